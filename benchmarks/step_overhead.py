@@ -1,0 +1,260 @@
+"""What a training step of `fit` costs above a bare PyTorch loop with the same network.
+
+    python benchmarks/step_overhead.py [--precision bf16-mixed] [--accelerator gpu] [--profile 10]
+
+One process holds both: `fit` (MultiTask, PartialLabels and Trainer, with the loggers of the
+command line) and a plain loop (same network, AdamW, a masked cross-entropy per task; no metrics,
+no logs). They take turns, ten steps each, on the same batches, which are built beforehand: no data
+loading is measured on either side. Everything that `fit` does between the start of one step and
+the start of the next is counted. At the end the weights of both must agree, so that both did the
+same work. Printed are medians over blocks and the median of the ratios of neighbouring blocks.
+Exits with 1 if a ratio is above 1.03.
+"""
+
+import argparse
+import cProfile
+import pstats
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from mtl_lightning import VGG16, Classification, MultiTask, PartialLabels, Source
+from mtl_lightning.data.batch import Batch
+from mtl_lightning.data.sources.base import SourceTable
+from mtl_lightning.loggers import AppendingCSVLogger, EventsLogger
+from mtl_lightning.models import Hard, Network
+from mtl_lightning.quiet import quieten
+
+TARGET = 1.03
+CLASSES = 10
+BLOCK = 10
+SETTINGS = ((32, 64, 2), (32, 64, 8), (64, 32, 2), (64, 32, 8))
+"""Image size, batch size, tasks."""
+
+
+class Noise(Source):
+    """Random images, each with a label for about half of the tasks.
+
+    Args:
+        rows: How many.
+        size: Height and width in pixels.
+    """
+
+    def __init__(self, rows: int, size: int) -> None:
+        self.rows, self.size = rows, size
+
+    def read(self, tasks: Sequence[str]) -> SourceTable:
+        """Draw the labels."""
+        rng = np.random.default_rng(0)
+        keys = np.array([f"noise:{row}" for row in range(self.rows)], dtype=object)
+        labels = {}
+        for task in tasks:
+            cells = rng.integers(CLASSES, size=self.rows).astype(str).astype(object)
+            cells[rng.random(self.rows) < 0.5] = None
+            labels[task] = cells
+        splits = np.full(self.rows, "train", dtype=object)
+        return SourceTable("noise", images=keys, keys=keys, labels=labels, splits=splits)
+
+    def load(self, image: str) -> npt.NDArray[np.uint8]:
+        """Draw an image, always the same for one name."""
+        rng = np.random.default_rng(int(image.removeprefix("noise:")))
+        return rng.integers(256, size=(self.size, self.size, 3), dtype=np.uint8)
+
+
+class BuiltBefore(PartialLabels):
+    """The real data module, whose batches are built once, before anything is measured."""
+
+    def train_dataloader(self) -> list[Batch]:  # type: ignore[override]
+        """Return all batches of the epoch."""
+        self.batches = [batch.to(self.device) for batch in super().train_dataloader()]
+        return self.batches
+
+    device = torch.device("cpu")
+
+
+@dataclass
+class Bare:
+    """The loop that one would write by hand for exactly this job."""
+
+    network: Network
+    dtype: torch.dtype | None
+    device: torch.device
+    optimizer: torch.optim.Optimizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.network.to(self.device).train()
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
+
+    def steps(self, batches: Sequence[Batch]) -> None:
+        """Train."""
+        for batch in batches:
+            self.optimizer.zero_grad()
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+                outputs = self.network(batch.images)
+                total = torch.zeros((), device=self.device)
+                for task, logits in outputs.items():
+                    losses = F.cross_entropy(logits, batch.targets[task], reduction="none")
+                    mask = batch.labelled[task]
+                    total = total + (losses * mask).sum() / mask.sum().clamp(min=1)
+            total.backward()
+            self.optimizer.step()
+
+
+class TakeTurns(Callback):
+    """Runs the bare loop after each block of `fit`'s steps, and times both.
+
+    Args:
+        bare: The bare loop.
+        batches: Data module whose batches both train on.
+        profile: Of `fit`'s steps, or None.
+    """
+
+    def __init__(self, bare: Bare, data: BuiltBefore, profile: cProfile.Profile | None) -> None:
+        self.bare, self.data, self.profile = bare, data, profile
+        self.ours: list[float] = []
+        self.theirs: list[float] = []
+        self.start = 0.0
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,  # noqa: ARG002
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: object,  # noqa: ARG002
+        batch: object,  # noqa: ARG002
+        batch_idx: int,
+    ) -> None:
+        """After every tenth step: note the time, let the other one run."""
+        done = batch_idx + 1
+        if done % BLOCK:
+            return
+        if self.profile is not None:
+            self.profile.disable()
+        middle = self._now()
+        self.bare.steps(self.data.batches[done - BLOCK : done])
+        end = self._now()
+        if done > BLOCK:  # the first block warms up
+            self.ours.append((middle - self.start) / BLOCK)
+            self.theirs.append((end - middle) / BLOCK)
+        if self.profile is not None:
+            self.profile.enable()
+        self.start = self._now()
+
+    def _now(self) -> float:
+        if self.bare.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def measure(
+    setting: tuple[int, int, int], given: argparse.Namespace
+) -> tuple[list[float], list[float], cProfile.Profile | None]:
+    """Return seconds per step of each block: `fit`, bare loop; and the profile of `fit`."""
+    size, batch_size, num_tasks = setting
+    device = torch.device("cuda" if given.accelerator == "gpu" else "cpu")
+    names = [str(number) for number in range(CLASSES)]
+    tasks = {f"task{number}": Classification(names) for number in range(num_tasks)}
+    data = BuiltBefore(
+        dict(tasks),
+        {"noise": Noise(batch_size * BLOCK * (given.blocks + 1), size)},
+        image_size=size,
+        batch_size=batch_size,
+        num_workers=0,
+        augmentation="none",
+    )
+    data.device = device
+    # Without dropout, whose random numbers the two would draw in turn, both train alike.
+    torch.manual_seed(0)
+    module = MultiTask(dict(tasks), VGG16(weights=None), dropout=0.0, image_size=size)
+    network = Network(
+        Hard(), VGG16(weights=None), dict.fromkeys(tasks, CLASSES), image_size=(size, size)
+    )
+    network.load_state_dict(module.network.state_dict())
+    dtype = torch.bfloat16 if given.precision == "bf16-mixed" else None
+    profile = cProfile.Profile() if given.profile else None
+    turns = TakeTurns(Bare(network, dtype, device), data, profile)
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(
+            max_epochs=1,
+            accelerator=given.accelerator,
+            devices=1,
+            precision=given.precision,
+            # As the command line sets them.
+            logger=[
+                AppendingCSVLogger(folder, "csv", "0"),
+                EventsLogger(folder, "events", "0", default_hp_metric=False),
+            ],
+            callbacks=[turns],
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            log_every_n_steps=10,
+        ).fit(module, data)
+    if profile is not None:
+        profile.disable()
+    _same_work(module.network, network, given.precision)
+    return turns.ours, turns.theirs, profile
+
+
+def _same_work(ours: nn.Module, theirs: nn.Module, precision: str) -> None:
+    """Stop if the two did not end at the same weights, to rounding."""
+    pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
+    apart = max((a.detach() - b.detach().to(a)).abs().max().item() for a, b in pairs)
+    # AdamW moves a weight by up to its learning rate, 1e-4, in each step.
+    if precision == "32-true" and apart > 0.01:
+        sys.exit(f"`fit` and the bare loop trained differently: weights differ by {apart:.2g}")
+
+
+def main() -> int:
+    """Measure and print; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--blocks", type=int, default=6, help="measured, of 10 steps each")
+    parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
+    parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
+    parser.add_argument("--only", type=int, help="the number of one setting, from 0")
+    parser.add_argument("--profile", type=int, default=0, help="print the N dearest functions")
+    given = parser.parse_args()
+    quieten()
+    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+    table = Table("image", "batch", "tasks", "fit ms", "bare ms", "ratio", "ratios of blocks")
+    worst = 0.0
+    for setting in SETTINGS if given.only is None else [SETTINGS[given.only]]:
+        ours, theirs, profile = measure(setting, given)
+        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+        worst = max(worst, median(ratios))
+        size, batch_size, tasks = setting
+        table.add_row(
+            f"{size} px",
+            str(batch_size),
+            str(tasks),
+            f"{1e3 * median(ours):.1f}",
+            f"{1e3 * median(theirs):.1f}",
+            f"{median(ratios):.3f}",
+            f"{min(ratios):.3f} .. {max(ratios):.3f}",
+        )
+        if profile is not None:
+            pstats.Stats(profile).sort_stats("tottime").print_stats(given.profile)
+    console = Console(width=100)
+    console.print(table)
+    console.print(
+        f"{given.accelerator}, {given.precision}, {torch.get_num_threads()} threads; "
+        f"worst ratio {worst:.3f} (target: at most {TARGET})"
+    )
+    return int(worst > TARGET)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Train one image network for many tasks, from images that carry few of the labels.
+
+The folders stand in the order in which data flows:
+
+====================  =============================================================================
+``__main__``, ``cli``  the command line: ``fit``, ``validate``, ``test``, ``predict``
+``config``, ``checks``  from what was typed to one complete, checked config
+``data/``             sources -> one merged table with masks -> step plan -> batches
+``tasks/``            what a label means: target, head size, loss, metrics, decoding
+``models/``           uint8 images -> ``{task: output}``; plain ``nn.Module``, exportable
+``module``            the LightningModule: one shared step, metrics, optimizer
+``callbacks/``        tables, checkpoints, predictions, saved config
+``runs``              the folder of a run, ``best`` and ``last``
+====================  =============================================================================
+
+``data/`` knows nothing of networks, ``tasks/`` and ``models/`` nothing of files; only ``module``
+and ``cli`` know both. The recipe for adding a task, a source, a backbone or a sharing is the
+docstring of the ``base`` module in its folder.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mtl_lightning._version import __version__
+
+if TYPE_CHECKING:
+    from mtl_lightning.data import DigitsSource, FolderSource, PartialLabels, Source, TableSource
+    from mtl_lightning.errors import UserError
+    from mtl_lightning.models import VGG16, Backbone, Hard, Network, Sharing, Timm, Torchvision
+    from mtl_lightning.module import MultiTask
+    from mtl_lightning.tasks import Classification, Regression, Task
+
+_HOMES = {
+    "data": ("DigitsSource", "FolderSource", "PartialLabels", "Source", "TableSource"),
+    "errors": ("UserError",),
+    "models": ("VGG16", "Backbone", "Hard", "Network", "Sharing", "Timm", "Torchvision"),
+    "module": ("MultiTask",),
+    "tasks": ("Classification", "Regression", "Task"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "VGG16",
+    "Backbone",
+    "Classification",
+    "DigitsSource",
+    "FolderSource",
+    "Hard",
+    "MultiTask",
+    "Network",
+    "PartialLabels",
+    "Regression",
+    "Sharing",
+    "Source",
+    "TableSource",
+    "Task",
+    "Timm",
+    "Torchvision",
+    "UserError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first used, so that `mtl-lightning --help` does not wait for torch.
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

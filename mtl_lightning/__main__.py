@@ -1,0 +1,59 @@
+"""The entry: lists and dispatches commands. It imports nothing heavy before it must."""
+
+import os
+import sys
+
+from mtl_lightning._version import __version__
+from mtl_lightning.errors import UserError, did_you_mean, listed
+
+COMMANDS = {
+    "fit": "train a network:            mtl-lightning fit --config FILE",
+    "validate": "measure it on val:          mtl-lightning validate --ckpt_path best --name RUN",
+    "test": "measure it on test:         mtl-lightning test --ckpt_path best --name RUN",
+    "predict": "answer for new images:      mtl-lightning predict --ckpt_path best --name RUN "
+    "--images FOLDER",
+}
+HELP = f"""mtl-lightning {__version__}: one image network for many tasks, trained on partial labels
+
+usage: mtl-lightning COMMAND [--config FILE] [--KEY VALUE ...]
+
+commands:
+{chr(10).join(f"  {name:<10}{text}" for name, text in COMMANDS.items())}
+
+`mtl-lightning COMMAND --help` lists every option of a command, `--print_config` prints its config.
+Any config key is an option too: --trainer.max_epochs 5 --data.batch_size 64 --tasks.TASK.weight 2
+--debug (or MTL_LIGHTNING_DEBUG=1) shows the whole traceback of an error.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments or os.environ.get("MTL_LIGHTNING_DEBUG", "0") not in ("", "0")
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help", "help"):
+        sys.stdout.write(HELP)
+        return 0
+    if command in ("-V", "--version"):
+        sys.stdout.write(f"mtl-lightning {__version__}\n")
+        return 0
+    try:
+        if command not in COMMANDS:
+            raise UserError(
+                f"no command {command}{did_you_mean(command, COMMANDS)}; "
+                f"there is {listed(COMMANDS)}"
+            )
+        from mtl_lightning.cli import run
+
+        run(command, arguments[1:])
+    except UserError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

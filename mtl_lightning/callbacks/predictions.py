@@ -1,0 +1,82 @@
+"""``predictions.csv``: what the network says of each image, in the order of the images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch.distributed as dist
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from mtl_lightning.data.batch import PADDING
+from mtl_lightning.errors import UserError
+
+WRITERS = (".csv", ".parquet")
+
+
+def check_output(path: Path) -> None:
+    """Raise a ``UserError`` if predictions could not be written there."""
+    if path.suffix.lower() not in WRITERS:
+        raise UserError(f"--output {path}: expected a name that ends in {' or '.join(WRITERS)}")
+    if path.is_dir():
+        raise UserError(f"--output {path}: this is a folder; give the name of a file in it")
+
+
+class PredictionsFile(Callback):
+    """Collects what all ranks predicted and writes one table.
+
+    Args:
+        images: How the table names each image.
+        output: A ``.csv`` or ``.parquet`` file; replaced if it is there.
+    """
+
+    def __init__(self, images: list[str], output: Path) -> None:
+        self.images = images
+        self.output = output
+        self._parts: list[dict[str, Any]] = []
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep one batch's columns."""
+        columns = {
+            f"{task}:{key}" if key else task: values
+            for task, answer in outputs["answers"].items()
+            for key, values in answer.items()
+        }
+        self._parts.append({"rows": outputs["rows"], "columns": columns})
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Bring the ranks together, drop padding, restore the order, and write."""
+        parts = self._parts
+        if trainer.world_size > 1:
+            gathered: list[Any] = [None] * trainer.world_size
+            dist.all_gather_object(gathered, parts)
+            parts = [part for rank in gathered for part in rank]
+        if not trainer.is_global_zero:
+            return
+        rows = np.concatenate([part["rows"] for part in parts])
+        order = np.argsort(rows, kind="stable")[np.count_nonzero(rows == PADDING) :]
+        table = {"image": np.asarray(self.images, dtype=object)[rows[order]]}
+        for name in parts[0]["columns"]:
+            table[name] = np.concatenate([part["columns"][name] for part in parts])[order]
+        self._write(pd.DataFrame(table))
+        pl_module.print(f"written: {self.output} ({len(order):,} images)")
+
+    def _write(self, frame: pd.DataFrame) -> None:
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        part = self.output.with_name(f".{self.output.name}.part")
+        try:
+            if self.output.suffix.lower() == ".parquet":
+                frame.to_parquet(part, index=False)
+            else:
+                frame.to_csv(part, index=False)
+            part.replace(self.output)
+        finally:
+            part.unlink(missing_ok=True)

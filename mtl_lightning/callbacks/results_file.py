@@ -1,0 +1,37 @@
+"""``test_metrics.json`` and ``val_metrics.json``: what ``test`` and ``validate`` measured."""
+
+import json
+from pathlib import Path
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from mtl_lightning.files import replaced
+from mtl_lightning.module import MultiTask
+
+
+class ResultsFile(Callback):
+    """Writes the results of a split as plain JSON: numbers, or null where undefined.
+
+    Args:
+        run: The folder to write to.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``test_metrics.json``."""
+        self._write(trainer, pl_module, "test")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``val_metrics.json``, unless this validation is a part of training."""
+        if trainer.state.fn == "validate":
+            self._write(trainer, pl_module, "val")
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        if trainer.is_global_zero and isinstance(pl_module, MultiTask):
+            path = self.run / f"{split}_metrics.json"
+            with replaced(path) as file:
+                json.dump(pl_module.results[split].plain(), file, indent=2)
+                file.write("\n")
+            pl_module.print(f"written: {path}")

@@ -1,0 +1,167 @@
+"""What a person watches: what was merged, and how each task does after each validation."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from pytorch_lightning import Callback, LightningModule, Trainer
+from rich import box, get_console
+from rich.table import Table
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.splits import SPLITS
+from mtl_lightning.module import MultiTask
+from mtl_lightning.results import Results
+from mtl_lightning.tasks import Task
+
+
+class Tables(Callback):
+    """Prints the table of merged labels at the start, and the tasks' table after a validation.
+
+    Args:
+        run: The folder of the run, named at the start.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.best: dict[str, float] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print what was merged, the size of the network, and where the run is written."""
+        if not trainer.is_global_zero:
+            return
+        data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]
+        console = get_console()
+        console.print(merged_table(data))
+        for note in data.notes():
+            console.print(f"[yellow]note:[/] {note}", highlight=False)
+        sizes = [(p.numel(), p.requires_grad) for p in pl_module.parameters()]
+        total, trained = sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
+        frozen = f", {trained / 1e6:.2f} M of them trained" if trained < total else ""
+        console.print(
+            f"{total / 1e6:.2f} M parameters{frozen}; images {data.size[0]} x {data.size[1]} px; "
+            f"run folder [bold]{self.run}[/]",
+            highlight=False,
+        )
+        if trainer.world_size > 1 and _trains_batch_norm(pl_module):
+            console.print(
+                "[yellow]note:[/] batch norm in training mode mixes the rows of one device: the "
+                "result depends on the number of devices (freeze it, or trainer.sync_batchnorm)",
+                highlight=False,
+            )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the tasks' table, with the best so far."""
+        if not isinstance(pl_module, MultiTask) or trainer.sanity_checking:
+            return
+        results, tasks = pl_module.results["val"], dict(pl_module.tasks.items())
+        for name, values in results.tasks.items():
+            value = values.get(tasks[name].primary, math.nan)
+            if not value <= self.best.get(name, -math.inf) and not math.isnan(value):
+                self.best[name] = value
+        if trainer.is_global_zero:
+            title = f"epoch {trainer.current_epoch}" if trainer.state.fn == "fit" else "val"
+            best = self.best if trainer.state.fn == "fit" else None
+            get_console().print(results_table(results, tasks, title, best))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print every metric of every task."""
+        if isinstance(pl_module, MultiTask) and trainer.is_global_zero:
+            for table in metric_tables(pl_module.results["test"]):
+                get_console().print(table)
+
+    def state_dict(self) -> dict[str, dict[str, float]]:
+        """Keep the best values, so that a resumed run goes on comparing with them."""
+        return {"best": dict(self.best)}
+
+    def load_state_dict(self, state_dict: dict[str, dict[str, float]]) -> None:
+        """Take the best values of the run that is resumed."""
+        self.best = dict(state_dict["best"])
+
+
+def merged_table(data: PartialLabels) -> Table:
+    """Return the labelled images of each source, task and split, and those of all sources."""
+    merged = data.merged()
+    counts = merged.counts()
+    table = Table(title="labelled images", title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("source", "task"):
+        table.add_column(column)
+    for split in SPLITS:
+        table.add_column(split, justify="right")
+    for name in merged.names:
+        shown = name
+        for task in data.tasks:
+            if (name, task, "train") in counts.labelled:
+                numbers = [counts.labelled[name, task, split] for split in SPLITS]
+                table.add_row(shown, task, *map(_count, numbers))
+                shown = ""
+        images = [counts.images[name, split] for split in SPLITS]
+        table.add_row(shown, "[dim]images[/]", *map(_count, images), end_section=True)
+    if len(merged.names) > 1:
+        inside = [merged.splits == split for split in range(len(SPLITS))]
+        shown = "merged"
+        for task in data.tasks:
+            labelled = pd.notna(merged.cells[task])
+            numbers = [int((labelled & i).sum()) for i in inside]
+            table.add_row(shown, task, *map(_count, numbers), style="bold")
+            shown = ""
+        table.add_row("", "images", *(_count(int(i.sum())) for i in inside), style="bold")
+    return table
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else "[dim]-[/]"
+
+
+def results_table(
+    results: Results, tasks: Mapping[str, Task], title: str, best: Mapping[str, float] | None
+) -> Table:
+    """Return a row per task: labelled rows, loss, primary metric, best so far."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("task")
+    for column in ("labelled", "loss", "metric", "value", *(["best"] if best is not None else [])):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for name, values in results.tasks.items():
+        primary = tasks[name].primary
+        row = [name, f"{values['n_labelled']:,}"]
+        if values["n_labelled"]:
+            value = values[primary]
+            row += [f"{values['loss']:.4f}", primary, f"{value:.4f}"]
+            if best is not None:
+                top = best.get(name, math.nan)
+                row.append(f"[green]{top:.4f}[/]" if value == top else f"{top:.4f}")
+        else:
+            row += ["absent"]
+        table.add_row(*row)
+    if results.loss is not None:
+        score = "" if results.score is None else f"{results.score:.4f}"
+        table.add_section()
+        table.add_row("all", "", f"{results.loss:.4f}", "score", score, style="bold")
+    return table
+
+
+def metric_tables(results: Results) -> list[Table]:
+    """Return a table of all metrics for each set of tasks that share their metrics."""
+    by_columns: dict[tuple[str, ...], list[str]] = {}
+    for name, values in results.tasks.items():
+        by_columns.setdefault(tuple(values), []).append(name)
+    tables = []
+    for columns, names in by_columns.items():
+        table = Table(title=results.split, title_justify="left", box=box.SIMPLE_HEAD)
+        table.add_column("task")
+        for column in columns:
+            # Spaces, so that a narrow terminal breaks a long name instead of cutting it.
+            shown = "labelled" if column == "n_labelled" else column.replace("_", " ")
+            table.add_column(shown, justify="right")
+        for name in names:
+            values = results.tasks[name]
+            cells = [f"{v:,}" if isinstance(v, int) else f"{v:.4f}" for v in values.values()]
+            table.add_row(name, *cells)
+        tables.append(table)
+    return tables
+
+
+def _trains_batch_norm(module: LightningModule) -> bool:
+    return any(isinstance(m, _BatchNorm) and m.training for m in module.modules())

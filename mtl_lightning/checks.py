@@ -1,0 +1,188 @@
+"""Every name and value of a config, checked entry by entry before anything is built.
+
+jsonargparse checks too, but it reports a wrong entry of a dict without the entry's name, and a
+misspelt class as a bad import path. These checks name the key and suggest the nearest name; what
+they let pass is parsed by jsonargparse all the same.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jsonargparse
+
+from mtl_lightning.errors import UserError, did_you_mean, listed
+
+
+def check_arguments(
+    target: Callable[..., Any], given: Any, path: str, skip: Iterable[str] = ()
+) -> None:
+    """Check the arguments of a class (or function) against its signature.
+
+    Raises:
+        UserError: For an unknown or missing argument, or a value of the wrong type.
+    """
+    if not isinstance(given, Mapping):
+        raise UserError(f"{path}: expected arguments as `key: value`. Found {shown(given)}")
+    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    known = {
+        name: parameter
+        for name, parameter in inspect.signature(target).parameters.items()
+        if name not in skip
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    }
+    for key, value in given.items():
+        if key not in known:
+            raise UserError(
+                f"{path}.{key}: {target.__name__} has no such argument"
+                f"{did_you_mean(str(key), known)}; it has {listed(known, 20) or 'none'}"
+            )
+        check_value(hints.get(key, Any), value, f"{path}.{key}")
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and name not in given:
+            raise UserError(f"{path}: {target.__name__} needs {name}")
+
+
+def check_value(hint: Any, value: Any, path: str) -> None:
+    """Check one value against a type annotation."""
+    options = _options(hint)
+    if value is None and type(None) in options:
+        return
+    components = tuple(option for option in options if _is_component(option))
+    entries = [typing.get_args(o)[-1] for o in options if typing.get_origin(o) in (dict, list)]
+    entries = [entry for entry in entries if _is_component(entry)]
+    produced = [typing.get_args(o)[1] for o in options if typing.get_origin(o) is Callable]
+    plain = [option for option in options if option is not type(None) and option not in components]
+    if components and (not plain or (isinstance(value, Mapping) and "class_path" in value)):
+        check_component(components, value, path)
+    elif produced:
+        check_component(produced[0], value, path, skip_first=True)
+    elif entries and isinstance(value, Mapping):
+        for name, entry in value.items():
+            check_component(entries[0], entry, f"{path}.{name}")
+    elif entries and isinstance(value, list):
+        for number, entry in enumerate(value):
+            check_component(entries[0], entry, f"{path}[{number}]")
+    elif entries and not isinstance(value, str):
+        raise UserError(f"{path}: expected entries as `name: ...`. Found {shown(value)}")
+    else:
+        _check_leaf(hint, value, path)
+
+
+def check_component(base: Any, value: Any, path: str, skip_first: bool = False) -> None:
+    """Check what names a class: ``Name``, or ``{class_path: Name, init_args: {...}}``."""
+    classes = base if isinstance(base, tuple) else typing.get_args(base) or (base,)
+    known = subclasses(classes)
+    if isinstance(value, str):
+        value = {"class_path": value}
+    if not isinstance(value, Mapping):
+        raise UserError(
+            f"{path}: expected class_path and init_args. Found {shown(value)}; "
+            f"class_path may be {listed(known)}"
+        )
+    if "class_path" not in value:
+        raise UserError(
+            f"{path}: class_path is missing; it may be {listed(known)}"
+            + (f" ({listed(map(str, value))} then go under init_args)" if value else "")
+        )
+    beside = [str(key) for key in value if key not in ("class_path", "init_args")]
+    if beside:
+        raise UserError(
+            f"{path}.{beside[0]}: arguments stand under init_args, not beside class_path; "
+            f"write {{class_path: {value['class_path']}, init_args: {{{beside[0]}: ...}}}}"
+        )
+    target = resolve(value["class_path"], classes, known, f"{path}.class_path")
+    first = list(inspect.signature(target).parameters)[:1] if skip_first else []
+    arguments = value.get("init_args")
+    check_arguments(target, {} if arguments is None else arguments, f"{path}.init_args", first)
+
+
+def subclasses(bases: Iterable[type]) -> dict[str, type]:
+    """Return the concrete classes under ``bases`` that are imported, by their short names."""
+    found: dict[str, type] = {}
+    waiting = list(bases)
+    while waiting:
+        cls = waiting.pop()
+        waiting += type.__subclasses__(cls)
+        if not inspect.isabstract(cls) and not cls.__name__.startswith("_"):
+            found.setdefault(cls.__name__, cls)
+    return found
+
+
+def resolve(class_path: Any, bases: tuple[type, ...], known: Mapping[str, type], path: str) -> type:
+    """Return the class that a ``class_path`` means."""
+    wanted = " or ".join(base.__name__ for base in bases)
+    if not isinstance(class_path, str):
+        raise UserError(f"{path}: expected the name of a {wanted}. Found {shown(class_path)}")
+    if class_path in known:
+        return known[class_path]
+    module, dot, name = class_path.rpartition(".")
+    if not dot:
+        raise UserError(
+            f'{path}: no {wanted} is called "{class_path}"{did_you_mean(class_path, known)}; '
+            f"there is {listed(sorted(known))}, or the import path of your own"
+        )
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f'{path}: cannot import "{class_path}": {error}{did_you_mean(name, known)}'
+        ) from error
+    if not (inspect.isclass(found) and issubclass(found, bases)):
+        raise UserError(f'{path}: "{class_path}" is not a {wanted}')
+    return found
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message shows it, short."""
+    text = "null" if value is None else f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def type_name(hint: Any) -> str:
+    """Return an annotation in the words of a config."""
+    if hint in (None, type(None)):
+        return "null"
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return " or ".join(str(argument) for argument in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(type_name(argument) for argument in arguments)
+    if origin is list:
+        return f"a list of {type_name(arguments[0])}"
+    if origin is dict:
+        return f"a mapping to {type_name(arguments[1])}"
+    names = {str: "text", bool: "true or false", float: "a number", int: "an integer"}
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _check_leaf(hint: Any, value: Any, path: str) -> None:
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=hint)
+    try:
+        parser.parse_object({"value": value})
+    except (jsonargparse.ArgumentError, TypeError, ValueError):
+        choices = [str(a) for o in _options(hint) for a in typing.get_args(o)]
+        hint_text = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise UserError(
+            f"{path}: expected {type_name(hint)}. Found {shown(value)}{hint_text}"
+        ) from None
+
+
+def _options(hint: Any) -> list[Any]:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [option for argument in typing.get_args(hint) for option in _options(argument)]
+    return [hint]
+
+
+def _is_component(hint: Any) -> bool:
+    """Whether a config gives a value of this type as a class_path with init_args."""
+    return (
+        inspect.isclass(hint)
+        and hint.__module__ not in ("builtins", "pathlib", "datetime")
+        and not dataclasses.is_dataclass(hint)
+    )

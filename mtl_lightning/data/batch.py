@@ -1,0 +1,56 @@
+"""What travels from the data to the network, and nothing else."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PADDING = -1
+"""The row number of an image that is only there so that every rank has a batch."""
+
+
+@dataclass
+class Batch:
+    """One rank's share of one micro-batch, with the label counts of the whole step.
+
+    Attributes:
+        images: ``(B, 3, H, W)`` uint8, RGB.
+        targets: Task to ``(B, ...)``; where a label is missing the value means nothing.
+        labelled: Task to ``(B,)`` bool (a multi-label task: ``(B, labels)``).
+        rows: ``(B,)`` int64, the rows of the merged table; ``PADDING`` is nobody's image.
+        counts: Task to the number of labels in the whole optimizer step: all ranks, all
+            accumulated micro-batches.
+        step_rows: The number of images in the whole optimizer step.
+        parts: By how much the trainer divides what this micro-batch adds to the step's gradient
+            (ranks times accumulated micro-batches); the loss is multiplied by it.
+    """
+
+    images: Tensor
+    targets: dict[str, Tensor]
+    labelled: dict[str, Tensor]
+    rows: Tensor
+    counts: dict[str, int]
+    step_rows: int
+    parts: int
+
+    def __len__(self) -> int:
+        """The number of images, padding included."""
+        return len(self.rows)
+
+    def _each(self, method: str, *args: Any, **kwargs: Any) -> "Batch":
+        def apply(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: apply(item) for name, item in value.items()}
+            return getattr(value, method)(*args, **kwargs) if torch.is_tensor(value) else value
+
+        changed = {field.name: apply(getattr(self, field.name)) for field in fields(self)}
+        return replace(self, **changed)
+
+    def to(self, *args: Any, **kwargs: Any) -> "Batch":
+        """Move every tensor, as ``Tensor.to``."""
+        return self._each("to", *args, **kwargs)
+
+    def pin_memory(self) -> "Batch":
+        """Pin every tensor, so that copies to a GPU do not wait."""
+        return self._each("pin_memory")

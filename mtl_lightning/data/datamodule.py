@@ -1,0 +1,276 @@
+"""The DataModule: wires sources, splits, plan and loaders together, and does nothing else."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mtl_lightning.data import transforms
+from mtl_lightning.data.batch import Batch
+from mtl_lightning.data.dataset import ImageDataset, Images
+from mtl_lightning.data.images import image_shape
+from mtl_lightning.data.merged import MergedTable, merge
+from mtl_lightning.data.plan import StepPlan
+from mtl_lightning.data.sampling import PlanSampler
+from mtl_lightning.data.sources.base import Source
+from mtl_lightning.data.splits import SPLITS
+from mtl_lightning.errors import UserError
+from mtl_lightning.hparams import built_from_config
+from mtl_lightning.tasks import Encoded, Task
+
+DEFAULT_SPLITS = {"val": 0.1, "test": 0.2}
+
+
+class PartialLabels(LightningDataModule):
+    """Merges partially labelled sources into one set of images, with a mask for each task.
+
+    Args:
+        tasks: The questions, by name.
+        sources: Where images and labels come from, by name; not needed to predict.
+        splits: Shares of ``val`` and ``test`` where no table names a split; the rest is ``train``.
+        split_seed: Which images these shares are. It is apart from ``seed_everything``, so that
+            runs with several seeds are tested on the same images and never on their training.
+        image_size: Height and width in pixels, or one number for both.
+        batch_size: Images per device and step.
+        num_workers: Processes that load images.
+        augmentation: ``default`` (crops, flips, mild colour changes), ``none``, or a list of
+            torchvision v2 transforms; for training only.
+    """
+
+    def __init__(
+        self,
+        tasks: dict[str, Task],
+        sources: dict[str, Source] | None = None,
+        splits: dict[str, float] | None = None,
+        split_seed: int = 0,
+        image_size: int | list[int] = 128,
+        batch_size: int = 32,
+        num_workers: int = 2,
+        augmentation: Literal["default", "none"] | list[nn.Module] = "default",
+    ) -> None:
+        super().__init__()
+        if built_from_config():
+            self.save_hyperparameters(logger=False)
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if value < least:
+                raise UserError(f"data.{name} should be at least {least}. Found {value}")
+        self.tasks = tasks
+        self.sources = sources or {}
+        self.fractions = DEFAULT_SPLITS if splits is None else splits
+        self.split_seed = split_seed
+        self.size = image_shape(image_size)
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.augmentation = augmentation
+        self.to_predict: Images | None = None
+        self.table: MergedTable | None = None
+        self._encoded: dict[str, Encoded] = {}
+
+    # ----------------------------------------------------------------- labels
+
+    def merged(self) -> MergedTable:
+        """Return the merged table, read when first asked for."""
+        if self.table is None:
+            if not self.sources:
+                raise UserError(
+                    "data.sources is empty: name at least one source of labelled images"
+                )
+            self.table = merge(self.sources, list(self.tasks), self.fractions, self.split_seed)
+        return self.table
+
+    def complete_tasks(self) -> dict[str, dict[str, object]]:
+        """Settle what the tasks left open (classes) from the training labels.
+
+        Returns:
+            Task to the constructor arguments that are now known.
+        """
+        table = self.merged()
+        training = table.splits == SPLITS.index("train")
+        known = {}
+        for name, task in self.tasks.items():
+            cells = table.cells[name][training]
+            cells = cells[pd.notna(cells)]
+            if not len(cells):
+                raise UserError(f"task {name}: {self._nothing_to_learn(name)}")
+            try:
+                known[name] = task.complete(cells)
+            except UserError as error:
+                raise UserError(f"task {name}: {error}") from None
+        return known
+
+    def _nothing_to_learn(self, name: str) -> str:
+        table = self.merged()
+        found = {
+            split: int(pd.notna(table.cells[name][table.splits == number]).sum())
+            for number, split in enumerate(SPLITS)
+        }
+        where = ", ".join(f"{count} in {split}" for split, count in found.items())
+        return f"no label in the training split ({where}), so it could never learn; label some"
+
+    def setup(self, stage: str) -> None:
+        """Merge the sources and encode the labels; everything that can be wrong is found here."""
+        if stage == "predict" or self._encoded:
+            return
+        if stage == "fit":
+            self.complete_tasks()
+        table = self.merged()
+        for name, task in self.tasks.items():
+            encoded = task.encode(table.cells[name])
+            if encoded.bad.any():
+                first = int(np.flatnonzero(encoded.bad)[0])
+                cell = table.cells[name][first]
+                count = int(encoded.bad.sum())
+                more = f" ({count} labels like this)" if count > 1 else ""
+                raise UserError(
+                    f'{table.where(first, name)}: task {name} cannot read the label "{cell}"{more}'
+                    f"; expected {task.expected(cell)}"
+                )
+            self._encoded[name] = encoded
+        if stage == "test" and not len(self.rows("test")):
+            raise UserError("the test split has no labelled image; see data.splits")
+        if stage == "validate" and not len(self.rows("val")):
+            raise UserError("the val split has no labelled image; see data.splits")
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Return the rows of the merged table that are in the split and carry any label."""
+        inside = self.merged().splits == SPLITS.index(split)
+        labelled = np.zeros(len(inside), dtype=bool)
+        for encoded in self._encoded.values():
+            labelled |= encoded.labelled.reshape(len(inside), -1).any(axis=1)
+        return np.flatnonzero(inside & labelled)
+
+    def notes(self) -> list[str]:
+        """Return what a user should know before training, a line each."""
+        table, notes = self.merged(), []
+        if table.val_from_train:
+            notes.append("the tables name no val row: its share (data.splits) was taken from train")
+        bare = int((table.splits == SPLITS.index("train")).sum()) - len(self.rows("train"))
+        if bare:
+            notes.append(f"{bare:,} training images carry no label and are left out")
+        if not len(self.rows("val")):
+            notes.append("there is no validation image: nothing is measured, best.ckpt not written")
+        for name in self.tasks:
+            validated = self._encoded[name].labelled[self.rows("val")]
+            if len(validated) and not validated.any():
+                notes.append(f"task {name} has no label in val: it is reported as absent")
+        return notes
+
+    def training_targets(self, task: str) -> Tensor:
+        """Return the ``(n, ...)`` labelled targets of the training split."""
+        encoded = self._encoded[task]
+        training = self.merged().splits == SPLITS.index("train")
+        rows = training & encoded.labelled.reshape(len(training), -1).any(axis=1)
+        return torch.from_numpy(encoded.targets[rows])
+
+    # ----------------------------------------------------------------- loaders
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Load each training image once an epoch, in the order of the step plan."""
+        trainer = self._trainer()
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # what seed_everything was called with
+        overfit: float = trainer.overfit_batches  # type: ignore[attr-defined]  # set by Lightning
+        shuffle_seed = seed if overfit == 0 else None
+        plan = self._plan("train", trainer.accumulate_grad_batches, shuffle_seed)
+        plan = _limited(plan, trainer.limit_train_batches)
+
+        def progress() -> tuple[int, int]:
+            # A sampler is asked again for the epoch it is in after an interruption.
+            return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+        transform = transforms.build(self.augmentation, self.size)
+        return self._loader(self.merged(), plan, progress, transform, seed)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Load each validation image once."""
+        return self._evaluated("val") if len(self.rows("val")) else []
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Load each test image once."""
+        return self._evaluated("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Load each image of ``to_predict`` once, in order."""
+        if self.to_predict is None:
+            raise UserError("predict needs images: give --images FOLDER, TABLE or GLOB")
+        rows = np.arange(len(self.to_predict))
+        plan = StepPlan(rows, {}, self.batch_size, self._trainer().world_size)
+        return self._loader(self.to_predict, plan, _from_the_start)
+
+    def _trainer(self) -> Trainer:
+        if self.trainer is None:
+            raise RuntimeError("loaders are made by a Trainer: their batches depend on its ranks")
+        return self.trainer
+
+    def _plan(self, split: str, accumulate: int = 1, shuffle_seed: int | None = None) -> StepPlan:
+        rows = self.rows(split)
+        labels = {
+            name: encoded.labelled[rows].reshape(len(rows), -1).sum(axis=1)
+            for name, encoded in self._encoded.items()
+        }
+        return StepPlan(
+            rows=rows,
+            labels=labels,
+            batch_size=self.batch_size,
+            world_size=self._trainer().world_size,
+            accumulate=accumulate,
+            shuffle_seed=shuffle_seed,
+        )
+
+    def _evaluated(self, split: str) -> DataLoader[Batch]:
+        return self._loader(self.merged(), self._plan(split), _from_the_start)
+
+    def _loader(
+        self,
+        images: Images,
+        plan: StepPlan,
+        progress: Callable[[], tuple[int, int]],
+        transform: nn.Module | None = None,
+        seed: int = 0,
+    ) -> DataLoader[Batch]:
+        dataset = ImageDataset(
+            images, self._encoded if plan.labels else {}, self.size, transform, seed
+        )
+        return LateLoader(
+            dataset,
+            # The data set is asked for a whole batch by one request instead of a list of rows.
+            batch_sampler=PlanSampler(plan, self._trainer().global_rank, progress),  # type: ignore[arg-type]
+            collate_fn=_as_it_is,  # type: ignore[arg-type]  # the data set collates already
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+class LateLoader(DataLoader[Batch]):
+    """A loader that asks its sampler only when the first batch is wanted.
+
+    Lightning makes the iterator before it restores a checkpoint's epoch and position; workers
+    would by then be loading the wrong images.
+    """
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator, on purpose
+        """Begin when the first batch is asked for."""
+        yield from super().__iter__()
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _from_the_start() -> tuple[int, int]:
+    return 0, 0
+
+
+def _limited(plan: StepPlan, limit: int | float) -> StepPlan:
+    """Apply ``trainer.limit_train_batches``, so that the last step's counts know of it."""
+    if isinstance(limit, float):
+        return plan if limit == 1.0 else replace(plan, limit=int(len(plan) * limit))
+    return replace(plan, limit=limit)

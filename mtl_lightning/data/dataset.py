@@ -1,0 +1,86 @@
+"""Rows to batches: decode, resize, augment, and put the labels beside the images."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from mtl_lightning.data import transforms
+from mtl_lightning.data.batch import PADDING, Batch
+from mtl_lightning.data.images import resize
+from mtl_lightning.data.plan import Request
+from mtl_lightning.tasks import Encoded
+
+
+class Images(Protocol):
+    """Anything that has images by number."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+
+    def load(self, row: int) -> NDArray[np.uint8]:
+        """Return the image ``(H, W, 3)``, RGB."""
+
+
+class ImageDataset(Dataset[Batch]):
+    """Answers one request of the step plan with one batch.
+
+    Args:
+        images: The images.
+        encoded: Task to the labels of *all* rows of ``images``.
+        size: Height and width of the batch's images, in pixels.
+        transform: Augmentation; ``None``: the centre of the image.
+        seed: Of the augmentation, which depends on this, the epoch and the row, nothing else.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        encoded: Mapping[str, Encoded],
+        size: tuple[int, int],
+        transform: nn.Module | None,
+        seed: int,
+    ) -> None:
+        self.images = images
+        self.encoded = dict(encoded)
+        self.size = size
+        self.transform = transform
+        self.centre = transforms.default_eval(size)
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.images)
+
+    def __getitems__(self, request: Request) -> Batch:
+        """Load one micro-batch; the name is torch's, for data sets that load whole batches."""
+        rows = request.rows
+        real = torch.from_numpy(rows != PADDING)
+        labelled, targets = {}, {}
+        for task, encoded in self.encoded.items():
+            mask = torch.from_numpy(encoded.labelled[rows])
+            labelled[task] = mask & real.view((-1,) + (1,) * (mask.ndim - 1))
+            targets[task] = torch.from_numpy(encoded.targets[rows])
+        return Batch(
+            images=torch.stack([self._image(int(row), request.epoch) for row in rows]),
+            targets=targets,
+            labelled=labelled,
+            rows=torch.from_numpy(rows),
+            counts=request.counts,
+            step_rows=request.step_rows,
+            parts=request.parts,
+        )
+
+    def _image(self, row: int, epoch: int) -> Tensor:
+        if row == PADDING:
+            return torch.zeros(3, *self.size, dtype=torch.uint8)
+        resized = resize(self.images.load(row), self.size)
+        image = torch.from_numpy(resized).permute(2, 0, 1)
+        if self.transform is None:
+            centred: Tensor = self.centre(image)
+            return centred
+        return transforms.augment(self.transform, image, (self.seed, epoch, row))

@@ -1,0 +1,34 @@
+"""Which rows when: the step plan as the batch sampler of a loader."""
+
+from collections.abc import Callable, Iterator
+
+from torch.utils.data import Sampler
+
+from mtl_lightning.data.plan import Request, StepPlan
+
+
+class PlanSampler(Sampler[Request]):
+    """Yields one rank's requests, starting where training is.
+
+    The epoch and the position are asked for when iteration begins, not when the loader is built:
+    only then does a trainer that resumes know them.
+
+    Args:
+        plan: The plan of the split.
+        rank: This process.
+        progress: Gives ``(epoch, micro-batches of it already done)``.
+    """
+
+    def __init__(self, plan: StepPlan, rank: int, progress: Callable[[], tuple[int, int]]) -> None:
+        self.plan = plan
+        self.rank = rank
+        self.progress = progress
+
+    def __len__(self) -> int:
+        """The number of micro-batches of a whole epoch."""
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[Request]:
+        """Yield requests from the present position on."""
+        epoch, start = self.progress()
+        return self.plan.requests(epoch, self.rank, start)

@@ -1,0 +1,91 @@
+"""What every source gives: a table of images with a text label, or none, for each task.
+
+Adding a source
+---------------
+1. Write ``sources/<name>.py`` with a subclass of `Source`. What a user may set are the arguments
+   of its constructor: annotated, no ``**kwargs``; keep them, and do no reading there.
+2. ``read(tasks)`` returns a `SourceTable`. Labels are text (`str`) exactly as they should be
+   compared, or None where a label is not there; a task that the source knows nothing of is left
+   out of ``labels``. Whatever the user can mend is a `UserError` that names file, row and column.
+3. ``images`` identifies an image across sources: the resolved path of a file (`locate.locate`),
+   or a key of your own such as ``"digits:17"``; for the latter override `load`.
+4. ``keys`` decides the random split, so it must be the same on every machine: the path relative
+   to the source's root, or the key of your own.
+5. Import the class in ``sources/__init__.py`` and test it in ``tests/data/sources/test_<name>.py``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_lightning.data.images import decode
+
+Texts: TypeAlias = npt.NDArray[np.object_]
+"""A 1-D object array whose cells are `str`, or None where nothing is said."""
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """What a source says of its images; every array has one cell a row.
+
+    Attributes:
+        origin: How messages name the source, such as ``type.csv`` or ``folder photos/``.
+        images: `str`: the resolved absolute path, or a unique key such as ``digits:17``.
+        keys: `str`: what the image is called on every machine, see `splits.assign`.
+        labels: Task to the labels of its rows, `str` or None. Tasks without a label are left out.
+        splits: ``train``, ``val``, ``test`` or None a row; None for a source without splits.
+        groups: `str` or None a row; None for a source without groups.
+        rows: The row as a spreadsheet shows it (the header is row 1), the line of a JSON Lines
+            file or the position in a Parquet file, counted from 1; None where there is no table
+            and the image's key says it better.
+        columns: Task to the column that its labels are from, for messages.
+    """
+
+    origin: str
+    images: Texts
+    keys: Texts
+    labels: dict[str, Texts]
+    splits: Texts | None = None
+    groups: Texts | None = None
+    rows: npt.NDArray[np.int64] | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def where(self, i: int, task: str | None = None) -> str:
+        """Name row ``i`` (a position in the arrays) for a message: ``type.csv row 17``.
+
+        With a task, its column is named too.
+        """
+        if self.rows is None:
+            return f"{self.origin} {self.keys[i]}"
+        column = f', column "{self.columns[task]}"' if task in self.columns else ""
+        return f"{self.origin} row {self.rows[i]}{column}"
+
+
+class Source(ABC):
+    """A collection of images that carries labels for some of the tasks."""
+
+    @abstractmethod
+    def read(self, tasks: Sequence[str]) -> SourceTable:
+        """Read the labels that this source has for ``tasks``; no image is opened.
+
+        Args:
+            tasks: The names of all tasks of the run.
+
+        Returns:
+            One row an image mentioned, in a stable order.
+
+        Raises:
+            UserError: For whatever the user can mend: a file, column, row or name.
+        """
+
+    def load(self, image: str) -> npt.NDArray[np.uint8]:
+        """Return the image that `read` named ``image`` as (height, width, 3) RGB, uint8.
+
+        Raises:
+            UserError: If the file cannot be read as an image.
+        """
+        return decode(image)

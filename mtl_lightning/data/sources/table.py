@@ -1,0 +1,149 @@
+"""Labels from the columns of a table, images from the files that it names."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from mtl_lightning.data.sources.base import Source, SourceTable, Texts
+from mtl_lightning.data.sources.locate import Path, locate, relative_keys
+from mtl_lightning.data.sources.tabular import TableFile, open_table
+from mtl_lightning.data.splits import SPELLINGS
+from mtl_lightning.errors import UserError, did_you_mean, listed
+
+
+class TableSource(Source):
+    """A CSV, TSV, JSON Lines or Parquet file with a row an image.
+
+    Args:
+        path: The table; its suffix says what it is (.csv, .tsv, .jsonl, .ndjson, .parquet).
+        image: The column of image paths.
+        root: The folder that the paths are relative to; by default the one in which the table
+            stands by the name given.
+        labels: Task to column; by default every column that bears a task's name.
+        split: The column of splits (train, val, test; empty: undecided); by default the column
+            ``split`` if there is one that is no label.
+        group: The column of groups, whose rows are never in two splits; by default the column
+            ``group`` if there is one that is no label.
+        missing: Texts that mean "not labelled", besides the empty cell.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        image: str = "image",
+        root: Path | None = None,
+        labels: dict[str, str] | None = None,
+        split: str | None = None,
+        group: str | None = None,
+        missing: list[str] | None = None,
+    ) -> None:
+        self.path = os.path.expanduser(path)
+        self.image = image
+        self.root = os.path.dirname(self.path) if root is None else os.path.expanduser(root)
+        self.labels = labels
+        self.split = split
+        self.group = group
+        self.missing = missing or []
+
+    def read(self, tasks: Sequence[str]) -> SourceTable:
+        """Read the table and find its images; see `Source.read`."""
+        table = open_table(self.path)
+        paths, images = self._located(table)
+        columns = self._label_columns(table, tasks)
+        taken = {self.image, *columns.values()}
+        split = _optional(table, self.split, "split", taken)
+        group = _optional(table, self.group, "group", taken)
+        return SourceTable(
+            origin=self.path,
+            images=images,
+            keys=relative_keys(self.root, paths.tolist()),
+            labels={task: self._labels(table, column) for task, column in columns.items()},
+            splits=None if split is None else _splits(table, split),
+            groups=None if group is None else table.column(group),
+            rows=table.rows,
+            columns=columns,
+        )
+
+    def read_images(self) -> tuple[Texts, Texts]:
+        """Return the image paths as the table writes them, and resolved, without any label."""
+        return self._located(open_table(self.path))
+
+    def _located(self, table: TableFile) -> tuple[Texts, Texts]:
+        paths = table.column(_required(table, self.image, "image"))
+        self._check_paths(table, paths)
+        images, exists = locate(self.root, paths.tolist())
+        if not exists.all():
+            self._fail_missing(table, paths, np.flatnonzero(~exists).tolist())
+        return paths, images
+
+    def _label_columns(self, table: TableFile, tasks: Sequence[str]) -> dict[str, str]:
+        if self.labels is None:
+            columns = {t: t for t in tasks if t in table.names and t != self.image}
+            if not columns:
+                raise UserError(
+                    f"{self.path} has no column named after a task; tasks: {listed(tasks)}; "
+                    f"columns: {listed(table.names)}; say `labels: {{<task>: <column>}}`"
+                )
+            return columns
+        if not self.labels:
+            raise UserError(f"{self.path}: `labels` is empty; expected {{<task>: <column>}}")
+        for task in self.labels:
+            if task not in tasks:
+                raise UserError(
+                    f'{self.path}: `labels` names the task "{task}", expected one of '
+                    f"{listed(tasks)}{did_you_mean(task, tasks)}"
+                )
+        return {t: _required(table, c, f'labels of task "{t}"') for t, c in self.labels.items()}
+
+    def _labels(self, table: TableFile, column: str) -> Texts:
+        cells = table.column(column)
+        for text in self.missing:
+            cells[cells == text] = None
+        return cells
+
+    def _check_paths(self, table: TableFile, paths: Texts) -> None:
+        empty = np.flatnonzero(paths == None)  # noqa: E711 (elementwise)
+        if empty.size:
+            raise UserError(
+                f'{self.path} row {table.rows[empty[0]]}, column "{self.image}" is empty; '
+                "expected the path of an image"
+            )
+
+    def _fail_missing(self, table: TableFile, paths: Texts, missing: Sequence[int]) -> None:
+        first = missing[0]
+        raise UserError(
+            f'{self.path} row {table.rows[first]}, column "{self.image}": there is no file '
+            f'"{paths[first]}" in {os.path.abspath(self.root)} ({len(missing)} of {len(paths)} '
+            "images are not there); is `root` the folder that the paths are relative to?"
+        )
+
+
+def _required(table: TableFile, column: str, purpose: str) -> str:
+    if column not in table.names:
+        raise UserError(
+            f'{table.path} has no column "{column}" ({purpose}); '
+            f"columns: {listed(table.names)}{did_you_mean(column, table.names)}"
+        )
+    return column
+
+
+def _optional(table: TableFile, column: str | None, default: str, taken: set[str]) -> str | None:
+    if column is not None:
+        return _required(table, column, default)
+    return default if default in table.names and default not in taken else None
+
+
+def _splits(table: TableFile, column: str) -> Texts:
+    cells = table.column(column)
+    for text in {cell for cell in cells if cell is not None}:
+        chosen = cells == text
+        split = SPELLINGS.get(text.lower())
+        if split is None:
+            row = table.rows[np.flatnonzero(chosen)[0]]
+            raise UserError(
+                f'{table.path} row {row}, column "{column}": "{text}" is no split; expected '
+                f"train, val, test or an empty cell{did_you_mean(text, SPELLINGS)}"
+            )
+        cells[chosen] = split
+    return cells

@@ -1,0 +1,170 @@
+"""Which images train, which validate and which test: by name, by group, else by fraction."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from hashlib import blake2b
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mtl_lightning.errors import UserError, did_you_mean, listed
+
+SPLITS = ("train", "val", "test")
+"""The splits; their positions here are the codes in arrays."""
+
+SPELLINGS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What people call the splits, in lower case."""
+
+Splits = npt.NDArray[np.int8]
+Objects = npt.NDArray[np.object_]
+
+
+class Assignment(NamedTuple):
+    """A split for every row.
+
+    Attributes:
+        splits: (N,) int8, positions in `SPLITS`.
+        val_from_train: Whether `val` had to be taken from rows that a table names train.
+    """
+
+    splits: Splits
+    val_from_train: bool
+
+
+def assign(
+    named: Objects,
+    groups: Objects | None,
+    keys: Objects,
+    fractions: Mapping[str, float],
+    seed: int,
+    where: Callable[[int], str] = "row {}".format,
+) -> Assignment:
+    """Give every row a split, the same on every machine and in every order of the rows.
+
+    Named rows keep their split, and a group with a named row pulls its other rows along. What is
+    left is divided by ``fractions``, in units of groups (or keys, where there is no group): the
+    units are ordered by a hash and cut where the count of rows is reached; each split without a
+    row so far gets at least one unit if there are enough. If nothing was left to divide and `val`
+    is empty, its fraction is taken from train in the same way.
+
+    Args:
+        named: (N,) ``train``, ``val``, ``test`` or None.
+        groups: (N,) str or None: rows of one group stay in one split. None: no groups at all.
+        keys: (N,) str: what identifies a row on every machine; rows of one key go together.
+        fractions: Share of `val` and `test`; train is the rest.
+        seed: Another seed, another division.
+        where: Names a row in messages.
+
+    Returns:
+        The splits, and whether `val` was taken from train.
+
+    Raises:
+        UserError: If ``fractions`` are not sensible or a group stands in two named splits.
+    """
+    check_fractions(fractions)
+    splits = np.full(len(keys), -1, dtype=np.int8)
+    for code, name in enumerate(SPLITS):
+        splits[named == name] = code
+    if groups is not None:
+        _pull_along(splits, groups, where)
+    units = _units(groups, keys)
+    rest = np.flatnonzero(splits < 0)
+    splits[rest] = _divide(units[rest], fractions, seed, filled=set(splits.tolist()))
+    val = SPLITS.index("val")
+    if rest.size or not fractions.get("val") or (splits == val).any():
+        return Assignment(splits, val_from_train=False)
+    train = np.flatnonzero(splits == SPLITS.index("train"))
+    splits[train] = _divide(units[train], {"val": fractions["val"]}, seed, filled=())
+    return Assignment(splits, val_from_train=bool((splits == val).any()))
+
+
+def check_fractions(fractions: Mapping[str, float]) -> None:
+    """Raise a UserError unless ``fractions`` are shares of val and test that leave some train."""
+    for name, fraction in fractions.items():
+        if name == "train":
+            raise UserError('splits: "train" is what val and test leave over; leave it out')
+        if name not in SPLITS:
+            raise UserError(
+                f'splits: unknown split "{name}", expected val and test{did_you_mean(name, SPLITS)}'
+            )
+        if not 0 <= fraction < 1:
+            raise UserError(f"splits: {name} is {fraction}, expected a fraction from 0 to below 1")
+    if sum(fractions.values()) >= 1:
+        told = listed(f"{name} {fraction}" for name, fraction in fractions.items())
+        raise UserError(f"splits: {told} leave nothing to train; their sum should be below 1")
+
+
+def hashed(names: Iterable[str], seed: int) -> npt.NDArray[np.uint64]:
+    """Return a number for each name that depends on nothing but it and the seed: (N,) uint64."""
+    prefix = f"{seed}:".encode()
+    digests = (
+        # File names need not be valid Unicode.
+        blake2b(prefix + name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+        for name in names
+    )
+    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
+
+
+def _pull_along(splits: Splits, groups: Objects, where: Callable[[int], str]) -> None:
+    """Extend named splits over their groups, in place."""
+    codes, names = pd.factorize(groups)
+    rows = np.flatnonzero((splits >= 0) & (codes >= 0))
+    first = np.full(len(names), -1, dtype=np.int64)
+    first[codes[rows[::-1]]] = rows[::-1]  # of equal positions the last assignment stays
+    clash = rows[splits[rows] != splits[first[codes[rows]]]]
+    if clash.size:
+        row = int(clash[0])
+        other = int(first[codes[row]])
+        raise UserError(
+            f'group "{groups[row]}" is in two splits: {where(other)} says '
+            f"{SPLITS[splits[other]]}, {where(row)} says {SPLITS[splits[row]]}; "
+            "expected a group to be in one split"
+        )
+    pulled = np.flatnonzero((splits < 0) & (codes >= 0))
+    pulled = pulled[first[codes[pulled]] >= 0]
+    splits[pulled] = splits[first[codes[pulled]]]
+
+
+def _units(groups: Objects | None, keys: Objects) -> Objects:
+    """Name what may not be cut in two: a row's group, else its key."""
+    units = np.empty(len(keys), dtype=object)
+    if groups is None:
+        units[:] = ["image:" + key for key in keys]
+    else:
+        units[:] = [
+            "image:" + key if group is None else "group:" + group
+            for group, key in zip(groups, keys, strict=True)
+        ]
+    return units
+
+
+def _divide(
+    units: Objects, fractions: Mapping[str, float], seed: int, filled: Collection[int]
+) -> Splits:
+    """Divide rows, given their units; splits not in ``filled`` get one unit at least."""
+    codes, names = pd.factorize(units)
+    sizes = np.bincount(codes, minlength=len(names))
+    order = np.argsort(hashed(names, seed), kind="stable")
+    # A unit belongs to the split in which its middle falls.
+    middles = np.cumsum(sizes[order]) - sizes[order] / 2
+    wanted = [code for code, name in enumerate(SPLITS) if fractions.get(name)]
+    empty = [code for code in wanted if code not in filled]
+    spare = len(names) > len(empty)
+    of_unit = np.full(len(names), SPLITS.index("train"), dtype=np.int8)
+    start, share = 0, 0.0
+    for position, code in enumerate(wanted):
+        share += fractions[SPLITS[code]]
+        stop = int((middles < np.floor(share * len(units) + 0.5)).sum())
+        if spare:
+            later = sum(other in empty for other in wanted[position + 1 :])
+            stop = max(stop, start + (code in empty))
+            stop = min(stop, len(names) - 1 - later)
+        stop = max(stop, start)
+        of_unit[order[start:stop]] = code
+        start = stop
+    return of_unit[codes]

@@ -1,0 +1,130 @@
+"""Augmentation: uint8 image in, uint8 image of the network's size out, random by counters."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from mtl_lightning.errors import UserError
+
+Augmentation = Literal["default", "none"] | list[nn.Module]
+
+
+class Fit(nn.Module):
+    """Scale an image until it just covers a size, then cut its centre out.
+
+    An image of that size passes unchanged, and one that already covers it in one dimension is
+    only cut.
+
+    Args:
+        size: The (height, width) wanted.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (3, h, w) to (3, height, width), same dtype."""
+        height, width = image.shape[-2:]
+        scale = max(self.size[0] / height, self.size[1] / width)
+        cover = [
+            max(self.size[0], round(height * scale)),
+            max(self.size[1], round(width * scale)),
+        ]
+        if cover != [height, width]:
+            image = v2.functional.resize(image, cover, antialias=True)
+        cut: Tensor = v2.functional.center_crop(image, list(self.size))
+        return cut
+
+
+def default_train(size: tuple[int, int]) -> nn.Module:
+    """Return the default augmentation: crop of half the area or more, flip, mild colour jitter.
+
+    Args:
+        size: The (height, width) of its output.
+    """
+    transform: nn.Module = v2.Compose(
+        [
+            v2.RandomResizedCrop(size, scale=(0.5, 1.0), antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
+        ]
+    )
+    return transform
+
+
+def default_eval(size: tuple[int, int]) -> nn.Module:
+    """Return what everything but training uses: the centre of the image at ``size``."""
+    return Fit(size)
+
+
+def build(augmentation: Augmentation, size: tuple[int, int]) -> nn.Module:
+    """Return the transform for training images.
+
+    Args:
+        augmentation: ``default``, ``none``, or transforms that are applied in order; after them
+            the image is scaled and cut to ``size`` if it does not have it.
+        size: The (height, width) of the output.
+
+    Returns:
+        A module from (3, h, w) to (3, height, width), both uint8.
+
+    Raises:
+        UserError: If a transform fails or does not give a uint8 image of three channels.
+    """
+    if augmentation == "none":
+        return default_eval(size)
+    if augmentation == "default":
+        return default_train(size)
+    if isinstance(augmentation, str):
+        raise UserError(
+            f'augmentation is "{augmentation}", expected default, none or a list of transforms'
+        )
+    image = torch.zeros(3, *size, dtype=torch.uint8)
+    for transform in augmentation:
+        image = _tried(transform, image)
+    whole: nn.Module = v2.Compose([*augmentation, Fit(size)])
+    return whole
+
+
+def augment(transform: nn.Module, image: Tensor, seed: Sequence[int]) -> Tensor:
+    """Apply a transform whose randomness depends on nothing but ``seed``.
+
+    Torch's global generator is left as it was. Transforms that draw from elsewhere (`random`,
+    NumPy) are not covered; those of torchvision do not.
+
+    Args:
+        transform: From uint8 image to uint8 image.
+        image: (3, h, w), uint8.
+        seed: Counters, not negative, always equally many: (seed, epoch, row).
+
+    Returns:
+        (3, height, width), uint8.
+    """
+    state = np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed: it would seed the accelerators too, which nothing puts back.
+        torch.default_generator.manual_seed(int(state[0]))
+        out: Tensor = transform(image)
+    return out
+
+
+def _tried(transform: nn.Module, image: Tensor) -> Tensor:
+    """Apply one of the user's transforms to a trial image and check what comes out."""
+    name = type(transform).__name__
+    try:
+        out = augment(transform, image, (0,))
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"augmentation: {name} fails on a uint8 image: {reason}") from error
+    if not isinstance(out, Tensor) or out.dtype != torch.uint8 or tuple(out.shape[:-2]) != (3,):
+        got = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+        raise UserError(
+            f"augmentation: {name} gives {got}, expected a uint8 image (3, height, width); "
+            "scaling to floats and normalising is the first layer of the network"
+        )
+    return out

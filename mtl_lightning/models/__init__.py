@@ -1,0 +1,24 @@
+"""Images to outputs: preprocessing, backbones, pooling, sharing, heads, and the network of them."""
+
+from mtl_lightning.models.backbones import VGG16, Backbone, Timm, Torchvision
+from mtl_lightning.models.heads import head
+from mtl_lightning.models.named import NamedModules
+from mtl_lightning.models.network import Network
+from mtl_lightning.models.preprocessing import Normalize, Preprocessing
+from mtl_lightning.models.sharing import Hard, Sharing
+from mtl_lightning.models.weights import LoadReport
+
+__all__ = [
+    "VGG16",
+    "Backbone",
+    "Hard",
+    "LoadReport",
+    "NamedModules",
+    "Network",
+    "Normalize",
+    "Preprocessing",
+    "Sharing",
+    "Timm",
+    "Torchvision",
+    "head",
+]

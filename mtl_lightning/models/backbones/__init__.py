@@ -1,0 +1,8 @@
+"""Images to features: one file a backbone; ``base`` says how to add one."""
+
+from mtl_lightning.models.backbones.base import Backbone
+from mtl_lightning.models.backbones.timm import Timm
+from mtl_lightning.models.backbones.torchvision import Torchvision
+from mtl_lightning.models.backbones.vgg import VGG16
+
+__all__ = ["VGG16", "Backbone", "Timm", "Torchvision"]

@@ -1,0 +1,6 @@
+"""How tasks share the backbone: one file a way; ``base`` says how to add one."""
+
+from mtl_lightning.models.sharing.base import Sharing
+from mtl_lightning.models.sharing.hard import Hard
+
+__all__ = ["Hard", "Sharing"]

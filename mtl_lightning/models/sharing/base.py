@@ -1,0 +1,84 @@
+"""How tasks share the backbone, and how to add a way.
+
+Adding a way of sharing: one file here with one class, one line in ``__init__.py``, one test file.
+
+1. Derive from `Sharing`. The constructor takes the method's own settings alone (explicit and
+   annotated); a config names the class, and the network then hands it the backbone by `attach`.
+2. In `attach` keep the backbone, or one ``copy.deepcopy`` of it a task, or insert your own layers,
+   as submodules.
+3. In `forward` give features for each task. ``rows`` says which rows carry the task's label: a
+   method with one backbone a task may compute only these.
+4. If parameters serve one task alone, name them in `own_parameters`; if the method adds a term to
+   the loss, return it from `penalty`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from mtl_lightning.models.backbones.base import Backbone
+from mtl_lightning.models.weights import LoadReport
+
+
+class Sharing(nn.Module, ABC):
+    """Holds the backbone, or the backbones, and gives each task its features."""
+
+    @abstractmethod
+    def attach(self, backbone: Backbone, tasks: Sequence[str]) -> None:
+        """Take the backbone, once, before anything else is called.
+
+        Args:
+            backbone: As the config describes it, with random weights.
+            tasks: The tasks' names, in their order.
+        """
+
+    @abstractmethod
+    def num_features(self, image_size: tuple[int, int]) -> int:
+        """Return F for images of (height, width) pixels.
+
+        Raises:
+            UserError: If the backbone cannot take images of this size.
+        """
+
+    @abstractmethod
+    def load_pretrained(self) -> LoadReport | None:
+        """Load the backbone's pretrained weights into everything that starts from them.
+
+        Returns:
+            What was loaded, or None if the backbone has none to load.
+
+        Raises:
+            UserError: If they cannot be had, or fit nothing.
+        """
+
+    @abstractmethod
+    def forward(
+        self, images: Tensor, rows: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Compute features for each task.
+
+        Args:
+            images: (B, 3, H, W) uint8.
+            rows: For each task a bool mask (B,) of the rows whose features are wanted; None wants
+                all. What is returned in other rows must be finite and has no other meaning.
+
+        Returns:
+            (B, F) features for each task.
+        """
+
+    def penalty(self) -> Tensor | None:
+        """Return a scalar to be added to the loss of a step, or None."""
+        return None
+
+    def own_parameters(self, task: str) -> list[nn.Parameter]:  # noqa: ARG002 - for subclasses
+        """Return the parameters that serve ``task`` alone.
+
+        They stay put in a step without a label of the task. They are also among
+        `backbone_parameters`, whose learning rate they have.
+        """
+        return []
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """Return all parameters, each once, frozen ones (no ``requires_grad``) included."""
+        return list(self.parameters())

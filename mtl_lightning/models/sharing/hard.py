@@ -1,0 +1,41 @@
+"""One backbone for all tasks."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from mtl_lightning.models.backbones.base import Backbone
+from mtl_lightning.models.sharing.base import Sharing
+from mtl_lightning.models.weights import LoadReport
+
+
+class Hard(Sharing):
+    """Hard parameter sharing: every task reads the same features (Caruana 1997).
+
+    The backbone runs once, on all rows, whatever labels they carry.
+    """
+
+    backbone: Backbone
+    tasks: tuple[str, ...]
+
+    def attach(self, backbone: Backbone, tasks: Sequence[str]) -> None:
+        """Take the backbone."""
+        self.backbone = backbone
+        self.tasks = tuple(tasks)
+
+    def num_features(self, image_size: tuple[int, int]) -> int:
+        """Return the number of the backbone's features."""
+        return self.backbone.num_features(image_size)
+
+    def load_pretrained(self) -> LoadReport | None:
+        """Load the backbone's pretrained weights."""
+        return self.backbone.load_pretrained()
+
+    def forward(
+        self,
+        images: Tensor,
+        rows: Mapping[str, Tensor] | None = None,  # noqa: ARG002 - one run serves all
+    ) -> dict[str, Tensor]:
+        """Compute features (B, F) once: each task gets the same tensor."""
+        features = self.backbone(images)
+        return dict.fromkeys(self.tasks, features)

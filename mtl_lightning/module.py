@@ -1,0 +1,227 @@
+"""The LightningModule: one shared step, metrics, logging, the optimizer. It knows no files."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mtl_lightning.data.batch import Batch
+from mtl_lightning.data.images import image_shape
+from mtl_lightning.errors import UserError
+from mtl_lightning.hparams import built_from_config
+from mtl_lightning.models import VGG16, Backbone, Hard, NamedModules, Network, Sharing
+from mtl_lightning.results import Results
+from mtl_lightning.schedule import configure_scheduler
+from mtl_lightning.tasks import Task
+from mtl_lightning.tasks.metrics import TaskMetrics
+
+EVALUATED = ("train", "val", "test")
+
+
+def _adamw(parameters: Iterable[Any]) -> Optimizer:
+    return torch.optim.AdamW(parameters, lr=1e-4)
+
+
+class MultiTask(LightningModule):
+    """One image network for many tasks, trained where labels are and nowhere else.
+
+    Args:
+        tasks: The questions, by name.
+        backbone: Images to features. Left out: ``VGG16`` with ImageNet weights, max pooling.
+        dropout: Share of the features that each head drops while training.
+        head_hidden: Units of a hidden layer in each head; ``null``: heads are linear.
+        sharing: How the tasks share the backbone. Left out: ``Hard``, one for all.
+        loss_reduction: ``labelled``: the loss of a task is the mean over its labelled rows in the
+            step. ``batch``: the sum is divided by all rows of the step, as a mean over zero-filled
+            labels does (the Keras recipe); rare tasks then weigh less.
+        optimizer: From parameter groups to an optimizer. Left out: AdamW, 1e-4.
+        lr_scheduler: A torch scheduler; ``total_steps`` or ``T_max`` may be left out, it is then
+            the whole run and the rate changes each step. Given lengths are in epochs.
+        backbone_lr_scale: The backbone's learning rate against the heads'.
+        image_size: Height and width in pixels, or one number for both.
+    """
+
+    def __init__(
+        self,
+        tasks: dict[str, Task],
+        backbone: Backbone | None = None,
+        dropout: float = 0.5,
+        head_hidden: int | None = None,
+        sharing: Sharing | None = None,
+        loss_reduction: Literal["labelled", "batch"] = "labelled",
+        optimizer: OptimizerCallable = _adamw,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        backbone_lr_scale: float = 1.0,
+        image_size: int | list[int] = 128,
+    ) -> None:
+        super().__init__()
+        if built_from_config():
+            self.save_hyperparameters(logger=False)
+        if not tasks:
+            raise UserError("tasks is empty: name at least one")
+        if not 0 <= dropout < 1:
+            raise UserError(f"dropout should be in 0..1 (1 excluded). Found {dropout}")
+        if not backbone_lr_scale > 0:
+            raise UserError(
+                f"backbone_lr_scale should be above 0. Found {backbone_lr_scale}; to freeze the "
+                f"backbone use its trainable_from: heads"
+            )
+        self.tasks = NamedModules(tasks)
+        self.network = Network(
+            sharing or Hard(),
+            backbone or VGG16(),
+            outputs={name: task.num_outputs for name, task in tasks.items()},
+            image_size=image_shape(image_size),
+            dropout=dropout,
+            head_hidden=head_hidden,
+        )
+        self.measured = NamedModules(
+            {
+                split: NamedModules({name: TaskMetrics(task) for name, task in tasks.items()})
+                for split in EVALUATED
+            }
+        )
+        self.loss_reduction = loss_reduction
+        self.make_optimizer = optimizer
+        self.make_lr_scheduler = lr_scheduler
+        self.backbone_lr_scale = backbone_lr_scale
+        self.results: dict[str, Results] = {}
+        self._step_counts: dict[str, int] = {}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return ``{task: (B, num_outputs)}`` for ``(B, 3, H, W)`` uint8 images."""
+        outputs: dict[str, Tensor] = self.network(images)
+        return outputs
+
+    def setup(self, stage: str) -> None:
+        """Take label statistics and pretrained weights, unless a checkpoint brings both."""
+        if self.trainer.ckpt_path is not None:
+            return
+        if stage == "fit":
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+            for name, task in self.tasks.items():
+                try:
+                    task.fit(data.training_targets(name))
+                except UserError as error:
+                    raise UserError(f"task {name}: {error}") from None
+        report = self.network.load_pretrained()
+        if report is not None and self.trainer.is_global_zero:
+            self.print(report)
+
+    # ----------------------------------------------------------------- the one step
+
+    def _step(self, batch: Batch, split: str) -> dict[str, Tensor]:
+        """Run the network and measure; return each task's loss, summed over labelled rows."""
+        outputs = self.network(batch.images, batch.labelled)
+        sums = {}
+        for name, task in self.tasks.items():
+            labelled, targets = batch.labelled[name], batch.targets[name]
+            sums[name] = task.masked_loss(outputs[name], targets, labelled)
+            with torch.no_grad():
+                self.measured[split][name].update(
+                    task, outputs[name].detach(), targets, labelled, sums[name]
+                )
+        return sums
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return this rank's and micro-batch's share of the loss of the whole step."""
+        sums = self._step(batch, "train")
+        self._step_counts = batch.counts
+        losses = []
+        for name, task in self.tasks.items():
+            rows = batch.counts[name] if self.loss_reduction == "labelled" else batch.step_rows
+            losses.append(sums[name] * (task.weight * batch.parts / max(rows, 1)))
+        loss = torch.stack(losses).sum()
+        # The exact losses of the epoch come from `measured`; this is for the eye.
+        self.log("train/loss_step", loss, batch_size=1)
+        self.log("loss", loss, batch_size=1, prog_bar=True, logger=False)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Measure."""
+        self._step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Measure."""
+        self._step(batch, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Return the rows and, per task, the columns of the answer."""
+        outputs = self(batch.images)
+        answers = {name: task.decode(outputs[name]) for name, task in self.tasks.items()}
+        return {"rows": batch.rows.cpu().numpy(), "answers": answers}
+
+    # ----------------------------------------------------------------- results
+
+    def on_train_epoch_start(self) -> None:
+        """Begin to measure anew."""
+        self._reset("train")
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to measure anew."""
+        self._reset("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Begin to measure anew."""
+        self._reset("test")
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's exact losses and metrics."""
+        self._report("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the split's exact losses and metrics."""
+        if not self.trainer.sanity_checking:
+            self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the split's exact losses and metrics."""
+        self._report("test")
+
+    def _reset(self, split: str) -> None:
+        for metrics in self.measured[split].values():
+            metrics.reset()
+
+    def _report(self, split: str) -> None:
+        values = {name: m.compute() for name, m in self.measured[split].items()}
+        self.results[split] = Results.of(split, dict(self.tasks.items()), values)
+        for name, value in self.results[split].flat().items():
+            # Every rank holds the same number already: torchmetrics has added up the ranks.
+            self.log(name, value, batch_size=1, prog_bar=name == "val/score")
+
+    # ----------------------------------------------------------------- optimizer
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Give the optimizer what is not frozen, heads and backbone at their own rates."""
+        groups = [
+            {"name": name, "params": [p for p in parameters if p.requires_grad]}
+            for name, parameters in (
+                ("heads", self.network.head_parameters()),
+                ("backbone", self.network.backbone_parameters()),
+            )
+        ]
+        optimizer = self.make_optimizer([group for group in groups if group["params"]])
+        for group in optimizer.param_groups:
+            if group["name"] == "backbone":
+                group["lr"] *= self.backbone_lr_scale
+        if self.make_lr_scheduler is None:
+            return optimizer
+        scheduler = configure_scheduler(self.make_lr_scheduler, optimizer, self.trainer)
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Leave alone what belongs to a task without a label in the whole step.
+
+        Its gradient is 0, but weight decay and momentum would move it; without a gradient the
+        optimizer passes it by, its state included.
+        """
+        del optimizer
+        for name in self.tasks:
+            if not self._step_counts[name]:
+                for parameter in self.network.own_parameters(name):
+                    parameter.grad = None

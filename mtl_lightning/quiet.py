@@ -1,0 +1,33 @@
+"""Silence what Lightning and torch say that a user of this package can do nothing about."""
+
+import logging
+import warnings
+
+NOISE = (
+    # We say which number of workers to use in the config; two is a deliberate default.
+    r".*does not have many workers.*",
+    # Small data sets log once an epoch; that is what the epoch's table is for.
+    r".*smaller than the logging interval.*",
+    # Our metrics have added up the ranks before they are logged.
+    r".*sync_dist=True.*",
+    # Our loader starts where training is, which Lightning cannot see.
+    r".*your dataloader is not resumable.*",
+    # A resumed or tested run writes beside what it resumes or tests, on purpose.
+    r".*Checkpoint directory .* exists and is not empty.*",
+    # `test` needs no Best callback to test what one saved.
+    r".*callbacks used to create the checkpoint need to be provided.*",
+    # An upstream deprecation inside Lightning's own use of torch's pytree.
+    r".*LeafSpec.*",
+    # Channels-last weights of 1 x 1 filters have two equal layouts; DDP copies, as it would anyway.
+    r".*Grad strides do not match bucket view strides.*",
+    # The backbone's frozen batch norm is in eval mode because the config says so.
+    r".*module\(s\) in eval mode at the start of training.*",
+)
+
+
+def quieten() -> None:
+    """Hide tips, banners and warnings that are not about the user's own run."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,69 @@
+"""What was measured of one split: numbers, ready to be logged, printed or written."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mtl_lightning.tasks import Task
+
+
+@dataclass(frozen=True)
+class Results:
+    """The metrics of every task over one split.
+
+    Attributes:
+        split: ``train``, ``val`` or ``test``.
+        tasks: Task to its values; always ``n_labelled``, and nothing else where that is 0.
+        loss: Weighted sum over the tasks that are present; ``None`` if none is.
+        score: Mean over the tasks that are present of their primary metric, mapped to 0..1.
+    """
+
+    split: str
+    tasks: dict[str, dict[str, float]]
+    loss: float | None
+    score: float | None
+
+    @classmethod
+    def of(
+        cls, split: str, tasks: Mapping[str, Task], values: dict[str, dict[str, float]]
+    ) -> "Results":
+        """Sum up the tasks; one that is absent, or whose metric is undefined, has no part."""
+        losses = [tasks[name].weight * v["loss"] for name, v in values.items() if "loss" in v]
+        scores = [
+            tasks[name].score(v)
+            for name, v in values.items()
+            if math.isfinite(v.get(tasks[name].primary, math.nan))
+        ]
+        return cls(
+            split,
+            values,
+            loss=sum(losses) if losses else None,
+            score=sum(scores) / len(scores) if scores else None,
+        )
+
+    def flat(self) -> dict[str, float]:
+        """Return ``split/task/metric`` to number, leaving out what is undefined."""
+        named = {f"{self.split}/loss": self.loss, f"{self.split}/score": self.score}
+        for task, values in self.tasks.items():
+            named |= {f"{self.split}/{task}/{metric}": value for metric, value in values.items()}
+        return {
+            name: value
+            for name, value in named.items()
+            if value is not None and math.isfinite(value)
+        }
+
+    def plain(self) -> dict[str, object]:
+        """Return what JSON can hold: numbers, and null for what is undefined."""
+
+        def number(value: float | None) -> float | None:
+            return value if value is not None and math.isfinite(value) else None
+
+        return {
+            "split": self.split,
+            "loss": number(self.loss),
+            "score": number(self.score),
+            "tasks": {
+                task: {metric: number(value) for metric, value in values.items()}
+                for task, values in self.tasks.items()
+            },
+        }

@@ -1,0 +1,66 @@
+"""The folder of a run: ``<root>/<name>/version_<n>/``, and finding ``best`` and ``last`` in it."""
+
+import os
+import re
+from pathlib import Path
+
+from mtl_lightning.errors import UserError, listed
+
+ALIASES = ("best", "last")
+_DECIDED = "MTL_LIGHTNING_RUN"
+
+
+def versions(root: Path, name: str) -> list[Path]:
+    """Return the run folders of ``name``, the newest first."""
+    numbered = {
+        int(match.group(1)): path
+        for path in (root / name).glob("version_*")
+        if (match := re.fullmatch(r"version_(\d+)", path.name)) and path.is_dir()
+    }
+    return [numbered[number] for number in sorted(numbered, reverse=True)]
+
+
+def resolve_checkpoint(spec: str, root: Path, name: str) -> Path:
+    """Return the file that ``best``, ``last`` or a path means.
+
+    Raises:
+        UserError: If there is no such file.
+    """
+    if spec not in ALIASES:
+        path = Path(spec)
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "no such file"
+            raise UserError(
+                f"ckpt_path {spec}: {what}; expected a checkpoint file, or one of {listed(ALIASES)}"
+            )
+        return path
+    for run in versions(root, name):
+        path = run / "checkpoints" / f"{spec}.ckpt"
+        if path.is_file():
+            return path
+    others = sorted(p.name for p in root.glob("*") if versions(root, p.name))
+    hint = f"; runs there: {listed(others)} (choose with --name)" if others else ""
+    raise UserError(
+        f"ckpt_path {spec}: no {spec}.ckpt in any run under {root / name}{hint}; "
+        f"train first with `mtl-lightning fit`, or give the path of a checkpoint"
+    )
+
+
+def run_folder(root: Path, name: str, checkpoint: Path | None) -> Path:
+    """Return the folder that this command writes to.
+
+    It is the checkpoint's own run, if it lies in one, so that a resumed training goes on where it
+    stopped and a test stands beside what it tests; else the next free version.
+    """
+    # Processes that Lightning starts for further ranks run this same line again, after the first
+    # has begun to write: they inherit what it decided.
+    if _DECIDED in os.environ and "LOCAL_RANK" in os.environ:
+        return Path(os.environ[_DECIDED])
+    if checkpoint is not None and checkpoint.resolve().parent.name == "checkpoints":
+        folder = checkpoint.parent.parent
+    else:
+        newest = versions(root, name)[:1]
+        number = int(newest[0].name.removeprefix("version_")) + 1 if newest else 0
+        folder = root / name / f"version_{number}"
+    os.environ[_DECIDED] = str(folder)
+    return folder

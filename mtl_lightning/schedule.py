@@ -1,0 +1,54 @@
+"""Learning-rate schedules from a config, with the lengths that only the trainer knows."""
+
+import functools
+import inspect
+from typing import Any
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import LRSchedulerCallable
+from pytorch_lightning.utilities.types import LRSchedulerConfigType
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+WHOLE_RUN = -1
+"""The value of a length that stands for "as long as the training is"."""
+
+LENGTHS = ("total_steps", "T_max")
+"""The arguments of torch's schedulers that are the length of the whole schedule."""
+
+
+def configure_scheduler(
+    make: LRSchedulerCallable, optimizer: Optimizer, trainer: Trainer
+) -> LRSchedulerConfigType:
+    """Build the scheduler; a length that was left out is the number of steps of the run.
+
+    Schedules of that length, and ``OneCycleLR`` always, move each step; the others each epoch, as
+    Lightning has it. ``OneCycleLR``'s peak keeps the ratio of the groups' rates.
+    """
+    kind, given = _inspected(make)
+    known = inspect.signature(kind).parameters if kind is not None else {}
+    filled: dict[str, Any] = {
+        length: int(trainer.estimated_stepping_batches)
+        for length in LENGTHS
+        if length in known and given.get(length) in (None, WHOLE_RUN)
+    }
+    if given.get("epochs") is not None:  # OneCycleLR's other way to say how long
+        filled.pop("total_steps", None)
+    if kind is OneCycleLR and isinstance(given.get("max_lr"), float):
+        base = optimizer.param_groups[0]["lr"]
+        filled["max_lr"] = [given["max_lr"] * g["lr"] / base for g in optimizer.param_groups]
+    scheduler = make(optimizer, **filled)
+    each_step = bool(filled) or isinstance(scheduler, OneCycleLR)
+    config = LRSchedulerConfigType(scheduler=scheduler, interval="step" if each_step else "epoch")
+    if isinstance(scheduler, ReduceLROnPlateau):
+        config["monitor"] = getattr(scheduler, "monitor", "val/loss")
+    return config
+
+
+def _inspected(make: LRSchedulerCallable) -> tuple[type | None, dict[str, Any]]:
+    """Return the class behind a (jsonargparse's or one's own) partial, and its arguments."""
+    if not isinstance(make, functools.partial):
+        return None, {}
+    candidates = [make.func, *make.args]
+    kind = next((c for c in candidates if inspect.isclass(c) and issubclass(c, LRScheduler)), None)
+    return kind, dict(make.keywords)

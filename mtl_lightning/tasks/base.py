@@ -1,0 +1,146 @@
+"""What every kind of task is.
+
+A task owns everything that depends on what its labels mean: how a cell of a table becomes a
+target, how many outputs its head has, its loss, its metrics, and how an output is read.
+
+Adding a kind of task is one file here, one line in ``__init__.py`` and one test file:
+
+1. Subclass :class:`Task`. Every constructor argument is a key of the config: annotate it, give
+   it a default where you can, and never take ``**kwargs``.
+2. Implement ``encode``, ``num_outputs``, ``loss``, ``metrics``, ``update`` and ``decode``.
+3. What must be learned from the training labels (statistics, not weights) goes into buffers that
+   ``fit`` fills: so it is in the checkpoint.
+
+Masks are not the subclass's business. ``loss`` and ``update`` are only ever shown rows (or, where
+one image has many labels, cells) that carry a label; what lies in the others is overwritten
+before anything reads it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from mtl_lightning.errors import UserError
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The labels of one task over all rows, as numbers.
+
+    Attributes:
+        targets: ``(N, ...)``, in the dtype that the task's loss wants; anything where not labelled.
+        labelled: bool, the shape of what ``Task.loss`` returns for ``N`` rows.
+        bad: ``(N,)`` bool: there is a cell, but the task cannot read it.
+    """
+
+    targets: NDArray[np.generic]
+    labelled: NDArray[np.bool_]
+    bad: NDArray[np.bool_]
+
+
+class Task(nn.Module, ABC):
+    """One question asked of every image.
+
+    Args:
+        weight: What this task's loss is multiplied by in the sum over tasks.
+    """
+
+    primary: ClassVar[str]
+    """The metric that ``val/score`` averages over tasks; higher is better."""
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
+        if not weight > 0:
+            raise UserError(f"weight should be above 0. Found {weight}; drop the task instead.")
+        self.weight = weight
+
+    def complete(self, cells: NDArray[np.object_]) -> dict[str, object]:
+        """Settle what the config left open, from the training labels alone.
+
+        Args:
+            cells: ``(n,)`` str, the labelled cells of the training split.
+
+        Returns:
+            The constructor arguments that are now known, to be written into the saved config.
+        """
+        del cells
+        return {}
+
+    @abstractmethod
+    def encode(self, cells: NDArray[np.object_]) -> Encoded:
+        """Turn ``(N,)`` cells (str, or None where there is no label) into targets and masks."""
+
+    @abstractmethod
+    def expected(self, cell: str) -> str:
+        """Say in a few words what should have stood where ``cell`` stands."""
+
+    @abstractmethod
+    def fit(self, targets: Tensor) -> None:
+        """Take statistics from the ``(n, ...)`` labelled training targets into buffers.
+
+        Raises:
+            UserError: If nothing can be learned from these labels.
+        """
+
+    @property
+    @abstractmethod
+    def num_outputs(self) -> int:
+        """How many numbers the head gives for an image."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each row (or cell), unreduced.
+
+        Args:
+            outputs: ``(B, num_outputs)`` floating.
+            targets: ``(B, ...)``, harmless values where there is no label.
+        """
+
+    @abstractmethod
+    def metrics(self) -> MetricCollection:
+        """Make the task's metrics; their states must be sums, so that ranks can be added up."""
+
+    @abstractmethod
+    def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+        """Give labelled rows to the metrics, in the label's own unit."""
+
+    @abstractmethod
+    def decode(self, outputs: Tensor) -> Mapping[str, NDArray[np.generic]]:
+        """Read ``(B, num_outputs)`` outputs: the answer under ``""``, then what else is known.
+
+        The keys become columns of ``predictions.csv``: ``<task>`` and ``<task>:<key>``.
+        """
+
+    def score(self, values: Mapping[str, float]) -> float:
+        """Map the primary metric to 0..1, higher is better."""
+        return min(max(values[self.primary], 0.0), 1.0)
+
+    def masked_loss(self, outputs: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+        """Return the *sum* of the loss over what is labelled, a scalar in at least float32.
+
+        The unlabelled slots are overwritten before the loss reads them and their loss is replaced
+        by 0 after, so that neither a value nor a gradient can come from them. With nothing
+        labelled the result is 0 and still part of the graph, as DDP needs it.
+        """
+        if outputs.dtype in (torch.float16, torch.bfloat16):
+            outputs = outputs.float()
+        mask = labelled.view(labelled.shape + (1,) * (targets.ndim - labelled.ndim))
+        losses = self.loss(outputs, torch.where(mask, targets, torch.zeros_like(targets)))
+        return torch.where(labelled, losses, torch.zeros_like(losses)).sum()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Task":
+        kept = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no types here
+        for name, before in kept.items():
+            now = getattr(self, name)
+            # `precision: bf16-true` casts the whole model; a mean of 1234.5 would become 1232.
+            if now.dtype in (torch.float16, torch.bfloat16):
+                setattr(self, name, before.to(now.device))
+        return self

@@ -1,0 +1,172 @@
+"""One class out of several for each image."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.tasks.base import Encoded, Task
+from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError
+
+LOOKS_MISSING = frozenset({"nan", "na", "n/a", "null", "none", "-", "?", "unknown"})
+
+
+class Classification(Task):
+    """A softmax over classes, trained with cross-entropy.
+
+    Args:
+        classes: The class names, in the order of the outputs; compared with the labels as text.
+            Left out, they are the sorted values of the training labels.
+        class_weights: One number per class, or ``balanced``: each class then weighs the same in
+            the loss, however often it occurs (n / (K * n_c), as in scikit-learn). Weights are
+            scaled so that their mean over the training labels is 1.
+        label_smoothing: Share of the target that is spread evenly over all classes (0..1).
+        weight: What this task's loss is multiplied by in the sum over tasks.
+    """
+
+    primary: ClassVar[str] = "balanced_accuracy"
+    class_weight: Tensor
+
+    def __init__(
+        self,
+        classes: list[str] | None = None,
+        class_weights: list[float] | Literal["balanced"] | None = None,
+        label_smoothing: float = 0.0,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(weight)
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"label_smoothing should be in 0..1. Found {label_smoothing}")
+        self.label_smoothing = label_smoothing
+        self.class_weights = class_weights
+        self.classes: list[str] = []
+        if classes is not None:
+            self._set_classes([str(name) for name in classes])
+
+    def _set_classes(self, classes: list[str]) -> None:
+        repeated = sorted({name for name in classes if classes.count(name) > 1})
+        if repeated:
+            raise UserError(f"classes should differ; listed more than once: {listed(repeated)}")
+        if len(classes) < 2:
+            raise UserError(
+                f"a classification needs at least two classes. Found {len(classes)}: "
+                f"{listed(classes) or 'none'}; with one there is nothing to learn."
+            )
+        given = self.class_weights
+        if isinstance(given, list):
+            if len(given) != len(classes):
+                raise UserError(
+                    f"class_weights should have one number for each of the {len(classes)} classes "
+                    f"({listed(classes)}). Found {len(given)} numbers."
+                )
+            if min(given) < 0 or max(given) == 0:
+                raise UserError(f"class_weights should be 0 or more, not all 0. Found {given}")
+        self.classes = classes
+        self.register_buffer("class_weight", torch.ones(len(classes)))
+
+    def complete(self, cells: NDArray[np.object_]) -> dict[str, object]:
+        """Take the classes from the training labels where the config names none."""
+        if not self.classes:
+            found = [str(value) for value in pd.unique(cells)]
+            doubtful = sorted(value for value in found if value.lower() in LOOKS_MISSING)
+            if doubtful:
+                raise UserError(
+                    f'the label "{doubtful[0]}" may be a class or a missing label: name it in '
+                    f"the task's classes, or in the source's `missing`"
+                )
+            self._set_classes(_sorted_values(found))
+        return {"classes": self.classes}
+
+    def encode(self, cells: NDArray[np.object_]) -> Encoded:
+        """Give each cell the position of its class: int64 targets, ``(N,)`` masks."""
+        labelled = pd.notna(cells)
+        index = pd.Index(self.classes)
+        targets = index.get_indexer(pd.Index(cells))
+        stray = labelled & (targets < 0)
+        if stray.any():
+            # A column of integers with gaps is written as 1.0, 2.0 by many programs.
+            whole = pd.Index([str(cell).removesuffix(".0") for cell in cells[stray]])
+            targets[stray] = index.get_indexer(whole)
+        bad = labelled & (targets < 0)
+        return Encoded(np.where(targets < 0, 0, targets).astype(np.int64), labelled & ~bad, bad)
+
+    def expected(self, cell: str) -> str:
+        """Name the known classes, the nearest first."""
+        return f"one of the classes {listed(self.classes)}{did_you_mean(cell, self.classes)}"
+
+    def fit(self, targets: Tensor) -> None:
+        """Settle the class weights: their mean over the training labels is 1."""
+        counts = torch.bincount(targets, minlength=len(self.classes)).double()
+        if self.class_weights is None:
+            return
+        if self.class_weights == "balanced":
+            weights = torch.where(counts > 0, 1 / counts.clamp(min=1), 0.0)
+        else:
+            weights = torch.tensor(self.class_weights, dtype=torch.float64)
+        mean = (weights * counts).sum() / counts.sum()
+        if mean == 0:
+            raise UserError("class_weights give weight 0 to every class that occurs in training")
+        weights = weights / mean
+        if self.class_weights == "balanced":
+            # A class without a training label has no frequency; 1 leaves its loss as it is.
+            weights[counts == 0] = 1.0
+        self.class_weight.copy_(weights)
+
+    @property
+    def num_outputs(self) -> int:
+        """One logit per class."""
+        return len(self.classes)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy of each row: ``(B, K)`` logits, ``(B,)`` int64 targets -> ``(B,)``."""
+        return F.cross_entropy(
+            outputs,
+            targets,
+            weight=None if self.class_weights is None else self.class_weight.to(outputs.dtype),
+            label_smoothing=self.label_smoothing,
+            reduction="none",
+        )
+
+    def metrics(self) -> MetricCollection:
+        """Accuracy over rows, macro F1, balanced accuracy, and expected calibration error."""
+        k = len(self.classes)
+        return MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(k, average="micro", validate_args=False),
+                "macro_f1": MulticlassF1Score(k, average="macro", validate_args=False),
+                "balanced_accuracy": BalancedAccuracy(k),
+                "calibration_error": CalibrationError(),
+            },
+            compute_groups=False,
+        )
+
+    def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+        """Give the metrics probabilities, so that none has to guess what logits are."""
+        metrics.update(_probabilities(outputs), targets)
+
+    def decode(self, outputs: Tensor) -> Mapping[str, NDArray[np.generic]]:
+        """Give the most probable class and the probability of each."""
+        probabilities = _probabilities(outputs).cpu().numpy()
+        answers = np.asarray(self.classes, dtype=object)[probabilities.argmax(1)]
+        return {"": answers} | {name: probabilities[:, i] for i, name in enumerate(self.classes)}
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    """Softmax in at least float32: bfloat16 has three digits, too few to calibrate with."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
+
+
+def _sorted_values(values: list[str]) -> list[str]:
+    """Sort as numbers where all are numbers (2 before 10), as text otherwise."""
+    try:
+        return sorted(values, key=float)
+    except ValueError:
+        return sorted(values)

@@ -1,0 +1,191 @@
+"""Metrics over labelled rows only, whose states are sums.
+
+Sums can be added up over ranks in any order and by ranks that saw nothing, which lists of
+predictions cannot; and they give the metric of the whole split, never a mean of batch means.
+Where torchmetrics has the metric with such states, that one is used; these are the others.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from mtl_lightning.tasks.base import Task
+
+
+class BalancedAccuracy(Metric):
+    """Mean recall over the classes that occur, as scikit-learn's ``balanced_accuracy_score``.
+
+    (torchmetrics' macro accuracy counts a class that does not occur but is predicted as 0.)
+
+    Args:
+        num_classes: How many classes there are.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    hits: Tensor
+    support: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        zeros = torch.zeros(num_classes, dtype=torch.long)
+        self.add_state("hits", zeros.clone(), dist_reduce_fx="sum")
+        self.add_state("support", zeros.clone(), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Take ``(B, K)`` probabilities and ``(B,)`` int64 classes."""
+        k = len(self.support)
+        self.support += torch.bincount(target, minlength=k)
+        self.hits += torch.bincount(target[preds.argmax(1) == target], minlength=k)
+
+    def compute(self) -> Tensor:
+        """Return the mean recall, a scalar."""
+        occurs = self.support > 0
+        return (self.hits[occurs] / self.support[occurs]).mean()
+
+
+class CalibrationError(Metric):
+    """Expected calibration error over 15 bins of equal width (Guo et al. 2017, eq. 5).
+
+    (torchmetrics' keeps every prediction in a list.)
+    """
+
+    full_state_update = False
+    higher_is_better = False
+    bins = 15
+    rows: Tensor
+    confidence: Tensor
+    hits: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("rows", torch.zeros(self.bins, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("hits", torch.zeros(self.bins, dtype=torch.long), dist_reduce_fx="sum")
+        # float64, so that the order in which ranks are added cannot be seen in the result
+        confidence = torch.zeros(self.bins, dtype=torch.float64)
+        self.add_state("confidence", confidence, dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Take ``(B, K)`` probabilities and ``(B,)`` int64 classes."""
+        confidence, answer = preds.max(1)
+        # Bins are (a, b], as in the paper, so that a confidence of exactly 1 is in the last.
+        bin_ = ((confidence * self.bins).ceil().long() - 1).clamp(0, self.bins - 1)
+        hit = answer == target
+        self.rows += torch.bincount(bin_, minlength=self.bins)
+        self.hits += torch.bincount(bin_[hit], minlength=self.bins)
+        self.confidence += torch.bincount(
+            bin_, weights=confidence.to(self.confidence.dtype), minlength=self.bins
+        )
+
+    def compute(self) -> Tensor:
+        """Return the mean over rows of ``|accuracy - confidence|`` of their bin, a scalar."""
+        return (self.hits - self.confidence).abs().sum() / self.rows.sum()
+
+
+class R2(Metric):
+    """Coefficient of determination, 1 - residual / total sum of squares.
+
+    (torchmetrics' adds squares of raw values in float32, which cancels for labels far from 0, and
+    raises an error for a single row.) NaN where the labels do not vary.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    rows: Tensor
+    value: Tensor
+    square: Tensor
+    residual: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("rows", "value", "square", "residual"):
+            zero = torch.zeros((), dtype=torch.float64)
+            self.add_state(name, zero, dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Take ``(B,)`` predictions and targets in the same unit."""
+        preds, target = preds.to(self.value.dtype), target.to(self.value.dtype)
+        self.rows += target.numel()
+        self.value += target.sum()
+        self.square += target.square().sum()
+        self.residual += (preds - target).square().sum()
+
+    def compute(self) -> Tensor:
+        """Return R2, a scalar; NaN where it is undefined."""
+        total = self.square - self.value.square() / self.rows
+        undefined = (self.rows < 2) | (total <= 1e-12 * self.square)
+        return torch.where(undefined, torch.nan, 1 - self.residual / total)
+
+
+class TaskMetrics(nn.Module):
+    """All that is measured of one task over one split: its metrics, its mean loss, its rows.
+
+    Args:
+        task: The task, of which only its metrics are kept.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.metrics = task.metrics()
+        self.totals = Totals()
+
+    def update(
+        self, task: Task, outputs: Tensor, targets: Tensor, labelled: Tensor, loss: Tensor
+    ) -> None:
+        """Add a batch; ``loss`` is the sum over its labelled rows."""
+        self.totals.update(loss, labelled)
+        if labelled.any():
+            task.update(self.metrics, outputs[labelled], targets[labelled])
+
+    def compute(self) -> dict[str, float]:
+        """Return ``n_labelled`` and, where it is not 0 over all ranks, the loss and the metrics."""
+        with warnings.catch_warnings():
+            # A rank that saw no labelled row asks for the sum over ranks like any other.
+            warnings.filterwarnings("ignore", message=".*``compute`` method.*")
+            loss, rows = self.totals.compute().tolist()
+            if not rows:
+                return {"n_labelled": 0}
+            values: dict[str, Any] = self.metrics.compute()
+        return {
+            "n_labelled": int(rows),
+            "loss": loss / rows,
+            **{name: float(value) for name, value in values.items()},
+        }
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.metrics.reset()
+        self.totals.reset()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TaskMetrics":
+        try:
+            fn(torch.zeros((), dtype=torch.float64))
+        except TypeError:  # Apple's GPUs have no float64
+            for metric in self.modules():
+                if isinstance(metric, Metric):
+                    metric.set_dtype(torch.float32)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no types here
+        return self
+
+
+class Totals(Metric):
+    """The sum of a loss and the number of labelled rows (or cells) behind it."""
+
+    full_state_update = False
+    sums: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("sums", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, labelled: Tensor) -> None:
+        """Add a batch: the summed loss, a scalar, and its mask."""
+        self.sums += torch.stack([loss.detach().to(self.sums.dtype), labelled.sum().to(self.sums)])
+
+    def compute(self) -> Tensor:
+        """Return ``(loss, rows)``."""
+        return self.sums

@@ -1,0 +1,114 @@
+"""One number for each image."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal, cast
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
+
+from mtl_lightning.errors import UserError
+from mtl_lightning.tasks.base import Encoded, Task
+from mtl_lightning.tasks.metrics import R2
+
+
+class Regression(Task):
+    """A number, learned in units of the training labels' standard deviation.
+
+    The head's output is standardised: 0 is the mean of the training labels, 1 is one standard
+    deviation above. So a task in grams and a task in years pull equally on what they share. The
+    two statistics are kept in the checkpoint; metrics and predictions are in the label's own unit.
+
+    Args:
+        loss: ``mse``, ``l1`` or ``huber``, of the standardised values.
+        huber_delta: Where Huber's loss turns from a square into a line, in standard deviations.
+        weight: What this task's loss is multiplied by in the sum over tasks.
+    """
+
+    primary: ClassVar[str] = "r2"
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        loss: Literal["mse", "l1", "huber"] = "mse",
+        huber_delta: float = 1.0,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(weight)
+        if not huber_delta > 0:
+            raise UserError(f"huber_delta should be above 0. Found {huber_delta}")
+        self.loss_name = loss
+        self.huber_delta = huber_delta
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("std", torch.ones(()))
+
+    def encode(self, cells: NDArray[np.object_]) -> Encoded:
+        """Read each cell as a finite number: float32 targets, ``(N,)`` masks."""
+        labelled = pd.notna(cells)
+        values = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce")
+        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is bad, as inf is
+            targets = numbers.astype(np.float32)
+        good = labelled & np.isfinite(targets)
+        return Encoded(np.where(good, targets, np.float32(0)), good, labelled & ~good)
+
+    def expected(self, cell: str) -> str:
+        """Say that a finite number is wanted, with a hint where a comma stands for the point."""
+        hint = " (with a decimal point, not a comma)" if "," in cell else ""
+        return f"a finite number{hint}"
+
+    def fit(self, targets: Tensor) -> None:
+        """Take mean and standard deviation of the training labels."""
+        values = targets.double()
+        std = values.std(correction=0)
+        if not std > 0:
+            raise UserError(
+                f"every training label is {values[0].item():g}; there is nothing to learn"
+            )
+        self.mean.copy_(values.mean())
+        self.std.copy_(std)
+
+    @property
+    def num_outputs(self) -> int:
+        """One standardised number."""
+        return 1
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each row: ``(B, 1)`` outputs, ``(B,)`` targets in the unit -> ``(B,)``."""
+        outputs = outputs.squeeze(1)
+        standard = ((targets - self.mean) / self.std).to(outputs.dtype)
+        if self.loss_name == "mse":
+            return F.mse_loss(outputs, standard, reduction="none")
+        if self.loss_name == "l1":
+            return F.l1_loss(outputs, standard, reduction="none")
+        return F.huber_loss(outputs, standard, reduction="none", delta=self.huber_delta)
+
+    def metrics(self) -> MetricCollection:
+        """Mean absolute error, root mean squared error (label's unit), and R2."""
+        return MetricCollection(
+            {
+                "mae": MeanAbsoluteError().set_dtype(torch.float64),
+                "rmse": MeanSquaredError(squared=False).set_dtype(torch.float64),
+                "r2": R2(),
+            },
+            compute_groups=False,
+        )
+
+    def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+        """Give the metrics predictions and targets in the label's own unit."""
+        r2 = cast("R2", metrics["r2"])
+        dtype = r2.residual.dtype  # float32 on Apple's GPUs, else float64
+        metrics.update(self._in_unit(outputs).to(dtype), targets.to(dtype))
+
+    def decode(self, outputs: Tensor) -> Mapping[str, NDArray[np.generic]]:
+        """Give the number in the label's own unit."""
+        return {"": self._in_unit(outputs).cpu().numpy()}
+
+    def _in_unit(self, outputs: Tensor) -> Tensor:
+        outputs = outputs.squeeze(1).to(torch.promote_types(outputs.dtype, self.mean.dtype))
+        return outputs * self.std + self.mean

@@ -1,0 +1,86 @@
+import os
+
+import pytest
+
+from mtl_lightning.data.sources import FolderSource
+from mtl_lightning.errors import UserError
+
+
+@pytest.fixture
+def grow(tmp_path):
+    def grow(*files):
+        for file in files:
+            (tmp_path / "photos" / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "photos" / file).touch()
+        return tmp_path / "photos"
+
+    return grow
+
+
+def test_a_folder_per_class(grow):
+    root = grow("dog/b.JPG", "dog/more/a.webp", "cat/z.png", "cat/notes.txt", "cat/.hid.png")
+    grow(".git/x.png", "cat/.thumbs/x.png", "top.png")
+    table = FolderSource(root, "animal").read(["other", "animal"])
+    assert table.keys.tolist() == ["cat/z.png", "dog/b.JPG", "dog/more/a.webp"]
+    assert table.labels["animal"].tolist() == ["cat", "dog", "dog"]
+    assert table.images[2] == os.path.realpath(root / "dog/more/a.webp")
+    assert table.splits is None
+    assert table.where(1) == f"folder {root}/ dog/b.JPG"
+
+
+def test_folders_named_like_splits(grow):
+    root = grow("Train/dog/a.jpg", "valid/dog/b.jpg", "test/cat/c.jpg", "train/cat/d.jpg")
+    table = FolderSource(str(root) + "/", "animal").read(["animal"])
+    found = dict(
+        zip(table.keys, zip(table.labels["animal"], table.splits, strict=True), strict=True)
+    )
+    assert found == {
+        "Train/dog/a.jpg": ("dog", "train"),
+        "valid/dog/b.jpg": ("dog", "val"),
+        "test/cat/c.jpg": ("cat", "test"),
+        "train/cat/d.jpg": ("cat", "train"),
+    }
+    assert table.origin == f"folder {root}/"
+
+
+def test_one_other_folder_makes_all_of_them_classes(grow):
+    table = FolderSource(grow("train/a.jpg", "plane/b.jpg"), "vehicle").read(["vehicle"])
+    assert table.labels["vehicle"].tolist() == ["plane", "train"]
+    assert table.splits is None
+
+
+def test_links_are_followed_but_not_for_ever(grow, tmp_path):
+    root = grow("dog/a.jpg")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "b.jpg").touch()
+    (root / "dog/loop").symlink_to(root, target_is_directory=True)
+    (root / "dog/self").symlink_to(root / "dog", target_is_directory=True)
+    (root / "cat").symlink_to(elsewhere, target_is_directory=True)
+    table = FolderSource(root, "animal").read(["animal"])
+    assert table.keys.tolist() == ["cat/b.jpg", "dog/a.jpg"]
+    assert table.images[0] == os.path.realpath(elsewhere / "b.jpg")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "photos does not exist or is not a folder"),
+        (["a.jpg"], "no folder per class; expected <class>/<image>"),
+        (["train/a.jpg"], "no folder per class; expected <split>/<class>/<image>"),
+        (["dog/a.txt"], "has no image; expected <class>/<image> with .jpg"),
+    ],
+)
+def test_what_is_wrong(grow, tmp_path, files, message):
+    grow(*files)
+    with pytest.raises(UserError, match=message):
+        FolderSource(tmp_path / "photos", "animal").read(["animal"])
+
+
+def test_unknown_task_and_dead_link(grow):
+    root = grow("dog/a.jpg")
+    with pytest.raises(UserError, match=r'task "animl".*did you mean "animal"'):
+        FolderSource(root, "animl").read(["animal"])
+    (root / "dog/dead.jpg").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"dog/dead.jpg links to nothing"):
+        FolderSource(root, "animal").read(["animal"])

@@ -1,0 +1,131 @@
+import os
+
+import pytest
+
+from mtl_lightning.data.sources import TableSource
+from mtl_lightning.errors import UserError
+
+TASKS = ["type", "audience"]
+
+
+@pytest.fixture
+def write(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").touch()
+
+    def write(content, name="t.csv"):
+        (tmp_path / name).write_text(content)
+        return tmp_path / name
+
+    return write
+
+
+def labels(source, tasks=TASKS):
+    return {task: column.tolist() for task, column in source.read(tasks).labels.items()}
+
+
+def test_columns_named_after_tasks_are_the_default(write, tmp_path):
+    path = write("image,type,audience,other\na.jpg,Dress,kids,1\nb.jpg,,adults,2\n")
+    table = TableSource(path).read(TASKS)
+    assert table.origin == str(path)
+    assert table.images.tolist() == [os.path.realpath(tmp_path / n) for n in ("a.jpg", "b.jpg")]
+    assert table.keys.tolist() == ["a.jpg", "b.jpg"]
+    assert {t: c.tolist() for t, c in table.labels.items()} == {
+        "type": ["Dress", None],
+        "audience": ["kids", "adults"],
+    }
+    assert table.splits is None
+    assert table.groups is None
+    assert table.where(1) == f"{path} row 3"
+
+
+def test_labels_map_tasks_to_columns(write):
+    path = write("image,kind,audience\na.jpg,Dress,kids\n")
+    assert labels(TableSource(path, labels={"type": "kind"})) == {"type": ["Dress"]}
+
+
+def test_split_and_group(write):
+    path = write("image,type,split,group\na.jpg,x,Training,s1\nb.jpg,y,DEV,\nc.jpg,z,,s2\n")
+    table = TableSource(path).read(TASKS)
+    assert table.splits.tolist() == ["train", "val", None]
+    assert table.groups.tolist() == ["s1", None, "s2"]
+
+
+def test_split_and_group_by_other_names(write):
+    path = write("image,type,fold,sender\na.jpg,x,test,s1\n")
+    table = TableSource(path, split="fold", group="sender").read(TASKS)
+    assert table.splits.tolist() == ["test"]
+    assert table.groups.tolist() == ["s1"]
+
+
+def test_a_label_called_split_is_no_split(write):
+    path = write("image,split,group\na.jpg,banana,x\n")
+    table = TableSource(path).read(["split", "group"])
+    assert table.splits is None
+    assert table.groups is None
+    assert table.labels["split"].tolist() == ["banana"]
+
+
+def test_missing_texts(write):
+    path = write("image,type,audience\na.jpg,NA,-1\nb.jpg,no,1\nc.jpg,na,No\n")
+    source = TableSource(path, missing=["NA", "-1", "no"])
+    assert labels(source) == {"type": [None, None, "na"], "audience": [None, "1", None]}
+
+
+def test_root_is_where_the_table_stands_by_name(write, tmp_path):
+    real = write("image,type\na.jpg,x\n")
+    (tmp_path / "views").mkdir()
+    (tmp_path / "views/a.jpg").touch()
+    (tmp_path / "views/t.csv").symlink_to(real)
+    image = TableSource(tmp_path / "views/t.csv").read(TASKS).images[0]
+    assert image == os.path.realpath(tmp_path / "views/a.jpg")
+    image = TableSource(tmp_path / "views/t.csv", root=tmp_path).read(TASKS).images[0]
+    assert image == os.path.realpath(tmp_path / "a.jpg")
+
+
+def test_a_bare_name_in_the_current_folder(write, tmp_path, monkeypatch):
+    write("image,type\na.jpg,x\n")
+    monkeypatch.chdir(tmp_path)
+    table = TableSource("t.csv").read(TASKS)
+    assert table.where(0) == "t.csv row 2"
+    assert table.images[0] == os.path.realpath(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image": "img"}, r't.csv has no column "img" \(image\).*did you mean "image"'),
+        ({"labels": {"type": "tipe"}}, r'"tipe" \(labels of task "type"\).*did you mean "type"'),
+        ({"labels": {"typ": "type"}}, r'names the task "typ".*did you mean "type"'),
+        ({"labels": {}}, "`labels` is empty"),
+        ({"split": "folds"}, r'no column "folds" \(split\).*did you mean "fold"'),
+        ({"group": "x"}, r'no column "x" \(group\)'),
+        ({"split": "fold"}, r't.csv row 3, column "fold": "trian" is no split.*mean "train"'),
+    ],
+)
+def test_wrong_names(write, options, message):
+    path = write("image,type,fold\na.jpg,x,train\nb.jpg,y,trian\n")
+    with pytest.raises(UserError, match=message):
+        TableSource(path, **options).read(TASKS)
+
+
+def test_no_column_for_any_task(write):
+    path = write("image,kind\na.jpg,x\n")
+    with pytest.raises(UserError, match="no column named after a task; tasks: type, audience"):
+        TableSource(path).read(TASKS)
+
+
+def test_images_that_are_not_there(write, tmp_path):
+    path = write("image,type\na.jpg,x\nphotos/z.jpg,y\n\nc.png,y\n")
+    with pytest.raises(UserError) as caught:
+        TableSource(path).read(TASKS)
+    assert str(caught.value) == (
+        f'{path} row 3, column "image": there is no file "photos/z.jpg" in {tmp_path} '
+        "(2 of 3 images are not there); is `root` the folder that the paths are relative to?"
+    )
+
+
+def test_an_empty_image_cell(write):
+    path = write("image,type\na.jpg,x\n ,y\n")
+    with pytest.raises(UserError, match=r't.csv row 3, column "image" is empty'):
+        TableSource(path).read(TASKS)

@@ -1,0 +1,258 @@
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_lightning.data.merged import merge
+from mtl_lightning.data.sources import DigitsSource, FolderSource, Source, SourceTable, TableSource
+from mtl_lightning.data.sources.locate import texts
+from mtl_lightning.data.splits import SPLITS
+from mtl_lightning.errors import UserError
+
+FRACTIONS = {"val": 0.1, "test": 0.2}
+
+
+class Rows(Source):
+    """A source of given rows: (image, labels, split, group)."""
+
+    def __init__(self, *rows, name="rows"):
+        self.rows, self.name = rows, name
+
+    def read(self, tasks):
+        images, labels, splits, groups = (texts(c) for c in zip(*self.rows, strict=True))
+        return SourceTable(
+            self.name,
+            images,
+            images,
+            {t: texts([row.get(t) for row in labels]) for t in tasks},
+            splits,
+            groups,
+            np.arange(2, len(images) + 2),
+        )
+
+
+def row(image, split=None, group=None, **labels):
+    return image, labels, split, group
+
+
+def test_the_recipes_own_example(tmp_path):
+    """Five images with an expression, six with a gender: eleven rows, two tasks."""
+    names = [f"e{i}.png" for i in range(5)] + [f"g{i}.png" for i in range(6)]
+    for value, name in enumerate(names):
+        Image.new("RGB", (4, 4), (value, 0, 0)).save(tmp_path / name)
+    expressions = ["smile", "neutral", "frown", "smile", "frown"]
+    genders = ["f", "m", "f", "m", "m", "f"]
+    for task, column, part in [
+        ("expression", expressions, names[:5]),
+        ("gender", genders, names[5:]),
+    ]:
+        lines = [f"{n},{v}" for n, v in zip(part, column, strict=True)]
+        (tmp_path / f"{task}.csv").write_text("\n".join([f"image,{task}", *lines]))
+    sources = {t: TableSource(tmp_path / f"{t}.csv") for t in ("expression", "gender")}
+    table = merge(sources, ["expression", "gender"], FRACTIONS, 7)
+    assert len(table) == 11
+    assert table.cells["expression"].tolist() == expressions + [None] * 6
+    assert table.cells["gender"].tolist() == [None] * 5 + genders
+    assert table.source.tolist() == [0] * 5 + [1] * 6
+    assert [table.load(i)[0, 0, 0] for i in range(11)] == list(range(11))
+    assert table.where(7) == f"{tmp_path}/gender.csv row 4"
+    counts = table.counts()
+    assert sum(counts.labelled["expression", "expression", split] for split in SPLITS) == 5
+    assert sum(counts.images["gender", split] for split in SPLITS) == 6
+    assert ("expression", "gender", "train") not in counts.labelled
+
+
+def test_one_image_in_a_table_twice_and_in_a_folder_is_one_row(tmp_path):
+    (tmp_path / "photos/kids").mkdir(parents=True)
+    for name in ("a", "b"):
+        (tmp_path / f"photos/kids/{name}.jpg").touch()
+    (tmp_path / "link.jpg").symlink_to("photos/kids/a.jpg")
+    (tmp_path / "t.csv").write_text("image,type\nlink.jpg,\n./photos/kids/a.jpg,Dress\n")
+    sources = {
+        "types": TableSource(tmp_path / "t.csv"),
+        "who": FolderSource(tmp_path / "photos", "audience"),
+    }
+    table = merge(sources, ["type", "audience"], {}, 0)
+    assert table.images.tolist() == [
+        os.path.realpath(tmp_path / f"photos/kids/{n}.jpg") for n in "ab"
+    ]
+    assert table.cells["type"].tolist() == ["Dress", None]
+    assert table.cells["audience"].tolist() == ["kids", "kids"]
+    assert table.source.tolist() == [0, 1]
+    assert table.where(0) == f"{tmp_path}/t.csv row 2"
+    assert table.where(0, "type") == f"{tmp_path}/t.csv row 3"
+    assert table.where(0, "audience") == f"folder {tmp_path}/photos/ kids/a.jpg"
+    assert table.where(1, "type") == f"folder {tmp_path}/photos/ kids/b.jpg"
+    assert table.counts().labelled == {
+        ("types", "type", "train"): 1,
+        ("types", "type", "val"): 0,
+        ("types", "type", "test"): 0,
+        ("who", "audience", "train"): 2,
+        ("who", "audience", "val"): 0,
+        ("who", "audience", "test"): 0,
+    }
+    assert table.counts().images["types", "train"] == 1
+
+
+def test_contradictory_labels_name_both_rows():
+    one = Rows(row("x", type="Dress"), row("y", type="Hat"), name="type.csv")
+    two = Rows(row("z"), row("x"), row("y", type="Shirt"), name="audience.csv")
+    with pytest.raises(UserError) as caught:
+        merge({"one": one, "two": two}, ["type"], {}, 0)
+    assert str(caught.value) == (
+        'type.csv row 3 says "Hat", audience.csv row 4 says "Shirt" for y (task "type"); '
+        "expected one answer"
+    )
+    within = Rows(row("x", type="Dress"), row("x", type="Hat"), name="type.csv")
+    with pytest.raises(UserError, match=r'type.csv row 2 says "Dress", type.csv row 3 says "Hat"'):
+        merge({"one": within}, ["type"], {}, 0)
+
+
+def test_contradictory_splits_name_both_rows():
+    one = Rows(row("x", "train"), name="a.csv")
+    two = Rows(row("x", "test"), name="b.csv")
+    with pytest.raises(UserError, match=r'a.csv row 2 says "train", b.csv row 2 says "test" for x'):
+        merge({"one": one, "two": two}, [], {}, 0)
+    linked = Rows(row("y", "test", "g"), name="b.csv")
+    with pytest.raises(
+        UserError, match=r'group "g" .* a.csv row 2 says train, b.csv row 2 says te'
+    ):
+        merge({"one": Rows(row("x", "train", "g"), name="a.csv"), "two": linked}, [], {}, 0)
+
+
+def test_a_split_named_in_one_source_holds_in_all():
+    one = Rows(*(row(f"i{i}", "test") for i in range(5)))
+    two = Rows(*(row(f"i{i}", type="x") for i in range(5)), row("j", type="y"))
+    table = merge({"one": one, "two": two}, ["type"], {}, 0)
+    assert [SPLITS[s] for s in table.splits] == ["test"] * 5 + ["train"]
+
+
+def test_an_image_with_two_groups_joins_them():
+    one = Rows(row("a", None, "g1"), row("b", None, "g1"), row("c", None, "g2"))
+    two = Rows(row("b", None, "h"), row("d", "test", "h"), row("e", None, "g2"))
+    splits = merge({"one": one, "two": two}, [], {}, 0).splits
+    assert [SPLITS[s] for s in splits] == ["test", "test", "train", "test", "train"]
+
+
+def components(sources):
+    """Label each image with its component, the slow and obvious way."""
+    members = {}
+    for position, source in enumerate(sources):
+        for image, _, _, group in source.rows:
+            members.setdefault(("g", group) if group else ("i", image, position), set()).add(image)
+    sets = []
+    for images in members.values():
+        touching = [s for s in sets if s & images]
+        sets = [s for s in sets if not s & images] + [images.union(*touching)]
+    return {image: n for n, images in enumerate(sets) for image in images}
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_random_merges_agree_with_the_slow_and_obvious_way(seed):
+    random = np.random.default_rng(seed)
+    truth = {f"i{i}": str(random.integers(3)) for i in range(60)}
+
+    def source(name):
+        rows = []
+        for i in random.integers(0, 60, 40):
+            group = f"g{random.integers(25)}" if random.random() < 0.4 else None
+            label = truth[f"i{i}"] if random.random() < 0.5 else None
+            rows.append(row(f"i{i}", None, group, type=label))
+        return Rows(*rows, name=name)
+
+    sources = {"a": source("a"), "b": source("b"), "c": source("c")}
+    table = merge(sources, ["type"], FRACTIONS, seed)
+
+    seen = list(dict.fromkeys(r[0] for s in sources.values() for r in s.rows))
+    assert table.images.tolist() == seen
+    said = {r[0]: r[1]["type"] for s in sources.values() for r in s.rows if r[1]["type"]}
+    assert table.cells["type"].tolist() == [said.get(image) for image in seen]
+    of_component = {}
+    whole = components(sources.values())
+    for image, split in zip(seen, table.splits, strict=True):
+        of_component.setdefault(whole[image], set()).add(split)
+    assert all(len(splits) == 1 for splits in of_component.values())
+    assert set(table.splits) <= {0, 1, 2}
+    counts = table.counts()
+    for name, rows in ((name, s.rows) for name, s in sources.items()):
+        split_of = dict(zip(seen, table.splits, strict=True))
+        images = Counter(split_of[i] for i in {r[0] for r in rows})
+        labelled = Counter(split_of[i] for i in {r[0] for r in rows if r[1]["type"]})
+        assert [counts.images[name, s] for s in SPLITS] == [images[i] for i in range(3)]
+        assert [counts.labelled[name, "type", s] for s in SPLITS] == [labelled[i] for i in range(3)]
+
+    backwards = {name: Rows(*reversed(sources[name].rows), name=name) for name in reversed(sources)}
+    other = merge(backwards, ["type"], FRACTIONS, seed)
+    assert dict(zip(other.images, other.splits, strict=True)) == dict(
+        zip(seen, table.splits, strict=True)
+    )
+
+
+def test_a_folder_moved_elsewhere_is_divided_alike(tmp_path):
+    splits = []
+    for place in ("here", "there/deeper"):
+        root = tmp_path / place
+        root.mkdir(parents=True)
+        for i in range(40):
+            (root / f"{i}.jpg").touch()
+        (root / "t.csv").write_text("image,type\n" + "".join(f"{i}.jpg,x\n" for i in range(40)))
+        table = merge({"s": TableSource(root / "t.csv")}, ["type"], FRACTIONS, 3)
+        splits.append(table.splits.tolist())
+    assert splits[0] == splits[1]
+    assert Counter(splits[0]) == {0: 28, 1: 4, 2: 8}
+
+
+def test_val_from_train_is_told():
+    source = Rows(*(row(f"i{i}", "train") for i in range(20)), row("t", "test"))
+    table = merge({"s": source}, [], FRACTIONS, 0)
+    assert table.val_from_train
+    assert np.bincount(table.splits).tolist() == [18, 2, 1]
+
+
+def test_images_without_any_label_stay():
+    table = merge({"s": Rows(row("a"), row("b", type="x"))}, ["type", "other"], {}, 0)
+    assert table.cells["type"].tolist() == [None, "x"]
+    assert table.cells["other"].tolist() == [None, None]
+
+
+def test_digits():
+    source = DigitsSource(missing={"digit": 0.5})
+    table = merge({"digits": source}, ["digit", "parity"], FRACTIONS, 0)
+    assert len(table) == 1797
+    assert (table.load(5) == source.load("digits:5")).all()
+    labelled, images = table.counts().labelled, table.counts().images
+    assert labelled["digits", "parity", "train"] == images["digits", "train"]
+    assert labelled["digits", "digit", "train"] == round(images["digits", "train"] / 2)
+    assert labelled["digits", "digit", "test"] == images["digits", "test"]
+
+
+def test_errors_say_which_source(tmp_path):
+    with pytest.raises(UserError, match=r"data.sources is empty"):
+        merge({}, ["type"], {}, 0)
+    with pytest.raises(UserError, match=r"^data.sources.types: .*t.csv does not exist"):
+        merge({"types": TableSource(tmp_path / "t.csv")}, ["type"], {}, 0)
+    with pytest.raises(UserError, match='unknown split "vall"'):
+        merge({"s": Rows(row("a"))}, [], {"vall": 0.1}, 0)
+
+
+def test_a_broken_image_is_named_with_its_row(tmp_path):
+    (tmp_path / "x.jpg").write_text("no image")
+    (tmp_path / "t.csv").write_text("image,type\nx.jpg,a\n")
+    table = merge({"s": TableSource(tmp_path / "t.csv")}, ["type"], {}, 0)
+    with pytest.raises(UserError, match=r"t.csv row 2: image .*x.jpg cannot be read"):
+        table.load(0)
+
+
+def test_the_order_of_sources_with_different_roots_does_not_matter(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for i in range(60):
+        (tmp_path / f"sub/{i}.jpg").touch()
+    (tmp_path / "up.csv").write_text("image,a\n" + "".join(f"sub/{i}.jpg,x\n" for i in range(60)))
+    (tmp_path / "sub/in.csv").write_text("image,b\n" + "".join(f"{i}.jpg,y\n" for i in range(60)))
+    sources = {"up": TableSource(tmp_path / "up.csv"), "in": TableSource(tmp_path / "sub/in.csv")}
+    one = merge(sources, ["a", "b"], FRACTIONS, 0)
+    other = merge(dict(reversed(sources.items())), ["a", "b"], FRACTIONS, 0)
+    assert one.images.tolist() == other.images.tolist()
+    assert one.splits.tolist() == other.splits.tolist()

@@ -1,0 +1,44 @@
+import torch
+from torch import nn
+
+from mtl_lightning.models import Hard, Sharing, Torchvision
+
+TASKS = ["type", "audience"]
+
+
+def hard() -> Hard:
+    sharing = Hard()
+    sharing.attach(Torchvision("squeezenet1_1", weights=None), TASKS)
+    return sharing.eval()
+
+
+def test_the_backbone_runs_once_whatever_rows_are_asked_for():
+    sharing = hard()
+    calls = []
+    sharing.backbone.trunk.register_forward_hook(lambda *args: calls.append(1))
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    rows = {
+        "type": torch.tensor([True, False, False]),
+        "audience": torch.zeros(3, dtype=torch.bool),
+    }
+    features = sharing(images, rows)
+    assert len(calls) == 1
+    assert list(features) == TASKS
+    assert features["type"] is features["audience"]
+    assert torch.equal(features["type"], sharing(images)["type"])
+
+
+def test_all_is_shared():
+    sharing = hard()
+    assert isinstance(sharing, Sharing)
+    assert sharing.penalty() is None
+    assert sharing.own_parameters("type") == []
+    ours = {id(p) for p in sharing.backbone_parameters()}
+    assert ours == {id(p) for p in sharing.backbone.parameters()}
+    assert sharing.num_features((32, 32)) == 512
+    assert sharing.load_pretrained() is None
+
+
+def test_it_is_an_ordinary_module():
+    assert all(key.startswith("backbone.trunk.") for key in hard().state_dict())
+    assert isinstance(nn.Sequential(hard())[0], Hard)

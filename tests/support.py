@@ -1,0 +1,142 @@
+"""What many tests build on: a small backbone, images in memory, and a training of both."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import Trainer, seed_everything
+from torch import nn
+
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.sources.base import Source, SourceTable
+from mtl_lightning.models.backbones.base import Backbone
+from mtl_lightning.models.weights import NamedWeights
+from mtl_lightning.module import MultiTask
+from mtl_lightning.tasks import Classification, Regression, Task
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+class Small(Backbone):
+    """Two convolutions: fast, smooth, without batch norm."""
+
+    def __init__(self) -> None:
+        trunk = nn.Sequential(
+            nn.Conv2d(3, 6, 3, stride=2), nn.Tanh(), nn.Conv2d(6, 8, 3, stride=2), nn.Tanh()
+        )
+        super().__init__(trunk, {"all": list(trunk)}, None, "imagenet", "avg", None)
+
+    def named_weights(self, name: str) -> NamedWeights:
+        raise NotImplementedError
+
+
+def column(values: Sequence[Any]) -> np.ndarray:
+    """Return texts and Nones as the object array that sources give."""
+    out = np.empty(len(values), dtype=object)
+    out[:] = [None if value is None else str(value) for value in values]
+    return out
+
+
+class Memory(Source):
+    """Random images, with the labels and splits that a test wants."""
+
+    def __init__(
+        self, labels: Mapping[str, Sequence[Any]], splits: Sequence[str], name: str = "memory"
+    ) -> None:
+        self.labels = labels
+        self.splits = splits
+        self.name = name
+
+    def read(self, tasks: Sequence[str]) -> SourceTable:
+        keys = column([f"{self.name}:{i}" for i in range(len(self.splits))])
+        return SourceTable(
+            origin=self.name,
+            images=keys,
+            keys=keys,
+            labels={t: column(v) for t, v in self.labels.items() if t in tasks},
+            splits=column(self.splits),
+        )
+
+    def load(self, image: str) -> np.ndarray:
+        number = int(image.rpartition(":")[2])
+        return np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+
+
+KINDS = ("cat", "dog", "eel")
+
+
+def sparse_labels(rows: int, seed: int = 0) -> dict[str, list[Any]]:
+    """Return labels of three tasks with gaps; ``rare`` is labelled on every ninth row only."""
+    draw = np.random.default_rng(seed)
+    kind = [KINDS[i] for i in draw.integers(0, 3, rows)]
+    size = draw.normal(50, 10, rows).round(3).tolist()
+    rare = [("yes", "no")[i] for i in draw.integers(0, 2, rows)]
+    return {
+        "kind": [k if draw.random() < 0.6 else None for k in kind],
+        "size": [s if draw.random() < 0.5 else None for s in size],
+        "rare": [r if i % 9 == 4 else None for i, r in enumerate(rare)],
+    }
+
+
+def make_tasks() -> dict[str, Task]:
+    return {
+        "kind": Classification(list(KINDS), class_weights="balanced", label_smoothing=0.1),
+        "size": Regression(loss="huber", weight=0.7),
+        "rare": Classification(["no", "yes"]),
+    }
+
+
+def make_data(
+    train: int = 45, val: int = 7, batch_size: int = 8, **arguments: Any
+) -> PartialLabels:
+    rows = train + val
+    source = Memory(sparse_labels(rows), ["train"] * train + ["val"] * val)
+    options = {"image_size": 16, "num_workers": 0, "augmentation": "none"} | arguments
+    return PartialLabels(make_tasks(), {"memory": source}, batch_size=batch_size, **options)
+
+
+def make_module(seed: int = 1, **arguments: Any) -> MultiTask:
+    torch.manual_seed(seed)
+    options = {"dropout": 0.0, "image_size": 16, "head_hidden": None} | arguments
+    return MultiTask(make_tasks(), Small(), **options)
+
+
+def make_trainer(folder: Path, **arguments: Any) -> Trainer:
+    options: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_epochs": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "default_root_dir": folder,
+    }
+    return Trainer(**(options | arguments))
+
+
+def fit(
+    folder: Path, data: PartialLabels | None = None, module: MultiTask | None = None, **trainer: Any
+) -> MultiTask:
+    """Train a module on the data and return it."""
+    seed_everything(3, verbose=False)
+    module = module or make_module()
+    make_trainer(folder, **trainer).fit(module, datamodule=data or make_data())
+    return module
+
+
+def weights(module: MultiTask) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in module.network.state_dict().items()}
+
+
+def largest_difference(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> float:
+    """Return the largest difference of any weight, relative to the largest of its tensor."""
+    assert one.keys() == other.keys()
+    return max(
+        float((one[name] - other[name]).abs().max() / one[name].abs().max().clamp(min=1e-3))
+        for name in one
+    )

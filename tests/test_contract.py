@@ -1,0 +1,408 @@
+"""The absence contract, points 1 to 5, on one process and on two. See the package's README."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import Callback
+
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.errors import UserError
+from mtl_lightning.module import MultiTask
+from mtl_lightning.results import Results
+from mtl_lightning.tasks import Classification
+from tests import two_ranks
+from tests.support import (
+    KINDS,
+    Memory,
+    Small,
+    fit,
+    largest_difference,
+    make_data,
+    make_module,
+    make_tasks,
+    make_trainer,
+    weights,
+)
+
+# --------------------------------------------------------------------- 1: values travel with masks
+
+
+class Garbage(PartialLabels):
+    """Puts garbage wherever a label is missing."""
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        for encoded in self._encoded.values():
+            holes = np.flatnonzero(~encoded.labelled)
+            garbage = [np.nan, np.inf, -1e30, 3e38]
+            if encoded.targets.dtype == np.int64:
+                garbage = [-100, 255, 2**62, -1]
+            encoded.targets[holes] = np.resize(np.array(garbage), len(holes))
+
+
+class Log(Callback):
+    """Keeps every number that was logged."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, float]] = []
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        self.seen.append({k: float(v) for k, v in trainer.logged_metrics.items()})
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        self.seen.append({k: float(v) for k, v in trainer.callback_metrics.items()})
+
+
+def garbage_run(folder: Path, kind: type[PartialLabels], devices: int) -> tuple[Any, Any]:
+    log = Log()
+    plain = make_data()
+    data = kind(plain.tasks, plain.sources, image_size=16, batch_size=8 // devices, num_workers=0)
+    module = fit(
+        folder, data, devices=devices, strategy="ddp" if devices > 1 else "auto", callbacks=[log]
+    )
+    return weights(module), log.seen
+
+
+def assert_identical(one: tuple[Any, Any], other: tuple[Any, Any]) -> None:
+    for name in one[0]:
+        assert torch.equal(one[0][name], other[0][name]), name
+    assert one[1] == other[1]
+
+
+def test_what_lies_in_an_unlabelled_slot_changes_no_bit(tmp_path):
+    clean, garbage = (garbage_run(tmp_path, kind, 1) for kind in (PartialLabels, Garbage))
+    assert len(clean[1]) > 3
+    assert clean[1][-1]["val/kind/n_labelled"] > 0
+    assert_identical(clean, garbage)
+
+
+# --------------------------------------------------------------------- 2: N ranks are one process
+
+
+def train_weights(
+    folder: Path,
+    devices: int = 1,
+    accumulate: int = 1,
+    reduction: str = "labelled",
+    precision: str = "64-true",
+    steps: int = 5,
+    rows: int = 45,
+    batch: int = 8,
+    optimizer: str = "AdamW",
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Train with ``batch`` rows a micro-batch of all ranks; return weights and val results."""
+    make = {
+        "AdamW": lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1),
+        "SGD": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=0.1),
+    }[optimizer]
+    module = make_module(loss_reduction=reduction, optimizer=make)
+    fit(
+        folder,
+        make_data(train=rows, batch_size=batch // devices),
+        module,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        accumulate_grad_batches=accumulate,
+        precision=precision,
+        max_steps=steps,
+        max_epochs=-1,
+        check_val_every_n_epoch=None,
+        val_check_interval=1,
+    )
+    return weights(module), module.results["val"].tasks
+
+
+CASES = [
+    {"accumulate": a, "reduction": r, "optimizer": o}
+    for a, r, o in itertools.product((1, 2), ("labelled", "batch"), ("AdamW", "SGD"))
+]
+# 17 rows: the last micro-batch has one row, so that one of two ranks gets none.
+CASES += [{"rows": 17, "accumulate": 1}, {"rows": 17, "accumulate": 2}]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory) -> dict[str, Any]:
+    """Run everything that needs two ranks in one pair of processes."""
+    folder = tmp_path_factory.mktemp("ranks")
+    here = __name__
+    cases: dict[str, two_ranks.Case] = {
+        f"train {i}": (f"{here}.train_weights", {"folder": folder, "devices": 2, **case})
+        for i, case in enumerate(CASES)
+    }
+    single = {"precision": "32-true", "steps": 1}
+    cases["float32"] = (f"{here}.train_weights", {"folder": folder, "devices": 2, **single})
+    for kind in (PartialLabels, Garbage):
+        cases[kind.__name__] = (
+            f"{here}.garbage_run",
+            {"folder": folder, "kind": kind, "devices": 2},
+        )
+    cases["absent"] = (f"{here}.absent_steps", {"folder": folder, "devices": 2})
+    for rows in (1, 3, 5):
+        cases[f"validate {rows}"] = (
+            f"{here}.validated",
+            {"folder": folder, "devices": 2, "rows": rows},
+        )
+    results = two_ranks.run(list(cases.values()), folder)
+    return dict(zip(cases, results, strict=True))
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda i: str(CASES[i]))
+def test_two_ranks_equal_one_process(both, tmp_path, number):
+    one, one_results = train_weights(tmp_path, **CASES[number])
+    two, two_results = both[f"train {number}"]
+    assert largest_difference(one, two) < 1e-12
+    assert one_results.keys() == two_results.keys()
+    for task, values in one_results.items():
+        assert values == pytest.approx(two_results[task], rel=1e-10, nan_ok=True), task
+
+
+def test_two_ranks_equal_one_process_in_float32(both, tmp_path):
+    one, _ = train_weights(tmp_path, precision="32-true", steps=1)
+    assert largest_difference(one, both["float32"][0]) < 1e-6
+
+
+def test_accumulated_micro_batches_equal_one_batch(tmp_path):
+    whole, _ = train_weights(tmp_path, batch=16, accumulate=1, steps=3)
+    parts, _ = train_weights(tmp_path, batch=4, accumulate=4, steps=3)
+    assert largest_difference(whole, parts) < 1e-12
+
+
+@pytest.mark.parametrize("reduction", ["labelled", "batch"])
+def test_the_loss_is_the_sum_over_labelled_rows_by_their_number(tmp_path, reduction):
+    """Against a plain loop over rows, written without any of our code."""
+    data = make_data(train=45, val=0, batch_size=45)
+    module = make_module(loss_reduction=reduction, optimizer=lambda p: torch.optim.SGD(p, lr=0.0))
+    fit(tmp_path, data, module, precision="64-true")
+    table = data.merged()
+    sizes = torch.tensor([float(c) for c in table.cells["size"] if c is not None])
+    counts = {k: sum(c == k for c in table.cells["kind"]) for k in KINDS}
+    labelled = sum(counts.values())
+    sums = {"kind": 0.0, "size": 0.0, "rare": 0.0}
+    number = {"kind": 0, "size": 0, "rare": 0}
+    for row in range(len(table)):
+        image = torch.from_numpy(table.load(row)).permute(2, 0, 1)[None]
+        outputs = module.network(image)
+        for task in sums:
+            cell = table.cells[task][row]
+            if cell is None:
+                continue
+            number[task] += 1
+            if task == "size":
+                target = (float(cell) - sizes.double().mean()) / sizes.double().std(correction=0)
+                loss = F.huber_loss(outputs[task][0, 0], target)
+            else:
+                classes = list(KINDS) if task == "kind" else ["no", "yes"]
+                weight = torch.ones(len(classes), dtype=torch.float64)
+                if task == "kind":
+                    weight = torch.tensor([labelled / 3 / counts[k] for k in KINDS]).double()
+                loss = F.cross_entropy(
+                    outputs[task],
+                    torch.tensor([classes.index(cell)]),
+                    weight=weight,
+                    label_smoothing=0.1 if task == "kind" else 0.0,
+                    reduction="sum",
+                )
+            sums[task] += float(loss)
+    weight = {"kind": 1.0, "size": 0.7, "rare": 1.0}
+    rows = {task: number[task] if reduction == "labelled" else 45 for task in sums}
+    expected = sum(weight[task] * sums[task] / rows[task] for task in sums)
+    assert float(module.trainer.callback_metrics["train/loss_step"]) == pytest.approx(
+        expected, rel=1e-6
+    )
+
+
+# --------------------------------------------------------------------- 3: absent from a step
+
+
+class Heads(Callback):
+    """Keeps the rare task's head and its optimizer state around each step."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, bool, float]] = []
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any) -> None:
+        self.before = [p.detach().clone() for p in pl_module.network.own_parameters("rare")]
+        self.count = batch.counts["rare"]
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        own = pl_module.network.own_parameters("rare")
+        moved = any(not torch.equal(a, b) for a, b in zip(self.before, own, strict=True))
+        state = trainer.optimizers[0].state[own[0]]
+        self.steps.append((self.count, moved, float(state["step"]) if state else 0.0))
+
+
+def absent_steps(folder: Path, devices: int) -> list[tuple[int, bool, float]]:
+    heads = Heads()
+    make = lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1)  # noqa: E731
+    fit(
+        folder,
+        make_data(batch_size=4 // devices),
+        make_module(optimizer=make),
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        callbacks=[heads],
+        max_epochs=2,
+    )
+    return heads.steps
+
+
+def assert_only_moved_when_present(steps: list[tuple[int, bool, float]]) -> None:
+    present = [count > 0 for count, _, _ in steps]
+    assert any(present)
+    assert not all(present)
+    assert not all(present[present.index(True) :]), "must be absent after momentum has built up"
+    assert [moved for _, moved, _ in steps] == present
+    assert [updates for _, _, updates in steps] == np.cumsum(present).tolist()
+
+
+def test_an_absent_task_is_not_moved_by_weight_decay_or_momentum(tmp_path):
+    assert_only_moved_when_present(absent_steps(tmp_path, 1))
+
+
+def test_an_absent_task_is_not_moved_on_two_ranks(both, tmp_path):
+    assert_only_moved_when_present(both["absent"])
+    assert both["absent"] == absent_steps(tmp_path, 1)
+
+
+def test_garbage_changes_no_bit_on_two_ranks(both):
+    assert_identical(both["PartialLabels"], both["Garbage"])
+
+
+# --------------------------------------------------------------------- 4: exact metrics
+
+
+def validated(folder: Path, devices: int, rows: int) -> Results:
+    """Validate on ``rows`` images: fewer than two ranks have, or not divisible by them."""
+    labels = {
+        "kind": [KINDS[i % 3] for i in range(12 + rows)],
+        "size": list(range(12 + rows)),
+        "rare": ["yes", "no"] * 6 + [None] * rows,
+    }
+    source = Memory(labels, ["train"] * 12 + ["val"] * rows)
+    data = PartialLabels(make_tasks(), {"m": source}, image_size=16, batch_size=2, num_workers=0)
+    module = make_module()
+    trainer = make_trainer(folder, devices=devices, strategy="ddp" if devices > 1 else "auto")
+    trainer.validate(module, datamodule=data, verbose=False)
+    return module.results["val"]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 5])
+def test_metrics_of_two_ranks_are_those_of_one(both, tmp_path, rows):
+    one, two = validated(tmp_path, 1, rows), both[f"validate {rows}"]
+    assert one.tasks["kind"]["n_labelled"] == rows
+    assert two.tasks["kind"]["n_labelled"] == rows
+    for task, values in one.tasks.items():
+        assert values == pytest.approx(two.tasks[task], rel=1e-6, nan_ok=True), task
+    assert one.tasks["rare"] == two.tasks["rare"] == {"n_labelled": 0}
+
+
+def test_a_task_without_labels_in_a_split_is_absent_not_zero(tmp_path):
+    results = validated(tmp_path, 1, 3)
+    assert results.tasks["rare"] == {"n_labelled": 0}
+    assert "val/rare/accuracy" not in results.flat()
+    assert results.score == pytest.approx(results.tasks["kind"]["balanced_accuracy"] / 2, abs=0.5)
+
+
+# --------------------------------------------------------------------- 5: errors before training
+
+
+def prepared(labels: dict[str, Any], tasks: Any = None) -> PartialLabels:
+    source = Memory(labels, ["train"] * 4 + ["val"] * 2)
+    data = PartialLabels(tasks or make_tasks(), {"m": source}, image_size=16, num_workers=0)
+    data.setup("fit")
+    return data
+
+
+GOOD = {"kind": ["cat", "dog"] * 3, "size": range(6), "rare": ["no", "yes"] * 3}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rare": [None] * 6}, r"task rare: no label in the training split \(0 in train"),
+        ({"rare": [None] * 4 + ["no", "yes"]}, r"task rare: no label .*2 in val"),
+        ({"kind": ["cat", "dgo"] * 3}, r'row|memory:1.*"dgo".*cat, dog, eel; did you mean "dog"'),
+        ({"size": [1, 2, "x", 4, 5, 6]}, r'memory:2: task size cannot read the label "x"'),
+        ({"size": [1, 2, "inf", 4, 5, 6]}, r"a finite number"),
+    ],
+)
+def test_a_task_that_cannot_learn_is_an_error_before_training(change, message):
+    prepared(GOOD)
+    with pytest.raises(UserError, match=message):
+        prepared(GOOD | change)
+
+
+# --------------------------------------------------------------------- the recipe's own example
+
+
+def recipe() -> PartialLabels:
+    """Five images with one of three expressions, six with a gender."""
+    faces = Memory(
+        {"expression": ["happy", "sad", "angry", "happy", "sad"]}, ["train"] * 5, "faces"
+    )
+    people = Memory({"gender": ["f", "m", "m", "f", "f", "m"]}, ["train"] * 6, "people")
+    tasks = {"expression": Classification(["angry", "happy", "sad"]), "gender": Classification()}
+    return PartialLabels(
+        tasks,
+        {"faces": faces, "people": people},
+        splits={},
+        image_size=16,
+        batch_size=11,
+        num_workers=0,
+        augmentation="none",
+    )
+
+
+class Capture(Callback):
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any) -> None:
+        self.batch = batch
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        self.gradients = {
+            name: None if p.grad is None else p.grad.clone()
+            for name, p in pl_module.network.named_parameters()
+        }
+
+
+def test_the_recipe_merges_five_expressions_and_six_genders(tmp_path):
+    data = recipe()
+    data.setup("fit")
+    module = MultiTask(data.tasks, Small(), dropout=0.0, image_size=16)
+    capture = Capture()
+    fit(tmp_path, data, module, callbacks=[capture])
+    batch = capture.batch
+    assert len(data.merged()) == len(batch) == 11
+    assert {task: int(mask.sum()) for task, mask in batch.labelled.items()} == {
+        "expression": 5,
+        "gender": 6,
+    }
+    assert not (batch.labelled["expression"] & batch.labelled["gender"]).any()
+    assert batch.counts == {"expression": 5, "gender": 6}
+
+
+def test_what_a_head_says_of_an_image_without_its_label_changes_nothing():
+    data = recipe()
+    data.setup("fit")
+    task = data.tasks["expression"]
+    encoded = data._encoded["expression"]
+    labelled, targets = torch.from_numpy(encoded.labelled), torch.from_numpy(encoded.targets)
+    outputs = torch.randn(11, 3, generator=torch.Generator().manual_seed(0))
+    said = outputs.clone()
+    said[~labelled] = torch.tensor([1e20, -1e20, 7.0])
+    losses, gradients = [], []
+    for logits in (outputs, said):
+        logits = logits.clone().requires_grad_()
+        loss = task.masked_loss(logits, targets, labelled)
+        loss.backward()
+        losses.append(loss.detach())
+        gradients.append(logits.grad)
+    assert torch.equal(losses[0], losses[1])
+    assert torch.equal(gradients[0], gradients[1])
+    assert not gradients[0][~labelled].any()
+    expected = F.cross_entropy(outputs[labelled], targets[labelled], reduction="sum")
+    assert torch.allclose(losses[0], expected)
