@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -74,15 +74,28 @@ class Noise(Source):
         return rng.integers(256, size=(self.size, self.size, 3), dtype=np.uint8)
 
 
+class Built:
+    """A loader with nothing to do: a list would be taken for a list of loaders."""
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self.batches)
+
+
 class BuiltBefore(PartialLabels):
     """The real data module, whose batches are built once, before anything is measured."""
 
-    def train_dataloader(self) -> list[Batch]:  # type: ignore[override]
+    device = torch.device("cpu")
+
+    def train_dataloader(self) -> Built:  # type: ignore[override]
         """Return all batches of the epoch."""
         self.batches = [batch.to(self.device) for batch in super().train_dataloader()]
-        return self.batches
-
-    device = torch.device("cpu")
+        return Built(self.batches)
 
 
 @dataclass

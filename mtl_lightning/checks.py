@@ -8,6 +8,7 @@ they let pass is parsed by jsonargparse all the same.
 import dataclasses
 import importlib
 import inspect
+import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +29,7 @@ def check_arguments(
     """
     if not isinstance(given, Mapping):
         raise UserError(f"{path}: expected arguments as `key: value`. Found {shown(given)}")
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    hints = _hints(target)
     known = {
         name: parameter
         for name, parameter in inspect.signature(target).parameters.items()
@@ -41,7 +42,8 @@ def check_arguments(
                 f"{path}.{key}: {target.__name__} has no such argument"
                 f"{did_you_mean(str(key), known)}; it has {listed(known, 20) or 'none'}"
             )
-        check_value(hints.get(key, Any), value, f"{path}.{key}")
+        if value is not None or known[key].default is not None:
+            check_value(hints.get(key, Any), value, f"{path}.{key}")
     for name, parameter in known.items():
         if parameter.default is parameter.empty and name not in given:
             raise UserError(f"{path}: {target.__name__} needs {name}")
@@ -53,14 +55,14 @@ def check_value(hint: Any, value: Any, path: str) -> None:
     if value is None and type(None) in options:
         return
     components = tuple(option for option in options if _is_component(option))
-    entries = [typing.get_args(o)[-1] for o in options if typing.get_origin(o) in (dict, list)]
+    entries = [typing.get_args(o)[-1] for o in options if typing.get_origin(o) in (dict, list, Iterable)]
     entries = [entry for entry in entries if _is_component(entry)]
-    produced = [typing.get_args(o)[1] for o in options if typing.get_origin(o) is Callable]
+    produced = _produced(options)
     plain = [option for option in options if option is not type(None) and option not in components]
     if components and (not plain or (isinstance(value, Mapping) and "class_path" in value)):
         check_component(components, value, path)
     elif produced:
-        check_component(produced[0], value, path, skip_first=True)
+        check_component(tuple(produced), value, path, skip_first=True)
     elif entries and isinstance(value, Mapping):
         for name, entry in value.items():
             check_component(entries[0], entry, f"{path}.{name}")
@@ -75,7 +77,7 @@ def check_value(hint: Any, value: Any, path: str) -> None:
 
 def check_component(base: Any, value: Any, path: str, skip_first: bool = False) -> None:
     """Check what names a class: ``Name``, or ``{class_path: Name, init_args: {...}}``."""
-    classes = base if isinstance(base, tuple) else typing.get_args(base) or (base,)
+    classes = base if isinstance(base, tuple) else (base,)
     known = subclasses(classes)
     if isinstance(value, str):
         value = {"class_path": value}
@@ -99,6 +101,41 @@ def check_component(base: Any, value: Any, path: str, skip_first: bool = False) 
     first = list(inspect.signature(target).parameters)[:1] if skip_first else []
     arguments = value.get("init_args")
     check_arguments(target, {} if arguments is None else arguments, f"{path}.init_args", first)
+
+
+def annotation(hint: Any, node: Mapping[str, Any], part: str) -> Any:
+    """Return the annotation of ``part`` in a node of a config, ``Any`` where it has none.
+
+    Args:
+        hint: The node's own annotation, or a mapping of its parts to theirs.
+        node: What stands there.
+        part: A key of the node; in a class with arguments ``init_args`` may be left out.
+    """
+    if isinstance(hint, Mapping):
+        return hint.get(part, Any)
+    options = _options(hint)
+    if isinstance(node.get("class_path"), str):
+        bases = [option for option in options if _is_component(option)] or _produced(options)
+        try:
+            target = resolve(node["class_path"], tuple(bases), subclasses(bases), part)
+        except UserError:  # it is said when the whole is checked
+            return Any
+        return target if part == "init_args" else _hints(target).get(part, Any)
+    for option in options:
+        if typing.get_origin(option) is dict:
+            return typing.get_args(option)[1]
+    return _hints(hint).get(part, Any) if inspect.isclass(hint) else Any
+
+
+def fitting(hint: Any, value: Any, text: str) -> Any:
+    """Return a value as YAML reads it, or its text where text is wanted: column ``1``."""
+    if str not in _options(hint) or not isinstance(value, bool | int | float | None):
+        return value
+    try:
+        check_value(hint, value, "")
+    except UserError:
+        return text
+    return value
 
 
 def subclasses(bases: Iterable[type]) -> dict[str, type]:
@@ -151,26 +188,36 @@ def type_name(hint: Any) -> str:
     if origin is typing.Literal:
         return " or ".join(str(argument) for argument in arguments)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(type_name(argument) for argument in arguments)
+        return " or ".join(dict.fromkeys(type_name(argument) for argument in arguments))
     if origin is list:
         return f"a list of {type_name(arguments[0])}"
     if origin is dict:
         return f"a mapping to {type_name(arguments[1])}"
+    if _is_path(hint):
+        return "text"
     names = {str: "text", bool: "true or false", float: "a number", int: "an integer"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def _check_leaf(hint: Any, value: Any, path: str) -> None:
+    # To jsonargparse every object is a path; a config can only hold text.
+    options = [str if _is_path(option) else option for option in _options(hint)]
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--value", type=hint)
+    parser.add_argument("--value", type=typing.Union[tuple(options)])  # noqa: UP007
     try:
+        if value is None and type(None) not in options and Any not in options:
+            raise ValueError  # jsonargparse takes it for an option that is not given
         parser.parse_object({"value": value})
     except (jsonargparse.ArgumentError, TypeError, ValueError):
-        choices = [str(a) for o in _options(hint) for a in typing.get_args(o)]
+        choices = [str(a) for o in options for a in typing.get_args(o)]
         hint_text = did_you_mean(value, choices) if isinstance(value, str) else ""
         raise UserError(
             f"{path}: expected {type_name(hint)}. Found {shown(value)}{hint_text}"
         ) from None
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
 
 
 def _options(hint: Any) -> list[Any]:
@@ -179,10 +226,25 @@ def _options(hint: Any) -> list[Any]:
     return [hint]
 
 
+def _produced(options: Iterable[Any]) -> list[Any]:
+    """Return the classes of what the callables among the options return."""
+    return [
+        produced
+        for option in options
+        if typing.get_origin(option) is Callable
+        for produced in _options(typing.get_args(option)[1])
+    ]
+
+
+def _is_path(hint: Any) -> bool:
+    return (typing.get_origin(hint) or hint) is os.PathLike
+
+
 def _is_component(hint: Any) -> bool:
     """Whether a config gives a value of this type as a class_path with init_args."""
     return (
         inspect.isclass(hint)
+        and not _is_path(hint)
         and hint.__module__ not in ("builtins", "pathlib", "datetime")
         and not dataclasses.is_dataclass(hint)
     )

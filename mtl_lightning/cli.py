@@ -2,7 +2,6 @@
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -16,6 +15,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich import get_console
 
 from mtl_lightning import config as configs
+from mtl_lightning import reading
 from mtl_lightning.callbacks.checkpoints import Best, Last
 from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
 from mtl_lightning.callbacks.results_file import ResultsFile
@@ -30,19 +30,6 @@ from mtl_lightning.module import MultiTask
 from mtl_lightning.quiet import quieten
 from mtl_lightning.runs import run_folder
 from mtl_lightning.tasks import Task
-
-
-@dataclass
-class CheckpointOptions:
-    """What ``best.ckpt`` is.
-
-    Args:
-        monitor: The logged name by which it is chosen.
-        mode: ``max`` where higher is better.
-    """
-
-    monitor: str = "val/score"
-    mode: Literal["max", "min"] = "max"
 
 
 class Parser(LightningArgumentParser):
@@ -85,7 +72,7 @@ class MultiTaskCLI(LightningCLI):
             args=[
                 command,
                 "--config",
-                yaml.safe_dump(prepared.config, sort_keys=False),
+                reading.dump(prepared.config),
                 *prepared.flags,
             ],
         )
@@ -94,19 +81,10 @@ class MultiTaskCLI(LightningCLI):
         """Add what stands beside model, data and trainer, and link what two of them need."""
         parser.add_argument("--tasks", type=dict[str, Task], required=True, help="the questions")
         parser.add_argument("--name", type=str, help="the run's name, by default the config's")
-        parser.add_class_arguments(CheckpointOptions, "checkpoint")
+        parser.add_class_arguments(configs.CheckpointOptions, "checkpoint")
         parser.link_arguments("tasks", "model.tasks")
         parser.link_arguments("tasks", "data.tasks")
         parser.link_arguments("data.image_size", "model.image_size")
-        # Written out, so that the saved config says what was used.
-        adamw = {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-4}}
-        parser.set_defaults(
-            {
-                "model.backbone": {"class_path": "VGG16"},
-                "model.sharing": {"class_path": "Hard"},
-                "model.optimizer": adamw,
-            }
-        )
 
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any

@@ -1,33 +1,81 @@
 """From what was typed to what LightningCLI parses: one config, complete and checked.
 
 Configs are merged entry by entry (a second file that names one task changes that task and keeps
-the others), what a checkpoint remembers lies beneath them, flags into a task or a source are put
-where they belong, and names are checked, before LightningCLI sees anything.
+the others), what a checkpoint remembers lies beneath them, flags lie on top, and names are checked,
+before LightningCLI sees anything.
 """
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-import yaml
+from pytorch_lightning import Trainer
 
-from mtl_lightning import checks
+from mtl_lightning import checks, flags, reading
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import Source
 from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.flags import merged, same_class
 from mtl_lightning.module import MultiTask
-from mtl_lightning.runs import resolve_checkpoint
+from mtl_lightning.runs import ALIASES, resolve_checkpoint
 from mtl_lightning.schedule import LENGTHS, WHOLE_RUN
 from mtl_lightning.tasks import Task
 
-TEXT_LISTS = ("classes", "missing")
-"""Keys whose values are compared as text: ``[0, 1]`` and ``[no, yes]`` mean what they look like."""
+DEFAULTS = {
+    "model": {
+        "backbone": {"class_path": "VGG16"},
+        "sharing": {"class_path": "Hard"},
+        "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-4}},
+    }
+}
+"""Written out, so that the saved config says what was used.
 
-ENTRIES = ("tasks", "data.sources")
-"""Dicts whose keys the user chooses; a flag into one goes to the entry."""
+They lie beneath the config here and are no defaults of the parser, because jsonargparse would give
+AdamW's weight decay to an SGD that the config names instead.
+"""
+
+RESERVED = ("image", "loss", "score")
+"""No task can be called so: these are columns and metrics of their own."""
+
+
+@dataclass
+class CheckpointOptions:
+    """What ``best.ckpt`` is.
+
+    Args:
+        monitor: The logged name by which it is chosen.
+        mode: ``max`` where higher is better.
+    """
+
+    monitor: str = "val/score"
+    mode: Literal["max", "min"] = "max"
+
+
+SECTIONS: dict[str, Any] = {
+    "tasks": dict[str, Task],
+    "model": MultiTask,
+    "data": PartialLabels,
+    "trainer": Trainer,
+    "checkpoint": CheckpointOptions,
+}
+SINGLE: dict[str, Any] = {
+    "seed_everything": bool | int,
+    "name": str,
+    "ckpt_path": str | None,
+    "weights_only": bool | None,
+}
+OF_COMMANDS: dict[str, dict[str, Any]] = {
+    "fit": {},
+    "validate": {"verbose": bool},
+    "test": {"verbose": bool},
+    "predict": {"images": str | None, "output": str, "return_predictions": bool | None},
+}
+LINKED = ("tasks", "image_size")
+"""What the model is told by other keys."""
 
 
 @dataclass(frozen=True)
@@ -55,96 +103,64 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     Raises:
         UserError: For anything that is wrong or missing.
     """
-    files, flags = _taken(arguments, ("-c", "--config"))
-    config: dict[str, Any] = {}
+    files, rest = flags.taken(arguments, ("-c", "--config"))
+    given: dict[str, Any] = {}
     for file in files:
-        config = merged(config, load(Path(file)))
-    flags = _apply_entry_flags(config, flags)
-    for key in ("name", "ckpt_path", "trainer.default_root_dir"):
-        values, flags = _taken(flags, (f"--{key}",))
+        given = merged(given, reading.load(Path(file)))
+    for key in ("name", "ckpt_path"):
+        values, rest = flags.taken(rest, (f"--{key}",))
         if values:
-            _set(config, key, values[-1])
+            given[key] = values[-1]
+    changes, rest = flags.split(rest, lambda option: flags.into_sections(option, SECTIONS))
+    check_keys(command, given)
 
-    name = str(config.get("name") or (Path(files[0]).stem if files else "")) or None
-    root = Path((config.get("trainer") or {}).get("default_root_dir") or "runs")
-    spec = config.get("ckpt_path")
-    checkpoint = None
-    if spec is not None:
-        if name is None and spec in ("best", "last"):
-            raise UserError(f"ckpt_path {spec}: of which run? Give --name, or --config")
-        checkpoint = resolve_checkpoint(str(spec), root, name or "")
-        config = _over_checkpoint(config, remembered(checkpoint), command)
-        config["ckpt_path"] = str(checkpoint)
+    name = str(given.get("name") or (Path(files[0]).stem if files else ""))
+    root = _root(given, changes)
+    checkpoint, below = None, {}
+    if given.get("ckpt_path") is not None:
+        checkpoint = _checkpoint(str(given["ckpt_path"]), root, name)
+        below = remembered(checkpoint)
+        given["ckpt_path"] = str(checkpoint)
     elif command != "fit":
         raise UserError(f"{command} needs --ckpt_path: a checkpoint file, best or last")
+    if below:
+        given = _over_checkpoint(below, given, command)
+    config = copy.deepcopy(merged(DEFAULTS, given))
+    for option, text in changes:
+        flags.apply(config, option, text, SECTIONS)
     if "tasks" not in config:
         raise UserError(
             "tasks are missing: give --config FILE that names them "
             "(configs/quickstart.yaml is one to start from)"
         )
     config["name"] = name = name or _run_of(checkpoint)
+    check_keys(command, config)
     _fill_schedule(config)
     check(config)
-    return Prepared(config, flags, name, root, checkpoint)
+    if below:
+        _check_same_tasks(config["tasks"], below["tasks"])
+    return Prepared(config, rest, name, root, checkpoint)
 
 
-# --------------------------------------------------------------------- reading
+def _root(config: Mapping[str, Any], changes: list[tuple[str, str]]) -> Path:
+    values = [text for option, text in changes if option == "--trainer.default_root_dir"]
+    return Path(str(values[-1] if values else _part(config, "trainer", "default_root_dir") or "runs"))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: 1e-4 is a number, and yes and no are words."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f'the key "{key.value}" is there twice', problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-            if key.value in TEXT_LISTS and isinstance(value, yaml.SequenceNode):
-                for item in value.value:
-                    if isinstance(item, yaml.ScalarNode):
-                        item.tag = "tag:yaml.org,2002:str"
-        return node
+def _checkpoint(spec: str, root: Path, name: str) -> Path:
+    if not name and spec in ALIASES:
+        raise UserError(f"ckpt_path {spec}: of which run? Give --name, or --config")
+    return resolve_checkpoint(spec, root, name)
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in rules if not tag.endswith((":bool", ":timestamp"))]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+def _part(config: Mapping[str, Any], *keys: str) -> Any:
+    value: Any = config
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read a config file.
-
-    Raises:
-        UserError: If it is not there, or not a YAML mapping.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        near = [str(p) for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise UserError(f"config {path}: no such file{did_you_mean(str(path), near)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"config {path}: cannot be read: {error}") from None
-    try:
-        config = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or error
-        raise UserError(f"config {path}{where}: not valid YAML: {problem}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"config {path}: expected keys and values, such as `tasks: ...`")
-    return config
+# --------------------------------------------------------------------- the checkpoint's part
 
 
 def remembered(path: Path) -> dict[str, Any]:
@@ -155,10 +171,11 @@ def remembered(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        raise UserError(f"checkpoint {path}: cannot be read ({_first_line(error)})") from error
+    except Exception as error:  # pickle and zip have many, and all of them mean this
+        reason = getattr(error, "strerror", None) or "it is cut short, or of another kind"
+        raise UserError(f"checkpoint {path}: cannot be read; {reason}") from error
     model = content.get("hyper_parameters") if isinstance(content, dict) else None
-    if not isinstance(model, Mapping) or "tasks" not in model:
+    if not isinstance(model, Mapping) or not model.get("tasks"):
         raise UserError(f"checkpoint {path}: was not written by `mtl-lightning fit`")
     model = {key: value for key, value in model.items() if key != "_instantiator"}
     data = {
@@ -170,39 +187,27 @@ def remembered(path: Path) -> dict[str, Any]:
     return {"tasks": model.pop("tasks"), "model": model, "data": data}
 
 
-# --------------------------------------------------------------------- merging
-
-
-def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``over`` laid on ``under``, entry by entry; another class forgets the arguments."""
-    result = dict(under)
-    for key, value in over.items():
-        below = result.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            changed = "class_path" in value and not same_class(
-                value["class_path"], below.get("class_path")
-            )
-            result[key] = dict(value) if changed else merged(below, value)
-        else:
-            result[key] = value
-    return result
-
-
-def same_class(one: Any, other: Any) -> bool:
-    """Whether two class paths mean one class: ``VGG16`` and its full path."""
-    return str(one).rpartition(".")[2] == str(other).rpartition(".")[2]
-
-
-def _over_checkpoint(config: dict[str, Any], below: dict[str, Any], command: str) -> dict[str, Any]:
-    if command == "predict":
-        below["data"].pop("sources", None)
-        (config.get("data") or {}).pop("sources", None)
-    elif "sources" in (config.get("data") or {}):
-        below["data"].pop("sources", None)
-    tasks = config.get("tasks")
+def _over_checkpoint(
+    below: dict[str, Any], given: dict[str, Any], command: str
+) -> dict[str, Any]:
+    """Return the config laid on what a checkpoint remembers; sources are one's or the other's."""
+    tasks = given.get("tasks")
     if isinstance(tasks, Mapping):
         _check_same_tasks(tasks, below["tasks"])
-    return merged(below, config)
+        for name in below["tasks"]:
+            if name not in tasks:
+                raise UserError(
+                    f"tasks: the checkpoint has a task {name} that the config does not name"
+                )
+    data = dict(given.get("data") or {})
+    if command == "predict":
+        data.pop("sources", None)
+    below = {**below, "data": dict(below["data"])}
+    if command == "predict" or data.get("sources") is not None:
+        below["data"].pop("sources", None)
+    elif "sources" in data:
+        del data["sources"]
+    return merged(below, {**given, "data": data})
 
 
 def _check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
@@ -214,11 +219,7 @@ def _check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> N
                 f"it has {listed(trained)}"
             )
     for name, below in trained.items():
-        if name not in tasks:
-            raise UserError(
-                f"tasks: the checkpoint has a task {name} that the config does not name"
-            )
-        entry = tasks[name]
+        entry = tasks.get(name)
         entry = {"class_path": entry} if isinstance(entry, str) else entry
         if not isinstance(entry, Mapping) or "class_path" not in entry:
             continue  # wrong in another way, which `check` says
@@ -227,9 +228,9 @@ def _check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> N
                 f"tasks.{name}: the config has {entry['class_path']}, the checkpoint "
                 f"{below['class_path']}"
             )
-        given = (entry.get("init_args") or {}).get("classes")
-        known = (below.get("init_args") or {}).get("classes")
-        if given is not None and known is not None and [str(c) for c in given] != known:
+        given = _part(entry, "init_args", "classes")
+        known = _part(below, "init_args", "classes")
+        if isinstance(given, list) and known is not None and [str(c) for c in given] != known:
             raise UserError(
                 f"tasks.{name}.classes: the config has {listed(map(str, given))}; the checkpoint "
                 f"was trained with {listed(known)}, in this order. Leave classes out, or train anew"
@@ -238,7 +239,7 @@ def _check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> N
 
 def _fill_schedule(config: dict[str, Any]) -> None:
     """Let a scheduler's required length be left out; the trainer knows it."""
-    entry = (config.get("model") or {}).get("lr_scheduler")
+    entry = _part(config, "model", "lr_scheduler")
     if isinstance(entry, str):
         entry = config["model"]["lr_scheduler"] = {"class_path": entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("class_path"), str):
@@ -258,114 +259,59 @@ def _fill_schedule(config: dict[str, Any]) -> None:
     config["model"]["lr_scheduler"] = {**entry, "init_args": arguments}
 
 
-# --------------------------------------------------------------------- flags
-
-
-def _taken(arguments: list[str], names: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Take the options called ``names`` out of the arguments: their values, and the rest."""
-    values, rest = [], []
-    waiting = list(arguments)
-    while waiting:
-        argument = waiting.pop(0)
-        option, equals, value = argument.partition("=")
-        if option not in names:
-            rest.append(argument)
-        elif equals:
-            values.append(value)
-        elif waiting:
-            values.append(waiting.pop(0))
-        else:
-            raise UserError(f"{option} needs a value")
-    return values, rest
-
-
-def _apply_entry_flags(config: dict[str, Any], flags: list[str]) -> list[str]:
-    """Put ``--tasks.NAME.KEY VALUE`` and ``--data.sources.NAME.KEY VALUE`` into the config."""
-    rest = list(flags)
-    for flag in flags:
-        option = flag.partition("=")[0]
-        for entries in ENTRIES:
-            if not option.startswith(f"--{entries}."):
-                continue
-            values, rest = _taken(rest, (option,))
-            if not values:
-                continue
-            name, dot, key = option.removeprefix(f"--{entries}.").partition(".")
-            known = _get(config, entries) or {}
-            if name not in known:
-                raise UserError(
-                    f"{option}: the config has no {name}{did_you_mean(name, known)}; "
-                    f"{entries} has {listed(known) or 'nothing'}"
-                )
-            if not dot:
-                raise UserError(f"{option}: name what to change, as {option}.KEY VALUE")
-            if isinstance(known[name], str):
-                known[name] = {"class_path": known[name]}
-            if key != "class_path":
-                key = "init_args." + key.removeprefix("init_args.")
-            value = yaml.load(values[-1], Loader=_Loader)
-            _set(config, f"{entries}.{name}.{key}", value)
-    return rest
-
-
-def _get(config: Mapping[str, Any], key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
-def _set(config: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        if not isinstance(config.get(parent), dict):
-            config[parent] = {}
-        config = config[parent]
-    config[last] = value
-
-
 # --------------------------------------------------------------------- checking
 
 
-def check(config: dict[str, Any]) -> None:
-    """Check every name and value that stands in a config.
+def check_keys(command: str, config: Mapping[str, Any]) -> None:
+    """Check the keys at the top of a config, and that sections are sections.
 
     Raises:
         UserError: For the first that is wrong.
     """
-    from pytorch_lightning import Trainer
-
-    sections = {"model": MultiTask, "data": PartialLabels, "trainer": Trainer}
-    others = ("seed_everything", "tasks", "name", "ckpt_path", "checkpoint", "weights_only")
-    for key in config:
-        if key not in sections and key not in others:
+    singles = SINGLE | OF_COMMANDS[command]
+    for key, value in config.items():
+        if key in SECTIONS:
+            if not isinstance(value, Mapping):
+                raise UserError(
+                    f"{key}: expected entries as `name: ...`. Found {checks.shown(value)}"
+                )
+        elif key in singles:
+            if value is not None:
+                checks.check_value(singles[key], value, key)
+        else:
+            known = (*SECTIONS, *singles)
             raise UserError(
-                f"{key}: no such key{did_you_mean(str(key), (*sections, *others))}; "
-                f"a config has {listed((*sections, *others))}"
+                f"{key}: no such key{did_you_mean(key, known)}; a config has {listed(known)}"
             )
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Check every name and value in the sections of a config.
+
+    Raises:
+        UserError: For the first that is wrong.
+    """
     check_tasks(config["tasks"])
-    linked = {"model": ("tasks", "image_size"), "data": ("tasks",)}
-    for key, target in sections.items():
-        if config.get(key) is not None:
-            arguments = (
-                {k: v for k, v in config[key].items() if v is not None}
-                if isinstance(config[key], Mapping)
-                else config[key]
-            )
-            checks.check_arguments(target, arguments, key, skip=("self", *linked.get(key, ())))
-    for name, entry in ((config.get("data") or {}).get("sources") or {}).items():
+    for key, target in SECTIONS.items():
+        if key in config and key != "tasks":
+            skip = {"model": LINKED, "data": ("tasks",)}.get(key, ())
+            checks.check_arguments(target, config[key], key, skip=("self", *skip))
+    for name, entry in (_part(config, "data", "sources") or {}).items():
         _try(Source, entry, f"data.sources.{name}")
 
 
-def check_tasks(tasks: Any) -> None:
+def check_tasks(tasks: Mapping[str, Any]) -> None:
     """Check the tasks, their names included."""
-    if not isinstance(tasks, Mapping) or not tasks:
-        raise UserError("tasks: expected at least one entry, `name: {class_path: Classification}`")
+    if not tasks or "class_path" in tasks or "init_args" in tasks:
+        raise UserError(
+            "tasks: expected at least one entry with a name, "
+            "`NAME: {class_path: Classification}`. Found " + checks.shown(dict(tasks))
+        )
     for name, entry in tasks.items():
-        if not re.fullmatch(r"[\w-]+", str(name)) or name in ("image", "loss", "score"):
+        if not re.fullmatch(r"[\w-]+", name) or name in RESERVED:
             raise UserError(
                 f'tasks: "{name}" cannot be the name of a task; expected letters, digits, _ and -, '
-                f"and not image, loss or score, which are columns and metrics of their own"
+                f"and not {listed(RESERVED)}, which are columns and metrics of their own"
             )
         checks.check_component(Task, entry, f"tasks.{name}")
         _try(Task, entry, f"tasks.{name}")
@@ -379,10 +325,8 @@ def _try(base: type, entry: Any, path: str) -> None:
         target(**(entry.get("init_args") or {}))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+    except Exception:  # noqa: BLE001, S110
+        pass  # of one's own class, whose arguments may need building first: it is built later
 
 
 def _run_of(checkpoint: Path | None) -> str:

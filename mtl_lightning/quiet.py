@@ -1,6 +1,7 @@
 """Silence what Lightning and torch say that a user of this package can do nothing about."""
 
 import logging
+import os
 import warnings
 
 NOISE = (
@@ -16,6 +17,10 @@ NOISE = (
     r".*Checkpoint directory .* exists and is not empty.*",
     # `test` needs no Best callback to test what one saved.
     r".*callbacks used to create the checkpoint need to be provided.*",
+    # Our plan does give every row to predict.
+    r".*custom batch sampler `PlanSampler` for prediction.*",
+    # Without validation images there is no validation; a note says so at the start.
+    r".*Total length of `list` across ranks is zero.*",
     # An upstream deprecation inside Lightning's own use of torch's pytree.
     r".*LeafSpec.*",
     # Channels-last weights of 1 x 1 filters have two equal layouts; DDP copies, as it would anyway.
@@ -27,6 +32,8 @@ NOISE = (
 
 def quieten() -> None:
     """Hide tips, banners and warnings that are not about the user's own run."""
+    # Lightning calls parts of jsonargparse that are deprecated.
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in NOISE:

@@ -69,8 +69,14 @@ class Tables(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print every metric of every task."""
         if isinstance(pl_module, MultiTask) and trainer.is_global_zero:
-            for table in metric_tables(pl_module.results["test"]):
-                get_console().print(table)
+            results, console = pl_module.results["test"], get_console()
+            for table in metric_tables(results):
+                console.print(table)
+            for name, values in results.tasks.items():
+                if not values["n_labelled"]:
+                    console.print(f"task {name}: absent, no label in test", highlight=False)
+            if results.score is not None:
+                console.print(f"score [bold]{results.score:.4f}[/]", highlight=False)
 
     def state_dict(self) -> dict[str, dict[str, float]]:
         """Keep the best values, so that a resumed run goes on comparing with them."""
@@ -146,7 +152,8 @@ def metric_tables(results: Results) -> list[Table]:
     """Return a table of all metrics for each set of tasks that share their metrics."""
     by_columns: dict[tuple[str, ...], list[str]] = {}
     for name, values in results.tasks.items():
-        by_columns.setdefault(tuple(values), []).append(name)
+        if values["n_labelled"]:
+            by_columns.setdefault(tuple(values), []).append(name)
     tables = []
     for columns, names in by_columns.items():
         table = Table(title=results.split, title_justify="left", box=box.SIMPLE_HEAD)

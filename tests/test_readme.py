@@ -1,0 +1,81 @@
+"""What the README shows is run, word for word, on small data."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mtl_lightning.__main__ import main
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+QUICK = [
+    *("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"),
+    *("--model.backbone.init_args.weights", "null"),
+    *("--data.image_size", "32", "--data.num_workers", "0", "--trainer.accelerator", "cpu"),
+]
+
+
+def block(mark: str) -> str:
+    """Return the fenced block below a mark such as ``<!-- file: clothes.yaml -->``."""
+    found = re.search(rf"<!-- {re.escape(mark)} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert found, mark
+    return found[1]
+
+
+@pytest.fixture
+def clothes(tmp_path, monkeypatch):
+    """Photos, and the two tables about them that the README describes."""
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    names = [f"photos/{i:03}.png" for i in range(40)]
+    for name in names:
+        pixels = draw.integers(0, 256, (40, 36, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name)
+    types = pd.DataFrame({"image": names[:30], "type": ["Dress", "Shirt", "Shoes"] * 10})
+    audience = pd.DataFrame({"image": names[10:], "audience": ["adults", "kids", None] * 10})
+    types.to_csv("types.csv", index=False)
+    audience.to_csv("audience.csv", index=False)
+    Path("clothes.yaml").write_text(block("file: clothes.yaml"))
+    return tmp_path
+
+
+def test_own_data_from_two_tables_to_predictions(clothes, capsys):
+    for line in block("commands: clothes").strip().splitlines():
+        program, command, *arguments = shlex.split(line)
+        assert program == "mtl-lightning"
+        quick = QUICK if command == "fit" else ["--trainer.accelerator", "cpu"]
+        assert main([command, *arguments, *quick]) == 0, capsys.readouterr().err
+    run = clothes / "runs/clothes/version_0"
+    for name in ("config.yaml", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        assert (run / name).is_file(), name
+    assert (run / "test_metrics.json").is_file()
+    table = pd.read_csv("predictions.csv")
+    assert table["image"].tolist() == [f"photos/{i:03}.png" for i in range(40)]
+    assert set(table["type"]) <= {"Dress", "Shirt", "Shoes"}
+    assert np.allclose(table[["audience:adults", "audience:kids"]].sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_error_message_is_as_shown(clothes, capsys):
+    typed, shown = block("console: typo").strip().split("\n")
+    assert main(shlex.split(typed.removeprefix("$ mtl-lightning "))) != 0
+    assert capsys.readouterr().err.strip() == shown
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = block("python: api").replace(
+        "Trainer(", "Trainer(limit_train_batches=2, accelerator='cpu', limit_val_batches=1, "
+    )
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_commands_for_a_fresh_machine_are_what_ci_runs():
+    ci = (Path(__file__).resolve().parents[1] / ".ci/run").read_text(encoding="utf-8")
+    for mark in ("quickstart", "tests"):
+        assert f"run {mark}\n" in ci
+        assert "python3 -m venv" in block(f"run: {mark}")
