@@ -92,6 +92,7 @@ class MultiTask(LightningModule):
         self.backbone_lr_scale = backbone_lr_scale
         self.results: dict[str, Results] = {}
         self._step_counts: dict[str, int] = {}
+        self._begun = False
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return ``{task: (B, num_outputs)}`` for ``(B, 3, H, W)`` uint8 images."""
@@ -99,24 +100,32 @@ class MultiTask(LightningModule):
         return outputs
 
     def setup(self, stage: str) -> None:
-        """Take label statistics and pretrained weights, unless a checkpoint brings both."""
-        if self.trainer.ckpt_path is not None:
+        """Take label statistics and pretrained weights, once, unless a checkpoint brings both."""
+        if stage != "fit" or self._begun or self.trainer.ckpt_path is not None:
             return
-        if stage == "fit":
-            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
-            for name, task in self.tasks.items():
-                try:
-                    task.fit(data.training_targets(name))
-                except UserError as error:
-                    raise UserError(f"task {name}: {error}") from None
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        for name, task in self.tasks.items():
+            try:
+                task.fit(data.training_targets(name))
+            except UserError as error:
+                raise UserError(f"task {name}: {error}") from None
         report = self.network.load_pretrained()
         if report is not None and self.trainer.is_global_zero:
             self.print(report)
+        self._begun = True
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Know that weights and statistics are there already."""
+        self._begun = True
 
     # ----------------------------------------------------------------- the one step
 
-    def _step(self, batch: Batch, split: str) -> dict[str, Tensor]:
-        """Run the network and measure; return each task's loss, summed over labelled rows."""
+    def _step(self, batch: Batch, split: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Run the network and measure.
+
+        Returns:
+            Each task's outputs ``(B, num_outputs)``, and its loss summed over labelled rows.
+        """
         outputs = self.network(batch.images, batch.labelled)
         sums = {}
         for name, task in self.tasks.items():
@@ -126,29 +135,35 @@ class MultiTask(LightningModule):
                 self.measured[split][name].update(
                     task, outputs[name].detach(), targets, labelled, sums[name]
                 )
-        return sums
+        return outputs, sums
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this rank's and micro-batch's share of the loss of the whole step."""
-        sums = self._step(batch, "train")
+        _, sums = self._step(batch, "train")
         self._step_counts = batch.counts
         losses = []
         for name, task in self.tasks.items():
             rows = batch.counts[name] if self.loss_reduction == "labelled" else batch.step_rows
             losses.append(sums[name] * (task.weight * batch.parts / max(rows, 1)))
         loss = torch.stack(losses).sum()
+        penalty = self.network.penalty()
+        if penalty is not None and batch_idx % self.trainer.accumulate_grad_batches == 0:
+            # Once a step, on every rank: the trainer divides by the micro-batches of a step, and
+            # DDP takes the mean over ranks.
+            loss = loss + self.trainer.accumulate_grad_batches * penalty
+            self.log("train/penalty", penalty.detach(), batch_size=1)
         # The exact losses of the epoch come from `measured`; this is for the eye.
         self.log("train/loss_step", loss, batch_size=1)
         self.log("loss", loss, batch_size=1, prog_bar=True, logger=False)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Measure."""
-        self._step(batch, "val")
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Measure; return the outputs, for callbacks that draw them."""
+        return self._step(batch, "val")[0]
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Measure."""
-        self._step(batch, "test")
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Measure; return the outputs, for callbacks that draw them."""
+        return self._step(batch, "test")[0]
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the rows and, per task, the columns of the answer."""

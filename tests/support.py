@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import Trainer, seed_everything
+import torch.nn.functional as F
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from torch import nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryAccuracy
 
+from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources.base import Source, SourceTable
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.weights import NamedWeights
 from mtl_lightning.module import MultiTask
-from mtl_lightning.tasks import Classification, Regression, Task
+from mtl_lightning.tasks import Classification, Encoded, Regression, Task
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -140,3 +144,61 @@ def largest_difference(one: Mapping[str, torch.Tensor], other: Mapping[str, torc
         float((one[name] - other[name]).abs().max() / one[name].abs().max().clamp(min=1e-3))
         for name in one
     )
+
+
+class Batches(Callback):
+    """Keeps what a training is given: (epoch, batch) of each micro-batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, Batch]] = []
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self.seen.append((trainer.current_epoch, batch))
+
+    def rows(self) -> dict[int, list[list[int]]]:
+        """Epoch to the rows of its micro-batches."""
+        epochs: dict[int, list[list[int]]] = {}
+        for epoch, batch in self.seen:
+            epochs.setdefault(epoch, []).append(batch.rows.tolist())
+        return epochs
+
+
+class Tags(Task):
+    """A toy task with a mask per label: cells such as ``+-?`` say yes, no and nothing."""
+
+    primary = "accuracy"
+
+    def __init__(self, labels: int = 3) -> None:
+        super().__init__()
+        self.labels = labels
+
+    def encode(self, cells: np.ndarray) -> Encoded:
+        texts = [cell or "?" * self.labels for cell in cells]
+        marks = np.array([list(text) for text in texts]).reshape(len(cells), self.labels)
+        return Encoded((marks == "+").astype(np.float32), marks != "?", np.zeros(len(cells), bool))
+
+    def expected(self, cell: str) -> str:
+        return f"{self.labels} of + - ?"
+
+    def fit(self, targets: torch.Tensor) -> None:
+        del targets
+
+    @property
+    def num_outputs(self) -> int:
+        return self.labels
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+
+    def metrics(self) -> MetricCollection:
+        return MetricCollection({"accuracy": BinaryAccuracy()}, compute_groups=False)
+
+    def update(
+        self, metrics: MetricCollection, outputs: torch.Tensor, targets: torch.Tensor
+    ) -> None:
+        metrics.update(outputs.sigmoid(), targets.long())
+
+    def decode(self, outputs: torch.Tensor) -> dict[str, np.ndarray]:
+        return {"": (outputs > 0).sum(1).numpy()}

@@ -54,7 +54,7 @@ class PredictionsFile(Callback):
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bring the ranks together, drop padding, restore the order, and write."""
-        parts = self._parts
+        parts, self._parts = self._parts, []
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
             dist.all_gather_object(gathered, parts)

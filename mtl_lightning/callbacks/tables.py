@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich import box, get_console
+from rich.markup import escape
 from rich.table import Table
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -42,7 +43,7 @@ class Tables(Callback):
         frozen = f", {trained / 1e6:.2f} M of them trained" if trained < total else ""
         console.print(
             f"{total / 1e6:.2f} M parameters{frozen}; images {data.size[0]} x {data.size[1]} px; "
-            f"run folder [bold]{self.run}[/]",
+            f"run folder [bold]{escape(str(self.run))}[/]",
             highlight=False,
         )
         if trainer.world_size > 1 and _trains_batch_norm(pl_module):
@@ -97,7 +98,7 @@ def merged_table(data: PartialLabels) -> Table:
     for split in SPLITS:
         table.add_column(split, justify="right")
     for name in merged.names:
-        shown = name
+        shown = escape(name)
         for task in data.tasks:
             if (name, task, "train") in counts.labelled:
                 numbers = [counts.labelled[name, task, split] for split in SPLITS]
@@ -126,7 +127,7 @@ def results_table(
 ) -> Table:
     """Return a row per task: labelled rows, loss, primary metric, best so far."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("task")
+    table.add_column("task", overflow="fold")  # cut names could look the same
     for column in ("labelled", "loss", "metric", "value", *(["best"] if best is not None else [])):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, values in results.tasks.items():
@@ -157,11 +158,11 @@ def metric_tables(results: Results) -> list[Table]:
     tables = []
     for columns, names in by_columns.items():
         table = Table(title=results.split, title_justify="left", box=box.SIMPLE_HEAD)
-        table.add_column("task")
+        table.add_column("task", overflow="fold")
         for column in columns:
             # Spaces, so that a narrow terminal breaks a long name instead of cutting it.
             shown = "labelled" if column == "n_labelled" else column.replace("_", " ")
-            table.add_column(shown, justify="right")
+            table.add_column(shown, justify="right", min_width=max(map(len, shown.split())))
         for name in names:
             values = results.tasks[name]
             cells = [f"{v:,}" if isinstance(v, int) else f"{v:.4f}" for v in values.values()]

@@ -1,6 +1,5 @@
 """What travels from the data to the network, and nothing else."""
 
-from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -10,7 +9,6 @@ PADDING = -1
 """The row number of an image that is only there so that every rank has a batch."""
 
 
-@dataclass
 class Batch:
     """One rank's share of one micro-batch, with the label counts of the whole step.
 
@@ -26,13 +24,25 @@ class Batch:
             (ranks times accumulated micro-batches); the loss is multiplied by it.
     """
 
-    images: Tensor
-    targets: dict[str, Tensor]
-    labelled: dict[str, Tensor]
-    rows: Tensor
-    counts: dict[str, int]
-    step_rows: int
-    parts: int
+    # Not a dataclass: Lightning converts the tensors inside of one to the precision of the network,
+    # and `bf16-true` would make 2000 of a label of 2003. Of this class it only calls `to`.
+    def __init__(
+        self,
+        images: Tensor,
+        targets: dict[str, Tensor],
+        labelled: dict[str, Tensor],
+        rows: Tensor,
+        counts: dict[str, int],
+        step_rows: int,
+        parts: int,
+    ) -> None:
+        self.images = images
+        self.targets = targets
+        self.labelled = labelled
+        self.rows = rows
+        self.counts = counts
+        self.step_rows = step_rows
+        self.parts = parts
 
     def __len__(self) -> int:
         """The number of images, padding included."""
@@ -44,8 +54,7 @@ class Batch:
                 return {name: apply(item) for name, item in value.items()}
             return getattr(value, method)(*args, **kwargs) if torch.is_tensor(value) else value
 
-        changed = {field.name: apply(getattr(self, field.name)) for field in fields(self)}
-        return replace(self, **changed)
+        return Batch(**{name: apply(value) for name, value in vars(self).items()})
 
     def to(self, *args: Any, **kwargs: Any) -> "Batch":
         """Move every tensor, as ``Tensor.to``."""

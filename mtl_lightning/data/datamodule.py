@@ -117,34 +117,36 @@ class PartialLabels(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Merge the sources and encode the labels; everything that can be wrong is found here."""
-        if stage == "predict" or self._encoded:
+        if stage == "predict":
             return
-        if stage == "fit":
-            self.complete_tasks()
-        table = self.merged()
-        for name, task in self.tasks.items():
-            encoded = task.encode(table.cells[name])
-            if encoded.bad.any():
-                first = int(np.flatnonzero(encoded.bad)[0])
-                cell = table.cells[name][first]
-                count = int(encoded.bad.sum())
-                more = f" ({count} labels like this)" if count > 1 else ""
-                raise UserError(
-                    f'{table.where(first, name)}: task {name} cannot read the label "{cell}"{more}'
-                    f"; expected {task.expected(cell)}"
-                )
-            self._encoded[name] = encoded
-        if stage == "test" and not len(self.rows("test")):
-            raise UserError("the test split has no labelled image; see data.splits")
-        if stage == "validate" and not len(self.rows("val")):
-            raise UserError("the val split has no labelled image; see data.splits")
+        if not self._encoded:
+            if stage == "fit":
+                self.complete_tasks()
+            self._encoded = {name: self._encode(name) for name in self.tasks}
+        split = {"test": "test", "validate": "val"}.get(stage)
+        if split is not None and not len(self.rows(split)):
+            raise UserError(f"the {split} split has no labelled image; see data.splits")
+
+    def _encode(self, name: str) -> Encoded:
+        table, task = self.merged(), self.tasks[name]
+        encoded = task.encode(table.cells[name])
+        if encoded.bad.any():
+            first = int(np.flatnonzero(encoded.bad)[0])
+            cell = table.cells[name][first]
+            count = int(encoded.bad.sum())
+            more = f" ({count} labels like this)" if count > 1 else ""
+            raise UserError(
+                f'{table.where(first, name)}: task {name} cannot read the label "{cell}"{more}'
+                f"; expected {task.expected(cell)}"
+            )
+        return encoded
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Return the rows of the merged table that are in the split and carry any label."""
         inside = self.merged().splits == SPLITS.index(split)
         labelled = np.zeros(len(inside), dtype=bool)
         for encoded in self._encoded.values():
-            labelled |= encoded.labelled.reshape(len(inside), -1).any(axis=1)
+            labelled |= encoded.counts() > 0
         return np.flatnonzero(inside & labelled)
 
     def notes(self) -> list[str]:
@@ -167,7 +169,7 @@ class PartialLabels(LightningDataModule):
         """Return the ``(n, ...)`` labelled targets of the training split."""
         encoded = self._encoded[task]
         training = self.merged().splits == SPLITS.index("train")
-        rows = training & encoded.labelled.reshape(len(training), -1).any(axis=1)
+        rows = training & (encoded.counts() > 0)
         return torch.from_numpy(encoded.targets[rows])
 
     # ----------------------------------------------------------------- loaders
@@ -211,10 +213,7 @@ class PartialLabels(LightningDataModule):
 
     def _plan(self, split: str, accumulate: int = 1, shuffle_seed: int | None = None) -> StepPlan:
         rows = self.rows(split)
-        labels = {
-            name: encoded.labelled[rows].reshape(len(rows), -1).sum(axis=1)
-            for name, encoded in self._encoded.items()
-        }
+        labels = {name: encoded.counts()[rows] for name, encoded in self._encoded.items()}
         return StepPlan(
             rows=rows,
             labels=labels,

@@ -1,6 +1,7 @@
 """Which rows when: the step plan as the batch sampler of a loader."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from torch.utils.data import Sampler
 
@@ -25,8 +26,8 @@ class PlanSampler(Sampler[Request]):
         self.progress = progress
 
     def __len__(self) -> int:
-        """The number of micro-batches of a whole epoch."""
-        return len(self.plan)
+        """The number of micro-batches of a whole epoch, to which the trainer applies its limit."""
+        return len(replace(self.plan, limit=None))
 
     def __iter__(self) -> Iterator[Request]:
         """Yield requests from the present position on."""

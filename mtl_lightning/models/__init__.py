@@ -5,7 +5,7 @@ from mtl_lightning.models.heads import head
 from mtl_lightning.models.named import NamedModules
 from mtl_lightning.models.network import Network
 from mtl_lightning.models.preprocessing import Normalize, Preprocessing
-from mtl_lightning.models.sharing import Hard, Sharing
+from mtl_lightning.models.sharing import Hard, Sharing, Soft
 from mtl_lightning.models.weights import LoadReport
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Normalize",
     "Preprocessing",
     "Sharing",
+    "Soft",
     "Timm",
     "Torchvision",
     "head",

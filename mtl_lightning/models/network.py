@@ -16,8 +16,8 @@ class Network(nn.Module):
     """From uint8 images to the outputs of every task: the exportable part; knows no Lightning.
 
     Weights are random until `load_pretrained` or ``load_state_dict``, and in channels_last memory
-    format, in which convolutions are fastest. State-dict keys: ``sharing.backbone.trunk...`` and
-    ``heads.task_<name>...``.
+    format, in which convolutions are fastest. State-dict keys: ``sharing.backbone.trunk...`` (or
+    ``sharing.backbones.task_<name>.trunk...``) and ``heads.task_<name>...``.
 
     Args:
         sharing: How the tasks share the backbone; not attached yet.
@@ -56,8 +56,9 @@ class Network(nn.Module):
 
         Args:
             images: (B, 3, H, W) RGB, uint8.
-            rows: For each task a bool mask (B,) of the rows whose outputs are wanted, None for
-                all. What comes out in other rows is finite and has no other meaning.
+            rows: For each task a bool mask (B,) of the rows whose outputs are wanted, or
+                (B, labels): those with any label. None wants all. What comes out in other rows is
+                finite and has no other meaning.
 
         Returns:
             For each task, in the order given, (B, outputs) in the network's dtype.
@@ -68,6 +69,10 @@ class Network(nn.Module):
     def load_pretrained(self) -> LoadReport | None:
         """Load the backbone's pretrained weights: see `Sharing.load_pretrained`."""
         return self.sharing.load_pretrained()
+
+    def penalty(self) -> Tensor | None:
+        """Return what is added once to the loss of an optimizer step: see `Sharing.penalty`."""
+        return self.sharing.penalty()
 
     def own_parameters(self, task: str) -> list[nn.Parameter]:
         """Return what serves ``task`` alone: its head, and what the sharing keeps for it.

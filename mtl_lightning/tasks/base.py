@@ -10,6 +10,7 @@ Adding a kind of task is one file here, one line in ``__init__.py`` and one test
 2. Implement ``encode``, ``num_outputs``, ``loss``, ``metrics``, ``update`` and ``decode``.
 3. What must be learned from the training labels (statistics, not weights) goes into buffers that
    ``fit`` fills: so it is in the checkpoint.
+4. ``picture`` may give something to look at after an evaluation; see ``pictures.py``.
 
 Masks are not the subclass's business. ``loss`` and ``update`` are only ever shown rows (or, where
 one image has many labels, cells) that carry a label; what lies in the others is overwritten
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from mtl_lightning.errors import UserError
+from mtl_lightning.tasks.pictures import Picture
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,12 @@ class Encoded:
     targets: NDArray[np.generic]
     labelled: NDArray[np.bool_]
     bad: NDArray[np.bool_]
+
+    def counts(self) -> NDArray[np.int64]:
+        """Return how many labels each row has: ``(N,)``, at most 1 unless it is multi-label."""
+        cells = tuple(range(1, self.labelled.ndim))
+        counts: NDArray[np.int64] = self.labelled.sum(axis=cells, dtype=np.int64)
+        return counts
 
 
 class Task(nn.Module, ABC):
@@ -117,6 +125,10 @@ class Task(nn.Module, ABC):
 
         The keys become columns of ``predictions.csv``: ``<task>`` and ``<task>:<key>``.
         """
+
+    def picture(self) -> Picture | None:
+        """Make what collects a split's rows to be drawn at its end; ``None``: nothing is drawn."""
+        return None
 
     def score(self, values: Mapping[str, float]) -> float:
         """Map the primary metric to 0..1, higher is better."""

@@ -15,7 +15,9 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from mtl_lightning.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks.base import Encoded, Task
 from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError
+from mtl_lightning.tasks.pictures import ConfusionPicture
 
+DRAWN_UP_TO = 1000  # classes; the counts of more pairs take too much memory
 LOOKS_MISSING = frozenset({"nan", "na", "n/a", "null", "none", "-", "?", "unknown"})
 
 
@@ -82,7 +84,7 @@ class Classification(Task):
                     f'the label "{doubtful[0]}" may be a class or a missing label: name it in '
                     f"the task's classes, or in the source's `missing`"
                 )
-            self._set_classes(_sorted_values(found))
+            self._set_classes(_sorted_values(_without_twins(found)))
         return {"classes": self.classes}
 
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
@@ -158,15 +160,26 @@ class Classification(Task):
         answers = np.asarray(self.classes, dtype=object)[probabilities.argmax(1)]
         return {"": answers} | {name: probabilities[:, i] for i, name in enumerate(self.classes)}
 
+    def picture(self) -> ConfusionPicture | None:
+        """Draw which class is taken for which, unless there are more than 1000."""
+        return ConfusionPicture(self.classes) if len(self.classes) <= DRAWN_UP_TO else None
+
 
 def _probabilities(logits: Tensor) -> Tensor:
     """Softmax in at least float32: bfloat16 has three digits, too few to calibrate with."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
 
 
+def _without_twins(values: list[str]) -> list[str]:
+    """Leave out "1.0" where there is "1": `encode` reads the one as the other."""
+    known = set(values)
+    return [v for v in values if not (v.endswith(".0") and v.removesuffix(".0") in known)]
+
+
 def _sorted_values(values: list[str]) -> list[str]:
     """Sort as numbers where all are numbers (2 before 10), as text otherwise."""
+    values = sorted(values)  # "1" and "01" are one number: their order must not be the rows'
     try:
         return sorted(values, key=float)
     except ValueError:
-        return sorted(values)
+        return values

@@ -168,7 +168,12 @@ class TaskMetrics(nn.Module):
             for metric in self.modules():
                 if isinstance(metric, Metric):
                     metric.set_dtype(torch.float32)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no types here
+
+        def moved(tensor: Tensor) -> Tensor:
+            # `precision: bf16-true` casts the whole model; sums in bfloat16 stop growing at 256.
+            return fn(tensor).to(tensor.dtype)
+
+        super()._apply(moved, recurse)  # type: ignore[no-untyped-call]  # torch has no types here
         return self
 
 

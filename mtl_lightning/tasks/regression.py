@@ -14,6 +14,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 from mtl_lightning.errors import UserError
 from mtl_lightning.tasks.base import Encoded, Task
 from mtl_lightning.tasks.metrics import R2
+from mtl_lightning.tasks.pictures import ScatterPicture
 
 
 class Regression(Task):
@@ -108,6 +109,10 @@ class Regression(Task):
     def decode(self, outputs: Tensor) -> Mapping[str, NDArray[np.generic]]:
         """Give the number in the label's own unit."""
         return {"": self._in_unit(outputs).cpu().numpy()}
+
+    def picture(self) -> ScatterPicture:
+        """Draw predictions against labels, and what is left between them."""
+        return ScatterPicture(self._in_unit)
 
     def _in_unit(self, outputs: Tensor) -> Tensor:
         outputs = outputs.squeeze(1).to(torch.promote_types(outputs.dtype, self.mean.dtype))

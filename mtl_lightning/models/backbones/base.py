@@ -13,7 +13,7 @@ Adding a backbone: one file here with one class, one line in ``__init__.py``, on
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,10 +77,23 @@ class Backbone(nn.Module, ABC):
         self.preprocessing = Preprocessing(preprocessing)
         self.trunk = trunk
         self.pooling = pooling_layer(pooling)
-        self.stages = {name: list(modules) for name, modules in stages.items()}
-        self.frozen_modules = self._before(trainable_from)
-        for parameter in self._frozen_parameters():
+        # By name, as torch may put other modules in their places (``trainer.sync_batchnorm``).
+        names = {module: name for name, module in self.named_modules()}
+        self._stages = {stage: [names[m] for m in modules] for stage, modules in stages.items()}
+        self._frozen = self._before(trainable_from, "trainable_from")
+        for parameter in self._parameters_in(self._frozen):
             parameter.requires_grad_(False)
+        self.train()  # nobody else calls it before the first epoch: frozen batch norm to `eval`
+
+    @property
+    def stages(self) -> dict[str, list[nn.Module]]:
+        """The trunk's modules by stage, in forward order."""
+        return {stage: self._modules_of(names) for stage, names in self._stages.items()}
+
+    @property
+    def frozen_modules(self) -> list[nn.Module]:
+        """The modules that are frozen at present."""
+        return self._modules_of(self._frozen)
 
     @abstractmethod
     def named_weights(self, name: str) -> NamedWeights:
@@ -155,30 +168,60 @@ class Backbone(nn.Module, ABC):
             module.eval()
         return self
 
-    def _before(self, trainable_from: str | None) -> list[nn.Module]:
-        """Return the modules that are frozen."""
-        if trainable_from is None:
-            return []
-        if trainable_from == HEADS:
-            return [self.trunk, self.pooling]
-        names = list(self.stages)
-        if trainable_from not in names:
-            known = [*names, HEADS]
-            raise UserError(
-                f'trainable_from "{trainable_from}" is no stage of {self.title}: expected '
-                f"one of {listed(known, limit=40)}{did_you_mean(trainable_from, known)}"
-            )
-        before = names[: names.index(trainable_from)]
-        return [module for name in before for module in self.stages[name]]
+    def frozen_from(self, stage: str | None = None) -> list[nn.Parameter]:
+        """Return the parameters that `unfreeze` would set free, each once.
 
-    def _frozen_parameters(self) -> Iterator[nn.Parameter]:
-        for module in self.frozen_modules:
-            yield from module.parameters()
-        if self.frozen_modules:
+        Raises:
+            UserError: If there is no such stage.
+        """
+        kept = self._parameters_in(self._before(stage, "stage"))
+        return [p for p in self._parameters_in(self._frozen) if p not in kept]
+
+    def unfreeze(self, stage: str | None = None) -> None:
+        """Train from ``stage`` on, as if it had been ``trainable_from``; None trains everything.
+
+        What is trained already stays so. Where the backbone is in training mode, the stages that
+        are set free enter it too: their batch norm follows the data again.
+
+        Raises:
+            UserError: If there is no such stage.
+        """
+        freed = self.frozen_from(stage)
+        if freed:
+            for parameter in freed:
+                parameter.requires_grad_(True)
+            self._frozen = self._before(stage, "stage")
+            self.train(self.training)
+
+    def _before(self, first: str | None, key: str) -> list[str]:
+        """Return the names of the modules that are frozen where ``first`` is the first trained."""
+        if first is None:
+            return []
+        if first == HEADS:
+            return ["trunk", "pooling"]
+        stages = list(self._stages)
+        if first not in stages:
+            known = [*stages, HEADS]
+            raise UserError(
+                f'{key} "{first}" is no stage of {self.title}: expected '
+                f"one of {listed(known, limit=40)}{did_you_mean(first, known)}"
+            )
+        before = stages[: stages.index(first)]
+        return [name for stage in before for name in self._stages[stage]]
+
+    def _modules_of(self, names: Iterable[str]) -> list[nn.Module]:
+        return [self.get_submodule(name) for name in names]
+
+    def _parameters_in(self, frozen: Iterable[str]) -> dict[nn.Parameter, None]:
+        """Return (as keys, in order) the parameters that freezing these modules freezes."""
+        modules = self._modules_of(frozen)
+        parameters = dict.fromkeys(p for module in modules for p in module.parameters())
+        if modules:
             staged = {
                 p for modules in self.stages.values() for m in modules for p in m.parameters()
             }
-            yield from (p for p in self.trunk.parameters() if p not in staged)
+            parameters |= dict.fromkeys(p for p in self.trunk.parameters() if p not in staged)
+        return parameters
 
     def _dry_run(self, image_size: tuple[int, int]) -> Tensor:
         modes = [(module, module.training) for module in self.modules()]

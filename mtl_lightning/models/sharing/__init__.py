@@ -2,5 +2,6 @@
 
 from mtl_lightning.models.sharing.base import Sharing
 from mtl_lightning.models.sharing.hard import Hard
+from mtl_lightning.models.sharing.soft import Soft
 
-__all__ = ["Hard", "Sharing"]
+__all__ = ["Hard", "Sharing", "Soft"]

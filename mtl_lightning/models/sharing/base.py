@@ -8,8 +8,8 @@ Adding a way of sharing: one file here with one class, one line in ``__init__.py
    as submodules.
 3. In `forward` give features for each task. ``rows`` says which rows carry the task's label: a
    method with one backbone a task may compute only these.
-4. If parameters serve one task alone, name them in `own_parameters`; if the method adds a term to
-   the loss, return it from `penalty`.
+4. If the method adds a term to the loss, return it from `penalty`. If parameters serve one task
+   alone, and no penalty is to move them when the task is absent, name them in `own_parameters`.
 """
 
 from abc import ABC, abstractmethod
@@ -35,7 +35,7 @@ class Sharing(nn.Module, ABC):
 
     @abstractmethod
     def num_features(self, image_size: tuple[int, int]) -> int:
-        """Return F for images of (height, width) pixels.
+        """Return F for images of (height, width) pixels; called before any `forward`.
 
         Raises:
             UserError: If the backbone cannot take images of this size.
@@ -60,15 +60,20 @@ class Sharing(nn.Module, ABC):
 
         Args:
             images: (B, 3, H, W) uint8.
-            rows: For each task a bool mask (B,) of the rows whose features are wanted; None wants
-                all. What is returned in other rows must be finite and has no other meaning.
+            rows: For each task a bool mask (B,) of the rows whose features are wanted, or
+                (B, labels): those with any label. None wants all. What is returned in other rows
+                must be finite and has no other meaning. Every parameter that is trained must have
+                a gradient (of 0) even where no row is wanted: DDP waits for all of them.
 
         Returns:
             (B, F) features for each task.
         """
 
     def penalty(self) -> Tensor | None:
-        """Return a scalar to be added to the loss of a step, or None."""
+        """Return a scalar that is added once to the loss of an optimizer step, or None.
+
+        Once in all: not once for each rank or accumulated micro-batch.
+        """
         return None
 
     def own_parameters(self, task: str) -> list[nn.Parameter]:  # noqa: ARG002 - for subclasses

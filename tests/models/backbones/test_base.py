@@ -153,3 +153,69 @@ def test_frozen_parameters_are_loaded_too():
     backbone.load_pretrained()
     assert (backbone.trunk.a[0].weight == 2).all()
     assert trainable(backbone) == set()
+
+
+# ----------------------------------------------------------------- unfreezing
+
+
+@pytest.mark.parametrize(
+    ("trainable_from", "stage", "expected"),
+    [
+        ("heads", None, {"offset", "a", "b", "c"}),
+        ("heads", "a", {"offset", "a", "b", "c"}),
+        ("heads", "b", {"b", "c"}),
+        ("c", "b", {"b", "c"}),
+        ("b", "c", {"b", "c"}),  # trained already: nothing changes
+        ("b", "heads", {"b", "c"}),
+        (None, "b", {"offset", "a", "b", "c"}),
+    ],
+)
+def test_unfreeze_is_as_if_trained_from_there(trainable_from, stage, expected):
+    backbone = Small(trainable_from=trainable_from)
+    frozen = {p for p in backbone.parameters() if not p.requires_grad}
+    freed = backbone.frozen_from(stage)
+    assert trainable(backbone) == trainable(Small(trainable_from=trainable_from))
+    backbone.unfreeze(stage)
+    assert trainable(backbone) == expected
+    trunk = backbone.trunk
+    assert {n for n in "abc" if trunk.get_submodule(n).training} == expected - {"offset"}
+    assert len(freed) == len(set(freed))
+    assert set(freed) == {p for p in frozen if p.requires_grad}
+    assert backbone.frozen_from(stage) == []
+
+
+def test_unfrozen_batch_norm_follows_the_data_and_the_rest_does_not():
+    backbone = Small(trainable_from="heads").train()
+    backbone.unfreeze("b")
+    assert [backbone.trunk.a[1].training, backbone.trunk.b[1].training] == [False, True]
+    backbone.eval().unfreeze()
+    assert not backbone.trunk.a[1].training, "unfreezing does not begin to train"
+    assert backbone.train().trunk.a[1].training
+
+
+def test_frozen_batch_norm_is_in_eval_mode_before_anybody_asks():
+    backbone = Small(trainable_from="b")
+    assert backbone.training
+    assert [backbone.trunk.a[1].training, backbone.trunk.b[1].training] == [False, True]
+
+
+def test_frozen_batch_norm_that_torch_replaces_stays_frozen():
+    """As with ``trainer.sync_batchnorm``; VGG16's stages are lists of layers, as this is."""
+    trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 3))
+
+    class Layers(Small):
+        def __init__(self) -> None:
+            stages = {"a": list(trunk[:2]), "b": [trunk[2]]}
+            Backbone.__init__(self, trunk, stages, None, "imagenet", "avg", "b")
+
+    backbone = nn.SyncBatchNorm.convert_sync_batchnorm(Layers()).train()
+    norm = backbone.trunk[1]
+    assert isinstance(norm, nn.SyncBatchNorm)
+    assert not norm.training
+    backbone.unfreeze()
+    assert norm.training
+
+
+def test_an_unknown_stage_to_unfreeze_is_said():
+    with pytest.raises(UserError, match=r'stage "d" is no stage of Small.*a, b, c, heads'):
+        Small(trainable_from="heads").unfreeze("d")

@@ -1,0 +1,195 @@
+"""A backbone for each task, held together by a penalty."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.models.backbones.base import Backbone
+from mtl_lightning.models.named import NamedModules
+from mtl_lightning.models.sharing.base import Sharing
+from mtl_lightning.models.weights import LoadReport
+
+Distance = Literal["mean", "pairwise"]
+
+
+class Soft(Sharing):
+    """Soft parameter sharing: a backbone for each task, pulled towards those of the others.
+
+    With w_k the P tied parameters of the k-th of K backbones, and m their mean over k, this is
+    added to the loss, once in each optimizer step::
+
+        mean:      strength / P * sum over k     of ||w_k - m||^2
+        pairwise:  strength / P * sum over j < k of ||w_j - w_k||^2     (= K times the former)
+
+    so that ``mean`` adds ``2 * strength / P * (w_k - m)`` to the gradient. Strength 0 is K
+    independent networks; the larger it is, the nearer this comes to hard sharing with the mean of
+    the tasks' gradients (plain SGD with a learning rate above ``P / strength`` diverges; with
+    ``pairwise`` above a K-th of that). P counts the parameters of one backbone, so that a strength
+    means the same for a large and a small one: the mean squared distance of a weight.
+
+    Squared L2 distances between the networks of two tasks: Duong, Cohn, Bird and Cook, "Low
+    Resource Dependency Parsing: Cross-lingual Parameter Sharing in a Neural Network Parser", ACL
+    2015. To the mean of any number of tasks: Evgeniou and Pontil, "Regularized Multi-Task
+    Learning", KDD 2004. Whole networks, one a task: Yang and Hospedales, "Trace Norm Regularised
+    Deep Multi-Task Learning", ICLR workshop 2017 (with another norm). Dividing by P is ours.
+
+    A task's backbone runs only on the rows that are asked of it. Tied are parameters alone, and of
+    these only what is trained at the time: frozen stages are equal from the start, and statistics
+    of batch norm are each backbone's own.
+
+    Args:
+        strength: Factor of the penalty, 0 or more.
+        distance: Between what the squared distances are taken.
+        stages: Tie these stages of the backbone only, by the names that its ``trainable_from``
+            takes. Parameters of the trunk in no stage (position embeddings) go with the first
+            stage, those of the pooling with none. None ties everything.
+
+    Raises:
+        UserError: If an argument is out of range; in `attach`, if the backbone lacks a stage.
+    """
+
+    backbones: NamedModules[Backbone]
+
+    def __init__(
+        self, strength: float, distance: Distance = "mean", stages: list[str] | None = None
+    ) -> None:
+        super().__init__()
+        if not 0 <= strength < math.inf:
+            raise UserError(f"sharing: strength should be 0 or more. Found {strength}")
+        if distance not in get_args(Distance):
+            raise UserError(
+                f'sharing: distance "{distance}" is not known: expected one of '
+                f"{listed(get_args(Distance))}{did_you_mean(distance, get_args(Distance))}"
+            )
+        if stages is not None and not stages:
+            raise UserError("sharing: stages is empty: name at least one, or null for all")
+        self.strength = strength
+        self.distance = distance
+        self.stages = stages
+
+    def attach(self, backbone: Backbone, tasks: Sequence[str]) -> None:
+        """Take the backbone for the first task, and a copy of it for each of the others."""
+        for stage in self.stages or ():
+            if stage not in backbone.stages:
+                raise UserError(
+                    f'sharing: stages: "{stage}" is no stage of {backbone.title}: expected some of '
+                    f"{listed(backbone.stages, limit=40)}{did_you_mean(stage, backbone.stages)}"
+                )
+        first, *others = tasks
+        self.backbones = NamedModules(
+            {first: backbone} | {task: copy.deepcopy(backbone) for task in others}
+        )
+
+    def num_features(self, image_size: tuple[int, int]) -> int:
+        """Return the number of a backbone's features."""
+        self._num_features = next(iter(self.backbones.values())).num_features(image_size)
+        return self._num_features
+
+    def load_pretrained(self) -> LoadReport | None:
+        """Load the pretrained weights once, and copy them into every backbone."""
+        first, *others = self.backbones.values()
+        report = first.load_pretrained()
+        if report is not None:
+            for backbone in others:
+                backbone.load_state_dict(first.state_dict())
+        return report
+
+    def forward(
+        self, images: Tensor, rows: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Run each backbone on the rows asked of it; its features (B, F) are 0 in the others."""
+        if rows is None:
+            return {task: backbone(images) for task, backbone in self.backbones.items()}
+        # All of them first: on a GPU each waits for what was launched before.
+        wanted = {task: _numbers(rows[task]) for task in self.backbones}
+        return {task: self._features(task, images, wanted[task]) for task in self.backbones}
+
+    def penalty(self) -> Tensor | None:
+        """Return the penalty as the class describes it; None where it is 0 for good."""
+        tied = self._tied()
+        if not tied:
+            return None
+        squares = torch.stack([_deviation(copies) for copies in tied]).sum()
+        if self.distance == "pairwise":
+            squares = len(self.backbones) * squares
+        return squares * (self.strength / sum(copies[0].numel() for copies in tied))
+
+    def own_parameters(self, task: str) -> list[nn.Parameter]:
+        """Return the parameters of the task's backbone that the penalty does not reach.
+
+        What it reaches does not serve the task alone: it is to follow the other backbones in a
+        step without a label of the task, by the gradient of the penalty (to which the optimizer
+        adds weight decay and momentum, as to any other). With strength 0, or one task, this is the
+        whole backbone, and such a step leaves it alone.
+        """
+        tied = {parameter for copies in self._tied() for parameter in copies}
+        return [p for p in self.backbones[task].parameters() if p not in tied]
+
+    def _features(self, task: str, images: Tensor, wanted: Tensor) -> Tensor:
+        backbone = self.backbones[task]
+        if not len(wanted):
+            return _zeros(backbone, len(images), self._num_features)
+        try:
+            computed: Tensor = backbone(images[wanted])
+        except ValueError as error:
+            if len(wanted) > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"task {task}: batch norm of its backbone cannot learn from the only image of a "
+                "batch that has its label, at this size: set a larger data.image_size or "
+                "data.batch_size, or sharing: Hard"
+            ) from error
+        empty = computed.new_zeros(len(images), computed.shape[1])
+        return empty.index_copy(0, wanted, computed)
+
+    def _tied(self) -> list[tuple[nn.Parameter, ...]]:
+        """Return the parameters that the penalty reaches, each with its copies in all tasks."""
+        if self.strength == 0 or len(self.backbones) == 1:
+            return []
+        chosen = [self._chosen(backbone) for backbone in self.backbones.values()]
+        return [copies for copies in zip(*chosen, strict=True) if copies[0].requires_grad]
+
+    def _chosen(self, backbone: Backbone) -> list[nn.Parameter]:
+        if self.stages is None:
+            return list(backbone.parameters())
+        stage_of = {
+            parameter: name
+            for name, modules in backbone.stages.items()
+            for module in modules
+            for parameter in module.parameters()
+        }
+        first = next(iter(backbone.stages))
+        return [p for p in backbone.trunk.parameters() if stage_of.get(p, first) in self.stages]
+
+
+def _numbers(mask: Tensor) -> Tensor:
+    """Return which of the B rows have any True: (B,) or (B, labels) bool to (n,) int64."""
+    return mask.flatten(1).any(1).nonzero()[:, 0] if mask.ndim > 1 else mask.nonzero()[:, 0]
+
+
+def _zeros(backbone: Backbone, rows: int, num_features: int) -> Tensor:
+    """Return features (rows, num_features) of 0, to which every parameter adds a gradient of 0.
+
+    So all take part in the step, as DDP wants it, and no batch norm sees a batch without rows.
+    The sums are over nothing: they read no weight, and cannot make NaN of an infinite one.
+    """
+    trained = [p for p in backbone.parameters() if p.requires_grad]
+    zeros = backbone.preprocessing.mean.new_zeros(rows, num_features)
+    if not trained:
+        return zeros
+    return zeros + torch.stack([p[None][:0].sum() for p in trained]).sum()
+
+
+def _deviation(copies: Sequence[Tensor]) -> Tensor:
+    """Return the sum of the squared distances of K tensors of one shape from their mean."""
+    with torch.no_grad():  # deviations add up to 0, so that no gradient comes through the mean
+        # From the first on, so that the mean of equal tensors is exactly equal to them.
+        mean = copies[0] + sum(other - copies[0] for other in copies[1:]) / len(copies)
+    # mse_loss keeps its arguments for the backward pass, not their K differences: less memory.
+    return torch.stack([F.mse_loss(each, mean, reduction="sum") for each in copies]).sum()

@@ -1,0 +1,85 @@
+"""What all figures share: a canvas without pyplot, a heading, and colours for every eye."""
+
+import textwrap
+import warnings
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+DPI = 120
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.45"  # Okabe and Ito 2008: apart for every eye
+EDGE = 0.12  # inches between a heading and the edge of the figure
+CHARACTERS_PER_INCH = 15  # of the small print
+
+
+def new_figure(width: float, height: float, title: str, subtitle: str = "") -> Figure:
+    """Return an empty figure under a heading.
+
+    It belongs to no window and to no list of open figures (as pyplot's do): it goes when it is
+    forgotten, and may be made in any thread.
+
+    Args:
+        width: Inches.
+        height: Inches, without the heading.
+        title: One line; cut if it is too long.
+        subtitle: Small print, broken into as many lines as it needs where there is a ``·``.
+    """
+    parts = [part.replace(" ", "\N{NO-BREAK SPACE}") for part in subtitle.split(" · ")]
+    wrapped = textwrap.wrap(" · ".join(parts), int(width * CHARACTERS_PER_INCH))
+    lines = [line.strip(" ·").replace("\N{NO-BREAK SPACE}", " ") for line in wrapped]
+    strip = 0.42 + 0.16 * len(lines)
+    whole = height + strip
+    figure = Figure(figsize=(width, whole), dpi=DPI, layout="constrained", facecolor="white")
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(rect=(0, 0, 1, height / whole))  # type: ignore[call-arg]  # of this kind of engine
+    left, top = EDGE / width, 1 - EDGE / whole
+    bold = shortened(title, int(width * 9))
+    figure.text(left, top, plain(bold), va="top", size=12, weight="bold")
+    small = plain("\n".join(lines))
+    figure.text(left, top - 0.23 / whole, small, va="top", size=8.5, color=GREY, linespacing=1.25)
+    return figure
+
+
+def pixels(figure: Figure) -> NDArray[np.uint8]:
+    """Draw the figure: ``(H, W, 3)`` uint8, RGB."""
+    canvas = FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; nothing to be done about it.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
+        canvas.draw()  # type: ignore[no-untyped-call]
+    rgba: NDArray[np.uint8] = np.array(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return rgba[..., :3]
+
+
+def plain(text: str) -> str:
+    """Return the text such that matplotlib draws it as it is (``$`` would begin a formula)."""
+    return text.replace("$", r"\$")
+
+
+def shortened(text: str, limit: int) -> str:
+    """Cut the middle out of a long name, since names often differ in their ends."""
+    text = " ".join(text.split())
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) * 2 // 3
+    return f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+
+
+def tidy(axes: Axes) -> None:
+    """Leave of frame and grid what helps to read a value."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("0.6")
+    axes.grid(color="0.92", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8, color="0.6")
+
+
+def note(axes: Axes, text: str) -> None:
+    """Say in the middle of empty axes why they are empty."""
+    axes.text(
+        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", size=9, color=GREY
+    )

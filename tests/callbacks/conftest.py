@@ -1,0 +1,18 @@
+"""One pair of processes for all that the callbacks' tests want of two ranks."""
+
+from typing import Any
+
+import pytest
+
+from tests import two_ranks
+
+
+@pytest.fixture(scope="session")
+def on_two_ranks(tmp_path_factory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("ranks")
+    here = __package__
+    cases: dict[str, two_ranks.Case] = {
+        "ema": (f"{here}.test_ema.on_ranks", {"folder": folder, "devices": 2}),
+        "unfreeze": (f"{here}.test_unfreeze.on_ranks", {"folder": folder, "devices": 2}),
+    }
+    return dict(zip(cases, two_ranks.run(list(cases.values()), folder), strict=True))

@@ -1,0 +1,139 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
+from mtl_lightning.errors import UserError
+from tests import two_ranks
+from tests.support import KINDS, make_data, make_module, make_trainer
+
+
+class Images:
+    """Images that differ, in an order that is not that of their names."""
+
+    def __init__(self, count):
+        self.names = [f"photo {(7 * i) % count}, a.png" for i in range(count)]
+
+    def __len__(self):
+        return len(self.names)
+
+    def load(self, row):
+        return np.random.default_rng(row).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+
+
+def predicted(folder: Path, devices: int, count: int, suffix: str = ".csv", times: int = 1) -> Path:
+    """Predict ``count`` images and return the file."""
+    output = folder / f"new folder/{devices} {count}{suffix}"
+    data, images = make_data(batch_size=2), Images(count)
+    data.to_predict = images
+    module = make_module()
+    module.tasks["size"].fit(torch.tensor([40.0, 60.0]))
+    trainer = make_trainer(
+        folder,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        callbacks=[PredictionsFile(images.names, output)],
+    )
+    for _ in range(times):
+        trainer.predict(module, datamodule=data, return_predictions=False)
+    return output
+
+
+def expected(count):
+    """The same, image by image, without loaders."""
+    images, module = Images(count), make_module().eval()
+    module.tasks["size"].fit(torch.tensor([40.0, 60.0]))
+    rows = []
+    for i, name in enumerate(images.names):
+        image = torch.from_numpy(images.load(i)).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            outputs = module(image)
+        kind, rare = outputs["kind"].softmax(1)[0], outputs["rare"].softmax(1)[0]
+        rows.append(
+            {"image": name, "kind": KINDS[int(kind.argmax())]}
+            | {f"kind:{name}": float(kind[k]) for k, name in enumerate(KINDS)}
+            | {"size": float(outputs["size"]) * 10 + 50}
+            | {"rare": ["no", "yes"][int(rare.argmax())]}
+            | {"rare:no": float(rare[0]), "rare:yes": float(rare[1])}
+        )
+    return pd.DataFrame(rows)
+
+
+def read(path):
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+
+
+def assert_as_expected(path, count):
+    found, wanted = read(path), expected(count)
+    assert list(found) == list(wanted)
+    pd.testing.assert_frame_equal(found, wanted, check_dtype=False, rtol=1e-4, atol=1e-5)
+    assert [p.name for p in path.parent.iterdir() if "part" in p.name] == []
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_every_image_once_in_order(tmp_path, suffix, capsys):
+    path = predicted(tmp_path, 1, 9, suffix)
+    assert_as_expected(path, 9)
+    assert f"written: {path} (9 images)" in capsys.readouterr().out
+
+
+COUNTS = [1, 2, 7]  # one rank without an image, a whole round, an uneven end
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Predict on two ranks, all in one pair of processes."""
+    folder = tmp_path_factory.mktemp("ranks")
+    name = f"{__name__}.predicted"
+    cases = [(name, {"folder": folder, "devices": 2, "count": count}) for count in COUNTS]
+    return dict(zip(COUNTS, two_ranks.run(cases, folder), strict=True))
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_every_image_once_in_order_on_two_ranks(two, count):
+    assert_as_expected(two[count], count)
+
+
+def test_a_second_prediction_starts_anew(tmp_path):
+    assert_as_expected(predicted(tmp_path, 1, 3, times=2), 3)
+
+
+def test_an_earlier_file_is_replaced_and_a_failure_leaves_it(tmp_path, monkeypatch):
+    path = predicted(tmp_path, 1, 3)
+    before = path.read_text()
+
+    def fail(self, to, **_):
+        Path(to).write_text("half a ta")
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_csv", fail)
+        with pytest.raises(OSError, match="no space left"):
+            predicted(tmp_path, 1, 3)
+    assert path.read_text() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    path.write_text("old")
+    predicted(tmp_path, 1, 3)
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "A.CSV", "deep/er/a.csv"])
+def test_outputs_that_can_be_written(tmp_path, name):
+    check_output(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.xlsx", r"a\.xlsx: expected a name that ends in \.csv or \.parquet"),
+        ("predictions", r"ends in \.csv or \.parquet"),
+        ("folder.csv", "this is a folder; give the name of a file in it"),
+    ],
+)
+def test_outputs_that_cannot(tmp_path, name, message):
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UserError, match=message):
+        check_output(tmp_path / name)

@@ -1,0 +1,51 @@
+import pickle
+
+import pytest
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from pytorch_lightning.plugins.precision import DoublePrecision, HalfPrecision
+
+from mtl_lightning.data.batch import PADDING, Batch
+
+
+@pytest.fixture
+def batch():
+    return Batch(
+        images=torch.zeros(3, 3, 4, 4, dtype=torch.uint8),
+        targets={"year": torch.tensor([2003.0, 0.0, 1999.0]), "kind": torch.tensor([1, 0, 2])},
+        labelled={"year": torch.tensor([True, False, True]), "kind": torch.ones(3).bool()},
+        rows=torch.tensor([4, 7, PADDING]),
+        counts={"year": 5, "kind": 6},
+        step_rows=6,
+        parts=2,
+    )
+
+
+def test_length_is_the_number_of_images_with_padding(batch):
+    assert len(batch) == 3
+
+
+def test_to_moves_every_tensor_and_keeps_the_rest(batch):
+    moved = batch.to("meta", non_blocking=True)
+    tensors = [moved.images, moved.rows, *moved.targets.values(), *moved.labelled.values()]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert len(tensors) == 6
+    assert (moved.counts, moved.step_rows, moved.parts) == (batch.counts, 6, 2)
+    assert batch.images.device.type == "cpu"
+
+
+@pytest.mark.parametrize("precision", [HalfPrecision("bf16-true"), DoublePrecision()])
+def test_lightning_does_not_round_the_targets_to_the_networks_precision(batch, precision):
+    converted = precision.convert_input(batch)
+    assert converted.targets["year"].tolist() == [2003, 0, 1999]
+    assert converted.targets["year"].dtype == torch.float32
+
+
+def test_lightning_moves_it_whole(batch):
+    assert apply_to_collection(batch, dtype=torch.Tensor, function=lambda _: None) is batch
+
+
+def test_a_batch_travels_between_processes(batch):
+    copy = pickle.loads(pickle.dumps(batch))
+    assert copy.rows.tolist() == batch.rows.tolist()
+    assert copy.counts == batch.counts

@@ -1,0 +1,460 @@
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from mtl_lightning.data.batch import PADDING
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.splits import SPLITS
+from mtl_lightning.errors import UserError
+from mtl_lightning.module import MultiTask
+from mtl_lightning.tasks import Classification, Regression
+from tests.support import (
+    Batches,
+    Memory,
+    Small,
+    Tags,
+    fit,
+    make_data,
+    make_module,
+    make_tasks,
+    make_trainer,
+    weights,
+)
+
+
+def ready(data, stage="fit", world_size=1, rank=0, epoch=0, done=0):
+    """Set up the data and put a stand-in for a trainer in its place."""
+    current = SimpleNamespace(ready=done)
+    progress = SimpleNamespace(batch_progress=SimpleNamespace(current=current))
+    data.trainer = SimpleNamespace(
+        world_size=world_size,
+        global_rank=rank,
+        accumulate_grad_batches=1,
+        limit_train_batches=1.0,
+        overfit_batches=0.0,
+        current_epoch=epoch,
+        fit_loop=SimpleNamespace(epoch_loop=progress),
+    )
+    data.setup(stage)
+    return data
+
+
+def trained(folder, data=None, module=None, **trainer):
+    """Return what a training was given."""
+    batches = Batches()
+    fit(folder, data or make_data(), module, callbacks=[batches], **trainer)
+    return batches
+
+
+def labelled_rows(data, split="train"):
+    return set(data.rows(split).tolist())
+
+
+# ------------------------------------------------------------------- epochs and the trainer's flags
+
+
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        {},
+        {"accumulate_grad_batches": 3},
+        {"reload_dataloaders_every_n_epochs": 1},
+        {"reload_dataloaders_every_n_epochs": 2, "accumulate_grad_batches": 2},
+        {"val_check_interval": 2, "check_val_every_n_epoch": None, "accumulate_grad_batches": 2},
+        {"num_sanity_val_steps": 2},
+    ],
+    ids=str,
+)
+def test_every_labelled_row_once_an_epoch_in_another_order(tmp_path, trainer):
+    data = make_data()
+    epochs = trained(tmp_path, data, max_epochs=3, **trainer).rows()
+    assert list(epochs) == [0, 1, 2]
+    orders = [[row for batch in batches for row in batch] for batches in epochs.values()]
+    for order in orders:
+        assert sorted(order) == sorted(labelled_rows(data))
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def assert_counts_are_those_of_each_step(batches, accumulate):
+    """By brute force, from what the trainer was really given."""
+    epochs = {}
+    for epoch, batch in batches.seen:
+        epochs.setdefault(epoch, []).append(batch)
+    for given in epochs.values():
+        for start in range(0, len(given), accumulate):
+            step = given[start : start + accumulate]
+            for batch in step:
+                assert batch.step_rows == sum(len(b) for b in step)
+                assert batch.parts == accumulate
+                for task, count in batch.counts.items():
+                    assert count == sum(int(b.labelled[task].sum()) for b in step)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(0.5, 5), (0.99, 9), (1.0, 10), (3, 3), (1, 1), (50, 10), (0.15, 1)]
+)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_limit_train_batches(tmp_path, limit, expected, accumulate):
+    data = make_data(train=47, batch_size=4)
+    module = make_module()
+    flags = {"limit_train_batches": limit, "accumulate_grad_batches": accumulate}
+    batches = trained(tmp_path, data, module, max_epochs=2, **flags)
+    assert len(labelled_rows(data)) == 40, "ten micro-batches"
+    assert len(batches.seen) == 2 * expected
+    assert module.trainer.num_training_batches == expected
+    assert module.trainer.global_step == 2 * -(-expected // accumulate)
+    assert_counts_are_those_of_each_step(batches, accumulate)
+
+
+@pytest.mark.parametrize(("amount", "expected"), [(2, 2), (0.5, 5)])
+def test_overfit_batches_gives_the_same_rows_each_epoch(tmp_path, amount, expected):
+    flags = {"overfit_batches": amount, "accumulate_grad_batches": 2}
+    data = make_data(batch_size=4, train=47)
+    batches = trained(tmp_path, data, max_epochs=3, **flags)
+    epochs = list(batches.rows().values())
+    assert [len(epoch) for epoch in epochs] == [expected] * 3
+    assert epochs[0] == epochs[1] == epochs[2]
+    assert_counts_are_those_of_each_step(batches, 2)
+
+
+def test_fast_dev_run(tmp_path):
+    batches = trained(tmp_path, fast_dev_run=2, accumulate_grad_batches=2)
+    assert len(batches.seen) == 2
+    assert_counts_are_those_of_each_step(batches, 2)
+
+
+def test_all_flags_together(tmp_path):
+    flags = {
+        "limit_train_batches": 0.8,
+        "accumulate_grad_batches": 3,
+        "reload_dataloaders_every_n_epochs": 1,
+        "val_check_interval": 0.5,
+    }
+    batches = trained(tmp_path, make_data(batch_size=4), max_epochs=3, **flags)
+    assert len({len(epoch) for epoch in batches.rows().values()}) == 1
+    assert_counts_are_those_of_each_step(batches, 3)
+
+
+def test_a_resumed_training_is_given_the_same_rows(tmp_path):
+    whole = trained(tmp_path, max_epochs=3)
+    module = make_module()
+    trained(tmp_path, make_data(), module, max_epochs=1)
+    module.trainer.save_checkpoint(tmp_path / "one.ckpt")
+    batches = Batches()
+    trainer = make_trainer(tmp_path, max_epochs=3, callbacks=[batches])
+    trainer.fit(make_module(), datamodule=make_data(), ckpt_path=tmp_path / "one.ckpt")
+    assert batches.rows() == {epoch: rows for epoch, rows in whole.rows().items() if epoch}
+
+
+# ------------------------------------------------------------------- loaders
+
+
+def loaded(loader):
+    return [(b.rows.tolist(), b.images, b.counts, b.labelled) for b in loader]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_workers_change_nothing(num_workers):
+    """Two epochs of augmented images, the second from the same (persistent) workers."""
+    plain = [
+        loaded(ready(make_data(augmentation="default"), epoch=epoch).train_dataloader())
+        for epoch in (0, 1)
+    ]
+    data = ready(make_data(augmentation="default", num_workers=num_workers))
+    loader = data.train_dataloader()
+    for epoch, expected in enumerate(plain):
+        data.trainer.current_epoch = epoch
+        for one, other in zip(expected, loaded(loader), strict=True):
+            assert one[0] == other[0]
+            assert torch.equal(one[1], other[1])
+            assert one[2] == other[2]
+            assert all(torch.equal(one[3][task], other[3][task]) for task in one[3])
+    assert not torch.equal(plain[0][0][1], plain[1][0][1])
+
+
+def test_the_sampler_is_asked_only_for_the_first_batch():
+    """Lightning makes the iterator before it restores a checkpoint's epoch and position."""
+    data = ready(make_data())
+    iterator = iter(data.train_dataloader())
+    data.trainer.current_epoch = 4
+    data.trainer.fit_loop.epoch_loop.batch_progress.current.ready = 2
+    expected = loaded(ready(make_data(), epoch=4).train_dataloader())
+    assert next(iterator).rows.tolist() == expected[2][0]
+
+
+def test_the_seed_of_the_run_decides_the_order_and_the_augmentation(monkeypatch):
+    def first(seed):
+        monkeypatch.setenv("PL_GLOBAL_SEED", str(seed))
+        return loaded(ready(make_data(augmentation="default")).train_dataloader())
+
+    one, again, other = first(3), first(3), first(4)
+    assert one[0][0] == again[0][0] != other[0][0]
+    assert torch.equal(one[0][1], again[0][1])
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_evaluation_gives_each_labelled_row_once_in_order_without_augmentation(split, world_size):
+    labels = {
+        "kind": ["cat", "dog", "eel", None] * 8,
+        "size": range(32),
+        "rare": ["no", "yes"] * 16,
+    }
+    splits = ["train"] * 8 + ["val"] * 11 + ["test"] * 13
+    data = PartialLabels(
+        make_tasks(), {"m": Memory(labels, splits)}, image_size=16, batch_size=4, num_workers=0
+    )
+    per_rank = []
+    for rank in range(world_size):
+        ready(data, "fit", world_size, rank)
+        loader = data.val_dataloader() if split == "val" else data.test_dataloader()
+        per_rank.append(loaded(loader))
+    assert len({len(batches) for batches in per_rank}) == 1
+    rows = [row for batches in zip(*per_rank, strict=True) for b in batches for row in b[0]]
+    assert sorted(row for row in rows if row != PADDING) == data.rows(split).tolist()
+    plain = torch.from_numpy(data.merged().load(int(data.rows(split)[0]))).permute(2, 0, 1)
+    assert torch.equal(per_rank[0][0][1][0], plain)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9])
+def test_prediction_gives_each_image_once_on_two_ranks(count):
+    class Images:
+        def __len__(self):
+            return count
+
+        def load(self, row):
+            return np.full((16, 16, 3), row, np.uint8)
+
+    data = make_data(batch_size=2)
+    data.to_predict = Images()
+    seen = []
+    for rank in (0, 1):
+        ready(data, "predict", 2, rank)
+        for batch in data.predict_dataloader():
+            assert batch.labelled == batch.targets == batch.counts == {}
+            for row, image in zip(batch.rows.tolist(), batch.images, strict=True):
+                assert (image == max(row, 0)).all()
+                seen.append(row)
+    assert sorted(row for row in seen if row != PADDING) == list(range(count))
+    assert data.table is None, "prediction reads no labels"
+
+
+def test_without_images_prediction_says_what_it_needs():
+    with pytest.raises(UserError, match="--images FOLDER, TABLE or GLOB"):
+        ready(make_data(), "predict").predict_dataloader()
+
+
+def test_loaders_need_a_trainer():
+    data = make_data()
+    data.setup("fit")
+    with pytest.raises(RuntimeError, match="made by a Trainer"):
+        data.train_dataloader()
+
+
+# ------------------------------------------------------------------- splits
+
+
+def unsplit(**arguments):
+    labels = {"kind": ["cat", "dog", "eel"] * 20, "size": range(60), "rare": ["no", "yes"] * 30}
+    source = Memory(labels, [None] * 60)
+    return PartialLabels(make_tasks(), {"m": source}, image_size=16, num_workers=0, **arguments)
+
+
+def test_no_seed_of_the_run_ever_trains_on_a_test_row(tmp_path, monkeypatch):
+    tests, given = set(), set()
+    for seed in (0, 1, 7, 12345):
+        monkeypatch.setenv("PL_GLOBAL_SEED", str(seed))
+        data = ready(unsplit())
+        tests.add(tuple(data.rows("test")))
+        given |= {row for rows, *_ in loaded(data.train_dataloader()) for row in rows}
+    assert len(tests) == 1
+    assert len(tests.pop()) == 12
+    assert given == labelled_rows(data)
+    assert not given & (labelled_rows(data, "val") | labelled_rows(data, "test"))
+
+
+def test_split_seed_and_splits_do_change_the_splits():
+    first = ready(unsplit()).rows("test").tolist()
+    assert ready(unsplit(split_seed=1)).rows("test").tolist() != first
+    assert Counter(ready(unsplit(splits={"test": 0.5})).merged().splits.tolist()) == {0: 30, 2: 30}
+
+
+# ------------------------------------------------------------------- labels
+
+
+def test_images_without_any_label_are_left_out():
+    data = ready(make_data())
+    training = data.merged().splits == SPLITS.index("train")
+    expected = [
+        row
+        for row in np.flatnonzero(training)
+        if any(data.merged().cells[task][row] is not None for task in data.tasks)
+    ]
+    assert data.rows("train").tolist() == expected
+    assert len(expected) < training.sum()
+
+
+def test_training_targets_are_those_of_the_labelled_training_rows():
+    data = ready(make_data())
+    cells = data.merged().cells
+    train = range(45)
+    sizes = [float(cells["size"][i]) for i in train if cells["size"][i] is not None]
+    assert data.training_targets("size").tolist() == pytest.approx(sizes)
+    kinds = [["cat", "dog", "eel"].index(k) for k in cells["kind"][:45] if k is not None]
+    assert data.training_targets("kind").tolist() == kinds
+
+
+def test_classes_come_from_the_training_labels_alone():
+    source = Memory({"n": ["10", "2", "2", "10", "2"]}, ["train"] * 3 + ["val", "test"])
+    data = PartialLabels({"n": Classification()}, {"m": source}, image_size=16, num_workers=0)
+    assert data.complete_tasks() == {"n": {"classes": ["2", "10"]}}
+    source.labels["n"][-1] = "3"
+    stray = PartialLabels({"n": Classification()}, {"m": source}, image_size=16, num_workers=0)
+    with pytest.raises(UserError, match=r'memory memory:4: task n cannot read the label "3"'):
+        stray.setup("fit")
+
+
+def test_errors_of_a_task_name_it():
+    source = Memory({"n": ["a", "nan", "b"]}, ["train"] * 3)
+    data = PartialLabels({"n": Classification()}, {"m": source}, image_size=16)
+    with pytest.raises(UserError, match=r'^task n: the label "nan" may be a class'):
+        data.complete_tasks()
+
+
+def test_an_unreadable_label_says_how_many_there_are():
+    source = Memory({"n": ["1", "x", "y"]}, ["train"] * 3)
+    data = PartialLabels({"n": Regression()}, {"m": source}, image_size=16)
+    for _ in range(2):  # the second time too: nothing half-read is kept
+        with pytest.raises(UserError, match=r'"x" \(2 labels like this\); expected a finite'):
+            data.setup("fit")
+
+
+@pytest.mark.parametrize(("stage", "split"), [("validate", "val"), ("test", "test")])
+def test_a_split_without_images_is_an_error_even_after_fit(stage, split):
+    source = Memory({"kind": ["cat", "dog"]}, ["train"] * 2)
+    data = PartialLabels({"kind": Classification()}, {"m": source}, splits={}, image_size=16)
+    data.setup("fit")
+    with pytest.raises(UserError, match=f"the {split} split has no labelled image"):
+        data.setup(stage)
+
+
+def test_a_mask_per_label_counts_labels_not_images(tmp_path):
+    cells = ["+-?", None, "?-+", "-+-"] * 5
+    kinds = ["cat", None, None, "dog"] * 5
+    source = Memory({"tags": cells, "kind": kinds}, ["train"] * 16 + ["val"] * 4)
+    tasks = {"tags": Tags(), "kind": Classification(["cat", "dog"])}
+    data = PartialLabels(
+        tasks, {"m": source}, image_size=16, batch_size=5, num_workers=0, augmentation="none"
+    )
+    module = MultiTask(tasks, Small(), dropout=0.0, image_size=16)
+    batches = trained(tmp_path, data, module, accumulate_grad_batches=2)
+    assert sum(len(batch) for _, batch in batches.seen) == 12
+    assert_counts_are_those_of_each_step(batches, 2)
+    assert module.results["train"].tasks["tags"]["n_labelled"] == 4 * 7
+    assert module.results["val"].tasks["tags"]["n_labelled"] == 7
+    assert module.results["val"].tasks["kind"]["n_labelled"] == 2
+
+
+# ------------------------------------------------------------------- notes and arguments
+
+
+def test_notes_say_what_a_user_should_know():
+    labels = {
+        "kind": ["cat", "dog", "eel", None] * 5,
+        "size": range(20),
+        "rare": ["no", "yes"] * 10,
+    }
+    labels["size"] = [*range(10), *[None] * 10]
+    splits = ["train"] * 12 + ["val"] * 8
+    labels["rare"] = [None] * 20
+    labels["rare"][:2] = ["no", "yes"]
+    tasks = make_tasks()
+    data = PartialLabels(tasks, {"m": Memory(labels, splits)}, image_size=16)
+    data.setup("fit")
+    assert data.notes() == [
+        "1 training images carry no label and are left out",
+        "task size has no label in val: it is reported as absent",
+        "task rare has no label in val: it is reported as absent",
+    ]
+
+
+def test_a_note_says_that_nothing_is_validated():
+    source = Memory({"kind": ["cat", "dog"]}, ["train"] * 2)
+    data = PartialLabels({"kind": Classification()}, {"m": source}, splits={}, image_size=16)
+    data.setup("fit")
+    assert data.notes() == [
+        "there is no validation image: nothing is measured, best.ckpt not written"
+    ]
+
+
+def test_a_note_says_that_val_was_taken_from_train():
+    source = Memory({"kind": ["cat", "dog"] * 20}, ["train"] * 30 + ["test"] * 10)
+    data = PartialLabels({"kind": Classification()}, {"m": source}, image_size=16)
+    data.setup("fit")
+    assert "its share (data.splits) was taken from train" in data.notes()[0]
+    assert len(data.rows("val")) == 3
+
+
+def test_nothing_to_note():
+    labels = {"kind": ["cat", "dog"] * 4, "size": range(8), "rare": ["no", "yes"] * 4}
+    source = Memory(labels, ["train", "train", "val", "val"] * 2)
+    data = PartialLabels(make_tasks(), {"m": source}, image_size=16)
+    data.setup("fit")
+    assert data.notes() == []
+
+
+def test_without_sources():
+    data = PartialLabels(make_tasks())
+    with pytest.raises(UserError, match=r"data\.sources is empty: name at least one"):
+        data.setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, r"data\.batch_size should be at least 1\. Found 0"),
+        ({"num_workers": -1}, r"data\.num_workers should be at least 0\. Found -1"),
+        ({"image_size": [8, 8, 8]}, "image_size"),
+        ({"image_size": 0}, "image_size"),
+    ],
+)
+def test_arguments_out_of_range(arguments, message):
+    with pytest.raises(UserError, match=message):
+        PartialLabels(make_tasks(), **arguments)
+
+
+def test_images_of_another_shape_and_transforms_of_ones_own(tmp_path):
+    data = make_data(image_size=[12, 20], augmentation=[v2.RandomHorizontalFlip(p=1.0)])
+    batch = next(iter(ready(data).train_dataloader()))
+    assert batch.images.shape == (8, 3, 12, 20)
+    plain = next(iter(ready(make_data(image_size=[12, 20])).train_dataloader()))
+    assert torch.equal(batch.images, plain.images.flip(-1))
+
+
+def test_bfloat16_throughout_measures_in_the_labels_unit(tmp_path):
+    """Neither targets nor sums are rounded: the years would be those of a decade."""
+    years = {"year": [str(1990 + i % 30) for i in range(48)]}
+    module = None
+    for precision in ("32-true", "bf16-true"):
+        source = Memory(years, ["train"] * 40 + ["val"] * 8)
+        tasks = {"year": Regression()}
+        data = PartialLabels(
+            tasks, {"m": source}, image_size=16, batch_size=8, num_workers=0, augmentation="none"
+        )
+        torch.manual_seed(0)
+        module = MultiTask(tasks, Small(), dropout=0.0, image_size=16)
+        batches = trained(tmp_path, data, module, precision=precision)
+        given = {float(y) for _, batch in batches.seen for y in batch.targets["year"]}
+        assert given == {float(1990 + i) for i in range(30)}
+        values = module.results["val"].tasks["year"]
+        assert values["n_labelled"] == 8
+        if precision == "32-true":
+            exact = values
+        else:
+            assert values["rmse"] == pytest.approx(exact["rmse"], rel=0.02)
+            assert values["r2"] == pytest.approx(exact["r2"], rel=0.02, abs=0.02)
+    assert all(w.dtype == torch.bfloat16 for w in weights(module).values() if w.ndim)

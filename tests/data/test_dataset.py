@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from mtl_lightning.data.batch import PADDING
+from mtl_lightning.data.dataset import ImageDataset
+from mtl_lightning.data.plan import Request
+from mtl_lightning.data.transforms import default_train
+from mtl_lightning.tasks import Encoded
+
+
+class Pictures:
+    """Images of 20 x 16 pixels."""
+
+    def __len__(self):
+        return 6
+
+    def load(self, row):
+        return np.random.default_rng(row).integers(0, 256, (20, 16, 3), dtype=np.uint8)
+
+
+ENCODED = {
+    "kind": Encoded(np.arange(6), np.array([1, 0, 1, 0, 1, 1], bool), np.zeros(6, bool)),
+    "tags": Encoded(np.ones((6, 2), np.float32), np.tri(6, 2, dtype=bool), np.zeros(6, bool)),
+}
+
+
+def dataset(transform=None, seed=7, size=(16, 16)):
+    return ImageDataset(Pictures(), ENCODED, size, transform, seed)
+
+
+def request(*rows, epoch=0):
+    return Request(np.array(rows), {"kind": 9, "tags": 20}, step_rows=12, parts=4, epoch=epoch)
+
+
+def test_a_request_becomes_a_batch():
+    batch = dataset().__getitems__(request(4, 1))
+    assert batch.images.shape == (2, 3, 16, 16)
+    assert batch.images.dtype == torch.uint8
+    centre = torch.from_numpy(Pictures().load(4)).permute(2, 0, 1)[:, 2:18]
+    assert torch.equal(batch.images[0], centre)
+    assert batch.targets["kind"][0] == 4
+    assert batch.labelled["kind"].tolist() == [True, False]
+    assert batch.labelled["tags"].tolist() == [[True, True], [True, True]]
+    assert batch.rows.tolist() == [4, 1]
+    assert (batch.counts, batch.step_rows, batch.parts) == ({"kind": 9, "tags": 20}, 12, 4)
+
+
+def test_padding_carries_no_label():
+    batch = dataset(default_train((16, 16))).__getitems__(request(PADDING))
+    # The last row of the table, at which -1 points, carries labels.
+    assert not batch.labelled["kind"].any()
+    assert not batch.labelled["tags"].any()
+    assert batch.images.shape == (1, 3, 16, 16)
+    assert not batch.images.any()
+
+
+def images(data, row, epoch=0):
+    return data.__getitems__(request(row, epoch=epoch)).images[0]
+
+
+def test_augmentation_depends_on_seed_epoch_and_row_alone():
+    data = dataset(default_train((16, 16)))
+    first = images(data, 3)
+    torch.manual_seed(123)
+    images(data, 5)
+    assert torch.equal(images(data, 3), first)
+    together = data.__getitems__(request(1, 3, 4)).images[1]
+    assert torch.equal(together, first), "not on its place in the batch"
+    assert not torch.equal(images(data, 3, epoch=1), first)
+    assert not torch.equal(images(dataset(default_train((16, 16)), seed=8), 3), first)
+
+
+def test_rows_of_one_picture_are_augmented_apart():
+    class Same(Pictures):
+        def load(self, row):
+            return super().load(0)
+
+    data = ImageDataset(Same(), {}, (16, 16), v2.RandomCrop(16, padding=8), 0)
+    batch = data.__getitems__(request(*range(6)))
+    assert len({image.numpy().tobytes() for image in batch.images}) > 3
+
+
+@pytest.mark.parametrize("size", [(8, 8), (40, 24), (10, 30)])
+def test_images_have_the_size_asked_for(size):
+    assert images(dataset(size=size), 0).shape == (3, *size)
+
+
+def test_its_length_is_the_number_of_images():
+    assert len(dataset()) == 6

@@ -1,0 +1,78 @@
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_lightning.data.unlabelled import UnlabelledImages
+from mtl_lightning.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for value, name in enumerate(["b.png", "a.jpg", "sub/c.bmp"]):
+        Image.new("RGB", (4, 3), (value * 40, 0, 0)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_a_folder_is_all_images_below_it_sorted(folder):
+    images = UnlabelledImages.find(str(folder))
+    expected = [str(folder / name) for name in ("a.jpg", "b.png", "sub/c.bmp")]
+    assert sorted(images.names) == images.names == expected
+    assert len(images) == 3
+    assert images.load(2).shape == (3, 4, 3)
+    assert images.load(2)[0, 0].tolist() == [80, 0, 0]
+    assert images.load(2).dtype == np.uint8
+
+
+@pytest.mark.parametrize("suffix", ["", os.sep])
+def test_a_folder_with_or_without_a_slash(folder, suffix):
+    assert len(UnlabelledImages.find(str(folder) + suffix)) == 3
+
+
+def test_a_table_keeps_its_order_and_its_names(folder):
+    (folder / "list.csv").write_text("id,image\n1,sub/c.bmp\n2,b.png\n3,a.jpg\n4,b.png\n")
+    images = UnlabelledImages.find(str(folder / "list.csv"))
+    assert images.names == ["sub/c.bmp", "b.png", "a.jpg", "b.png"]
+    assert [os.path.basename(path) for path in images.paths] == ["c.bmp", "b.png", "a.jpg", "b.png"]
+    assert images.load(1)[0, 0].tolist() == [0, 0, 0]
+
+
+def test_a_table_that_names_a_missing_file_names_its_row(folder):
+    (folder / "list.csv").write_text("image\na.jpg\nnone.jpg\n")
+    with pytest.raises(UserError, match=r'list\.csv row 3, column "image".*"none\.jpg"'):
+        UnlabelledImages.find(str(folder / "list.csv"))
+
+
+def test_a_glob_is_sorted_and_may_go_deep(folder):
+    assert [os.path.basename(p) for p in UnlabelledImages.find(f"{folder}/*.[jp][pn]g").paths] == [
+        "a.jpg",
+        "b.png",
+    ]
+    assert UnlabelledImages.find(f"{folder}/**/*.bmp").names == [str(folder / "sub/c.bmp")]
+
+
+def test_one_image(folder):
+    assert UnlabelledImages.find(str(folder / "a.jpg")).names == [str(folder / "a.jpg")]
+
+
+def test_home_is_expanded(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert len(UnlabelledImages.find("~/sub")) == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("a.jpeg", r'a\.jpeg: no such file or folder, .*; did you mean "a\.jpg"\?'),
+        ("*.webp", "nothing matches it as a glob"),
+        ("none.csv", "none.csv"),
+        ("empty", "no image below; expected"),
+    ],
+)
+def test_what_is_not_there(folder, spec, message):
+    (folder / "empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        UnlabelledImages.find(str(folder / spec))

@@ -1,0 +1,176 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.utils.class_weight import compute_class_weight
+
+from mtl_lightning.errors import UserError
+from mtl_lightning.tasks import Classification
+from tests.support import column
+
+
+def completed(*cells, **arguments):
+    task = Classification(**arguments)
+    known = task.complete(column(cells))
+    assert known == {"classes": task.classes}
+    return task.classes
+
+
+def test_given_classes_keep_their_order_and_are_text():
+    assert completed("a", "b", classes=["b", "a"]) == ["b", "a"]
+    assert Classification([0, 1]).classes == ["0", "1"]
+
+
+def test_classes_left_out_are_the_sorted_values_of_the_training_labels():
+    assert completed("dog", "cat", "dog") == ["cat", "dog"]
+    assert completed("10", "2", "1") == ["1", "2", "10"]
+    assert completed("10", "2", "x") == ["10", "2", "x"]
+    assert completed("no", "yes") == completed("yes", "no") == ["no", "yes"]
+
+
+def test_inferred_classes_do_not_depend_on_the_order_of_the_rows():
+    assert completed("1", "01", "2") == completed("2", "01", "1")
+
+
+def test_a_class_that_one_table_writes_as_float_is_not_another_class():
+    assert completed("1", "2", "1.0", "10.0") == ["1", "2", "10.0"]
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "N/A", "null", "None", "-", "?", "unknown"])
+def test_a_doubtful_label_is_a_question_to_the_user_unless_it_is_named(text):
+    with pytest.raises(UserError, match=r"may be a class or a missing label: name it in the task"):
+        completed("a", "b", text)
+    task = Classification(["a", text])
+    task.complete(column(["a", text]))
+    assert task.encode(column([text, None, "a"])).targets[[0, 2]].tolist() == [1, 0]
+
+
+def test_encode_gives_positions_masks_and_what_cannot_be_read():
+    encoded = Classification(["b", "a"]).encode(column(["a", None, "b", "c", "A"]))
+    assert encoded.targets.dtype == np.int64
+    assert encoded.targets[[0, 2]].tolist() == [1, 0]
+    assert encoded.labelled.tolist() == [True, False, True, False, False]
+    assert encoded.bad.tolist() == [False, False, False, True, True]
+
+
+def test_encode_reads_integers_that_a_program_wrote_as_floats():
+    encoded = Classification(["0", "1", "2.0"]).encode(column(["1.0", "0", "2.0", "1.5", None]))
+    assert encoded.targets[:3].tolist() == [1, 0, 2]
+    assert encoded.bad.tolist() == [False, False, False, True, False]
+
+
+def test_encode_without_any_label():
+    encoded = Classification(["a", "b"]).encode(column([None, None]))
+    assert not encoded.labelled.any()
+    assert not encoded.bad.any()
+    assert ((encoded.targets >= 0) & (encoded.targets < 2)).all()
+
+
+def test_an_unknown_class_is_answered_with_the_nearest():
+    said = Classification(["blazer", "dress", "shoes"]).expected("dres")
+    assert said == 'one of the classes blazer, dress, shoes; did you mean "dress"?'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classes": ["a"]}, "at least two classes. Found 1: a"),
+        ({"classes": []}, "Found 0: none"),
+        ({"classes": ["a", "b", "a"]}, "more than once: a"),
+        ({"classes": ["a", "b"], "class_weights": [1.0]}, r"each of the 2 classes \(a, b\)"),
+        ({"classes": ["a", "b"], "class_weights": [1.0, -1.0]}, "0 or more"),
+        ({"classes": ["a", "b"], "class_weights": [0.0, 0.0]}, "not all 0"),
+        ({"label_smoothing": 1.0}, "label_smoothing should be in"),
+        ({"label_smoothing": -0.1}, "label_smoothing should be in"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        Classification(**arguments)
+
+
+def test_a_single_class_in_training_is_nothing_to_learn():
+    with pytest.raises(UserError, match="at least two classes"):
+        completed("a", "a")
+
+
+# ------------------------------------------------------------------- loss
+
+
+TARGETS = torch.tensor([0] * 7 + [1] * 2 + [2])
+
+
+def fitted(**arguments):
+    task = Classification(["a", "b", "c"], **arguments)
+    task.fit(TARGETS)
+    return task
+
+
+def test_balanced_weights_are_scikit_learns():
+    weights = fitted(class_weights="balanced").class_weight
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=TARGETS.numpy())
+    assert weights.numpy() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("class_weights", ["balanced", [1.0, 6.0, 0.0], [5.0, 5.0, 5.0]])
+def test_class_weights_average_1_over_the_training_labels(class_weights):
+    weights = fitted(class_weights=class_weights).class_weight
+    assert weights[TARGETS].mean().item() == pytest.approx(1, rel=1e-6)
+    if isinstance(class_weights, list):
+        ratios = weights / weights[0]
+        assert ratios.tolist() == pytest.approx([w / class_weights[0] for w in class_weights])
+
+
+def test_a_class_without_a_training_label_gets_weight_1():
+    task = Classification(["a", "b", "c"], class_weights="balanced")
+    task.fit(torch.tensor([0, 0, 0, 2]))
+    assert task.class_weight.tolist() == pytest.approx([2 / 3, 1, 2])
+
+
+def test_weights_that_leave_nothing_of_the_training_are_refused():
+    task = Classification(["a", "b"], class_weights=[0.0, 1.0])
+    with pytest.raises(UserError, match="weight 0 to every class that occurs"):
+        task.fit(torch.tensor([0, 0]))
+
+
+def test_class_weights_are_in_the_state():
+    task = Classification(["a", "b", "c"], class_weights="balanced")
+    task.load_state_dict(fitted(class_weights="balanced").state_dict())
+    assert task.class_weight[2] > 3
+
+
+def test_the_loss_of_a_row_is_its_weighted_smoothed_cross_entropy():
+    task = fitted(class_weights=[1.0, 2.0, 4.0], label_smoothing=0.3)
+    logits = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+    logs = logits.log_softmax(1)
+    losses = task.loss(logits, TARGETS)
+    assert losses.shape == (10,)
+    w = task.class_weight
+    for row, target in enumerate(TARGETS):
+        # torch's definition: the weight is the class's own, in the smoothed part too
+        hard, smooth = -w[target] * logs[row, target], -(w * logs[row]).sum() / 3
+        assert losses[row].item() == pytest.approx((0.7 * hard + 0.3 * smooth).item(), rel=1e-5)
+
+
+def test_without_weights_the_loss_is_plain_cross_entropy():
+    logits = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+    expected = F.cross_entropy(logits, TARGETS, reduction="none")
+    assert torch.equal(fitted().loss(logits, TARGETS), expected)
+
+
+# ------------------------------------------------------------------- answers
+
+
+def test_decode_gives_the_class_and_each_probability():
+    task = Classification(["b", "a"])
+    answer = task.decode(torch.tensor([[0.0, 0.0], [0.0, np.log(3.0)], [5.0, 1.0]]))
+    assert list(answer) == ["", "b", "a"]
+    assert answer[""].tolist() == ["b", "a", "b"]
+    assert answer["a"][:2].tolist() == pytest.approx([0.5, 0.75])
+    assert (answer["a"] + answer["b"]).tolist() == pytest.approx([1, 1, 1])
+
+
+def test_probabilities_of_half_precision_outputs_have_all_digits():
+    answer = Classification(["a", "b"]).decode(torch.tensor([[0.0, 5.0]], dtype=torch.bfloat16))
+    assert answer["a"].dtype == np.float32
+    assert answer["a"][0] == pytest.approx(1 / (1 + np.exp(5.0)), rel=1e-6)

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+
+from mtl_lightning.errors import UserError
+from mtl_lightning.tasks import Regression
+from tests.support import column
+
+YEARS = torch.tensor([1990.0, 2000.0, 2010.0, 2020.0])
+
+
+def fitted(**arguments):
+    task = Regression(**arguments)
+    task.fit(YEARS)
+    return task
+
+
+def test_encode_reads_finite_numbers_and_nothing_else():
+    cells = ["1.5", None, " 3 ", "-2e3", "1,5", "inf", "nan", "x", "1e39"]
+    encoded = Regression().encode(column(cells))
+    assert encoded.targets.dtype == np.float32
+    assert encoded.targets[[0, 2, 3]].tolist() == [1.5, 3.0, -2000.0]
+    assert encoded.labelled.tolist() == [True, False, True, True] + [False] * 5
+    assert encoded.bad.tolist() == [False] * 4 + [True] * 5
+    assert np.isfinite(encoded.targets).all()
+
+
+def test_a_decimal_comma_is_named():
+    assert Regression().expected("1,5") == "a finite number (with a decimal point, not a comma)"
+    assert Regression().expected("x") == "a finite number"
+
+
+def test_outputs_are_in_standard_deviations_and_answers_in_the_unit():
+    task = fitted()
+    std = np.std([1990, 2000, 2010, 2020])
+    answers = task.decode(torch.tensor([[0.0], [1.0], [-2.0]]))
+    assert list(answers) == [""]
+    assert answers[""] == pytest.approx([2005, 2005 + std, 2005 - 2 * std])
+
+
+def test_the_best_output_for_a_label_has_loss_0_and_is_answered_with_that_label():
+    task = fitted()
+    best = ((YEARS - task.mean) / task.std)[:, None]
+    assert task.loss(best, YEARS).abs().max() < 1e-6
+    assert task.decode(best)[""] == pytest.approx(YEARS.numpy(), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"loss": "mse"}, [4.0, 0.25]),
+        ({"loss": "l1"}, [2.0, 0.5]),
+        ({"loss": "huber"}, [1.5, 0.125]),
+        ({"loss": "huber", "huber_delta": 0.25}, [0.46875, 0.09375]),
+    ],
+)
+def test_losses_are_of_the_standardised_values(arguments, expected):
+    task = fitted(**arguments)
+    outputs = torch.tensor([[2.0], [-0.5]])
+    assert task.loss(outputs, torch.full((2,), 2005.0)).tolist() == pytest.approx(expected)
+
+
+def test_statistics_come_with_the_state():
+    task = Regression()
+    task.load_state_dict(fitted().state_dict())
+    assert task.mean == 2005
+    assert task.decode(torch.zeros(1, 1))[""] == pytest.approx([2005])
+
+
+def test_answers_of_half_precision_outputs_are_not_rounded_to_the_decade():
+    task = fitted().to(torch.bfloat16)
+    answer = task.decode(torch.tensor([[0.125]], dtype=torch.bfloat16))[""]
+    assert answer.dtype == np.float32
+    assert answer == pytest.approx([2005 + 0.125 * YEARS.std(correction=0).item()], rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 100])
+def test_constant_labels_are_nothing_to_learn(count):
+    with pytest.raises(UserError, match=r"every training label is 0\.1; there is nothing to learn"):
+        Regression().fit(torch.full((count,), 0.1))
+
+
+def test_a_threshold_of_huber_that_cannot_be_is_refused():
+    with pytest.raises(UserError, match="huber_delta should be above 0"):
+        Regression(huber_delta=0.0)
