@@ -1,1 +1,6 @@
-"""What happens beside the training: tables, files, checkpoints."""
+"""What happens beside the training: tables, files, checkpoints, and what a config may add."""
+
+from mtl_lightning.callbacks.ema import EMA
+from mtl_lightning.callbacks.unfreeze import Unfreeze
+
+__all__ = ["EMA", "Unfreeze"]

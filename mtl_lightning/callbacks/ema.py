@@ -1,0 +1,193 @@
+"""Averaged weights: what is validated, saved and tested is a mean over the last steps."""
+
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from mtl_lightning.callbacks.replicas import check_whole_weights
+from mtl_lightning.errors import UserError
+
+TRAINING_WEIGHTS = "training_weights"
+"""Under this key of a checkpoint stand the weights that training goes on with."""
+
+
+class EMA(Callback):
+    """Evaluates and saves an exponential moving average of the weights (Polyak-Ruppert averaging).
+
+    After each optimizer step (not each micro-batch) ``average = d * average + (1 - d) * weights``.
+    Validation, and everything after the training in the same process, use the average; training
+    goes on with the weights themselves. In a checkpoint ``state_dict`` is the average, so that
+    ``test`` and ``predict`` need no word about it, and the training weights stand beside it, under
+    ``training_weights``: a resumed run goes on bit for bit. A run that is resumed from a checkpoint
+    without an average begins one there.
+
+    Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; Tarvainen
+    and Valpola, "Mean teachers are better role models", NeurIPS 2017 (averages of this kind).
+
+    Only parameters are averaged, frozen ones and absent tasks' heads among them (they do not move,
+    nor does their average). Buffers are used as they are: batch norm's statistics are moving
+    averages already, which another average would only make stale; counters are whole numbers; and
+    label statistics are facts. The average is kept in float32 at least: in bfloat16 a step of one
+    thousandth is rounded away. It is computed on every device from weights that are equal there,
+    so several devices need nothing to be sent.
+
+    Why not Lightning's ``EMAWeightAveraging`` (2.6.6): with ``use_buffers`` it averages buffers
+    too, which leaves whole numbers where they began (``num_batches_tracked`` stays 1); after an
+    exception in a validation the average stands in place of the weights; a checkpoint written after
+    the training has lost the weights; it copies the network before pretrained weights are loaded,
+    and validates that copy until the first update; it has no warm-up; and it warns at each test.
+
+    Args:
+        decay: d, from 0 (no averaging) to below 1. About 1 / (1 - d) updates are averaged.
+        every_n_steps: Update the average each so many optimizer steps.
+        warm_up: Begin with less: d is ``min(decay, (1 + n) / (10 + n))`` in update n = 0, 1, ...
+            (TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``). Otherwise the random
+            heads of the beginning stay in the average for some 1 / (1 - d) updates.
+
+    Raises:
+        UserError: If an argument is out of range; before training, with a strategy that divides
+            the weights, or a ``ModelCheckpoint`` that bypasses the average.
+    """
+
+    def __init__(self, decay: float = 0.999, every_n_steps: int = 1, warm_up: bool = True) -> None:
+        if not 0 <= decay < 1:
+            raise UserError(f"EMA: decay should be in 0..1 (1 excluded). Found {decay}")
+        if every_n_steps < 1:
+            raise UserError(f"EMA: every_n_steps should be 1 or more. Found {every_n_steps}")
+        self.decay = decay
+        self.every_n_steps = every_n_steps
+        self.warm_up = warm_up
+        self.updates = 0
+        self._step = 0  # optimizer steps that were seen
+        self._average: dict[nn.Parameter, Tensor] = {}
+        # The weights to train on with, while their average is in their place.
+        self._weights: dict[nn.Parameter, Tensor] | None = None
+        self._loaded: dict[str, Any] = {}  # a checkpoint, until the network is on its device
+
+    @property
+    def state_key(self) -> str:
+        """Under this name the number of updates stands in a checkpoint."""
+        return "EMA"
+
+    # ----------------------------------------------------------------- training
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what would be wrong, and forget an earlier training."""
+        if stage != "fit":
+            return
+        check_whole_weights(trainer, "EMA")
+        if any(getattr(each, "save_weights_only", False) for each in trainer.checkpoint_callbacks):
+            raise UserError(
+                "EMA: ModelCheckpoint with save_weights_only would save weights that are not "
+                "averaged; leave save_weights_only out"
+            )
+        self.updates = 0
+        self._average, self._weights, self._loaded = {}, None, {}
+
+    @torch.no_grad()
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the average with the weights, or take both from the checkpoint."""
+        average = self._loaded.get("state_dict", {})
+        weights = self._loaded.get(TRAINING_WEIGHTS, {})
+        for name, parameter in pl_module.named_parameters():
+            mean = torch.empty_like(parameter, dtype=_at_least_float32(parameter))
+            self._average[parameter] = mean.copy_(average.get(name, parameter))
+            parameter.copy_(weights.get(name, parameter))
+        self._loaded = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count optimizer steps from here."""
+        self._step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Update the average, if this batch was the last of an optimizer step."""
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        if self._step % self.every_n_steps:
+            return
+        decay = self.decay
+        if self.warm_up:
+            decay = min(decay, (1 + self.updates) / (10 + self.updates))
+        update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        for dtype in {mean.dtype for mean in self._average.values()}:
+            pairs = [(m, p.to(dtype)) for p, m in self._average.items() if m.dtype == dtype]
+            update([mean for mean, _ in pairs], [p for _, p in pairs], None)
+        self.updates += 1
+
+    # ----------------------------------------------------------------- evaluation
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validate the average, if this validation is a part of training."""
+        if trainer.state.fn == "fit":
+            self._show()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with the weights."""
+        if trainer.state.fn == "fit":
+            self._hide()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the weights in place where a validation was cut off."""
+        if trainer.state.fn == "fit":
+            self._hide()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the average in place: it is the network that was validated."""
+        # Lightning has taken the network off its device by now.
+        self._average = {p: mean.to(p.device) for p, mean in self._average.items()}
+        self._show()
+
+    @torch.no_grad()
+    def _show(self) -> None:
+        self._weights = {parameter: parameter.detach().clone() for parameter in self._average}
+        for parameter, mean in self._average.items():
+            parameter.copy_(mean)
+
+    @torch.no_grad()
+    def _hide(self) -> None:
+        for parameter, weight in (self._weights or {}).items():
+            parameter.copy_(weight)
+        self._weights = None
+
+    # ----------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save the average as the network's weights, and the training weights beside it."""
+        if trainer.state.fn != "fit" or not self._average:
+            return
+        kept = self._weights or {}
+        # As in `state_dict`, a parameter that two modules share has two names.
+        named = dict(pl_module.named_parameters(remove_duplicate=False))
+        checkpoint[TRAINING_WEIGHTS] = {
+            name: kept.get(parameter, parameter.detach()) for name, parameter in named.items()
+        }
+        checkpoint["state_dict"].update({name: self._average[p] for name, p in named.items()})
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep both for the start of training; to test and predict, the average is all."""
+        if trainer.state.fn == "fit" and TRAINING_WEIGHTS in checkpoint:
+            self._loaded = checkpoint
+
+    def state_dict(self) -> dict[str, int]:
+        """Keep how far the warm-up is."""
+        return {"updates": self.updates}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Take how far the warm-up was."""
+        self.updates = state_dict["updates"]
+
+
+def _at_least_float32(parameter: Tensor) -> torch.dtype:
+    return torch.promote_types(parameter.dtype, torch.float32)
