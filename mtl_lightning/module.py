@@ -106,7 +106,7 @@ class MultiTask(LightningModule):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         for name, task in self.tasks.items():
             try:
-                task.fit(data.training_targets(name))
+                task.fit(*data.training_labels(name))
             except UserError as error:
                 raise UserError(f"task {name}: {error}") from None
         report = self.network.load_pretrained()

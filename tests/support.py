@@ -182,8 +182,8 @@ class Tags(Task):
     def expected(self, cell: str) -> str:
         return f"{self.labels} of + - ?"
 
-    def fit(self, targets: torch.Tensor) -> None:
-        del targets
+    def fit(self, targets: torch.Tensor, labelled: torch.Tensor) -> None:
+        del targets, labelled
 
     @property
     def num_outputs(self) -> int:
@@ -196,9 +196,13 @@ class Tags(Task):
         return MetricCollection({"accuracy": BinaryAccuracy()}, compute_groups=False)
 
     def update(
-        self, metrics: MetricCollection, outputs: torch.Tensor, targets: torch.Tensor
+        self,
+        metrics: MetricCollection,
+        outputs: torch.Tensor,
+        targets: torch.Tensor,
+        labelled: torch.Tensor,
     ) -> None:
-        metrics.update(outputs.sigmoid(), targets.long())
+        metrics.update(outputs.sigmoid()[labelled], targets[labelled].long())
 
     def decode(self, outputs: torch.Tensor) -> dict[str, np.ndarray]:
         return {"": (outputs > 0).sum(1).numpy()}

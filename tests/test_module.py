@@ -228,7 +228,7 @@ def test_results_are_logged_under_the_promised_names(tmp_path):
     data = make_data()
     data.setup("fit")
     assert {name: values["n_labelled"] for name, values in train.items()} == {
-        name: len(data.training_targets(name)) for name in train
+        name: len(data.training_labels(name)[0]) for name in train
     }, "the last epoch alone"
 
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich import box, get_console
 from rich.markup import escape
@@ -91,7 +90,7 @@ class Tables(Callback):
 def merged_table(data: PartialLabels) -> Table:
     """Return the labelled images of each source, task and split, and those of all sources."""
     merged = data.merged()
-    counts = merged.counts()
+    counts = merged.counts({task: data.fields(task) for task in data.tasks})
     table = Table(title="labelled images", title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("source", "task"):
         table.add_column(column)
@@ -110,7 +109,7 @@ def merged_table(data: PartialLabels) -> Table:
         inside = [merged.splits == split for split in range(len(SPLITS))]
         shown = "merged"
         for task in data.tasks:
-            labelled = pd.notna(merged.cells[task])
+            labelled = data.has_label(task)
             numbers = [int((labelled & i).sum()) for i in inside]
             table.add_row(shown, task, *map(_count, numbers), style="bold")
             shown = ""

@@ -83,8 +83,25 @@ class PartialLabels(LightningDataModule):
                 raise UserError(
                     "data.sources is empty: name at least one source of labelled images"
                 )
-            self.table = merge(self.sources, list(self.tasks), self.fractions, self.split_seed)
+            fields = [field for name in self.tasks for field in self.fields(name)]
+            self.table = merge(self.sources, fields, self.fractions, self.split_seed)
         return self.table
+
+    def fields(self, task: str) -> list[str]:
+        """Return what the task's columns are called: its name, and ``name/label``."""
+        return [f"{task}/{field}" if field else task for field in self.tasks[task].fields]
+
+    def _cells(self, task: str) -> NDArray[np.object_]:
+        """Return the task's cells, ``(N,)``, or ``(N, fields)`` where it has several."""
+        columns = [self.merged().cells[field] for field in self.fields(task)]
+        return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
+
+    def has_label(self, task: str) -> NDArray[np.bool_]:
+        """Return which rows of the merged table have any cell of the task, ``(N,)``."""
+        labelled: NDArray[np.bool_] = np.any(
+            [pd.notna(self.merged().cells[f]) for f in self.fields(task)], axis=0
+        )
+        return labelled
 
     def complete_tasks(self) -> dict[str, dict[str, object]]:
         """Settle what the tasks left open (classes) from the training labels.
@@ -96,8 +113,7 @@ class PartialLabels(LightningDataModule):
         training = table.splits == SPLITS.index("train")
         known = {}
         for name, task in self.tasks.items():
-            cells = table.cells[name][training]
-            cells = cells[pd.notna(cells)]
+            cells = self._cells(name)[training & self.has_label(name)]
             if not len(cells):
                 raise UserError(f"task {name}: {self._nothing_to_learn(name)}")
             try:
@@ -109,7 +125,7 @@ class PartialLabels(LightningDataModule):
     def _nothing_to_learn(self, name: str) -> str:
         table = self.merged()
         found = {
-            split: int(pd.notna(table.cells[name][table.splits == number]).sum())
+            split: int((self.has_label(name) & (table.splits == number)).sum())
             for number, split in enumerate(SPLITS)
         }
         where = ", ".join(f"{count} in {split}" for split, count in found.items())
@@ -128,16 +144,16 @@ class PartialLabels(LightningDataModule):
             raise UserError(f"the {split} split has no labelled image; see data.splits")
 
     def _encode(self, name: str) -> Encoded:
-        table, task = self.merged(), self.tasks[name]
-        encoded = task.encode(table.cells[name])
+        task, cells = self.tasks[name], self._cells(name)
+        encoded = task.encode(cells)
         if encoded.bad.any():
-            first = int(np.flatnonzero(encoded.bad)[0])
-            cell = table.cells[name][first]
+            first = tuple(int(i) for i in np.argwhere(encoded.bad)[0])
+            field = self.fields(name)[first[1] if len(first) > 1 else 0]
             count = int(encoded.bad.sum())
             more = f" ({count} labels like this)" if count > 1 else ""
             raise UserError(
-                f'{table.where(first, name)}: task {name} cannot read the label "{cell}"{more}'
-                f"; expected {task.expected(cell)}"
+                f"{self.merged().where(first[0], field)}: task {name} cannot read the label "
+                f'"{cells[first]}"{more}; expected {task.expected(cells[first])}'
             )
         return encoded
 
@@ -165,12 +181,16 @@ class PartialLabels(LightningDataModule):
                 notes.append(f"task {name} has no label in val: it is reported as absent")
         return notes
 
-    def training_targets(self, task: str) -> Tensor:
-        """Return the ``(n, ...)`` labelled targets of the training split."""
+    def training_labels(self, task: str) -> tuple[Tensor, Tensor]:
+        """Return the targets of the training rows that carry a label of the task, and their mask.
+
+        Returns:
+            ``(n, ...)`` targets, and bool of the shape of the task's losses.
+        """
         encoded = self._encoded[task]
         training = self.merged().splits == SPLITS.index("train")
         rows = training & (encoded.counts() > 0)
-        return torch.from_numpy(encoded.targets[rows])
+        return torch.from_numpy(encoded.targets[rows]), torch.from_numpy(encoded.labelled[rows])
 
     # ----------------------------------------------------------------- loaders
 

@@ -138,16 +138,23 @@ class MergedTable:
         except UserError as error:
             raise UserError(f"{self.where(row)}: {error}") from error
 
-    def counts(self) -> Counts:
-        """Count images and labels by source and split."""
+    def counts(self, fields: Mapping[str, Sequence[str]]) -> Counts:
+        """Count images and labels by source and split.
+
+        Args:
+            fields: Task to the names of its columns; an image counts that has a label in any.
+        """
         images, labelled = {}, {}
         for position, name in enumerate(self.names):
             of_row = self._pool.image_of_row[self._pool.slice(position)]
             for split, count in self._by_split(of_row):
                 images[name, split] = count
-            for task, column in self._pool.tables[position].labels.items():
-                for split, count in self._by_split(of_row[pd.notna(column)]):
-                    labelled[name, task, split] = count
+            columns = self._pool.tables[position].labels
+            for task, names in fields.items():
+                own = [pd.notna(columns[field]) for field in names if field in columns]
+                if own:
+                    for split, count in self._by_split(of_row[np.any(own, axis=0)]):
+                        labelled[name, task, split] = count
         return Counts(images, labelled)
 
     def _by_split(self, images: Rows) -> list[tuple[str, int]]:
@@ -167,7 +174,7 @@ def merge(
 
     Args:
         sources: The sources by name.
-        tasks: All tasks.
+        tasks: The names of all tasks, and ``task/label`` for each label of one that has many.
         fractions: Share of `val` and `test` of the images that no table gives a split.
         seed: For that division.
 

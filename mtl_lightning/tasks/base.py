@@ -39,7 +39,7 @@ class Encoded:
     Attributes:
         targets: ``(N, ...)``, in the dtype that the task's loss wants; anything where not labelled.
         labelled: bool, the shape of what ``Task.loss`` returns for ``N`` rows.
-        bad: ``(N,)`` bool: there is a cell, but the task cannot read it.
+        bad: bool, the shape of the cells: there is one, but the task cannot read it.
     """
 
     targets: NDArray[np.generic]
@@ -69,11 +69,19 @@ class Task(nn.Module, ABC):
             raise UserError(f"weight should be above 0. Found {weight}; drop the task instead.")
         self.weight = weight
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What the task's columns are called, after its name; ``""`` is the task's own column.
+
+        A task with one column gets its cells as ``(N,)``, one with several as ``(N, fields)``.
+        """
+        return ("",)
+
     def complete(self, cells: NDArray[np.object_]) -> dict[str, object]:
         """Settle what the config left open, from the training labels alone.
 
         Args:
-            cells: ``(n,)`` str, the labelled cells of the training split.
+            cells: Those of the training split's rows that have any: ``(n,)`` or ``(n, fields)``.
 
         Returns:
             The constructor arguments that are now known, to be written into the saved config.
@@ -83,15 +91,19 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
-        """Turn ``(N,)`` cells (str, or None where there is no label) into targets and masks."""
+        """Turn cells (str, or None where there is no label) into targets and masks."""
 
     @abstractmethod
     def expected(self, cell: str) -> str:
         """Say in a few words what should have stood where ``cell`` stands."""
 
     @abstractmethod
-    def fit(self, targets: Tensor) -> None:
-        """Take statistics from the ``(n, ...)`` labelled training targets into buffers.
+    def fit(self, targets: Tensor, labelled: Tensor) -> None:
+        """Take statistics from the training labels into buffers.
+
+        Args:
+            targets: ``(n, ...)``, of the rows that carry any label.
+            labelled: bool, the shape of what ``loss`` returns for these rows.
 
         Raises:
             UserError: If nothing can be learned from these labels.
@@ -116,8 +128,13 @@ class Task(nn.Module, ABC):
         """Make the task's metrics; their states must be sums, so that ranks can be added up."""
 
     @abstractmethod
-    def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
-        """Give labelled rows to the metrics, in the label's own unit."""
+    def update(
+        self, metrics: MetricCollection, outputs: Tensor, targets: Tensor, labelled: Tensor
+    ) -> None:
+        """Give rows that carry a label to the metrics, in the label's own unit.
+
+        Where a row has many labels, ``labelled`` says which of them may be read.
+        """
 
     @abstractmethod
     def decode(self, outputs: Tensor) -> Mapping[str, NDArray[np.generic]]:

@@ -24,6 +24,10 @@ LOOKS_MISSING = frozenset({"nan", "na", "n/a", "null", "none", "-", "?", "unknow
 class Classification(Task):
     """A softmax over classes, trained with cross-entropy.
 
+    A label is a class, or a distribution over several, as annotators who disagree give it:
+    ``Dress:3|Shirt:1`` (votes or shares; they are scaled to a sum of 1). Metrics then count the
+    most probable class as the label.
+
     Args:
         classes: The class names, in the order of the outputs; compared with the labels as text.
             Left out, they are the sorted values of the training labels.
@@ -77,7 +81,7 @@ class Classification(Task):
     def complete(self, cells: NDArray[np.object_]) -> dict[str, object]:
         """Take the classes from the training labels where the config names none."""
         if not self.classes:
-            found = [str(value) for value in pd.unique(cells)]
+            found = list(dict.fromkeys(n for cell in pd.unique(cells) for n in _named_by(cell)))
             doubtful = sorted(value for value in found if value.lower() in LOOKS_MISSING)
             if doubtful:
                 raise UserError(
@@ -88,7 +92,10 @@ class Classification(Task):
         return {"classes": self.classes}
 
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
-        """Give each cell the position of its class: int64 targets, ``(N,)`` masks."""
+        """Give each cell the position of its class: int64 targets, ``(N,)`` masks.
+
+        If any cell is a distribution, targets are float32 ``(N, K)``.
+        """
         labelled = pd.notna(cells)
         index = pd.Index(self.classes)
         targets = index.get_indexer(pd.Index(cells))
@@ -98,15 +105,37 @@ class Classification(Task):
             whole = pd.Index([str(cell).removesuffix(".0") for cell in cells[stray]])
             targets[stray] = index.get_indexer(whole)
         bad = labelled & (targets < 0)
-        return Encoded(np.where(targets < 0, 0, targets).astype(np.int64), labelled & ~bad, bad)
+        shares = {int(row): self._distribution(cells[row]) for row in np.flatnonzero(bad)}
+        soft = {row: share for row, share in shares.items() if share is not None}
+        bad[list(soft)] = False
+        hard = np.where(targets < 0, 0, targets).astype(np.int64)
+        if not soft:
+            return Encoded(hard, labelled & ~bad, bad)
+        distributions = np.eye(len(self.classes), dtype=np.float32)[hard]
+        for row, share in soft.items():
+            distributions[row] = share
+        return Encoded(distributions, labelled & ~bad, bad)
+
+    def _distribution(self, cell: str) -> NDArray[np.float32] | None:
+        """Read ``Dress:3|Shirt:1`` as ``(K,)`` shares, or None if it is no distribution."""
+        votes = np.zeros(len(self.classes))
+        for name, share in parsed_votes(cell) or ():
+            if name not in self.classes:
+                return None
+            votes[self.classes.index(name)] += share
+        return (votes / votes.sum()).astype(np.float32) if votes.sum() > 0 else None
 
     def expected(self, cell: str) -> str:
         """Name the known classes, the nearest first."""
         return f"one of the classes {listed(self.classes)}{did_you_mean(cell, self.classes)}"
 
-    def fit(self, targets: Tensor) -> None:
+    def fit(self, targets: Tensor, labelled: Tensor) -> None:
         """Settle the class weights: their mean over the training labels is 1."""
-        counts = torch.bincount(targets, minlength=len(self.classes)).double()
+        del labelled  # a row has one label, or it would not be here
+        if targets.is_floating_point():
+            counts = targets.double().sum(0)
+        else:
+            counts = torch.bincount(targets, minlength=len(self.classes)).double()
         if self.class_weights is None:
             return
         if self.class_weights == "balanced":
@@ -128,10 +157,13 @@ class Classification(Task):
         return len(self.classes)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of each row: ``(B, K)`` logits, ``(B,)`` int64 targets -> ``(B,)``."""
+        """Cross-entropy of each row: ``(B, K)`` logits -> ``(B,)``.
+
+        Targets are ``(B,)`` int64 classes or ``(B, K)`` floating distributions.
+        """
         return F.cross_entropy(
             outputs,
-            targets,
+            targets.to(outputs.dtype) if targets.is_floating_point() else targets,
             weight=None if self.class_weights is None else self.class_weight.to(outputs.dtype),
             label_smoothing=self.label_smoothing,
             reduction="none",
@@ -150,9 +182,12 @@ class Classification(Task):
             compute_groups=False,
         )
 
-    def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+    def update(
+        self, metrics: MetricCollection, outputs: Tensor, targets: Tensor, labelled: Tensor
+    ) -> None:
         """Give the metrics probabilities, so that none has to guess what logits are."""
-        metrics.update(_probabilities(outputs), targets)
+        del labelled
+        metrics.update(_probabilities(outputs), most_probable(targets))
 
     def decode(self, outputs: Tensor) -> Mapping[str, NDArray[np.generic]]:
         """Give the most probable class and the probability of each."""
@@ -168,6 +203,32 @@ class Classification(Task):
 def _probabilities(logits: Tensor) -> Tensor:
     """Softmax in at least float32: bfloat16 has three digits, too few to calibrate with."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
+
+
+def parsed_votes(cell: str) -> list[tuple[str, float]] | None:
+    """Read ``Dress:3|Shirt:1`` as names with votes; None if the text is not of this form."""
+    votes = []
+    for part in cell.split("|"):
+        name, colon, number = part.rpartition(":")
+        try:
+            share = float(number)
+        except ValueError:
+            return None
+        if not colon or not name.strip() or not 0 <= share < float("inf"):
+            return None
+        votes.append((name.strip(), share))
+    return votes
+
+
+def _named_by(cell: str) -> list[str]:
+    """Return the classes that a cell names; one alone ("12:30") is taken as it stands."""
+    votes = parsed_votes(cell) if "|" in cell else None
+    return [name for name, _ in votes] if votes else [cell]
+
+
+def most_probable(targets: Tensor) -> Tensor:
+    """Return ``(B,)`` classes from these or from ``(B, K)`` distributions."""
+    return targets.argmax(1) if targets.is_floating_point() else targets
 
 
 def _without_twins(values: list[str]) -> list[str]:

@@ -138,8 +138,9 @@ class TaskMetrics(nn.Module):
     ) -> None:
         """Add a batch; ``loss`` is the sum over its labelled rows."""
         self.totals.update(loss, labelled)
-        if labelled.any():
-            task.update(self.metrics, outputs[labelled], targets[labelled])
+        rows = labelled.flatten(1).any(1) if labelled.ndim > 1 else labelled
+        if rows.any():
+            task.update(self.metrics, outputs[rows], targets[rows], labelled[rows])
 
     def compute(self) -> dict[str, float]:
         """Return ``n_labelled`` and, where it is not 0 over all ranks, the loss and the metrics."""

@@ -62,6 +62,8 @@ class ConfusionPicture(Picture):
         """Take ``(B, K)`` logits, ``(B,)`` int64 classes and ``(B,)`` masks."""
         del rows
         k = len(self.classes)
+        if targets.is_floating_point():  # distributions: the most probable class is the label
+            targets = targets.argmax(1)
         cells = targets[labelled] * k + outputs[labelled].argmax(1)
         self.matrix += torch.bincount(cells, minlength=k * k).view(k, k)
 

@@ -63,8 +63,9 @@ class Regression(Task):
         hint = " (with a decimal point, not a comma)" if "," in cell else ""
         return f"a finite number{hint}"
 
-    def fit(self, targets: Tensor) -> None:
+    def fit(self, targets: Tensor, labelled: Tensor) -> None:
         """Take mean and standard deviation of the training labels."""
+        del labelled  # a row has one label, or it would not be here
         values = targets.double()
         std = values.std(correction=0)
         if not std > 0:
@@ -100,8 +101,11 @@ class Regression(Task):
             compute_groups=False,
         )
 
-    def update(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> None:
+    def update(
+        self, metrics: MetricCollection, outputs: Tensor, targets: Tensor, labelled: Tensor
+    ) -> None:
         """Give the metrics predictions and targets in the label's own unit."""
+        del labelled
         r2 = cast("R2", metrics["r2"])
         dtype = r2.residual.dtype  # float32 on Apple's GPUs, else float64
         metrics.update(self._in_unit(outputs).to(dtype), targets.to(dtype))

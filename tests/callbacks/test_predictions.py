@@ -30,7 +30,7 @@ def predicted(folder: Path, devices: int, count: int, suffix: str = ".csv", time
     data, images = make_data(batch_size=2), Images(count)
     data.to_predict = images
     module = make_module()
-    module.tasks["size"].fit(torch.tensor([40.0, 60.0]))
+    module.tasks["size"].fit(torch.tensor([40.0, 60.0]), torch.ones(()))
     trainer = make_trainer(
         folder,
         devices=devices,
@@ -45,7 +45,7 @@ def predicted(folder: Path, devices: int, count: int, suffix: str = ".csv", time
 def expected(count):
     """The same, image by image, without loaders."""
     images, module = Images(count), make_module().eval()
-    module.tasks["size"].fit(torch.tensor([40.0, 60.0]))
+    module.tasks["size"].fit(torch.tensor([40.0, 60.0]), torch.ones(()))
     rows = []
     for i, name in enumerate(images.names):
         image = torch.from_numpy(images.load(i)).permute(2, 0, 1)[None]

@@ -298,14 +298,14 @@ def test_images_without_any_label_are_left_out():
     assert len(expected) < training.sum()
 
 
-def test_training_targets_are_those_of_the_labelled_training_rows():
+def test_training_labels_are_those_of_the_labelled_training_rows():
     data = ready(make_data())
     cells = data.merged().cells
     train = range(45)
     sizes = [float(cells["size"][i]) for i in train if cells["size"][i] is not None]
-    assert data.training_targets("size").tolist() == pytest.approx(sizes)
+    assert data.training_labels("size")[0].tolist() == pytest.approx(sizes)
     kinds = [["cat", "dog", "eel"].index(k) for k in cells["kind"][:45] if k is not None]
-    assert data.training_targets("kind").tolist() == kinds
+    assert data.training_labels("kind")[0].tolist() == kinds
 
 
 def test_classes_come_from_the_training_labels_alone():

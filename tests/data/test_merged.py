@@ -12,6 +12,7 @@ from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.errors import UserError
 
 FRACTIONS = {"val": 0.1, "test": 0.2}
+OWN = {task: [task] for task in ("type", "audience", "expression", "gender", "digit", "parity")}
 
 
 class Rows(Source):
@@ -58,7 +59,7 @@ def test_the_recipes_own_example(tmp_path):
     assert table.source.tolist() == [0] * 5 + [1] * 6
     assert [table.load(i)[0, 0, 0] for i in range(11)] == list(range(11))
     assert table.where(7) == f"{tmp_path}/gender.csv row 4"
-    counts = table.counts()
+    counts = table.counts(OWN)
     assert sum(counts.labelled["expression", "expression", split] for split in SPLITS) == 5
     assert sum(counts.images["gender", split] for split in SPLITS) == 6
     assert ("expression", "gender", "train") not in counts.labelled
@@ -82,10 +83,10 @@ def test_one_image_in_a_table_twice_and_in_a_folder_is_one_row(tmp_path):
     assert table.cells["audience"].tolist() == ["kids", "kids"]
     assert table.source.tolist() == [0, 1]
     assert table.where(0) == f"{tmp_path}/t.csv row 2"
-    assert table.where(0, "type") == f"{tmp_path}/t.csv row 3"
+    assert table.where(0, "type") == f'{tmp_path}/t.csv row 3, column "type"'
     assert table.where(0, "audience") == f"folder {tmp_path}/photos/ kids/a.jpg"
     assert table.where(1, "type") == f"folder {tmp_path}/photos/ kids/b.jpg"
-    assert table.counts().labelled == {
+    assert table.counts(OWN).labelled == {
         ("types", "type", "train"): 1,
         ("types", "type", "val"): 0,
         ("types", "type", "test"): 0,
@@ -93,7 +94,7 @@ def test_one_image_in_a_table_twice_and_in_a_folder_is_one_row(tmp_path):
         ("who", "audience", "val"): 0,
         ("who", "audience", "test"): 0,
     }
-    assert table.counts().images["types", "train"] == 1
+    assert table.counts(OWN).images["types", "train"] == 1
 
 
 def test_contradictory_labels_name_both_rows():
@@ -175,7 +176,7 @@ def test_random_merges_agree_with_the_slow_and_obvious_way(seed):
         of_component.setdefault(whole[image], set()).add(split)
     assert all(len(splits) == 1 for splits in of_component.values())
     assert set(table.splits) <= {0, 1, 2}
-    counts = table.counts()
+    counts = table.counts(OWN)
     for name, rows in ((name, s.rows) for name, s in sources.items()):
         split_of = dict(zip(seen, table.splits, strict=True))
         images = Counter(split_of[i] for i in {r[0] for r in rows})
@@ -222,7 +223,7 @@ def test_digits():
     table = merge({"digits": source}, ["digit", "parity"], FRACTIONS, 0)
     assert len(table) == 1797
     assert (table.load(5) == source.load("digits:5")).all()
-    labelled, images = table.counts().labelled, table.counts().images
+    labelled, images = table.counts(OWN).labelled, table.counts(OWN).images
     assert labelled["digits", "parity", "train"] == images["digits", "train"]
     assert labelled["digits", "digit", "train"] == round(images["digits", "train"] / 2)
     assert labelled["digits", "digit", "test"] == images["digits", "test"]
@@ -256,3 +257,13 @@ def test_the_order_of_sources_with_different_roots_does_not_matter(tmp_path):
     other = merge(dict(reversed(sources.items())), ["a", "b"], FRACTIONS, 0)
     assert one.images.tolist() == other.images.tolist()
     assert one.splits.tolist() == other.splits.tolist()
+
+
+def test_labels_of_one_task_in_several_columns_and_tables_are_counted_once():
+    one = Rows(row("a", **{"tags/hat": "yes"}), row("b", **{"tags/bag": "no"}), row("c"))
+    two = Rows(row("b", **{"tags/hat": "no"}), name="two")
+    table = merge({"one": one, "two": two}, ["tags", "tags/hat", "tags/bag"], {}, 0)
+    counts = table.counts({"tags": ["tags", "tags/hat", "tags/bag"]})
+    assert counts.labelled["one", "tags", "train"] == 2
+    assert counts.labelled["two", "tags", "train"] == 1
+    assert table.cells["tags/hat"].tolist() == ["yes", "no", None]

@@ -102,7 +102,7 @@ TARGETS = torch.tensor([0] * 7 + [1] * 2 + [2])
 
 def fitted(**arguments):
     task = Classification(["a", "b", "c"], **arguments)
-    task.fit(TARGETS)
+    task.fit(TARGETS, torch.ones(()))
     return task
 
 
@@ -123,14 +123,14 @@ def test_class_weights_average_1_over_the_training_labels(class_weights):
 
 def test_a_class_without_a_training_label_gets_weight_1():
     task = Classification(["a", "b", "c"], class_weights="balanced")
-    task.fit(torch.tensor([0, 0, 0, 2]))
+    task.fit(torch.tensor([0, 0, 0, 2]), torch.ones(()))
     assert task.class_weight.tolist() == pytest.approx([2 / 3, 1, 2])
 
 
 def test_weights_that_leave_nothing_of_the_training_are_refused():
     task = Classification(["a", "b"], class_weights=[0.0, 1.0])
     with pytest.raises(UserError, match="weight 0 to every class that occurs"):
-        task.fit(torch.tensor([0, 0]))
+        task.fit(torch.tensor([0, 0]), torch.ones(()))
 
 
 def test_class_weights_are_in_the_state():
@@ -174,3 +174,44 @@ def test_probabilities_of_half_precision_outputs_have_all_digits():
     answer = Classification(["a", "b"]).decode(torch.tensor([[0.0, 5.0]], dtype=torch.bfloat16))
     assert answer["a"].dtype == np.float32
     assert answer["a"][0] == pytest.approx(1 / (1 + np.exp(5.0)), rel=1e-6)
+
+
+def test_a_label_may_be_a_distribution():
+    task = Classification(["cat", "dog", "eel"])
+    encoded = task.encode(column(["dog", "cat:3|eel:1", None, "eel:0.5|dog:0.5"]))
+    assert encoded.targets[[0, 1, 3]].tolist() == [[0, 1, 0], [0.75, 0, 0.25], [0, 0.5, 0.5]]
+    assert encoded.labelled.tolist() == [True, True, False, True]
+    assert not encoded.bad.any()
+    targets, labelled = torch.from_numpy(encoded.targets), torch.from_numpy(encoded.labelled)
+    outputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    rows = [0, 1, 3]
+    expected = -(targets[rows] * outputs[rows].log_softmax(1)).sum()
+    assert task.masked_loss(outputs, targets, labelled).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("cell", ["cat:1|cow:1", "cat:-1|dog:2", "cat:0|dog:0", "cat:x|dog:1"])
+def test_a_wrong_distribution_is_bad(cell):
+    assert Classification(["cat", "dog"]).encode(column(["cat", cell])).bad.tolist() == [0, 1]
+
+
+def test_classes_are_inferred_from_distributions_too_but_not_from_a_time_of_day():
+    task = Classification()
+    task.complete(column(["b", "a:1|c:2"]))
+    assert task.classes == ["a", "b", "c"]
+    task = Classification()
+    task.complete(column(["12:30", "14:15"]))
+    assert task.classes == ["12:30", "14:15"]
+
+
+def test_balanced_weights_count_shares_of_distributions():
+    task = Classification(["a", "b"], class_weights="balanced")
+    task.fit(torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.5, 0.5]]), torch.ones(3))
+    assert task.class_weight.tolist() == pytest.approx([3 / 2 / 2, 3 / 2 / 1])
+
+
+def test_metrics_of_distributions_take_the_most_probable_class():
+    task = Classification(["a", "b"])
+    metrics = task.metrics()
+    outputs = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    task.update(metrics, outputs, torch.tensor([[0.6, 0.4], [0.9, 0.1]]), torch.ones(2))
+    assert metrics.compute()["accuracy"] == 0.5

@@ -11,7 +11,7 @@ YEARS = torch.tensor([1990.0, 2000.0, 2010.0, 2020.0])
 
 def fitted(**arguments):
     task = Regression(**arguments)
-    task.fit(YEARS)
+    task.fit(YEARS, torch.ones(()))
     return task
 
 
@@ -77,7 +77,7 @@ def test_answers_of_half_precision_outputs_are_not_rounded_to_the_decade():
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 100])
 def test_constant_labels_are_nothing_to_learn(count):
     with pytest.raises(UserError, match=r"every training label is 0\.1; there is nothing to learn"):
-        Regression().fit(torch.full((count,), 0.1))
+        Regression().fit(torch.full((count,), 0.1), torch.ones(count))
 
 
 def test_a_threshold_of_huber_that_cannot_be_is_refused():

@@ -61,7 +61,9 @@ class SourceTable:
         """
         if self.rows is None:
             return f"{self.origin} {self.keys[i]}"
-        column = f', column "{self.columns[task]}"' if task in self.columns else ""
+        column = (
+            f', column "{self.columns[task]}"' if task is not None and task in self.columns else ""
+        )
         return f"{self.origin} row {self.rows[i]}{column}"
 
 
@@ -73,7 +75,8 @@ class Source(ABC):
         """Read the labels that this source has for ``tasks``; no image is opened.
 
         Args:
-            tasks: The names of all tasks of the run.
+            tasks: The names of all tasks of the run, and ``task/label`` for each label of a task
+                that has many.
 
         Returns:
             One row an image mentioned, in a stable order.

@@ -20,7 +20,8 @@ class TableSource(Source):
         image: The column of image paths.
         root: The folder that the paths are relative to; by default the one in which the table
             stands by the name given.
-        labels: Task to column; by default every column that bears a task's name.
+        labels: Task to column, or for a multi-label task label to column; by default every column
+            that bears the name of a task or of a label.
         split: The column of splits (train, val, test; empty: undecided); by default the column
             ``split`` if there is one that is no label.
         group: The column of groups, whose rows are never in two splits; by default the column
@@ -33,7 +34,7 @@ class TableSource(Source):
         path: Path,
         image: str = "image",
         root: Path | None = None,
-        labels: dict[str, str] | None = None,
+        labels: dict[str, str | dict[str, str]] | None = None,
         split: str | None = None,
         group: str | None = None,
         missing: list[str] | None = None,
@@ -79,7 +80,7 @@ class TableSource(Source):
 
     def _label_columns(self, table: TableFile, tasks: Sequence[str]) -> dict[str, str]:
         if self.labels is None:
-            columns = {t: t for t in tasks if t in table.names and t != self.image}
+            columns = {t: c for t in tasks if (c := _bearing(t, tasks, table)) and c != self.image}
             if not columns:
                 raise UserError(
                     f"{self.path} has no column named after a task; tasks: {listed(tasks)}; "
@@ -88,13 +89,19 @@ class TableSource(Source):
             return columns
         if not self.labels:
             raise UserError(f"{self.path}: `labels` is empty; expected {{<task>: <column>}}")
-        for task in self.labels:
+        columns = {}
+        for task, column in self.labels.items():
+            if isinstance(column, str):
+                columns[task] = column
+            else:
+                columns |= {f"{task}/{label}": own for label, own in column.items()}
+        for task in columns:
             if task not in tasks:
                 raise UserError(
                     f'{self.path}: `labels` names the task "{task}", expected one of '
                     f"{listed(tasks)}{did_you_mean(task, tasks)}"
                 )
-        return {t: _required(table, c, f'labels of task "{t}"') for t, c in self.labels.items()}
+        return {t: _required(table, c, f'labels of task "{t}"') for t, c in columns.items()}
 
     def _labels(self, table: TableFile, column: str) -> Texts:
         cells = table.column(column)
@@ -117,6 +124,14 @@ class TableSource(Source):
             f'"{paths[first]}" in {os.path.abspath(self.root)} ({len(missing)} of {len(paths)} '
             "images are not there); is `root` the folder that the paths are relative to?"
         )
+
+
+def _bearing(task: str, tasks: Sequence[str], table: TableFile) -> str | None:
+    """Return the column that bears the name of a task, or of a label as ``task/label``."""
+    if task in table.names:
+        return task
+    label = task.rpartition("/")[2]
+    return label if label in table.names and label not in tasks else None
 
 
 def _required(table: TableFile, column: str, purpose: str) -> str:

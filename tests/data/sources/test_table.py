@@ -69,7 +69,7 @@ def test_a_label_called_split_is_no_split(write):
 def test_missing_texts(write):
     path = write("image,type,audience\na.jpg,NA,-1\nb.jpg,no,1\nc.jpg,na,No\n")
     source = TableSource(path, missing=["NA", "-1", "no"])
-    assert labels(source) == {"type": [None, None, "na"], "audience": [None, "1", None]}
+    assert labels(source) == {"type": [None, None, "na"], "audience": [None, "1", "No"]}
 
 
 def test_root_is_where_the_table_stands_by_name(write, tmp_path):
@@ -129,3 +129,30 @@ def test_an_empty_image_cell(write):
     path = write("image,type\na.jpg,x\n ,y\n")
     with pytest.raises(UserError, match=r't.csv row 3, column "image" is empty'):
         TableSource(path).read(TASKS)
+
+
+FIELDS = ["type", "tags", "tags/hat", "tags/bag"]
+
+
+def test_labels_of_a_multi_label_task_have_a_column_each(write):
+    path = write("image,has_hat,b\na.jpg,1,\nb.jpg,,no\n")
+    source = TableSource(path, labels={"tags": {"hat": "has_hat", "bag": "b"}})
+    table = source.read(FIELDS)
+    assert {field: cells.tolist() for field, cells in table.labels.items()} == {
+        "tags/hat": ["1", None],
+        "tags/bag": [None, "no"],
+    }
+    assert table.where(0, "tags/hat") == f'{path} row 2, column "has_hat"'
+
+
+def test_columns_that_bear_a_labels_name_are_found(write):
+    path = write("image,hat,type\na.jpg,1,x\nb.jpg,,y\n")
+    assert set(TableSource(path).read(FIELDS).labels) == {"tags/hat", "type"}
+    # A task of that name comes first: its column is not a label's too.
+    assert set(TableSource(path).read([*FIELDS, "hat"]).labels) == {"hat", "type"}
+
+
+def test_an_unknown_label_is_an_error(write):
+    path = write("image,hat\na.jpg,1\n")
+    with pytest.raises(UserError, match=r'names the task "tags/hta".*did you mean "tags/hat"'):
+        TableSource(path, labels={"tags": {"hta": "hat"}}).read(FIELDS)

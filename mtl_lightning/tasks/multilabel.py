@@ -1,0 +1,184 @@
+"""Many yes/no questions in one head, each of which may be unanswered on its own."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.tasks.base import Encoded, Task
+from mtl_lightning.tasks.label_metrics import LabelMetrics
+
+YES = frozenset({"1", "1.0", "yes", "y", "true", "t", "positive", "+"})
+NO = frozenset({"0", "0.0", "-1", "-1.0", "no", "n", "false", "f", "negative"})
+NONE = "none"
+"""The cell of separated names that says: this was looked at, and no label applies."""
+
+
+class MultiLabel(Task):
+    """A sigmoid for each label, trained with binary cross-entropy.
+
+    Labels come from a column each (``yes``/``no``, ``true``/``false``, ``1``/``0`` or ``-1``; an
+    empty cell: this label is missing, the others count), or from one column of separated names
+    (``hat;bag``: these two yes, all others no; ``none``: all no; empty: all missing).
+
+    Args:
+        labels: Their names, in the order of the outputs.
+        pos_weights: What a positive weighs against a negative, one number a label; or
+            ``balanced``: as many times as negatives are more frequent. The weights of each label
+            are scaled so that their mean over its training labels is 1.
+        separator: Between names, in a column of names.
+        weight: What this task's loss is multiplied by in the sum over tasks.
+    """
+
+    primary: ClassVar[str] = "mean_ap"
+    positive_weight: Tensor
+    negative_weight: Tensor
+
+    def __init__(
+        self,
+        labels: list[str],
+        pos_weights: list[float] | Literal["balanced"] | None = None,
+        separator: str = ";",
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(weight)
+        self.labels = [str(label) for label in labels]
+        wrong = [label for label in self.labels if not label or "/" in label or separator in label]
+        if not self.labels or len(set(self.labels)) < len(self.labels) or wrong:
+            raise UserError(
+                f'labels should be different names without "/" and "{separator}". '
+                f"Found {listed(self.labels) or 'none'}"
+            )
+        if isinstance(pos_weights, list) and (
+            len(pos_weights) != len(labels) or not min(pos_weights) > 0
+        ):
+            raise UserError(
+                f"pos_weights should have a number above 0 for each of the {len(labels)} labels "
+                f"({listed(self.labels)}). Found {pos_weights}"
+            )
+        self.pos_weights = pos_weights
+        self.separator = separator
+        self.register_buffer("positive_weight", torch.ones(len(labels)))
+        self.register_buffer("negative_weight", torch.ones(len(labels)))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """A column of separated names, and a column for each label."""
+        return ("", *self.labels)
+
+    def encode(self, cells: NDArray[np.object_]) -> Encoded:
+        """Read ``(N, 1 + L)`` cells: float32 targets and masks, both ``(N, L)``."""
+        targets = np.zeros((len(cells), len(self.labels)), dtype=np.float32)
+        labelled = np.zeros(targets.shape, dtype=bool)
+        bad = np.zeros(cells.shape, dtype=bool)
+        codes, distinct = pd.factorize(cells[:, 0])
+        for code, text in enumerate(distinct):  # few distinct texts, many rows
+            rows = np.flatnonzero(codes == code)
+            names = self._names(text)
+            known = [self.labels.index(name) for name in names if name in self.labels]
+            if len(known) < len(names):
+                bad[rows, 0] = True
+            else:
+                labelled[rows] = True
+                targets[rows[:, None], known] = 1
+        for number in range(len(self.labels)):
+            self._read_column(cells[:, number + 1], number, targets, labelled, bad)
+        return Encoded(targets, labelled, bad)
+
+    def _read_column(
+        self,
+        column: NDArray[np.object_],
+        number: int,
+        targets: NDArray[np.float32],
+        labelled: NDArray[np.bool_],
+        bad: NDArray[np.bool_],
+    ) -> None:
+        codes, distinct = pd.factorize(column)
+        for code, text in enumerate(distinct):
+            rows = codes == code
+            word = text.lower()
+            if word not in YES | NO:
+                bad[rows, number + 1] = True
+                continue
+            answer = float(word in YES)
+            # The column of names may have said it already; a contradiction is bad.
+            bad[rows & labelled[:, number] & (targets[:, number] != answer), number + 1] = True
+            targets[rows, number] = answer
+            labelled[rows, number] = True
+
+    def _names(self, text: str) -> list[str]:
+        names = [name.strip() for name in text.split(self.separator)]
+        return [name for name in names if name and (name != NONE or NONE in self.labels)]
+
+    def expected(self, cell: str) -> str:
+        """Say what a column of names, or of answers, may hold."""
+        unknown = [name for name in self._names(cell) if name not in self.labels]
+        hint = did_you_mean(unknown[0], self.labels) if unknown else ""
+        return (
+            f'names out of {listed(self.labels)}, separated by "{self.separator}", in the task\'s '
+            f"column{hint}; or yes or no (true, false, 1, 0) in a label's own, not contradicting it"
+        )
+
+    def fit(self, targets: Tensor, labelled: Tensor) -> None:
+        """Settle the weights of positives and negatives: their mean over each label is 1."""
+        counts = labelled.sum(0)
+        if not counts.all():
+            missing = [name for name, n in zip(self.labels, counts, strict=True) if not n]
+            raise UserError(
+                f"no training label of {listed(missing)}, which could never be learned; "
+                f"label some or leave it out of labels"
+            )
+        if self.pos_weights is None:
+            return
+        positive = ((targets > 0.5) & labelled).sum(0).double()
+        negative = counts - positive
+        if self.pos_weights == "balanced":
+            ratio = negative.clamp(min=1) / positive.clamp(min=1)
+        else:
+            ratio = torch.tensor(self.pos_weights, dtype=torch.float64)
+        mean = (ratio * positive + negative) / counts
+        self.positive_weight.copy_(ratio / mean)
+        self.negative_weight.copy_(1 / mean)
+
+    @property
+    def num_outputs(self) -> int:
+        """One logit per label."""
+        return len(self.labels)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Binary cross-entropy of each cell: ``(B, L)`` logits and targets -> ``(B, L)``."""
+        targets = targets.to(outputs.dtype)
+        losses = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+        if self.pos_weights is None:
+            return losses
+        weights = torch.where(targets > 0.5, self.positive_weight, self.negative_weight)
+        return losses * weights.to(losses.dtype)
+
+    def metrics(self) -> MetricCollection:
+        """Average precision, F1, accuracy and mA, per label and in the mean."""
+        return MetricCollection({"labels": LabelMetrics(self.labels)}, compute_groups=False)
+
+    def update(
+        self, metrics: MetricCollection, outputs: Tensor, targets: Tensor, labelled: Tensor
+    ) -> None:
+        """Give the metrics probabilities and the mask of cells."""
+        metrics.update(_probabilities(outputs), targets, labelled)
+
+    def decode(self, outputs: Tensor) -> Mapping[str, NDArray[np.generic]]:
+        """Give the names of the labels above one half, and the probability of each."""
+        probabilities = _probabilities(outputs).cpu().numpy()
+        names = np.asarray(self.labels, dtype=object)
+        answers = [self.separator.join(names[row > 0.5]) or NONE for row in probabilities]
+        columns = {name: probabilities[:, i] for i, name in enumerate(self.labels)}
+        return {"": np.asarray(answers, dtype=object)} | columns
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()

@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, recall_score
+from torch.nn import functional as F
+
+from mtl_lightning.errors import UserError
+from mtl_lightning.tasks import MultiLabel
+from mtl_lightning.tasks.metrics import TaskMetrics
+from tests.support import column
+
+LABELS = ["hat", "bag", "scarf"]
+
+
+def cells(*rows: tuple[str | None, ...]) -> np.ndarray:
+    return np.stack([column(values) for values in zip(*rows, strict=True)], axis=1)
+
+
+def test_a_column_each():
+    encoded = MultiLabel(LABELS).encode(
+        cells((None, "yes", "0", None), (None, "-1", "TRUE", "1.0"), (None, None, None, None))
+    )
+    assert encoded.labelled.tolist() == [[1, 1, 0], [1, 1, 1], [0, 0, 0]]
+    assert encoded.targets[encoded.labelled].tolist() == [1, 0, 0, 1, 1]
+    assert encoded.counts().tolist() == [2, 3, 0]
+    assert not encoded.bad.any()
+
+
+def test_one_column_of_names():
+    rows = [("hat; scarf", None, None, None), ("none", None, None, None), (None,) * 4]
+    encoded = MultiLabel(LABELS).encode(cells(*rows))
+    assert encoded.labelled.tolist() == [[1, 1, 1], [1, 1, 1], [0, 0, 0]]
+    assert encoded.targets[:2].tolist() == [[1, 0, 1], [0, 0, 0]]
+
+
+def test_both_may_agree_but_not_contradict():
+    encoded = MultiLabel(LABELS).encode(
+        cells(("hat", "yes", None, None), ("hat", "no", None, None))
+    )
+    assert encoded.bad.tolist() == [[False] * 4, [False, True, False, False]]
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "message"),
+    [
+        (("hat;scraf", None, None, None), 0, 'did you mean "scarf"'),
+        ((None, "maybe", None, None), 1, "yes or no"),
+    ],
+)
+def test_what_cannot_be_read_is_bad_and_explained(row, field, message):
+    task = MultiLabel(LABELS)
+    encoded = task.encode(cells(row))
+    assert np.argwhere(encoded.bad).tolist() == [[0, field]]
+    assert message in task.expected(row[field])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"labels": []}, "different names"),
+        ({"labels": ["a", "a"]}, "different names"),
+        ({"labels": ["a/b"]}, "different names"),
+        ({"labels": ["a;b"]}, "different names"),
+        ({"labels": ["a", "b"], "pos_weights": [1.0]}, "for each of the 2 labels"),
+        ({"labels": ["a"], "pos_weights": [0.0]}, "above 0"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(UserError, match=message):
+        MultiLabel(**arguments)
+
+
+def sample(rows: int = 200, seed: int = 0):
+    draw = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, 3, generator=draw) * 2
+    targets = (torch.rand(rows, 3, generator=draw) < torch.tensor([0.1, 0.5, 0.8])).float()
+    labelled = torch.rand(rows, 3, generator=draw) < torch.tensor([0.9, 0.5, 0.2])
+    return logits, targets, labelled
+
+
+@pytest.mark.parametrize("pos_weights", ["balanced", [3.0, 1.0, 0.2]])
+def test_weights_average_one_over_the_training_labels_of_each_label(pos_weights):
+    task = MultiLabel(LABELS, pos_weights=pos_weights)
+    _, targets, labelled = sample()
+    task.fit(targets, labelled)
+    weight = torch.where(targets > 0.5, task.positive_weight, task.negative_weight)
+    for i in range(3):
+        own = weight[labelled[:, i], i]
+        assert own.mean() == pytest.approx(1, abs=1e-5)
+    ratio = task.positive_weight / task.negative_weight
+    if pos_weights == "balanced":
+        positive = (targets * labelled).sum(0)
+        assert torch.allclose(ratio, (labelled.sum(0) - positive) / positive)
+    else:
+        assert ratio.tolist() == pytest.approx(pos_weights)
+
+
+def test_a_label_without_a_training_label_is_an_error():
+    _, targets, labelled = sample()
+    labelled[:, 1] = False
+    with pytest.raises(UserError, match="no training label of bag"):
+        MultiLabel(LABELS).fit(targets, labelled)
+
+
+def test_the_loss_is_over_labelled_cells_only():
+    logits, targets, labelled = sample()
+    task = MultiLabel(LABELS)
+    garbage = torch.where(labelled, targets, torch.nan)
+    logits.requires_grad_()
+    loss = task.masked_loss(logits, garbage, labelled)
+    loss.backward()
+    expected = F.binary_cross_entropy_with_logits(
+        logits[labelled], targets[labelled], reduction="sum"
+    )
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert not logits.grad[~labelled].any()
+    assert logits.grad[labelled].all()
+
+
+def test_metrics_per_label_and_in_the_mean_are_those_of_scikit_learn():
+    logits, targets, labelled = sample()
+    # On the bins' own grid, so that average precision over fixed bins is the exact one.
+    probabilities = (logits.sigmoid() * 1000).floor() / 1000 + 0.0005
+    logits = probabilities.double().logit()
+    task = MultiLabel(LABELS)
+    metrics = TaskMetrics(task)
+    for rows in torch.arange(200).split(37):
+        batch = logits[rows], torch.where(labelled, targets, torch.nan)[rows], labelled[rows]
+        metrics.update(task, *batch, torch.tensor(1.0))
+    values = metrics.compute()
+    expected = {"ap": [], "f1": [], "accuracy": [], "ma": []}
+    for i, name in enumerate(LABELS):
+        mask = labelled[:, i]
+        truth, shown = targets[mask, i].numpy(), probabilities[mask, i].numpy()
+        answer = (shown > 0.5).astype(float)
+        expected["ap"].append(average_precision_score(truth, shown))
+        expected["f1"].append(f1_score(truth, answer))
+        expected["accuracy"].append(accuracy_score(truth, answer))
+        recalls = [recall_score(truth, answer, pos_label=p) for p in (0, 1)]
+        expected["ma"].append(np.mean(recalls))
+        assert values[f"n_labelled/{name}"] == int(mask.sum())
+        for metric, numbers in expected.items():
+            assert values[f"{metric}/{name}"] == pytest.approx(numbers[-1], abs=1e-6), metric
+    assert values["mean_ap"] == pytest.approx(np.mean(expected["ap"]), abs=1e-6)
+    assert values["ma"] == pytest.approx(np.mean(expected["ma"]), abs=1e-6)
+    assert values["n_labelled"] == int(labelled.sum())
+    assert task.score(values) == values["mean_ap"]
+
+
+def test_a_label_that_nobody_labelled_has_no_part_in_a_mean():
+    logits, targets, labelled = sample()
+    labelled[:, 2] = False
+    labelled[:, 1] &= targets[:, 1] < 0.5  # no positive: precision is undefined, accuracy is not
+    task = MultiLabel(LABELS)
+    metrics = TaskMetrics(task)
+    metrics.update(task, logits, targets, labelled, torch.tensor(1.0))
+    values = metrics.compute()
+    assert values["mean_ap"] == pytest.approx(values["ap/hat"])
+    assert np.isnan(values["ap/bag"])
+    assert np.isnan(values["accuracy/scarf"])
+    assert values["accuracy"] == pytest.approx(
+        (values["accuracy/hat"] + values["accuracy/bag"]) / 2
+    )
+
+
+def test_decoding_names_the_labels_above_one_half():
+    task = MultiLabel(LABELS)
+    answer = task.decode(torch.tensor([[3.0, -1.0, 2.0], [-1.0, -1.0, -1.0]]))
+    assert answer[""].tolist() == ["hat;scarf", "none"]
+    assert answer["bag"] == pytest.approx(torch.tensor([-1.0, -1.0]).sigmoid().numpy())
+    again = task.encode(cells(*[(text, None, None, None) for text in answer[""]]))
+    assert again.targets.tolist() == [[1, 0, 1], [0, 0, 0]]
