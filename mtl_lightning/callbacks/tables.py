@@ -149,25 +149,36 @@ def results_table(
 
 
 def metric_tables(results: Results) -> list[Table]:
-    """Return a table of all metrics for each set of tasks that share their metrics."""
-    by_columns: dict[tuple[str, ...], list[str]] = {}
+    """Return a table for each set of tasks that share their metrics, and one for each of labels.
+
+    A value called ``metric/label`` belongs to one label of a task that has many.
+    """
+    whole: dict[tuple[str, ...], dict[str, dict[str, float]]] = {}
+    by_label = []
     for name, values in results.tasks.items():
+        own = {metric: value for metric, value in values.items() if "/" not in metric}
         if values["n_labelled"]:
-            by_columns.setdefault(tuple(values), []).append(name)
-    tables = []
-    for columns, names in by_columns.items():
-        table = Table(title=results.split, title_justify="left", box=box.SIMPLE_HEAD)
-        table.add_column("task", overflow="fold")
-        for column in columns:
-            # Spaces, so that a narrow terminal breaks a long name instead of cutting it.
-            shown = "labelled" if column == "n_labelled" else column.replace("_", " ")
-            table.add_column(shown, justify="right", min_width=max(map(len, shown.split())))
-        for name in names:
-            values = results.tasks[name]
-            cells = [f"{v:,}" if isinstance(v, int) else f"{v:.4f}" for v in values.values()]
-            table.add_row(name, *cells)
-        tables.append(table)
-    return tables
+            whole.setdefault(tuple(own), {})[name] = own
+        rows: dict[str, dict[str, float]] = {}
+        for metric, value in values.items():
+            if "/" in metric:
+                rows.setdefault(metric.partition("/")[2], {})[metric.partition("/")[0]] = value
+        if rows:
+            by_label.append(_metric_table(f"{results.split}, {name}", "label", rows))
+    return [_metric_table(results.split, "task", rows) for rows in whole.values()] + by_label
+
+
+def _metric_table(title: str, first: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column(first, overflow="fold")
+    for column in next(iter(rows.values())):
+        # Spaces, so that a narrow terminal breaks a long name instead of cutting it.
+        shown = "labelled" if column == "n_labelled" else column.replace("_", " ")
+        table.add_column(shown, justify="right", min_width=max(map(len, shown.split())))
+    for name, values in rows.items():
+        cells = [f"{v:,.0f}" if m == "n_labelled" else f"{v:.4f}" for m, v in values.items()]
+        table.add_row(escape(name), *cells)
+    return table
 
 
 def _trains_batch_norm(module: LightningModule) -> bool:

@@ -43,6 +43,8 @@ class PartialLabels(LightningDataModule):
         num_workers: Processes that load images.
         augmentation: ``default`` (crops, flips, mild colour changes), ``none``, or a list of
             torchvision v2 transforms; for training only.
+        left_out: Tasks (and ``task/label``) that the sources may speak of though this run leaves
+            them out, as ``--only`` does; images and splits stay those of the whole config.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class PartialLabels(LightningDataModule):
         batch_size: int = 32,
         num_workers: int = 2,
         augmentation: Literal["default", "none"] | list[nn.Module] = "default",
+        left_out: list[str] | None = None,
     ) -> None:
         super().__init__()
         if built_from_config():
@@ -70,6 +73,7 @@ class PartialLabels(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.augmentation = augmentation
+        self.left_out = left_out or []
         self.to_predict: Images | None = None
         self.table: MergedTable | None = None
         self._encoded: dict[str, Encoded] = {}
@@ -84,6 +88,7 @@ class PartialLabels(LightningDataModule):
                     "data.sources is empty: name at least one source of labelled images"
                 )
             fields = [field for name in self.tasks for field in self.fields(name)]
+            fields += self.left_out
             self.table = merge(self.sources, fields, self.fractions, self.split_seed)
         return self.table
 

@@ -1,4 +1,5 @@
 import io
+import math
 
 import pytest
 import rich
@@ -235,3 +236,14 @@ def test_an_undefined_value_is_never_the_best(tmp_path, console):
     fit(tmp_path, data, module, callbacks=[callback])
     assert callback.best == {}
     assert "nan" in console.export_text()
+
+
+def test_labels_of_one_task_have_a_table_of_their_own():
+    values = {"n_labelled": 30, "loss": 0.5, "mean_ap": 0.7, "ap/hat": 0.8, "ap/bag": math.nan}
+    values |= {"n_labelled/hat": 20.0, "n_labelled/bag": 10.0}
+    whole, labels = metric_tables(Results("test", {"tags": values}, 0.5, 0.7))
+    text = [" ".join(line.split()) for line in printed(whole, labels)]
+    assert "task labelled loss mean ap" in text
+    assert "label ap labelled" in text
+    assert "hat 0.8000 20" in text
+    assert "bag nan 10" in text

@@ -458,3 +458,15 @@ def test_bfloat16_throughout_measures_in_the_labels_unit(tmp_path):
             assert values["rmse"] == pytest.approx(exact["rmse"], rel=0.02)
             assert values["r2"] == pytest.approx(exact["r2"], rel=0.02, abs=0.02)
     assert all(w.dtype == torch.bfloat16 for w in weights(module).values() if w.ndim)
+
+
+def test_a_task_left_out_changes_neither_images_nor_splits():
+    labels = {"kind": ["cat", "dog"] * 20, "size": [None, 1.5, 2.5, None] * 10}
+    source = Memory(labels, [None] * 40)
+    whole = PartialLabels({"kind": Classification(), "size": Regression()}, {"m": source})
+    alone = PartialLabels({"size": Regression()}, {"m": source}, left_out=["kind"])
+    for data in (whole, alone):
+        data.setup("fit")
+    assert whole.merged().splits.tolist() == alone.merged().splits.tolist()
+    assert len(alone.rows("train")) < len(whole.rows("train"))
+    assert alone.training_labels("size")[0].tolist() == whole.training_labels("size")[0].tolist()
