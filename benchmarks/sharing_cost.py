@@ -7,7 +7,7 @@ task, and each with labels of all. Every case is trained by `fit` (MultiTask and
 process of its own, hard and soft in turn, on batches that are built beforehand; the first step is
 not timed. Printed are medians over all steps, and their ratios soft / hard.
 
-"peak" is the most memory that the process ever held (``ru_maxrss``), about 600 MB of it Python,
+"peak" is the most memory that the process ever held (``ru_maxrss``), about 900 MB of it Python,
 torch and Lightning; "network" is what it rose by from just before the network was built: weights,
 gradients, moments and activations.
 

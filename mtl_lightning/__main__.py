@@ -52,6 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Lightning finishes the step, closes its files and exits from where it was interrupted.
+        if not isinstance(error.__context__, KeyboardInterrupt) and isinstance(error, SystemExit):
+            raise
+        sys.stderr.write("interrupted\n")
+        return 130
     return 0
 
 

@@ -12,6 +12,7 @@ import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jsonargparse
@@ -20,9 +21,20 @@ from mtl_lightning.errors import UserError, did_you_mean, listed
 
 
 def check_arguments(
-    target: Callable[..., Any], given: Any, path: str, skip: Iterable[str] = ()
+    target: Callable[..., Any],
+    given: Any,
+    path: str,
+    skip: Iterable[str] = (),
+    owner: str | None = None,
 ) -> None:
     """Check the arguments of a class (or function) against its signature.
+
+    Args:
+        target: The class.
+        given: What the config gives it.
+        path: Where that stands.
+        skip: Arguments that come from elsewhere.
+        owner: What to call the class; its name by default.
 
     Raises:
         UserError: For an unknown or missing argument, or a value of the wrong type.
@@ -39,8 +51,8 @@ def check_arguments(
     for key, value in given.items():
         if key not in known:
             raise UserError(
-                f"{path}.{key}: {target.__name__} has no such argument"
-                f"{did_you_mean(str(key), known)}; it has {listed(known, 20) or 'none'}"
+                f"{path}.{key}: {owner or target.__name__} has no such argument"
+                f"{did_you_mean(key, known)}; it has {listed(known) or 'none'}"
             )
         if value is not None or known[key].default is not None:
             check_value(hints.get(key, Any), value, f"{path}.{key}")
@@ -55,29 +67,48 @@ def check_value(hint: Any, value: Any, path: str) -> None:
     if value is None and type(None) in options:
         return
     components = tuple(option for option in options if _is_component(option))
-    entries = [typing.get_args(o)[-1] for o in options if typing.get_origin(o) in (dict, list, Iterable)]
-    entries = [entry for entry in entries if _is_component(entry)]
+    by_name = _entries(options, dict)
+    in_line = _entries(options, list, Iterable)
     produced = _produced(options)
-    plain = [option for option in options if option is not type(None) and option not in components]
-    if components and (not plain or (isinstance(value, Mapping) and "class_path" in value)):
+    if components and _names_a_class(value, [o for o in options if o not in components]):
         check_component(components, value, path)
     elif produced:
         check_component(tuple(produced), value, path, skip_first=True)
-    elif entries and isinstance(value, Mapping):
+    elif by_name and isinstance(value, Mapping):
         for name, entry in value.items():
-            check_component(entries[0], entry, f"{path}.{name}")
-    elif entries and isinstance(value, list):
+            check_component(by_name, entry, f"{path}.{name}")
+    elif in_line and isinstance(value, list):
         for number, entry in enumerate(value):
-            check_component(entries[0], entry, f"{path}[{number}]")
-    elif entries and not isinstance(value, str):
+            check_component(in_line, entry, f"{path}[{number}]")
+    elif by_name:
         raise UserError(f"{path}: expected entries as `name: ...`. Found {shown(value)}")
     else:
         _check_leaf(hint, value, path)
 
 
-def check_component(base: Any, value: Any, path: str, skip_first: bool = False) -> None:
-    """Check what names a class: ``Name``, or ``{class_path: Name, init_args: {...}}``."""
-    classes = base if isinstance(base, tuple) else (base,)
+def _names_a_class(value: Any, others: list[Any]) -> bool:
+    """Whether a value is meant as a class, where the annotation has ``others`` besides classes."""
+    if isinstance(value, str):
+        return str not in others and all(typing.get_origin(o) is not typing.Literal for o in others)
+    if isinstance(value, Mapping):
+        return "class_path" in value
+    return not set(others) - {type(None)}
+
+
+def check_component(
+    classes: tuple[type, ...], value: Any, path: str, skip_first: bool = False
+) -> None:
+    """Check what names a class: ``Name``, or ``{class_path: Name, init_args: {...}}``.
+
+    Args:
+        classes: It should be a subclass of one of these.
+        value: What stands in the config.
+        path: Where it stands.
+        skip_first: The first argument is not the config's to give (an optimizer's parameters).
+
+    Raises:
+        UserError: If there is no such class, or it does not take these arguments.
+    """
     known = subclasses(classes)
     if isinstance(value, str):
         value = {"class_path": value}
@@ -138,25 +169,43 @@ def fitting(hint: Any, value: Any, text: str) -> Any:
     return value
 
 
-def subclasses(bases: Iterable[type]) -> dict[str, type]:
+def subclasses(bases: Iterable[type]) -> dict[str, list[type]]:
     """Return the concrete classes under ``bases`` that are imported, by their short names."""
-    found: dict[str, type] = {}
+    found: dict[str, list[type]] = {}
     waiting = list(bases)
     while waiting:
         cls = waiting.pop()
         waiting += type.__subclasses__(cls)
-        if not inspect.isabstract(cls) and not cls.__name__.startswith("_"):
-            found.setdefault(cls.__name__, cls)
+        hidden = inspect.isabstract(cls) or cls.__name__.startswith("_")
+        if not hidden and cls not in found.setdefault(cls.__name__, []):
+            found[cls.__name__].append(cls)
     return found
 
 
-def resolve(class_path: Any, bases: tuple[type, ...], known: Mapping[str, type], path: str) -> type:
-    """Return the class that a ``class_path`` means."""
+def resolve(
+    class_path: Any, bases: tuple[type, ...], known: Mapping[str, list[type]], path: str
+) -> type:
+    """Return the class that a ``class_path`` means.
+
+    Args:
+        class_path: A short name, or the import path of one's own.
+        bases: It should be a subclass of one of these.
+        known: The classes that have a short name.
+        path: Where it stands in the config.
+
+    Raises:
+        UserError: If there is no such class, or several.
+    """
     wanted = " or ".join(base.__name__ for base in bases)
     if not isinstance(class_path, str):
         raise UserError(f"{path}: expected the name of a {wanted}. Found {shown(class_path)}")
+    if len(known.get(class_path, [])) == 1:
+        return known[class_path][0]
     if class_path in known:
-        return known[class_path]
+        paths = [_public_path(cls) for cls in known[class_path]]
+        raise UserError(
+            f'{path}: several are called "{class_path}", write the whole path: {listed(paths)}'
+        )
     module, dot, name = class_path.rpartition(".")
     if not dot:
         raise UserError(
@@ -165,13 +214,18 @@ def resolve(class_path: Any, bases: tuple[type, ...], known: Mapping[str, type],
         )
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # one's own module may fail in any way
         raise UserError(
             f'{path}: cannot import "{class_path}": {error}{did_you_mean(name, known)}'
         ) from error
     if not (inspect.isclass(found) and issubclass(found, bases)):
         raise UserError(f'{path}: "{class_path}" is not a {wanted}')
     return found
+
+
+def _public_path(cls: type) -> str:
+    parts = [part for part in cls.__module__.split(".") if not part.startswith("_")]
+    return ".".join([*parts, cls.__name__])
 
 
 def shown(value: Any) -> str:
@@ -182,21 +236,22 @@ def shown(value: Any) -> str:
 
 def type_name(hint: Any) -> str:
     """Return an annotation in the words of a config."""
-    if hint in (None, type(None)):
-        return "null"
+    return " or ".join(dict.fromkeys(word for option in _options(hint) for word in _words(option)))
+
+
+def _words(hint: Any) -> list[str]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
-        return " or ".join(str(argument) for argument in arguments)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(dict.fromkeys(type_name(argument) for argument in arguments))
-    if origin is list:
-        return f"a list of {type_name(arguments[0])}"
+        return [str(argument) for argument in arguments]
+    if origin in (list, Iterable):
+        return [f"[{type_name(arguments[0])}, ...]"]
     if origin is dict:
-        return f"a mapping to {type_name(arguments[1])}"
-    if _is_path(hint):
-        return "text"
+        return [f"{{name: {type_name(arguments[1])}, ...}}"]
+    if dataclasses.is_dataclass(hint):
+        return ["{" + ", ".join(f"{field.name}: ..." for field in dataclasses.fields(hint)) + "}"]
     names = {str: "text", bool: "true or false", float: "a number", int: "an integer"}
-    return names.get(hint, getattr(hint, "__name__", str(hint)))
+    names |= {type(None): "null", Path: "text"}
+    return ["text" if _is_path(hint) else names.get(hint, getattr(hint, "__name__", str(hint)))]
 
 
 def _check_leaf(hint: Any, value: Any, path: str) -> None:
@@ -217,7 +272,10 @@ def _check_leaf(hint: Any, value: Any, path: str) -> None:
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
-    return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except NameError:  # names that a library imports for type checkers only: jsonargparse can
+        return {}
 
 
 def _options(hint: Any) -> list[Any]:
@@ -236,6 +294,12 @@ def _produced(options: Iterable[Any]) -> list[Any]:
     ]
 
 
+def _entries(options: Iterable[Any], *kinds: Any) -> tuple[Any, ...]:
+    """Return the classes of the entries of dicts or lists among the options."""
+    found = [typing.get_args(o)[-1] for o in options if typing.get_origin(o) in kinds]
+    return tuple(entry for entry in found if _is_component(entry))
+
+
 def _is_path(hint: Any) -> bool:
     return (typing.get_origin(hint) or hint) is os.PathLike
 
@@ -245,6 +309,6 @@ def _is_component(hint: Any) -> bool:
     return (
         inspect.isclass(hint)
         and not _is_path(hint)
-        and hint.__module__ not in ("builtins", "pathlib", "datetime")
+        and hint.__module__ not in ("builtins", "pathlib", "datetime", "typing")
         and not dataclasses.is_dataclass(hint)
     )

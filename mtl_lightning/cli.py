@@ -5,10 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, set_dumper
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import Callback, ProgressBar, RichProgressBar
+from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -16,7 +15,9 @@ from rich import get_console
 
 from mtl_lightning import config as configs
 from mtl_lightning import reading
+from mtl_lightning.callbacks.bar import Bar
 from mtl_lightning.callbacks.checkpoints import Best, Last
+from mtl_lightning.callbacks.plots import Plots
 from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
 from mtl_lightning.callbacks.results_file import ResultsFile
 from mtl_lightning.callbacks.saved_config import SavedConfig
@@ -25,10 +26,10 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.errors import UserError
 from mtl_lightning.loggers import AppendingCSVLogger, EventsLogger
-from mtl_lightning.messages import short_message
+from mtl_lightning.messages import raised_by, reason, short_message
 from mtl_lightning.module import MultiTask
 from mtl_lightning.quiet import quieten
-from mtl_lightning.runs import run_folder
+from mtl_lightning.runs import discard, run_folder
 from mtl_lightning.tasks import Task
 
 
@@ -51,11 +52,12 @@ class MultiTaskCLI(LightningCLI):
     Args:
         command: Which of them.
         prepared: What :func:`mtl_lightning.config.prepare` made of the command line.
+        run: The folder to write to.
     """
 
-    def __init__(self, command: str, prepared: configs.Prepared) -> None:
+    def __init__(self, command: str, prepared: configs.Prepared, run: Path) -> None:
         self.prepared = prepared
-        self.run = run_folder(prepared.root, prepared.name, prepared.checkpoint)
+        self.run = run
         super().__init__(
             MultiTask,
             PartialLabels,
@@ -112,16 +114,25 @@ class MultiTaskCLI(LightningCLI):
         """Read the tables first, so that tasks know their classes before a head is built."""
         if self.subcommand != "fit":
             return
-        config = self.config["fit"]
+        config, given = self.config["fit"], self.prepared.config
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(PartialLabels, "data")
-        plain = yaml.safe_load(self._parser("fit").dump(config, skip_link_targets=False))
-        data = parser.instantiate_classes(parser.parse_object({"data": plain["data"]})).data
+        plain = {**given.get("data", {}), "tasks": given["tasks"]}
+        data = parser.instantiate_classes(parser.parse_object({"data": plain})).data
         for task, known in data.complete_tasks().items():
             for tasks in (config.tasks, config.model.tasks, config.data.tasks):
                 for key, value in known.items():
                     tasks[task].init_args[key] = value
         self._table = data.table
+
+    def instantiate_classes(self) -> None:
+        """Build the objects; one that cannot be built is the config's fault, said in one line."""
+        try:
+            super().instantiate_classes()
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(reason(error)) from error
 
     def after_instantiate_classes(self) -> None:
         """Hand over what was read already, and the images to predict."""
@@ -147,21 +158,35 @@ class MultiTaskCLI(LightningCLI):
         callbacks = trainer["callbacks"] or []
         callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
         show = trainer["enable_progress_bar"]
+        own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if show is None:
             # Where nobody watches (a log file, a CI job) the tables say it better.
-            show = get_console().is_terminal
-        if show and not any(isinstance(callback, ProgressBar) for callback in callbacks):
-            callbacks.append(RichProgressBar())
-        return super().instantiate_trainer(
-            **kwargs,
-            callbacks=[*callbacks, *self._own_callbacks()],
-            logger=self._loggers(trainer["logger"]),
-            enable_progress_bar=show,
-            default_root_dir=str(self.run),
-        )
+            show = own_bar or get_console().is_terminal
+        if show and not own_bar:
+            callbacks.append(Bar())
+        try:
+            return super().instantiate_trainer(
+                **kwargs,
+                callbacks=[*callbacks, *self._own_callbacks()],
+                logger=self._loggers(trainer["logger"]),
+                enable_progress_bar=show,
+                default_root_dir=str(self.run),
+            )
+        except Exception as error:
+            raise UserError(f"trainer: {reason(error)}") from error
+
+    def after_fit(self) -> None:
+        """Say so if a run was over before it began."""
+        trainer = self.trainer
+        if "loss" not in trainer.callback_metrics and trainer.is_global_zero:
+            get_console().print(
+                f"[yellow]note:[/] nothing was trained: epoch {trainer.current_epoch} of "
+                f"trainer.max_epochs {trainer.max_epochs}, step {trainer.global_step}",
+                highlight=False,
+            )
 
     def _own_callbacks(self) -> list[Callback]:
-        callbacks: list[Callback] = [Tables(self.run), ResultsFile(self.run)]
+        callbacks: list[Callback] = [Tables(self.run), ResultsFile(self.run), Plots(self.run)]
         if (
             self.subcommand == "fit"
             and self._get(self.config, "trainer").enable_checkpointing is not False
@@ -192,19 +217,52 @@ def run(command: str, arguments: list[str]) -> None:
         UserError: For anything the user can mend.
     """
     quieten()
-    sys.path.insert(0, os.getcwd())  # own tasks and sources, from the current folder
-    if {"-h", "--help"} & set(arguments):
-        prepared = configs.Prepared({}, ["--help"], "run", Path("runs"), None)
+    set_dumper("yaml", reading.dump)  # jsonargparse's own writes the text 1e3 as a number
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # own tasks and sources, from the current folder
+    asked = _help_asked(arguments)
+    if asked:
+        prepared = configs.Prepared({}, asked, "run", Path("runs"), None)
     else:
         prepared = configs.prepare(command, arguments)
+    folder = run_folder(prepared.root, prepared.name, prepared.checkpoint)
+    is_new = not folder.exists()
     try:
-        MultiTaskCLI(command, prepared)
-    except MisconfigurationException as error:
-        raise UserError(" ".join(str(error).split())) from error
-    except RuntimeError as error:
-        if "loading state_dict" not in str(error):
+        MultiTaskCLI(command, prepared, folder)
+    except Exception as error:
+        if is_new and "LOCAL_RANK" not in os.environ:
+            discard(folder, prepared.root)
+        mended = _for_the_user(error, prepared)
+        if mended is error:
             raise
-        lines = [" ".join(line.split()) for line in str(error).splitlines()]
-        raise UserError(
-            f"checkpoint {prepared.checkpoint}: does not fit this network: {lines[1][:300]}"
-        ) from error
+        raise mended from error
+
+
+def _for_the_user(error: Exception, prepared: configs.Prepared) -> Exception:
+    """Return what the user can mend as a ``UserError``, anything else as it is."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return UserError(f"{error.filename}: {error.strerror}")
+    if isinstance(error, RuntimeError) and "loading state_dict" in str(error):
+        first = str(error).splitlines()[1].split(",")[0].strip().rstrip(".")
+        return UserError(
+            f"checkpoint {prepared.checkpoint}: does not fit the network of the config ({first}); "
+            f"leave `model` out of the config, the checkpoint remembers it"
+        )
+    # What they refuse themselves (a trainer's options that contradict each other, a schedule
+    # that is over) is no bug of theirs; what fails elsewhere keeps its traceback.
+    if isinstance(error, MisconfigurationException) or (
+        isinstance(error, ValueError)
+        and raised_by(error, "pytorch_lightning", "torch.optim.lr_scheduler")
+    ):
+        return UserError(reason(error))
+    return error
+
+
+def _help_asked(arguments: list[str]) -> list[str]:
+    """Return what asks for help (``--help``, ``--model.backbone.help VGG16``), without the rest."""
+    for number, argument in enumerate(arguments):
+        if argument in ("-h", "--help"):
+            return [argument]
+        if argument.partition("=")[0].endswith(".help"):
+            return arguments[number : number + 2]
+    return []

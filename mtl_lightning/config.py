@@ -20,6 +20,7 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import Source
 from mtl_lightning.errors import UserError, did_you_mean, listed
 from mtl_lightning.flags import merged, same_class
+from mtl_lightning.models import Backbone
 from mtl_lightning.module import MultiTask
 from mtl_lightning.runs import ALIASES, resolve_checkpoint
 from mtl_lightning.schedule import LENGTHS, WHOLE_RUN
@@ -111,7 +112,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
         values, rest = flags.taken(rest, (f"--{key}",))
         if values:
             given[key] = values[-1]
-    changes, rest = flags.split(rest, lambda option: flags.into_sections(option, SECTIONS))
+    changes, rest = flags.changes(rest, SECTIONS)
     check_keys(command, given)
 
     name = str(given.get("name") or (Path(files[0]).stem if files else ""))
@@ -143,8 +144,9 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
 
 
 def _root(config: Mapping[str, Any], changes: list[tuple[str, str]]) -> Path:
-    values = [text for option, text in changes if option == "--trainer.default_root_dir"]
-    return Path(str(values[-1] if values else _part(config, "trainer", "default_root_dir") or "runs"))
+    typed = [text for option, text in changes if option == "--trainer.default_root_dir"]
+    folder = typed[-1] if typed else _part(config, "trainer", "default_root_dir")
+    return Path(str(folder or "runs"))
 
 
 def _checkpoint(spec: str, root: Path, name: str) -> Path:
@@ -187,9 +189,7 @@ def remembered(path: Path) -> dict[str, Any]:
     return {"tasks": model.pop("tasks"), "model": model, "data": data}
 
 
-def _over_checkpoint(
-    below: dict[str, Any], given: dict[str, Any], command: str
-) -> dict[str, Any]:
+def _over_checkpoint(below: dict[str, Any], given: dict[str, Any], command: str) -> dict[str, Any]:
     """Return the config laid on what a checkpoint remembers; sources are one's or the other's."""
     tasks = given.get("tasks")
     if isinstance(tasks, Mapping):
@@ -207,7 +207,12 @@ def _over_checkpoint(
         below["data"].pop("sources", None)
     elif "sources" in data:
         del data["sources"]
-    return merged(below, {**given, "data": data})
+    config = merged(below, {**given, "data": data})
+    for name, entry in config["tasks"].items():
+        known = _part(below, "tasks", name, "init_args", "classes")
+        if known is not None and _part(entry, "init_args", "classes") is None:
+            config["tasks"][name] = merged(entry, {"init_args": {"classes": known}})
+    return config
 
 
 def _check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
@@ -295,9 +300,13 @@ def check(config: Mapping[str, Any]) -> None:
     for key, target in SECTIONS.items():
         if key in config and key != "tasks":
             skip = {"model": LINKED, "data": ("tasks",)}.get(key, ())
-            checks.check_arguments(target, config[key], key, skip=("self", *skip))
+            checks.check_arguments(target, config[key], key, skip, owner=key)
     for name, entry in (_part(config, "data", "sources") or {}).items():
         _try(Source, entry, f"data.sources.{name}")
+    backbone = _part(config, "model", "backbone")
+    if backbone is not None:
+        with torch.device("meta"):  # its weights would take seconds
+            _try(Backbone, backbone, "model.backbone")
 
 
 def check_tasks(tasks: Mapping[str, Any]) -> None:
@@ -313,7 +322,7 @@ def check_tasks(tasks: Mapping[str, Any]) -> None:
                 f'tasks: "{name}" cannot be the name of a task; expected letters, digits, _ and -, '
                 f"and not {listed(RESERVED)}, which are columns and metrics of their own"
             )
-        checks.check_component(Task, entry, f"tasks.{name}")
+        checks.check_component((Task,), entry, f"tasks.{name}")
         _try(Task, entry, f"tasks.{name}")
 
 
@@ -325,8 +334,9 @@ def _try(base: type, entry: Any, path: str) -> None:
         target(**(entry.get("init_args") or {}))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except Exception:  # noqa: BLE001, S110
-        pass  # of one's own class, whose arguments may need building first: it is built later
+    except Exception:
+        # One's own class may take objects that the config only describes yet: it is built later.
+        return
 
 
 def _run_of(checkpoint: Path | None) -> str:

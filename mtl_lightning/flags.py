@@ -6,7 +6,8 @@ arguments of the old one, defaults included.
 """
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
+from pathlib import Path
 from typing import Any
 
 from mtl_lightning import checks, reading
@@ -27,7 +28,7 @@ def taken(arguments: list[str], names: tuple[str, ...]) -> tuple[list[str], list
 
 
 def split(
-    arguments: list[str], wanted: typing.Callable[[str], bool]
+    arguments: list[str], wanted: Callable[[str], bool]
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """Divide the arguments into wanted options with their values, and the rest.
 
@@ -50,14 +51,23 @@ def split(
     return found, rest
 
 
-def into_sections(option: str, sections: Mapping[str, Any]) -> bool:
-    """Whether an option changes the config (``+`` and ``.help`` are jsonargparse's own)."""
-    key = option.removeprefix("--")
-    return (
-        option.startswith("--")
-        and key.partition(".")[0] in sections
-        and not key.endswith(("+", ".help"))
-    )
+def changes(
+    arguments: list[str], sections: Container[str]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Divide the arguments into those that change a section of the config, and the rest.
+
+    The rest is jsonargparse's own: ``--trainer.callbacks+=EarlyStopping`` adds to a list, and
+    ``--trainer.callbacks.monitor`` after it is about what was added.
+    """
+    options = [argument.partition("=")[0] for argument in arguments]
+    lists = tuple(f"{option[:-1]}." for option in options if option.endswith("+"))
+
+    def wanted(option: str) -> bool:
+        section = option.removeprefix("--").partition(".")[0]
+        ours = option.startswith("--") and section in sections
+        return ours and not option.endswith("+") and not option.startswith(lists)
+
+    return split(arguments, wanted)
 
 
 def apply(config: dict[str, Any], option: str, text: str, hints: Mapping[str, Any]) -> None:
@@ -86,21 +96,21 @@ def apply(config: dict[str, Any], option: str, text: str, hints: Mapping[str, An
         if not same_class(value, below):
             holder.pop("init_args", None)
         holder[last] = value
-    elif isinstance(value, str) and _is_component(below):
-        holder[last] = below if same_class(value, below["class_path"]) else {"class_path": value}
-    elif isinstance(value, Mapping) and isinstance(below, Mapping):
-        holder[last] = merged(below, value)
+    elif isinstance(value, str) and not parents:
+        holder[last] = merged(below or {}, reading.load(Path(value)))  # --trainer FILE
     else:
-        holder[last] = value
+        holder.update(merged(holder, {last: value}))
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``over`` laid on ``under``, entry by entry; another class forgets the arguments."""
     result = dict(under)
-    for key, value in over.items():
-        below = result.get(key)
+    for key, given in over.items():
+        value, below = given, result.get(key)
         if isinstance(below, str) and isinstance(value, Mapping) and set(value) == {"init_args"}:
             below = {"class_path": below}
+        elif isinstance(value, str) and _is_component(below):
+            value = {"class_path": value}
         if isinstance(value, Mapping) and isinstance(below, Mapping):
             changed = "class_path" in value and not same_class(
                 value["class_path"], below.get("class_path")

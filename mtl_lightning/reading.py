@@ -35,7 +35,13 @@ class _Loader(yaml.SafeLoader):
                 key.tag = _TEXT
             if key.value in TEXT_LISTS:
                 _read_as_text(value)
+        node.value = [pair for pair in node.value if not _says_nothing(*pair)]
         return node
+
+
+def _says_nothing(key: yaml.Node, value: yaml.Node) -> bool:
+    """Whether this is ``init_args:`` with all lines below it commented out."""
+    return key.value == "init_args" and value.tag == "tag:yaml.org,2002:null"
 
 
 def _read_as_text(node: yaml.Node) -> None:
@@ -69,15 +75,20 @@ for _tag, _pattern, _first in (
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text, so that no reader takes ``no``, ``1e3`` or ``0777`` for anything else."""
+    """Quotes what PyYAML itself reads as text but others as a number: ``1e3``."""
 
 
-_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(_TEXT, text, style='"'))
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_.]*[eE][-+]?[0-9]+$"), None
+)
 
 
-def dump(config: dict[str, Any]) -> str:
+def dump(config: Any) -> str:
     """Write a config so that any YAML loader reads the same."""
-    return yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(
+        config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False
+    )
+    return text
 
 
 def load(path: Path) -> dict[str, Any]:

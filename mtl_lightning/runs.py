@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 from mtl_lightning.errors import UserError, listed
@@ -64,3 +65,16 @@ def run_folder(root: Path, name: str, checkpoint: Path | None) -> Path:
         folder = root / name / f"version_{number}"
     os.environ[_DECIDED] = str(folder)
     return folder
+
+
+def discard(run: Path, root: Path) -> None:
+    """Remove the folder of a run that failed before it trained, and the empty ones above it.
+
+    A run with a checkpoint or with metrics stays.
+    """
+    if (run / "checkpoints").exists() or (run / "metrics.csv").exists():
+        return
+    shutil.rmtree(run, ignore_errors=True)
+    for folder in (run.parent, root):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

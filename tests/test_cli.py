@@ -1,0 +1,362 @@
+"""The four commands, in this process. Names and values of configs: see test_config.py."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from tests.conftest import DROP, small
+
+RUN = Path("runs/small/version_0")
+
+
+def photos(folder: str, number: int = 3) -> list[str]:
+    draw = np.random.default_rng(0)
+    Path(folder).mkdir(exist_ok=True)
+    names = [f"{folder}/{i}.png" for i in range(number)]
+    for name in names:
+        Image.fromarray(draw.integers(0, 256, (40, 36, 3), dtype=np.uint8)).save(name)
+    return names
+
+
+def epochs() -> list[tuple[str, str]]:
+    """Return the epochs of the lines of metrics.csv, and what each line is about."""
+    with (RUN / "metrics.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    return [(line["epoch"], "val" if line["val/loss"] else "train") for line in lines]
+
+
+# --------------------------------------------------------------------- fit
+
+
+def test_fit_leaves_a_whole_run(cli):
+    out = cli.run("fit", "--config", small())
+    names = {p.name.split(".tfevents")[0] for p in RUN.iterdir()}
+    assert names == {"config.yaml", "metrics.csv", "checkpoints", "events.out"}
+    assert sorted(os.listdir(RUN / "checkpoints")) == ["best.ckpt", "last.ckpt"]
+    assert epochs() == [("0", "val"), ("0", "train")]
+    assert f"run folder {RUN}" in out
+    for checkpoint in ("best", "last"):
+        torch.load(RUN / f"checkpoints/{checkpoint}.ckpt", weights_only=True)
+
+
+def test_a_saved_config_gives_the_same_again(cli):
+    cli.run("fit", "--config", small())
+    cli.run("fit", "--config", str(RUN / "config.yaml"))
+    first, second = [
+        torch.load(f"runs/small/version_{i}/checkpoints/last.ckpt", weights_only=True)
+        for i in (0, 1)
+    ]
+    for name, weight in first["state_dict"].items():
+        assert torch.equal(weight, second["state_dict"][name]), name
+    saved = [Path(f"runs/small/version_{i}/config.yaml").read_text() for i in (0, 1)]
+    assert saved[0] == saved[1]
+
+
+def test_a_printed_config_can_be_used(cli):
+    printed = cli.run("fit", "--config", small(), "--print_config", "--trainer.max_steps", "1")
+    assert not Path("runs").exists()
+    Path("printed.yaml").write_text(printed)
+    config = yaml.safe_load(printed)
+    assert config["trainer"]["max_steps"] == 1
+    assert config["model"]["optimizer"]["init_args"]["weight_decay"] == 0  # SGD's, not AdamW's
+    assert config["model"]["backbone"]["init_args"]["pooling"] == "avg"  # not VGG16's
+    cli.run("fit", "--config", "printed.yaml")
+    assert (RUN / "config.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["fit", "--help"], ["predict", "-h"], ["fit", "--model.backbone.help", "VGG16"]],
+)
+def test_help_needs_no_config(cli, arguments):
+    out = cli.run(*arguments)
+    assert "usage:" in out
+    assert "--images" in out or arguments[0] == "fit"
+
+
+def test_classes_that_look_like_numbers_stay_as_they_are(cli):
+    names = photos("photos", 8)
+    rows = [
+        f"{n},{v},{s}"
+        for n, v, s in zip(names, ["7e2", "no"] * 4, ["train"] * 6 + ["val"] * 2, strict=True)
+    ]
+    Path("t.csv").write_text("\n".join(["image,code,split", *rows]))
+    changes = {
+        "tasks": {"code": "Classification"},
+        "data.sources": {"t": {"class_path": "TableSource", "init_args": {"path": "t.csv"}}},
+    }
+    cli.run("fit", "--config", small(changes))
+    saved = yaml.safe_load((RUN / "config.yaml").read_text())
+    assert saved["tasks"]["code"]["init_args"]["classes"] == ["7e2", "no"]
+    cli.run("fit", "--config", str(RUN / "config.yaml"))
+
+
+@pytest.mark.parametrize("name", ["type", "help", "train", "keys"])
+def test_a_task_by_a_difficult_name(cli, name):
+    source = {"class_path": "DigitsSource", "init_args": {"labels": {name: "parity"}}}
+    changes = {"tasks": {name: "Classification"}, "data.sources": {"d": source}}
+    cli.run("fit", "--config", small(changes))
+    cli.run("validate", "--name", "small", "--ckpt_path", "last")
+    found = json.loads((RUN / "val_metrics.json").read_text())
+    assert found["tasks"][name]["n_labelled"] == 179
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--trainer.overfit_batches 2",
+        "--trainer.max_steps 3 --trainer.max_epochs -1",
+        "--trainer.limit_val_batches 0",
+        "--trainer.num_sanity_val_steps 0",
+        "--trainer.val_check_interval 1",
+        "--trainer.accumulate_grad_batches 2 --trainer.gradient_clip_val 1",
+        "--trainer.logger false",
+        "--trainer.logger CSVLogger --trainer.logger.save_dir elsewhere",
+        "--trainer.callbacks+=LearningRateMonitor --trainer.callbacks.logging_interval=step",
+        "--trainer.callbacks TQDMProgressBar --trainer.callbacks.refresh_rate 0",
+        "--model.lr_scheduler CosineAnnealingLR",
+        "--model.lr_scheduler StepLR --model.lr_scheduler.step_size 1",
+        "--model.lr_scheduler OneCycleLR --model.lr_scheduler.max_lr 0.01",
+        "--model.lr_scheduler torch.optim.lr_scheduler.ReduceLROnPlateau",
+        "--data.augmentation [torchvision.transforms.v2.RandomHorizontalFlip]",
+    ],
+)
+def test_what_a_user_may_ask_of_the_trainer(cli, flags):
+    cli.run("fit", "--config", small(), *flags.split())
+    assert (RUN / "checkpoints/last.ckpt").is_file()
+    assert (RUN / "metrics.csv").exists() == ("logger false" not in flags)
+    assert Path("elsewhere").exists() == ("elsewhere" in flags)
+
+
+def test_a_trial_leaves_nothing(cli):
+    cli.run("fit", "--config", small(), "--trainer.fast_dev_run", "true")
+    assert not Path("runs").exists()
+
+
+def test_runs_stand_where_default_root_dir_says(cli):
+    there = ["--trainer.default_root_dir", "a/b"]
+    cli.run("fit", "--config", small(), *there)
+    cli.run("validate", "--name", "small", "--ckpt_path", "best", *there)
+    assert Path("a/b/small/version_0/val_metrics.json").is_file()
+    assert not Path("runs").exists()
+
+
+def test_early_stopping_and_one_s_own_callback(cli):
+    Path("own_callback.py").write_text(
+        "from pytorch_lightning import Callback\n"
+        "class Says(Callback):\n"
+        "    def __init__(self, word: str) -> None:\n"
+        "        self.word = word\n"
+        "    def on_train_epoch_start(self, trainer, pl_module):\n"
+        "        print(self.word, trainer.current_epoch)\n"
+    )
+    stop = {"monitor": "val/n_labelled", "mode": "max", "patience": 1}
+    stop["monitor"] = "val/digit/n_labelled"  # never gets better
+    callbacks = [
+        {"class_path": "EarlyStopping", "init_args": stop},
+        {"class_path": "own_callback.Says", "init_args": {"word": "hello"}},
+    ]
+    changes = {"trainer.callbacks": callbacks, "trainer.max_epochs": 5}
+    out = cli.run("fit", "--config", small(changes))
+    assert [line for line in out.splitlines() if line.startswith("hello")] == ["hello 0", "hello 1"]
+
+
+# --------------------------------------------------------------------- fit that fails
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"checkpoint": {"monitor": "val/scor"}},
+            'checkpoint.monitor: nothing is logged as "val/scor"; did you mean "val/score"?',
+        ),
+        (
+            {
+                "trainer.callbacks": [
+                    {"class_path": "EarlyStopping", "init_args": {"monitor": "val/digt/loss"}}
+                ]
+            },
+            'EarlyStopping.monitor: nothing is logged as "val/digt/loss"; did you mean "val/digit/',
+        ),
+        ({"trainer.accelerator": "gpuu"}, "trainer: You selected an invalid accelerator name"),
+        ({"trainer.val_check_interval": 50}, "`val_check_interval` (50) must be less than or equ"),
+        ({"trainer.logger": "WandbLogger"}, "Requirement 'wandb"),
+        ({"data.image_size": 8}, "Torchvision squeezenet1_1 cannot take images of 8 x 8 pixels"),
+        ({"model.dropout": 1}, "dropout should be in 0..1"),
+        ({"data": {"image_size": 32}}, "data.sources is empty: name at least one source"),
+        (
+            {"model.backbone": {"class_path": "VGG16", "init_args": {"weights": "no.pth"}}},
+            "weights",
+        ),
+        ({"tasks.size": {"class_path": "Regression"}}, "task size: "),
+        (
+            {"data.sources": {"t": {"class_path": "TableSource", "init_args": {"path": "t.csv"}}}},
+            "data.sources.t: t.csv does not exist or is not a file",
+        ),
+    ],
+)
+def test_a_training_that_cannot_begin_leaves_nothing(cli, changes, said):
+    assert cli.refused("fit", "--config", small(changes)).startswith(said)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, so that asking is no error")
+def test_a_gpu_that_is_not_there(cli):
+    said = cli.refused("fit", "--config", small({"trainer.accelerator": "gpu"}))
+    assert said.startswith("trainer: ")
+
+
+def test_vgg16_s_own_weights_offline(cli, monkeypatch):
+    """One line, and it says how to give a file."""
+
+    def offline(*arguments, **named):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("urllib.request.urlopen", offline)
+    monkeypatch.setenv("TORCH_HOME", "empty")
+    said = cli.refused("fit", "--config", small({"model.backbone": DROP}))
+    assert "set model.backbone.init_args.weights to the file" in said
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("init_args", "said"),
+    [
+        (
+            {"path": "tabel.csv"},
+            'tabel.csv does not exist or is not a file; did you mean "table.cs',
+        ),
+        ({"path": "table.csv", "labels": {"kind": "knid"}}, 'table.csv has no column "knid"'),
+        (
+            {"path": "table.csv", "labels": {"knd": "kind"}},
+            'table.csv: `labels` names the task "kn',
+        ),
+        ({"path": "table.csv", "image": "imge"}, 'table.csv has no column "imge" (image)'),
+        ({"path": "bad.csv"}, 'bad.csv row 3, column "image": there is no file "photos/9.png"'),
+    ],
+)
+def test_a_table_that_is_wrong(cli, init_args, said):
+    (name,) = photos("photos", 1)
+    Path("table.csv").write_text(f"image,kind\n{name},a\n")
+    Path("bad.csv").write_text(f"image,kind\n{name},a\nphotos/9.png,b\n")
+    source = {"class_path": "TableSource", "init_args": init_args}
+    changes = {"tasks": {"kind": "Classification"}, "data.sources": {"photos": source}}
+    found = cli.refused("fit", "--config", small(changes))
+    assert found.startswith(f"data.sources.photos: {said}")
+
+
+def test_a_bug_keeps_its_traceback(cli):
+    """What is no mistake of the config is not hidden behind one line."""
+    Path("own_bug.py").write_text(
+        "from pytorch_lightning import Callback\n"
+        "class Bug(Callback):\n"
+        "    def on_train_start(self, trainer, pl_module):\n"
+        "        raise ValueError('a bug')\n"
+    )
+    with pytest.raises(ValueError, match="a bug"):
+        cli.run("fit", "--config", small({"trainer.callbacks": ["own_bug.Bug"]}))
+
+
+@pytest.mark.parametrize("option", ["--imges", "--print_conf", "extra"])
+def test_an_option_that_is_not_there(cli, option):
+    """Nor is it taken for a longer one: `--print_conf` is no `--print_config`."""
+    said = cli.refused("fit", "--config", small(), option)
+    assert said.startswith((f"{option}: no such option", f'"{option}": not expected here'))
+
+
+# --------------------------------------------------------------------- resuming
+
+
+def test_a_resumed_training_goes_on_in_its_folder(cli, trained):
+    before = (RUN / "metrics.csv").read_text()
+    config = (RUN / "config.yaml").read_text()
+    cli.run("fit", "--config", small(), "--ckpt_path", "last", "--trainer.max_epochs", "3")
+    assert os.listdir("runs/small") == ["version_0"]
+    assert (RUN / "metrics.csv").read_text().startswith(before)
+    assert epochs() == [(str(e), split) for e in range(3) for split in ("val", "train")]
+    assert (RUN / "config.yaml").read_text() == config
+    assert yaml.safe_load((RUN / "config_resumed.yaml").read_text())["trainer"]["max_epochs"] == 3
+
+
+def test_resuming_needs_no_config(cli, trained):
+    last = trained.with_name("last.ckpt")
+    flags = ["--trainer.max_epochs", "2", "--trainer.limit_train_batches", "1"]
+    cli.run("fit", "--ckpt_path", str(last), *flags)
+    assert epochs()[-1] == ("1", "train")
+
+
+def test_a_training_that_is_over_says_so(cli, trained):
+    out = cli.run("fit", "--config", small(), "--ckpt_path", "last")
+    assert "nothing was trained: epoch 1 of trainer.max_epochs 1" in out
+    assert trained.exists()
+
+
+# --------------------------------------------------------------------- validate, test
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_a_checkpoint_file_and_nothing_else(cli, trained, command):
+    out = cli.run(command, "--ckpt_path", str(trained))
+    split = "val" if command == "validate" else "test"
+    found = json.loads((RUN / f"{split}_metrics.json").read_text())
+    assert found["split"] == split
+    assert list(found["tasks"]) == ["digit", "parity", "ink"]
+    assert f"written: {RUN / split}_metrics.json" in out
+    assert (RUN / f"config_{command}.yaml").is_file()
+    cli.run(command, "--config", str(RUN / f"config_{command}.yaml"))
+
+
+def test_a_network_that_does_not_fit_the_checkpoint(cli, trained):
+    said = cli.refused(
+        "test", "--ckpt_path", str(trained), "--model.backbone.name", "squeezenet1_0"
+    )
+    assert said.startswith(f"checkpoint {trained}: does not fit the network of the config (")
+    assert "leave `model` out of the config" in said
+    assert trained.exists()
+
+
+# --------------------------------------------------------------------- predict
+
+
+def test_predict(cli, trained):
+    names = photos("photos")
+    predict = ["predict", "--ckpt_path", str(trained), "--images"]
+    out = cli.run(*predict, "photos")
+    assert out == "written: predictions.csv (3 images)\n"
+    table = pd.read_csv("predictions.csv", dtype={"digit": str})
+    assert table["image"].tolist() == names
+    assert {"digit", "digit:0", "digit:9", "parity", "parity:odd", "ink"} <= set(table)
+    cli.run(*predict, "photos/*.png", "--output", "new/p.parquet")
+    parquet = pd.read_parquet("new/p.parquet")
+    np.testing.assert_allclose(parquet["ink"], table["ink"], rtol=1e-6)
+    cli.run("predict", "--config", str(RUN / "config_predict.yaml"), "--images", "photos/1.png")
+    assert pd.read_parquet("new/p.parquet")["image"].tolist() == ["photos/1.png"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("", "predict needs --images"),
+        ("--images", "--images needs a value"),
+        ("--images empty", "--images empty: no image below"),
+        ("--images nowhere", "--images nowhere: no such file or folder"),
+        ("--images photos --output p.txt", "--output p.txt: expected a name that ends in .csv or"),
+        ("--images photos --output folder.csv", "--output folder.csv: this is a folder"),
+        ("--images broken", "image broken/a.png cannot be read"),
+    ],
+)
+def test_a_prediction_that_cannot_be(cli, trained, flags, said):
+    photos("photos", 1)
+    for folder in ("empty", "folder.csv", "broken"):
+        Path(folder).mkdir()
+    Path("broken/a.png").write_text("no image")
+    assert cli.refused("predict", "--ckpt_path", str(trained), *flags.split()).startswith(said)
