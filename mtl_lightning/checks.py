@@ -228,6 +228,26 @@ def _public_path(cls: type) -> str:
     return ".".join([*parts, cls.__name__])
 
 
+def tried(base: type, entry: Any, path: str) -> Any:
+    """Build an entry, which is cheap, so that what its constructor says gets the entry's name.
+
+    Returns:
+        The object; None if it cannot be built yet, because one's own class takes objects that the
+        config only describes.
+
+    Raises:
+        UserError: If the constructor refuses its arguments.
+    """
+    entry = {"class_path": entry} if isinstance(entry, str) else entry
+    target = resolve(entry["class_path"], (base,), subclasses((base,)), path)
+    try:
+        return target(**(entry.get("init_args") or {}))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except Exception:
+        return None
+
+
 def shown(value: Any) -> str:
     """Return a value as a message shows it, short."""
     text = "null" if value is None else f'"{value}"' if isinstance(value, str) else str(value)

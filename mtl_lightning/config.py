@@ -22,6 +22,7 @@ from mtl_lightning.errors import UserError, did_you_mean, listed
 from mtl_lightning.flags import merged, same_class
 from mtl_lightning.models import Backbone
 from mtl_lightning.module import MultiTask
+from mtl_lightning.only import keep_only
 from mtl_lightning.runs import ALIASES, resolve_checkpoint
 from mtl_lightning.schedule import LENGTHS, WHOLE_RUN
 from mtl_lightning.tasks import Task
@@ -108,19 +109,32 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     given: dict[str, Any] = {}
     for file in files:
         given = merged(given, reading.load(Path(file)))
+    only, rest = flags.several(rest, "--only")
+    typed = {}
     for key in ("name", "ckpt_path"):
         values, rest = flags.taken(rest, (f"--{key}",))
         if values:
-            given[key] = values[-1]
+            typed[key] = values[-1]
+    given |= typed
     changes, rest = flags.changes(rest, SECTIONS)
     check_keys(command, given)
 
     name = str(given.get("name") or (Path(files[0]).stem if files else ""))
+    if only and "tasks" in given:
+        check_tasks(given["tasks"])
+        given = keep_only(given, only)
+    if only and name and "name" not in typed:
+        name = "-".join([name, "only", *only])  # its best and last are not those of all tasks
     root = _root(given, changes)
     checkpoint, below = None, {}
     if given.get("ckpt_path") is not None:
         checkpoint = _checkpoint(str(given["ckpt_path"]), root, name)
         below = remembered(checkpoint)
+        if only and set(only) != set(below["tasks"]):
+            raise UserError(
+                f"--only {' '.join(only)}: the checkpoint was trained for "
+                f"{listed(below['tasks'])}; a network is tested with the tasks it was trained for"
+            )
         given["ckpt_path"] = str(checkpoint)
     elif command != "fit":
         raise UserError(f"{command} needs --ckpt_path: a checkpoint file, best or last")
@@ -233,13 +247,15 @@ def _check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> N
                 f"tasks.{name}: the config has {entry['class_path']}, the checkpoint "
                 f"{below['class_path']}"
             )
-        given = _part(entry, "init_args", "classes")
-        known = _part(below, "init_args", "classes")
-        if isinstance(given, list) and known is not None and [str(c) for c in given] != known:
-            raise UserError(
-                f"tasks.{name}.classes: the config has {listed(map(str, given))}; the checkpoint "
-                f"was trained with {listed(known)}, in this order. Leave classes out, or train anew"
-            )
+        for key in ("classes", "labels"):
+            given = _part(entry, "init_args", key)
+            known = _part(below, "init_args", key)
+            if isinstance(given, list) and known is not None and [str(c) for c in given] != known:
+                raise UserError(
+                    f"tasks.{name}.{key}: the config has {listed(map(str, given))}; the checkpoint "
+                    f"was trained with {listed(known)}, in this order. Leave {key} as they were, "
+                    f"or train anew"
+                )
 
 
 def _fill_schedule(config: dict[str, Any]) -> None:
@@ -302,11 +318,11 @@ def check(config: Mapping[str, Any]) -> None:
             skip = {"model": LINKED, "data": ("tasks",)}.get(key, ())
             checks.check_arguments(target, config[key], key, skip, owner=key)
     for name, entry in (_part(config, "data", "sources") or {}).items():
-        _try(Source, entry, f"data.sources.{name}")
+        checks.tried(Source, entry, f"data.sources.{name}")
     backbone = _part(config, "model", "backbone")
     if backbone is not None:
         with torch.device("meta"):  # its weights would take seconds
-            _try(Backbone, backbone, "model.backbone")
+            checks.tried(Backbone, backbone, "model.backbone")
 
 
 def check_tasks(tasks: Mapping[str, Any]) -> None:
@@ -323,20 +339,7 @@ def check_tasks(tasks: Mapping[str, Any]) -> None:
                 f"and not {listed(RESERVED)}, which are columns and metrics of their own"
             )
         checks.check_component((Task,), entry, f"tasks.{name}")
-        _try(Task, entry, f"tasks.{name}")
-
-
-def _try(base: type, entry: Any, path: str) -> None:
-    """Build the entry, which is cheap, so that what its constructor says gets the entry's name."""
-    entry = {"class_path": entry} if isinstance(entry, str) else entry
-    target = checks.resolve(entry["class_path"], (base,), checks.subclasses((base,)), path)
-    try:
-        target(**(entry.get("init_args") or {}))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except Exception:
-        # One's own class may take objects that the config only describes yet: it is built later.
-        return
+        checks.tried(Task, entry, f"tasks.{name}")
 
 
 def _run_of(checkpoint: Path | None) -> str:

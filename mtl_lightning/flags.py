@@ -27,6 +27,30 @@ def taken(arguments: list[str], names: tuple[str, ...]) -> tuple[list[str], list
     return [value for _, value in found], rest
 
 
+def several(arguments: list[str], name: str) -> tuple[list[str], list[str]]:
+    """Take an option with any number of values (``--only a b``) out: its values, and the rest.
+
+    Raises:
+        UserError: If it has none.
+    """
+    found: list[str] = []
+    rest: list[str] = []
+    taking = False
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if option == name:
+            taking = not equals
+            found += [value] if equals else []
+        elif taking and not argument.startswith("-"):
+            found.append(argument)
+        else:
+            taking = False
+            rest.append(argument)
+    if name in [argument.partition("=")[0] for argument in arguments] and not found:
+        raise UserError(f"{name} needs a value")
+    return found, rest
+
+
 def split(
     arguments: list[str], wanted: Callable[[str], bool]
 ) -> tuple[list[tuple[str, str]], list[str]]:

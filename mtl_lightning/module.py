@@ -16,7 +16,7 @@ from mtl_lightning.errors import UserError
 from mtl_lightning.hparams import built_from_config
 from mtl_lightning.models import VGG16, Backbone, Hard, NamedModules, Network, Sharing
 from mtl_lightning.results import Results
-from mtl_lightning.schedule import configure_scheduler
+from mtl_lightning.schedule import check_length, configure_scheduler
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.metrics import TaskMetrics
 
@@ -113,6 +113,10 @@ class MultiTask(LightningModule):
         if report is not None and self.trainer.is_global_zero:
             self.print(report)
         self._begun = True
+
+    def on_train_start(self) -> None:
+        """Find out before the first step whether a resumed schedule fits the training."""
+        check_length(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Know that weights and statistics are there already."""

@@ -8,7 +8,7 @@ import yaml
 
 from mtl_lightning.errors import UserError, did_you_mean
 
-TEXT_LISTS = ("classes", "missing")
+TEXT_LISTS = ("classes", "missing", "labels")
 """Keys whose values are compared as text: ``[0, 1]`` and ``[no, yes]`` mean what they look like."""
 
 _TEXT = "tag:yaml.org,2002:str"

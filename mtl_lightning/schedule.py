@@ -10,6 +10,8 @@ from pytorch_lightning.utilities.types import LRSchedulerConfigType
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
+from mtl_lightning.errors import UserError
+
 WHOLE_RUN = -1
 """The value of a length that stands for "as long as the training is"."""
 
@@ -43,6 +45,27 @@ def configure_scheduler(
     if isinstance(scheduler, ReduceLROnPlateau):
         config["monitor"] = getattr(scheduler, "monitor", "val/loss")
     return config
+
+
+def check_length(trainer: Trainer) -> None:
+    """Refuse to go on with a schedule that was made for another length of training.
+
+    A checkpoint restores the length; a longer training would step past the end of it (OneCycleLR
+    raises an error there) or raise the rate again (cosine), weeks after it began.
+
+    Raises:
+        UserError: If a restored schedule is as long as another training.
+    """
+    steps = int(trainer.estimated_stepping_batches)
+    for config in trainer.lr_scheduler_configs:
+        for length in LENGTHS:
+            planned = getattr(config.scheduler, length, None)
+            if config.interval == "step" and planned is not None and planned < steps:
+                raise UserError(
+                    f"model.lr_scheduler: {type(config.scheduler).__name__} was made for {planned} "
+                    f"steps, this training has {steps}; resume with the trainer.max_epochs that it "
+                    f"began with, or train anew"
+                )
 
 
 def _inspected(make: LRSchedulerCallable) -> tuple[type | None, dict[str, Any]]:

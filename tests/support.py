@@ -18,7 +18,7 @@ from mtl_lightning.data.sources.base import Source, SourceTable
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.weights import NamedWeights
 from mtl_lightning.module import MultiTask
-from mtl_lightning.tasks import Classification, Encoded, Regression, Task
+from mtl_lightning.tasks import Classification, Encoded, MultiLabel, Regression, Task
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -77,7 +77,11 @@ def sparse_labels(rows: int, seed: int = 0) -> dict[str, list[Any]]:
     kind = [KINDS[i] for i in draw.integers(0, 3, rows)]
     size = draw.normal(50, 10, rows).round(3).tolist()
     rare = [("yes", "no")[i] for i in draw.integers(0, 2, rows)]
+    apart = np.random.default_rng([seed, 1])
+    tags = apart.choice(["yes", "no", None], (2, rows), p=[0.3, 0.3, 0.4])
     return {
+        "tags/hat": tags[0].tolist(),
+        "tags/bag": tags[1].tolist(),
         "kind": [k if draw.random() < 0.6 else None for k in kind],
         "size": [s if draw.random() < 0.5 else None for s in size],
         "rare": [r if i % 9 == 4 else None for i, r in enumerate(rare)],
@@ -92,19 +96,29 @@ def make_tasks() -> dict[str, Task]:
     }
 
 
+def make_more_tasks() -> dict[str, Task]:
+    """Return `make_tasks`, and one with a mask for each of its labels."""
+    return make_tasks() | {"tags": MultiLabel(["hat", "bag"], pos_weights="balanced")}
+
+
 def make_data(
-    train: int = 45, val: int = 7, batch_size: int = 8, **arguments: Any
+    train: int = 45,
+    val: int = 7,
+    batch_size: int = 8,
+    tasks: dict[str, Task] | None = None,
+    **arguments: Any,
 ) -> PartialLabels:
     rows = train + val
     source = Memory(sparse_labels(rows), ["train"] * train + ["val"] * val)
     options = {"image_size": 16, "num_workers": 0, "augmentation": "none"} | arguments
-    return PartialLabels(make_tasks(), {"memory": source}, batch_size=batch_size, **options)
+    tasks = tasks or make_tasks()
+    return PartialLabels(tasks, {"memory": source}, batch_size=batch_size, **options)
 
 
-def make_module(seed: int = 1, **arguments: Any) -> MultiTask:
+def make_module(seed: int = 1, tasks: dict[str, Task] | None = None, **arguments: Any) -> MultiTask:
     torch.manual_seed(seed)
     options = {"dropout": 0.0, "image_size": 16, "head_hidden": None} | arguments
-    return MultiTask(make_tasks(), Small(), **options)
+    return MultiTask(tasks or make_tasks(), Small(), **options)
 
 
 def make_trainer(folder: Path, **arguments: Any) -> Trainer:

@@ -12,6 +12,7 @@ from pytorch_lightning import Callback
 
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.errors import UserError
+from mtl_lightning.models import Soft
 from mtl_lightning.module import MultiTask
 from mtl_lightning.results import Results
 from mtl_lightning.tasks import Classification
@@ -24,6 +25,7 @@ from tests.support import (
     largest_difference,
     make_data,
     make_module,
+    make_more_tasks,
     make_tasks,
     make_trainer,
     weights,
@@ -38,11 +40,11 @@ class Garbage(PartialLabels):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         for encoded in self._encoded.values():
-            holes = np.flatnonzero(~encoded.labelled)
+            holes = np.nonzero(~encoded.labelled)
             garbage = [np.nan, np.inf, -1e30, 3e38]
             if encoded.targets.dtype == np.int64:
                 garbage = [-100, 255, 2**62, -1]
-            encoded.targets[holes] = np.resize(np.array(garbage), len(holes))
+            encoded.targets[holes] = np.resize(np.array(garbage), len(holes[0]))
 
 
 class Log(Callback):
@@ -60,10 +62,15 @@ class Log(Callback):
 
 def garbage_run(folder: Path, kind: type[PartialLabels], devices: int) -> tuple[Any, Any]:
     log = Log()
-    plain = make_data()
+    plain = make_data(tasks=make_more_tasks())
     data = kind(plain.tasks, plain.sources, image_size=16, batch_size=8 // devices, num_workers=0)
     module = fit(
-        folder, data, devices=devices, strategy="ddp" if devices > 1 else "auto", callbacks=[log]
+        folder,
+        data,
+        make_module(tasks=make_more_tasks(), sharing=Soft(10.0)),
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        callbacks=[log],
     )
     return weights(module), log.seen
 
@@ -94,16 +101,20 @@ def train_weights(
     rows: int = 45,
     batch: int = 8,
     optimizer: str = "AdamW",
+    strength: float | None = None,
+    more: bool = False,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Train with ``batch`` rows a micro-batch of all ranks; return weights and val results."""
     make = {
         "AdamW": lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1),
         "SGD": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=0.1),
     }[optimizer]
-    module = make_module(loss_reduction=reduction, optimizer=make)
+    tasks = make_more_tasks() if more else make_tasks()
+    sharing = None if strength is None else Soft(strength)
+    module = make_module(tasks=tasks, loss_reduction=reduction, optimizer=make, sharing=sharing)
     fit(
         folder,
-        make_data(train=rows, batch_size=batch // devices),
+        make_data(train=rows, batch_size=batch // devices, tasks=tasks),
         module,
         devices=devices,
         strategy="ddp" if devices > 1 else "auto",
@@ -123,6 +134,12 @@ CASES = [
 ]
 # 17 rows: the last micro-batch has one row, so that one of two ranks gets none.
 CASES += [{"rows": 17, "accumulate": 1}, {"rows": 17, "accumulate": 2}]
+
+CASES += [{"more": True, "accumulate": 2}, {"more": True, "reduction": "batch"}]
+CASES += [
+    {"strength": 100.0, "more": True, "accumulate": a, "rows": r} for a, r in ((1, 45), (2, 17))
+]
+CASES += [{"strength": 0.0, "accumulate": 2}]
 
 
 @pytest.fixture(scope="module")
@@ -166,9 +183,11 @@ def test_two_ranks_equal_one_process_in_float32(both, tmp_path):
     assert largest_difference(one, both["float32"][0]) < 1e-6
 
 
-def test_accumulated_micro_batches_equal_one_batch(tmp_path):
-    whole, _ = train_weights(tmp_path, batch=16, accumulate=1, steps=3)
-    parts, _ = train_weights(tmp_path, batch=4, accumulate=4, steps=3)
+@pytest.mark.parametrize("strength", [None, 100.0])
+def test_accumulated_micro_batches_equal_one_batch(tmp_path, strength):
+    more = {"strength": strength, "more": True, "steps": 3}
+    whole, _ = train_weights(tmp_path, batch=16, accumulate=1, **more)
+    parts, _ = train_weights(tmp_path, batch=4, accumulate=4, **more)
     assert largest_difference(whole, parts) < 1e-12
 
 
