@@ -4,12 +4,14 @@ The folders stand in the order in which data flows:
 
 ====================  =============================================================================
 ``__main__``, ``cli``  the command line: ``fit``, ``validate``, ``test``, ``predict``
-``config``, ``checks``  from what was typed to one complete, checked config
+``config``            from what was typed to one complete, checked config; with ``reading`` (YAML),
+                      ``flags``, ``only``, ``checks`` (names and types), ``messages``
 ``data/``             sources -> one merged table with masks -> step plan -> batches
 ``tasks/``            what a label means: target, head size, loss, metrics, decoding
 ``models/``           uint8 images -> ``{task: output}``; plain ``nn.Module``, exportable
 ``module``            the LightningModule: one shared step, metrics, optimizer
-``callbacks/``        tables, checkpoints, predictions, saved config
+``callbacks/``        tables, checkpoints, predictions, saved config; ``EMA``, ``Unfreeze``
+``plots/``            numbers to figures: curves, confusion matrices, scatters
 ``runs``              the folder of a run, ``best`` and ``last``
 ====================  =============================================================================
 
@@ -24,18 +26,41 @@ from typing import TYPE_CHECKING, Any
 from mtl_lightning._version import __version__
 
 if TYPE_CHECKING:
-    from mtl_lightning.data import DigitsSource, FolderSource, PartialLabels, Source, TableSource
+    from mtl_lightning.data import (
+        DigitsSource,
+        FolderSource,
+        PartialLabels,
+        Source,
+        SourceTable,
+        TableSource,
+    )
     from mtl_lightning.errors import UserError
-    from mtl_lightning.models import VGG16, Backbone, Hard, Network, Sharing, Timm, Torchvision
+    from mtl_lightning.models import (
+        VGG16,
+        Backbone,
+        Hard,
+        Network,
+        Sharing,
+        Soft,
+        Timm,
+        Torchvision,
+    )
     from mtl_lightning.module import MultiTask
-    from mtl_lightning.tasks import Classification, Regression, Task
+    from mtl_lightning.tasks import Classification, MultiLabel, Regression, Task
 
 _HOMES = {
-    "data": ("DigitsSource", "FolderSource", "PartialLabels", "Source", "TableSource"),
+    "data": (
+        "DigitsSource",
+        "FolderSource",
+        "PartialLabels",
+        "Source",
+        "SourceTable",
+        "TableSource",
+    ),
     "errors": ("UserError",),
-    "models": ("VGG16", "Backbone", "Hard", "Network", "Sharing", "Timm", "Torchvision"),
+    "models": ("VGG16", "Backbone", "Hard", "Network", "Sharing", "Soft", "Timm", "Torchvision"),
     "module": ("MultiTask",),
-    "tasks": ("Classification", "Regression", "Task"),
+    "tasks": ("Classification", "MultiLabel", "Regression", "Task"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -46,12 +71,15 @@ __all__ = [
     "DigitsSource",
     "FolderSource",
     "Hard",
+    "MultiLabel",
     "MultiTask",
     "Network",
     "PartialLabels",
     "Regression",
     "Sharing",
+    "Soft",
     "Source",
+    "SourceTable",
     "TableSource",
     "Task",
     "Timm",

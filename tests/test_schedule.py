@@ -7,8 +7,9 @@ from pytorch_lightning import Callback
 from pytorch_lightning.cli import LRSchedulerCallable
 from torch.optim import lr_scheduler as torch_schedulers
 
+from mtl_lightning.errors import UserError
 from mtl_lightning.schedule import WHOLE_RUN
-from tests.support import fit, make_data, make_module
+from tests.support import fit, make_data, make_module, make_trainer
 
 
 class Rates(Callback):
@@ -147,3 +148,18 @@ def test_plateau_of_torch_follows_the_validation_loss(tmp_path):
     fit(tmp_path, make_data(), module, max_epochs=2)
     assert seen[-1] == pytest.approx(module.results["val"].loss)
     assert len(seen) == 2
+
+
+def test_a_resumed_schedule_of_another_length_is_refused_before_the_first_step(tmp_path):
+    def module():
+        return make_module(
+            lr_scheduler=partial(torch_schedulers.OneCycleLR, max_lr=0.1, total_steps=WHOLE_RUN)
+        )
+
+    first = make_trainer(tmp_path, max_epochs=1)
+    first.fit(module(), datamodule=make_data())
+    first.save_checkpoint(tmp_path / "a.ckpt")
+    longer = make_trainer(tmp_path, max_epochs=2)
+    with pytest.raises(UserError, match=r"OneCycleLR was made for 5 steps, this training has 10"):
+        longer.fit(module(), datamodule=make_data(), ckpt_path=tmp_path / "a.ckpt")
+    assert longer.global_step == first.global_step

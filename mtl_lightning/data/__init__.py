@@ -2,6 +2,20 @@
 
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.sources import DigitsSource, FolderSource, Source, TableSource
+from mtl_lightning.data.sources import (
+    DigitsSource,
+    FolderSource,
+    Source,
+    SourceTable,
+    TableSource,
+)
 
-__all__ = ["Batch", "DigitsSource", "FolderSource", "PartialLabels", "Source", "TableSource"]
+__all__ = [
+    "Batch",
+    "DigitsSource",
+    "FolderSource",
+    "PartialLabels",
+    "Source",
+    "SourceTable",
+    "TableSource",
+]

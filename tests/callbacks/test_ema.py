@@ -310,3 +310,15 @@ def test_a_strategy_that_divides_the_weights_is_refused():
     trainer = SimpleNamespace(strategy=object.__new__(FSDPStrategy))
     with pytest.raises(UserError, match=r"EMA needs the whole network.*Found.*FSDPStrategy"):
         EMA().setup(trainer, None, "fit")
+
+
+def test_going_on_without_the_callback_is_refused(tmp_path):
+    averaged = make_trainer(tmp_path, callbacks=[EMA()])
+    averaged.fit(make_module(), datamodule=make_data())
+    averaged.save_checkpoint(tmp_path / "a.ckpt")
+    plain = make_trainer(tmp_path, max_epochs=2)
+    with pytest.raises(UserError, match="resume with the callback EMA"):
+        plain.fit(make_module(), datamodule=make_data(), ckpt_path=tmp_path / "a.ckpt")
+    make_trainer(tmp_path).validate(
+        make_module(), datamodule=make_data(), ckpt_path=tmp_path / "a.ckpt", verbose=False
+    )

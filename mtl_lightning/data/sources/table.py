@@ -50,8 +50,8 @@ class TableSource(Source):
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Read the table and find its images; see `Source.read`."""
         table = open_table(self.path)
-        paths, images = self._located(table)
         columns = self._label_columns(table, tasks)
+        paths, images = self._located(table)
         taken = {self.image, *columns.values()}
         split = _optional(table, self.split, "split", taken)
         group = _optional(table, self.group, "group", taken)
