@@ -60,6 +60,18 @@ def test_own_data_from_two_tables_to_predictions(clothes, capsys):
     assert np.allclose(table[["audience:adults", "audience:kids"]].sum(axis=1), 1, atol=1e-5)
 
 
+def test_an_own_source_from_the_current_folder(tmp_path, monkeypatch):
+    for file in ("shop.py", "shop.yaml"):
+        Path(file).write_text(block(f"file: {file}"))
+    Path("shop").mkdir()
+    kinds = [("Dress", "kids"), ("Shirt", "x"), ("x", "adults"), ("Dress", "adults")]
+    for i in range(24):
+        Image.new("RGB", (32, 32), (i * 10, 0, 0)).save(f"shop/{'_'.join(kinds[i % 4])}_{i:04}.png")
+    assert main(["fit", "--config", "shop.yaml", *QUICK]) == 0
+    log = pd.read_csv("runs/shop/version_0/metrics.csv")
+    assert {"train/type/n_labelled", "val/audience/loss"} <= set(log)
+
+
 def test_the_error_message_is_as_shown(clothes, capsys):
     typed, shown = block("console: typo").strip().split("\n")
     assert main(shlex.split(typed.removeprefix("$ mtl-lightning "))) != 0
