@@ -2,13 +2,14 @@
 
 import functools
 import inspect
+import math
 from typing import Any
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LRSchedulerCallable
 from pytorch_lightning.utilities.types import LRSchedulerConfigType
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from mtl_lightning.errors import UserError
 
@@ -17,6 +18,40 @@ WHOLE_RUN = -1
 
 LENGTHS = ("total_steps", "T_max")
 """The arguments of torch's schedulers that are the length of the whole schedule."""
+
+
+class WarmupCosine(LambdaLR):
+    """A linear warm-up, then half a cosine down: torch has each, but no config can join them.
+
+    The second part is SGDR's single cycle (Loshchilov & Hutter 2017, eq. 5).
+
+    Args:
+        optimizer: Whose rates are the highest point.
+        warmup: Share of the steps in which the rate rises from nearly 0.
+        floor: The last rate as a share of the highest.
+        total_steps: Optimizer steps; -1: the whole run.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup: float = 0.05,
+        floor: float = 0.0,
+        total_steps: int = WHOLE_RUN,
+    ) -> None:
+        for name, share in (("warmup", warmup), ("floor", floor)):
+            if not 0 <= share < 1:
+                raise UserError(f"WarmupCosine: {name} should be in 0..1 (1 excluded). Not {share}")
+        self.total_steps = total_steps
+        rising = round(warmup * total_steps)
+
+        def scale(step: int) -> float:
+            if step < rising:
+                return (step + 1) / (rising + 1)
+            falling = (step - rising) / max(total_steps - rising, 1)
+            return floor + (1 - floor) * (1 + math.cos(math.pi * min(falling, 1.0))) / 2
+
+        super().__init__(optimizer, scale)
 
 
 def configure_scheduler(

@@ -8,7 +8,7 @@ from pytorch_lightning.cli import LRSchedulerCallable
 from torch.optim import lr_scheduler as torch_schedulers
 
 from mtl_lightning.errors import UserError
-from mtl_lightning.schedule import WHOLE_RUN
+from mtl_lightning.schedule import WHOLE_RUN, WarmupCosine
 from tests.support import fit, make_data, make_module, make_trainer
 
 
@@ -27,7 +27,8 @@ def from_config(name, **arguments):
     """Build what LightningCLI gives for ``model.lr_scheduler``."""
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--scheduler", type=LRSchedulerCallable)
-    entry = {"class_path": f"torch.optim.lr_scheduler.{name}", "init_args": arguments}
+    path = f"torch.optim.lr_scheduler.{name}" if name else "WarmupCosine"
+    entry = {"class_path": path, "init_args": arguments}
     return parser.instantiate_classes(parser.parse_object({"scheduler": entry})).scheduler
 
 
@@ -163,3 +164,27 @@ def test_a_resumed_schedule_of_another_length_is_refused_before_the_first_step(t
     with pytest.raises(UserError, match=r"OneCycleLR was made for 5 steps, this training has 10"):
         longer.fit(module(), datamodule=make_data(), ckpt_path=tmp_path / "a.ckpt")
     assert longer.global_step == first.global_step
+
+
+def test_warm_up_and_cosine_over_the_whole_run(tmp_path):
+    rates = Rates()
+    make = from_config(None, warmup=0.25, floor=0.1)
+    module = make_module(
+        lr_scheduler=make, optimizer=lambda p: torch.optim.SGD(p, lr=0.01), backbone_lr_scale=0.5
+    )
+    fit(tmp_path, make_data(batch_size=4), module, callbacks=[rates], max_epochs=2)
+    heads = rates.seen["heads"]
+    steps = len(heads)
+    rising = round(0.25 * steps)
+    assert heads[: rising + 1] == pytest.approx(
+        [0.01 * (i + 1) / (rising + 1) for i in range(rising + 1)]
+    )
+    assert heads[rising:] == sorted(heads[rising:], reverse=True)
+    assert 0.001 < heads[-1] < 0.0015
+    assert rates.seen["backbone"] == pytest.approx([rate / 2 for rate in heads])
+
+
+def test_a_share_out_of_range_is_an_error():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(UserError, match=r"warmup should be in 0\.\.1"):
+        WarmupCosine(optimizer, warmup=1.5, total_steps=10)
