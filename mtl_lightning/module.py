@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning import LightningModule
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -121,9 +121,10 @@ class MultiTask(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Know that weights and statistics are there already."""
         self._begun = True
-        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        averaging = any(callback.state_key == "EMA" for callback in callbacks)
-        if self.trainer.state.fn == "fit" and "training_weights" in checkpoint and not averaging:
+        trainer: Any = self._trainer  # None in load_from_checkpoint, where `self.trainer` raises
+        if trainer is None or trainer.state.fn != "fit" or "training_weights" not in checkpoint:
+            return
+        if not any(callback.state_key == "EMA" for callback in trainer.callbacks):
             raise UserError(
                 "the checkpoint holds averaged weights: resume with the callback EMA that it was "
                 "trained with, or training would go on from the average"
