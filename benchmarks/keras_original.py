@@ -190,7 +190,7 @@ class TakeTurns(Callback):
         self.theirs: dict[str, list[float]] = {name: [] for name in originals.models}
         self.start = 0.0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prepare the data of the originals, and see that the losses agree."""
         self.originals.start(self.data.batches)
         model = next(iter(self.originals.models.values()))
@@ -201,10 +201,10 @@ class TakeTurns(Callback):
 
     def on_train_batch_end(
         self,
-        trainer: Trainer,  # noqa: ARG002
-        pl_module: LightningModule,  # noqa: ARG002
-        outputs: object,  # noqa: ARG002
-        batch: object,  # noqa: ARG002
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
         batch_idx: int,
     ) -> None:
         """After a block: note the time, let the others run."""

@@ -163,10 +163,10 @@ class TakeTurns(Callback):
 
     def on_train_batch_end(
         self,
-        trainer: Trainer,  # noqa: ARG002
+        trainer: Trainer,
         pl_module: LightningModule,
-        outputs: object,  # noqa: ARG002
-        batch: object,  # noqa: ARG002
+        outputs: object,
+        batch: object,
         batch_idx: int,
     ) -> None:
         """After a block: note the time, let the other one run."""
