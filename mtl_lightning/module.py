@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import LightningModule
+from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -38,7 +39,8 @@ class MultiTask(LightningModule):
         sharing: How the tasks share the backbone. Left out: ``Hard``, one for all.
         loss_reduction: ``labelled``: the loss of a task is the mean over its labelled rows in the
             step. ``batch``: the sum is divided by all rows of the step, as a mean over zero-filled
-            labels does (the Keras recipe); rare tasks then weigh less.
+            labels does (the Keras recipe); rare tasks then weigh less. In a task of many labels
+            rows are cells, image by label.
         optimizer: From parameter groups to an optimizer. Left out: AdamW, 1e-4.
         lr_scheduler: A torch scheduler; ``total_steps`` or ``T_max`` may be left out, it is then
             the whole run and the rate changes each step. Given lengths are in epochs.
@@ -101,7 +103,15 @@ class MultiTask(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Take label statistics and pretrained weights, once, unless a checkpoint brings both."""
-        if stage != "fit" or self._begun or self.trainer.ckpt_path is not None:
+        if stage != "fit":
+            return
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
+            raise UserError(
+                "GradientAccumulationScheduler changes what a step is after its labels were "
+                "counted; set trainer.accumulate_grad_batches instead"
+            )
+        if self._begun or self.trainer.ckpt_path is not None:
             return
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         for name, task in self.tasks.items():
@@ -155,7 +165,10 @@ class MultiTask(LightningModule):
         self._step_counts = batch.counts
         losses = []
         for name, task in self.tasks.items():
-            rows = batch.counts[name] if self.loss_reduction == "labelled" else batch.step_rows
+            if self.loss_reduction == "labelled":
+                rows = batch.counts[name]
+            else:  # of cells, in a task of many labels
+                rows = batch.step_rows * batch.labelled[name].shape[1:].numel()
             losses.append(sums[name] * (task.weight * batch.parts / max(rows, 1)))
         loss = torch.stack(losses).sum()
         penalty = self.network.penalty()

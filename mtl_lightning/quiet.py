@@ -17,8 +17,6 @@ NOISE = (
     r".*Checkpoint directory .* exists and is not empty.*",
     # `test` needs no Best callback to test what one saved.
     r".*callbacks used to create the checkpoint need to be provided.*",
-    # Our plan does give every row to predict.
-    r".*custom batch sampler `PlanSampler` for prediction.*",
     # Without validation images there is no validation; a note says so at the start.
     r".*Total length of `list` across ranks is zero.*",
     # Our loader for predictions returns every image once; Lightning cannot see that.

@@ -64,13 +64,16 @@ def configure_scheduler(
     """
     kind, given = _inspected(make)
     known = inspect.signature(kind).parameters if kind is not None else {}
-    filled: dict[str, Any] = {
-        length: int(trainer.estimated_stepping_batches)
-        for length in LENGTHS
-        if length in known and given.get(length) in (None, WHOLE_RUN)
-    }
+    open_ = [n for n in LENGTHS if n in known and given.get(n) in (None, WHOLE_RUN)]
     if given.get("epochs") is not None:  # OneCycleLR's other way to say how long
-        filled.pop("total_steps", None)
+        open_ = [length for length in open_ if length != "total_steps"]
+    steps = trainer.estimated_stepping_batches if open_ else 0
+    if steps == math.inf:
+        raise UserError(
+            f"model.lr_scheduler: {kind.__name__ if kind else 'it'} needs {open_[0]}, because this "
+            f"training has no end of its own; give it, or trainer.max_epochs"
+        )
+    filled: dict[str, Any] = dict.fromkeys(open_, int(steps))
     if kind is OneCycleLR and isinstance(given.get("max_lr"), float):
         base = optimizer.param_groups[0]["lr"]
         filled["max_lr"] = [given["max_lr"] * g["lr"] / base for g in optimizer.param_groups]
@@ -91,7 +94,9 @@ def check_length(trainer: Trainer) -> None:
     Raises:
         UserError: If a restored schedule is as long as another training.
     """
-    steps = int(trainer.estimated_stepping_batches)
+    steps = trainer.estimated_stepping_batches
+    if steps == math.inf:  # only a callback or the time ends it
+        return
     for config in trainer.lr_scheduler_configs:
         for length in LENGTHS:
             planned = getattr(config.scheduler, length, None)

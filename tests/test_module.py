@@ -2,6 +2,7 @@ import pytest
 import torch
 import yaml
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from torch import nn
 
 from mtl_lightning.__main__ import main
@@ -11,7 +12,7 @@ from mtl_lightning.errors import UserError
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.weights import NamedWeights
 from mtl_lightning.module import MultiTask
-from mtl_lightning.tasks import Regression
+from mtl_lightning.tasks import MultiLabel, Regression
 from tests.support import (
     Memory,
     Small,
@@ -139,6 +140,24 @@ def test_the_loss_of_a_step(reduction, rows):
     assert step_loss(module, batch) == pytest.approx(expected, rel=1e-6)
 
 
+def test_all_rows_of_a_task_of_many_labels_are_its_cells():
+    """As in Keras, whose binary cross-entropy is a mean over labels too."""
+    tasks = {"tags": MultiLabel(["hat", "bag"])}
+    module = make_module(tasks=tasks, loss_reduction="batch")
+    known = torch.tensor([[True, True], [True, False], [False, False]])
+    batch = Batch(
+        images=torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8),
+        targets={"tags": torch.ones(3, 2)},
+        labelled={"tags": known},
+        rows=torch.arange(3),
+        counts={"tags": 3},
+        step_rows=3,
+        parts=1,
+    )
+    losses = torch.nn.functional.softplus(-module(batch.images)["tags"])
+    assert step_loss(module, batch) == pytest.approx((losses * known).mean().item())
+
+
 @pytest.mark.parametrize("reduction", ["labelled", "batch"])
 def test_a_share_of_a_step_is_scaled_by_what_the_trainer_divides_by(reduction):
     """Four equal parts of a step add up to the whole once the trainer has taken their mean."""
@@ -204,6 +223,11 @@ def test_a_checkpoints_statistics_and_weights_are_kept(tmp_path):
     assert torch.equal(start.mean, module.tasks["size"].mean)
     learned = module.network.sharing.backbone.trunk[0].weight
     assert torch.equal(start.trunk, learned)
+
+
+def test_an_accumulation_that_changes_what_a_step_is_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"set trainer\.accumulate_grad_batches instead"):
+        fit(tmp_path, callbacks=[GradientAccumulationScheduler({0: 2})])
 
 
 def test_labels_that_teach_nothing_name_their_task(tmp_path):

@@ -1,9 +1,11 @@
+from datetime import timedelta
 from functools import partial
 
 import jsonargparse
 import pytest
 import torch
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.cli import LRSchedulerCallable
 from torch.optim import lr_scheduler as torch_schedulers
 
@@ -188,3 +190,11 @@ def test_a_share_out_of_range_is_an_error():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     with pytest.raises(UserError, match=r"warmup should be in 0\.\.1"):
         WarmupCosine(optimizer, warmup=1.5, total_steps=10)
+
+
+def test_a_training_without_an_end_of_its_own_needs_no_length(tmp_path):
+    endless = {"max_epochs": -1, "callbacks": [Timer(timedelta(seconds=0.1))]}
+    assert fit(tmp_path, **endless).trainer.global_step > 0
+    module = make_module(lr_scheduler=partial(torch_schedulers.OneCycleLR, max_lr=0.1))
+    with pytest.raises(UserError, match=r"OneCycleLR needs total_steps, .* or trainer.max_epochs"):
+        fit(tmp_path, module=module, **endless)

@@ -18,7 +18,7 @@ class Best(Checkpoint):
 
     Args:
         folder: Where to.
-        monitor: A logged name, such as ``val/score`` or ``val/type/accuracy``.
+        monitor: What a validation logs, such as ``val/score`` or ``val/type/accuracy``.
         mode: ``max`` where higher is better, else ``min``.
     """
 
@@ -37,7 +37,9 @@ class Best(Checkpoint):
         """Find a misspelt name before training, not at the first validation."""
         if isinstance(pl_module, MultiTask):
             known = monitored_names(pl_module)
-            check_monitor("checkpoint.monitor", self.monitor, known)
+            # At the end of a validation the values of train are those of the epoch before.
+            measured = [name for name in known if name.startswith("val/")]
+            check_monitor("checkpoint.monitor", self.monitor, measured)
             for callback in trainer.early_stopping_callbacks:
                 if isinstance(callback, EarlyStopping):
                     check_monitor("EarlyStopping.monitor", callback.monitor, known)
@@ -104,7 +106,8 @@ def monitored_names(module: MultiTask) -> list[str]:
     """Return the names that a validation and an epoch of training log."""
     names = ["loss", "score"]
     for task, metrics in module.measured["val"].items():
-        names += [f"{task}/{metric}" for metric in ("loss", "n_labelled", *metrics.metrics.keys())]
+        own = [n for name, m in metrics.metrics.items() for n in getattr(m, "names", [name])]
+        names += [f"{task}/{metric}" for metric in ("loss", "n_labelled", *own)]
     return [f"{split}/{name}" for split in ("val", "train") for name in names]
 
 

@@ -125,7 +125,10 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def metrics(self) -> MetricCollection:
-        """Make the task's metrics; their states must be sums, so that ranks can be added up."""
+        """Make the task's metrics; their states must be sums, so that ranks can be added up.
+
+        A metric that computes several values as a dict lists its keys as an attribute ``names``.
+        """
 
     @abstractmethod
     def update(

@@ -1,6 +1,6 @@
 """One class out of several for each image."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -81,7 +81,7 @@ class Classification(Task):
     def complete(self, cells: NDArray[np.object_]) -> dict[str, object]:
         """Take the classes from the training labels where the config names none."""
         if not self.classes:
-            found = list(dict.fromkeys(n for cell in pd.unique(cells) for n in _named_by(cell)))
+            found = _named_by(pd.unique(cells))
             doubtful = sorted(value for value in found if value.lower() in LOOKS_MISSING)
             if doubtful:
                 raise UserError(
@@ -220,10 +220,19 @@ def parsed_votes(cell: str) -> list[tuple[str, float]] | None:
     return votes
 
 
-def _named_by(cell: str) -> list[str]:
-    """Return the classes that a cell names; one alone ("12:30") is taken as it stands."""
-    votes = parsed_votes(cell) if "|" in cell else None
-    return [name for name, _ in votes] if votes else [cell]
+def _named_by(cells: Iterable[str]) -> list[str]:
+    """Return the classes that cells name, each once.
+
+    Where any cell is divided (``Dress:2|Shirt:1``) so is the unanimous ``Dress:3``; where none is,
+    ``12:30`` is a class as it stands.
+    """
+    votes = {cell: parsed_votes(cell) for cell in cells}
+    divided = any(shares is not None and "|" in cell for cell, shares in votes.items())
+    names = (
+        [name for name, _ in shares] if divided and shares is not None else [cell]
+        for cell, shares in votes.items()
+    )
+    return list(dict.fromkeys(name for each in names for name in each))
 
 
 def most_probable(targets: Tensor) -> Tensor:

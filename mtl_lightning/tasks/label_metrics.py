@@ -6,6 +6,8 @@ from torchmetrics import Metric
 
 BINS = 1000
 """Fixed bins of the probability; area metrics are exact over these."""
+MEASURES = ("ap", "f1", "accuracy", "ma")
+"""What is measured of each label."""
 
 
 class LabelMetrics(Metric):
@@ -13,8 +15,10 @@ class LabelMetrics(Metric):
 
     The states are two histograms of the probability for each label, of its positives and of its
     negatives: sums, so that ranks add up and no prediction is kept. Average precision takes the
-    rows of one of the 1000 bins together; the others are at a threshold of 0.5. A label that has
-    no labelled row, or for average precision no positive, has no part in a mean.
+    rows of one of the 1000 bins together; the others are at a threshold of 0.5. A label whose
+    value is undefined has no part in a mean: one without a labelled row; for average precision
+    without a positive; for mA without a positive or without a negative; for F1 with neither a
+    positive nor a false alarm.
 
     Args:
         labels: Their names, in the order of the columns.
@@ -30,6 +34,12 @@ class LabelMetrics(Metric):
         for name in ("positives", "negatives"):
             zeros = torch.zeros(len(labels), BINS, dtype=torch.long)
             self.add_state(name, zeros, dist_reduce_fx="sum")
+
+    @property
+    def names(self) -> list[str]:
+        """What `compute` gives, by name."""
+        each = [f"{name}/{label}" for name in (*MEASURES, "n_labelled") for label in self.labels]
+        return ["mean_ap", *MEASURES[1:], *each]
 
     def update(self, preds: Tensor, target: Tensor, labelled: Tensor) -> None:
         """Take ``(B, L)`` probabilities, targets (0 or 1) and the mask of what is labelled."""

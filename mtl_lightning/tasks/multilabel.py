@@ -172,10 +172,10 @@ class MultiLabel(Task):
         metrics.update(_probabilities(outputs), targets, labelled)
 
     def decode(self, outputs: Tensor) -> Mapping[str, NDArray[np.generic]]:
-        """Give the names of the labels above one half, and the probability of each."""
+        """Give the names of the labels from one half on, and the probability of each."""
         probabilities = _probabilities(outputs).cpu().numpy()
         names = np.asarray(self.labels, dtype=object)
-        answers = [self.separator.join(names[row > 0.5]) or NONE for row in probabilities]
+        answers = [self.separator.join(names[row >= 0.5]) or NONE for row in probabilities]
         columns = {name: probabilities[:, i] for i, name in enumerate(self.labels)}
         return {"": np.asarray(answers, dtype=object)} | columns
 

@@ -14,6 +14,7 @@ from tests.support import (
     fit,
     make_data,
     make_module,
+    make_more_tasks,
     make_tasks,
     make_trainer,
     weights,
@@ -148,6 +149,15 @@ def test_monitored_names_are_what_is_logged(tmp_path):
     assert set(monitored_names(module)) == logged - {"train/loss_step"}
 
 
+def test_best_may_be_chosen_by_a_metric_of_many_labels(tmp_path):
+    data = make_data(val=20, tasks=make_more_tasks())
+    best = Best(tmp_path, "val/tags/mean_ap", "max")
+    module = train(tmp_path, [best], make_module(tasks=data.tasks), data)
+    assert saved(tmp_path / "best.ckpt")["callbacks"]["Best"]["value"] == pytest.approx(
+        module.results["val"].tasks["tags"]["mean_ap"]
+    )
+
+
 def test_a_misspelt_name_is_found_before_training(tmp_path):
     best = Best(tmp_path, "val/kind/acuracy", "max")
     with pytest.raises(
@@ -156,6 +166,11 @@ def test_a_misspelt_name_is_found_before_training(tmp_path):
         r'did you mean "val/kind/accuracy"\?; there is val/loss, val/score, ',
     ):
         train(tmp_path, [best])
+
+
+def test_best_is_not_chosen_by_what_the_epoch_before_has_logged(tmp_path):
+    with pytest.raises(UserError, match=r'^checkpoint\.monitor: nothing is logged as "train/loss"'):
+        train(tmp_path, [Best(tmp_path, "train/loss", "min")])
 
 
 def test_early_stopping_is_checked_too(tmp_path):

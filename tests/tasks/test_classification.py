@@ -203,6 +203,14 @@ def test_classes_are_inferred_from_distributions_too_but_not_from_a_time_of_day(
     assert task.classes == ["12:30", "14:15"]
 
 
+def test_unanimous_votes_beside_divided_ones_are_no_class_of_their_own():
+    task = Classification()
+    cells = column(["a:3", "a:2|b:1", "c:3", "b"])
+    task.complete(cells)
+    assert task.classes == ["a", "b", "c"]
+    assert task.encode(cells).targets[[0, 2]].tolist() == [[1, 0, 0], [0, 0, 1]]
+
+
 def test_balanced_weights_count_shares_of_distributions():
     task = Classification(["a", "b"], class_weights="balanced")
     task.fit(torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.5, 0.5]]), torch.ones(3))
