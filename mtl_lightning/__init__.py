@@ -9,10 +9,12 @@ The folders stand in the order in which data flows:
 ``data/``             sources -> one merged table with masks -> step plan -> batches
 ``tasks/``            what a label means: target, head size, loss, metrics, decoding
 ``models/``           uint8 images -> ``{task: output}``; plain ``nn.Module``, exportable
-``module``            the LightningModule: one shared step, metrics, optimizer
+``module``            the LightningModule: one shared step, metrics, optimizer; with ``schedule``,
+                      ``results`` (what was measured of a split) and ``hparams``
 ``callbacks/``        tables, checkpoints, predictions, saved config; ``EMA``, ``Unfreeze``
 ``plots/``            numbers to figures: curves, confusion matrices, scatters
-``runs``              the folder of a run, ``best`` and ``last``
+``runs``              the folder of a run, ``best`` and ``last``; with ``loggers`` and ``files``
+``errors``, ``quiet`` what a user is told, and what is kept from them
 ====================  =============================================================================
 
 ``data/`` knows nothing of networks, ``tasks/`` and ``models/`` nothing of files; only ``module``

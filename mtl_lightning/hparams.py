@@ -1,4 +1,6 @@
-"""Which hyper-parameters go into a checkpoint."""
+"""What of a run's settings is remembered: hyper-parameters, and the seed."""
+
+import os
 
 from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters
 
@@ -10,3 +12,8 @@ def built_from_config() -> bool:
     holds plain values only, so that it loads with ``weights_only=True``.
     """
     return _given_hyperparameters.get() is not None
+
+
+def global_seed() -> int:
+    """Return what Lightning's ``seed_everything`` was called with, 0 if it was not."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
@@ -14,7 +15,7 @@ from torch.optim import Optimizer
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.images import image_shape
 from mtl_lightning.errors import UserError
-from mtl_lightning.hparams import built_from_config
+from mtl_lightning.hparams import built_from_config, global_seed
 from mtl_lightning.models import VGG16, Backbone, Hard, NamedModules, Network, Sharing
 from mtl_lightning.results import Results
 from mtl_lightning.schedule import check_length, configure_scheduler
@@ -127,6 +128,16 @@ class MultiTask(LightningModule):
     def on_train_start(self) -> None:
         """Find out before the first step whether a resumed schedule fits the training."""
         check_length(self.trainer)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Draw dropout from (seed, epoch, micro-batch, rank), not from what was drawn before.
+
+        So a resumed training drops what the uninterrupted one drops, and ranks, which all have the
+        same seed, do not drop the same units.
+        """
+        counters = (global_seed(), self.current_epoch, batch_idx, self.global_rank)
+        state = np.random.SeedSequence(counters).generate_state(1, np.uint64)
+        torch.manual_seed(int(state[0]))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Know that weights and statistics are there already."""

@@ -14,7 +14,8 @@ class Results:
     Attributes:
         split: ``train``, ``val`` or ``test``.
         tasks: Task to its values; always ``n_labelled``, and nothing else where that is 0.
-        loss: Weighted sum over the tasks that are present; ``None`` if none is.
+        loss: Weighted sum over the tasks that are present of their mean loss over labelled rows,
+            whatever ``loss_reduction`` is, without a penalty of the sharing; ``None`` if none is.
         score: Mean over the tasks that are present of their primary metric, mapped to 0..1.
     """
 

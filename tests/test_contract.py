@@ -158,6 +158,7 @@ def both(tmp_path_factory) -> dict[str, Any]:
             f"{here}.garbage_run",
             {"folder": folder, "kind": kind, "devices": 2},
         )
+    cases["never"] = (f"{here}.never_learns", {"folder": folder, "devices": 2})
     cases["absent"] = (f"{here}.absent_steps", {"folder": folder, "devices": 2})
     for rows in (1, 3, 5):
         cases[f"validate {rows}"] = (
@@ -357,6 +358,24 @@ def test_a_task_that_cannot_learn_is_an_error_before_training(change, message):
     prepared(GOOD)
     with pytest.raises(UserError, match=message):
         prepared(GOOD | change)
+
+
+def never_learns(folder: Path, devices: int) -> list[str]:
+    """Train on labels that cannot be learned; return what each refusal says."""
+    said = []
+    for change in ({"rare": [None] * 6}, {"kind": ["cat", "dgo"] * 3}):
+        source = Memory(GOOD | change, ["train"] * 4 + ["val"] * 2)
+        data = PartialLabels(make_tasks(), {"m": source}, image_size=16, num_workers=0)
+        try:
+            fit(folder, data, devices=devices, strategy="ddp" if devices > 1 else "auto")
+        except UserError as error:
+            said.append(str(error))
+    return said
+
+
+def test_errors_before_training_are_the_same_on_two_ranks(both, tmp_path):
+    assert len(both["never"]) == 2
+    assert both["never"] == never_learns(tmp_path, 1)
 
 
 # --------------------------------------------------------------------- the recipe's own example

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import yaml
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, seed_everything
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from torch import nn
 
@@ -365,3 +365,25 @@ def test_a_checkpoint_of_the_command_line_loads_in_python(checkpoint, tmp_path):
     outputs = module(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
     answers = {name: task.decode(outputs[name].detach()) for name, task in module.tasks.items()}
     assert len(answers["digit"][""]) == len(answers["ink"][""]) == 2
+
+
+def dropped(folder, resume_after=None):
+    """Train two epochs with dropout, in one go or in two; return the weights."""
+    folder.mkdir()
+    epochs = [2] if resume_after is None else [resume_after, 2]
+    checkpoint = None
+    for last in epochs:
+        module = make_module(dropout=0.5)
+        trainer = make_trainer(folder, max_epochs=last)
+        seed_everything(3, verbose=False)
+        torch.rand(last)  # what was drawn before must not matter
+        trainer.fit(module, datamodule=make_data(), ckpt_path=checkpoint)
+        checkpoint = folder / "a.ckpt"
+        trainer.save_checkpoint(checkpoint)
+    return weights(module)
+
+
+def test_dropout_depends_on_nothing_but_the_position_in_the_training(tmp_path):
+    whole, resumed = dropped(tmp_path / "a"), dropped(tmp_path / "b", resume_after=1)
+    for name in whole:
+        assert torch.equal(whole[name], resumed[name]), name

@@ -1,6 +1,5 @@
 """The DataModule: wires sources, splits, plan and loaders together, and does nothing else."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Literal
@@ -23,7 +22,7 @@ from mtl_lightning.data.sampling import PlanSampler
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.errors import UserError
-from mtl_lightning.hparams import built_from_config
+from mtl_lightning.hparams import built_from_config, global_seed
 from mtl_lightning.tasks import Encoded, Task
 
 DEFAULT_SPLITS = {"val": 0.1, "test": 0.2}
@@ -202,7 +201,7 @@ class PartialLabels(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load each training image once an epoch, in the order of the step plan."""
         trainer = self._trainer()
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))  # what seed_everything was called with
+        seed = global_seed()
         overfit: float = trainer.overfit_batches  # type: ignore[attr-defined]  # set by Lightning
         shuffle_seed = seed if overfit == 0 else None
         plan = self._plan("train", trainer.accumulate_grad_batches, shuffle_seed)

@@ -18,7 +18,7 @@ from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError
 from mtl_lightning.tasks.pictures import ConfusionPicture
 
 DRAWN_UP_TO = 1000  # classes; the counts of more pairs take too much memory
-LOOKS_MISSING = frozenset({"nan", "na", "n/a", "null", "none", "-", "?", "unknown"})
+LOOKS_MISSING = frozenset({"-1", "nan", "na", "n/a", "null", "none", "-", "?", "unknown"})
 
 
 class Classification(Task):
