@@ -178,7 +178,7 @@ class MultiTaskCLI(LightningCLI):
     def after_fit(self) -> None:
         """Say so if a run was over before it began."""
         trainer = self.trainer
-        if "loss" not in trainer.callback_metrics and trainer.is_global_zero:
+        if "train/loss_step" not in trainer.callback_metrics and trainer.is_global_zero:
             get_console().print(
                 f"[yellow]note:[/] nothing was trained: epoch {trainer.current_epoch} of "
                 f"trainer.max_epochs {trainer.max_epochs}, step {trainer.global_step}",

@@ -137,7 +137,10 @@ class MultiTask(LightningModule):
         """
         counters = (global_seed(), self.current_epoch, batch_idx, self.global_rank)
         state = np.random.SeedSequence(counters).generate_state(1, np.uint64)
-        torch.manual_seed(int(state[0]))
+        # Not torch.manual_seed: without a GPU it queues a call, with its stack, at every step.
+        torch.default_generator.manual_seed(int(state[0]))
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(int(state[0]))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Know that weights and statistics are there already."""
@@ -189,8 +192,7 @@ class MultiTask(LightningModule):
             loss = loss + self.trainer.accumulate_grad_batches * penalty
             self.log("train/penalty", penalty.detach(), batch_size=1)
         # The exact losses of the epoch come from `measured`; this is for the eye.
-        self.log("train/loss_step", loss, batch_size=1)
-        self.log("loss", loss, batch_size=1, prog_bar=True, logger=False)
+        self.log("train/loss_step", loss, batch_size=1, prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:

@@ -28,4 +28,5 @@ class Bar(RichProgressBar):
         """Show loss and score; the run's folder is named above, its number would say less."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        return {name.removeprefix("val/"): value for name, value in metrics.items()}
+        short = {"train/loss_step": "loss", "val/score": "score"}
+        return {short.get(name, name): value for name, value in metrics.items()}

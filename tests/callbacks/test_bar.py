@@ -13,7 +13,7 @@ def test_loss_and_score_and_no_version_number(monkeypatch):
     bar = Bar()
     trainer = SimpleNamespace(
         loggers=[SimpleNamespace(version="version_0")],
-        progress_bar_metrics={"loss": 1.5, "val/score": 0.5},
+        progress_bar_metrics={"train/loss_step": 1.5, "val/score": 0.5},
     )
     module = SimpleNamespace()
     assert bar.get_metrics(trainer, module) == {"loss": 1.5, "score": 0.5}
