@@ -85,7 +85,9 @@ class MultiTask(LightningModule):
         )
         self.measured = NamedModules(
             {
-                split: NamedModules({name: TaskMetrics(task) for name, task in tasks.items()})
+                split: NamedModules(
+                    {n: TaskMetrics(task, split == "train") for n, task in tasks.items()}
+                )
                 for split in EVALUATED
             }
         )

@@ -246,7 +246,9 @@ def test_results_are_logged_under_the_promised_names(tmp_path):
     logged = {name: float(v) for name, v in module.trainer.callback_metrics.items()}
     for split in ("train", "val"):
         flat = module.results[split].flat()
-        assert {f"{split}/loss", f"{split}/score", f"{split}/kind/macro_f1"} <= flat.keys()
+        assert {f"{split}/loss", f"{split}/score", f"{split}/kind/loss"} <= flat.keys()
+        assert f"{split}/kind/balanced_accuracy" in flat
+        assert (f"{split}/kind/macro_f1" in flat) == (split == "val")  # a step measures the primary
         assert {name: logged[name] for name in flat} == pytest.approx(flat)
     train = module.results["train"].tasks
     data = make_data()

@@ -104,11 +104,13 @@ def _is_trial(trainer: Trainer) -> bool:
 
 def monitored_names(module: MultiTask) -> list[str]:
     """Return the names that a validation and an epoch of training log."""
-    names = ["loss", "score"]
-    for task, metrics in module.measured["val"].items():
-        own = [n for name, m in metrics.metrics.items() for n in getattr(m, "names", [name])]
-        names += [f"{task}/{metric}" for metric in ("loss", "n_labelled", *own)]
-    return [f"{split}/{name}" for split in ("val", "train") for name in names]
+    names = []
+    for split in ("val", "train"):
+        names += [f"{split}/loss", f"{split}/score"]
+        for task, metrics in module.measured[split].items():
+            own = [n for name, m in metrics.metrics.items() for n in getattr(m, "names", [name])]
+            names += [f"{split}/{task}/{metric}" for metric in ("loss", "n_labelled", *own)]
+    return names
 
 
 def check_monitor(key: str, name: str, known: Iterable[str]) -> None:

@@ -106,7 +106,7 @@ class Regression(Task):
     ) -> None:
         """Give the metrics predictions and targets in the label's own unit."""
         del labelled
-        r2 = cast("R2", metrics["r2"])
+        r2 = cast("R2", metrics["r2"])  # the primary metric, which is always there
         dtype = r2.residual.dtype  # float32 on Apple's GPUs, else float64
         metrics.update(self._in_unit(outputs).to(dtype), targets.to(dtype))
 

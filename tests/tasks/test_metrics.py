@@ -186,3 +186,18 @@ def test_metrics_know_which_way_is_better():
     assert BalancedAccuracy(2).higher_is_better
     assert R2().higher_is_better
     assert not CalibrationError().higher_is_better
+
+
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [(Classification(["a", "b"]), "balanced_accuracy"), (Regression(), "r2")],
+)
+def test_training_steps_measure_the_primary_metric_alone(task, name):
+    outputs = draw((6, task.num_outputs))
+    targets = torch.tensor([0, 1, 1, 0, 1, 0]).to(torch.int64 if name != "r2" else torch.float32)
+    everything = torch.ones(6, dtype=torch.bool)
+    brief, whole = TaskMetrics(task, primary_only=True), TaskMetrics(task)
+    for metrics in (brief, whole):
+        metrics.update(task, outputs, targets, everything, torch.tensor(3.0))
+    assert set(brief.compute()) == {"n_labelled", "loss", name}
+    assert brief.compute()[name] == whole.compute()[name]
