@@ -46,7 +46,7 @@ class Best(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if this validation is the best so far."""
-        if trainer.sanity_checking or trainer.state.fn != "fit" or _is_trial(trainer):
+        if trainer.sanity_checking or trainer.state.fn != "fit" or is_trial(trainer):
             return
         value = float(trainer.callback_metrics.get(self.monitor, torch.tensor(math.nan)))
         if math.isnan(value) or (self.value is not None and self.sign * (value - self.value) <= 0):
@@ -92,12 +92,12 @@ class Last(Checkpoint):
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        if not _is_trial(trainer):
+        if not is_trial(trainer):
             self._saved_at = trainer.global_step
             trainer.save_checkpoint(self.path)
 
 
-def _is_trial(trainer: Trainer) -> bool:
+def is_trial(trainer: Trainer) -> bool:
     """Whether this is a ``fast_dev_run``, which leaves nothing behind."""
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set by Lightning
 

@@ -12,8 +12,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from rich import get_console
 from rich.markup import escape
 
+from mtl_lightning.callbacks.checkpoints import is_trial
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.errors import listed
+from mtl_lightning.files import staged
 from mtl_lightning.models.named import module_key
 from mtl_lightning.module import MultiTask
 from mtl_lightning.tasks.pictures import Picture
@@ -126,7 +128,7 @@ class Plots(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the curves, and the tasks as the last validation saw them."""
         assert isinstance(pl_module, MultiTask)
-        if trainer.is_global_zero and not _is_trial(trainer):
+        if trainer.is_global_zero and not is_trial(trainer):
             self._draw_curves(trainer, pl_module)
         self._draw_tasks(trainer, pl_module, "val", self._caption)
 
@@ -148,7 +150,7 @@ class Plots(Callback):
 
     def _draw_tasks(self, trainer: Trainer, module: MultiTask, split: str, caption: str) -> None:
         collected, self._collected = self._collected, {}
-        if not trainer.is_global_zero or _is_trial(trainer):
+        if not trainer.is_global_zero or is_trial(trainer):
             return
         for name, values in collected.items():
             with harmless(f"picture of task {name}"):
@@ -171,22 +173,12 @@ class Plots(Callback):
 
         image = pixels(figure)
         path = self.run / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        try:
+        with staged(path) as part:
             Image.fromarray(image).save(part, "PNG", dpi=(DPI, DPI))
-            part.replace(path)
-            self._written.append(path.name)
-        finally:
-            part.unlink(missing_ok=True)
+        self._written.append(path.name)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(name, image, trainer.global_step, dataformats="HWC")
-
-
-def _is_trial(trainer: Trainer) -> bool:
-    """Whether this is a ``fast_dev_run``, which leaves nothing behind."""
-    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set by Lightning
 
 
 def _evaluated(split: str, trainer: Trainer) -> str:

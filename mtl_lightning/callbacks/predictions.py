@@ -10,6 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.errors import UserError
+from mtl_lightning.files import staged
 
 WRITERS = (".csv", ".parquet")
 
@@ -70,13 +71,8 @@ class PredictionsFile(Callback):
         pl_module.print(f"written: {self.output} ({len(order):,} images)")
 
     def _write(self, frame: pd.DataFrame) -> None:
-        self.output.parent.mkdir(parents=True, exist_ok=True)
-        part = self.output.with_name(f".{self.output.name}.part")
-        try:
+        with staged(self.output) as part:
             if self.output.suffix.lower() == ".parquet":
                 frame.to_parquet(part, index=False)
             else:
                 frame.to_csv(part, index=False)
-            part.replace(self.output)
-        finally:
-            part.unlink(missing_ok=True)
