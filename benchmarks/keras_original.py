@@ -44,7 +44,7 @@ from torch import nn
 
 from mtl_lightning import VGG16, MultiTask
 from mtl_lightning.data.batch import Batch
-from mtl_lightning.loggers import AppendingCSVLogger, EventsLogger
+from mtl_lightning.loggers import EventsLogger, ResumableCSVLogger
 from mtl_lightning.models import Network
 from mtl_lightning.quiet import quieten
 
@@ -256,7 +256,7 @@ def measure(precision: str, given: argparse.Namespace) -> TakeTurns:
             precision=precision,
             # As the command line sets them.
             logger=[
-                AppendingCSVLogger(folder, "csv", "0"),
+                ResumableCSVLogger(folder, "csv", "0"),
                 EventsLogger(folder, "events", "0", default_hp_metric=False),
             ],
             callbacks=[turns],

@@ -39,7 +39,7 @@ from torch import nn
 from mtl_lightning import VGG16, Classification, MultiTask, PartialLabels, Source
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.sources.base import SourceTable
-from mtl_lightning.loggers import AppendingCSVLogger, EventsLogger
+from mtl_lightning.loggers import EventsLogger, ResumableCSVLogger
 from mtl_lightning.models import Hard, Network
 from mtl_lightning.quiet import quieten
 
@@ -230,7 +230,7 @@ def measure(
             precision=given.precision,
             # As the command line sets them.
             logger=[
-                AppendingCSVLogger(folder, "csv", "0"),
+                ResumableCSVLogger(folder, "csv", "0"),
                 EventsLogger(folder, "events", "0", default_hp_metric=False),
             ],
             callbacks=[turns],

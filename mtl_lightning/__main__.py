@@ -4,7 +4,7 @@ import os
 import sys
 
 from mtl_lightning._version import __version__
-from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.errors import Stopped, UserError, did_you_mean, listed
 
 COMMANDS = {
     "fit": "train a network:            mtl-lightning fit --config FILE",
@@ -52,6 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except Stopped as stop:
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # it is the same on every rank
+            sys.stderr.write(f"{stop}\n")
+        return 128 + stop.number
     except (KeyboardInterrupt, SystemExit) as error:
         # Lightning finishes the step, closes its files and exits from where it was interrupted.
         if not isinstance(error.__context__, KeyboardInterrupt) and isinstance(error, SystemExit):

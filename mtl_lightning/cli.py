@@ -10,22 +10,25 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins import CheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich import get_console
 
 from mtl_lightning import config as configs
 from mtl_lightning import reading
 from mtl_lightning.callbacks.bar import Bar
-from mtl_lightning.callbacks.checkpoints import Best, Last
+from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.callbacks.plots import Plots
 from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
 from mtl_lightning.callbacks.results_file import ResultsFile
 from mtl_lightning.callbacks.saved_config import SavedConfig
+from mtl_lightning.callbacks.signals import Signals
 from mtl_lightning.callbacks.tables import Tables
+from mtl_lightning.checkpoint_io import AtomicCheckpointIO
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.errors import UserError
-from mtl_lightning.loggers import AppendingCSVLogger, EventsLogger
+from mtl_lightning.loggers import EventsLogger, ResumableCSVLogger
 from mtl_lightning.messages import raised_by, reason, short_message
 from mtl_lightning.module import MultiTask
 from mtl_lightning.quiet import quieten
@@ -169,6 +172,7 @@ class MultiTaskCLI(LightningCLI):
                 **kwargs,
                 callbacks=[*callbacks, *self._own_callbacks()],
                 logger=self._loggers(trainer["logger"]),
+                plugins=self._plugins(trainer["plugins"]),
                 enable_progress_bar=show,
                 default_root_dir=str(self.run),
             )
@@ -187,14 +191,20 @@ class MultiTaskCLI(LightningCLI):
 
     def _own_callbacks(self) -> list[Callback]:
         callbacks: list[Callback] = [Tables(self.run), ResultsFile(self.run), Plots(self.run)]
-        if (
-            self.subcommand == "fit"
-            and self._get(self.config, "trainer").enable_checkpointing is not False
-        ):
+        if self.subcommand != "fit":
+            return callbacks
+        checkpoints = None
+        if self._get(self.config, "trainer").enable_checkpointing is not False:
             options = self._get(self.config, "checkpoint")
-            folder = self.run / "checkpoints"
-            callbacks += [Best(folder, options.monitor, options.mode), Last(folder)]
-        return callbacks
+            checkpoints = Checkpoints(self.run / "checkpoints", **vars(options))
+            callbacks.append(checkpoints)
+        return [Signals(self.run, checkpoints), *callbacks]
+
+    def _plugins(self, given: Any) -> list[Any]:
+        """Return the config's plugins, and ours for writing checkpoints unless there is one."""
+        theirs = [] if given is None else given if isinstance(given, list) else [given]
+        own = not any(isinstance(plugin, CheckpointIO) for plugin in theirs)
+        return [*theirs, AtomicCheckpointIO()] if own else theirs
 
     def _loggers(self, given: Any) -> list[Logger] | Literal[False]:
         """Return the config's loggers and ours; only training writes curves."""
@@ -202,9 +212,10 @@ class MultiTaskCLI(LightningCLI):
             return False
         version = self.run.name
         root, name = self.run.parent.parent, self.run.parent.name
+        step = self.prepared.resumed_step
         own = [
-            AppendingCSVLogger(root, name, version),
-            EventsLogger(root, name, version, default_hp_metric=False),
+            ResumableCSVLogger(root, name, version, step),
+            EventsLogger(root, name, version, default_hp_metric=False, purge_step=step),
         ]
         theirs = [] if given in (None, True) else given if isinstance(given, list) else [given]
         return [*theirs, *own]

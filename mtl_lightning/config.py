@@ -9,6 +9,7 @@ import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from mtl_lightning.flags import merged, same_class
 from mtl_lightning.models import Backbone
 from mtl_lightning.module import MultiTask
 from mtl_lightning.only import keep_only
-from mtl_lightning.runs import ALIASES, resolve_checkpoint
+from mtl_lightning.runs import ALIASES, requeued_checkpoint, resolve_checkpoint
 from mtl_lightning.schedule import LENGTHS, WHOLE_RUN
 from mtl_lightning.tasks import Task
 
@@ -46,15 +47,29 @@ RESERVED = ("image", "loss", "score")
 
 @dataclass
 class CheckpointOptions:
-    """What ``best.ckpt`` is.
+    """What ``best.ckpt`` is, and how often ``last.ckpt`` is written.
 
     Args:
-        monitor: The logged name by which it is chosen.
+        monitor: The logged name by which the best is chosen.
         mode: ``max`` where higher is better.
+        every_n_train_steps: Write ``last.ckpt`` each so many optimizer steps, not only after
+            each epoch.
+        train_time_interval: And whenever so much time has passed, as ``00:30:00``.
+
+    Raises:
+        UserError: If an interval is not above 0.
     """
 
     monitor: str = "val/score"
     mode: Literal["max", "min"] = "max"
+    every_n_train_steps: int | None = None
+    train_time_interval: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("every_n_train_steps", 1), ("train_time_interval", timedelta(0))):
+            value = getattr(self, name)
+            if value is not None and (value < least or not value):
+                raise UserError(f"checkpoint.{name} should be above 0. Found {value}")
 
 
 SECTIONS: dict[str, Any] = {
@@ -90,6 +105,7 @@ class Prepared:
         name: The name of the run.
         root: The folder of all runs.
         checkpoint: The file that ``ckpt_path`` means.
+        resumed_step: The optimizer steps that were made before it was written.
     """
 
     config: dict[str, Any]
@@ -97,6 +113,7 @@ class Prepared:
     name: str
     root: Path
     checkpoint: Path | None
+    resumed_step: int | None = None
 
 
 def prepare(command: str, arguments: list[str]) -> Prepared:
@@ -127,6 +144,9 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
         name = "-".join([name, "only", *only])  # its best and last are not those of all tasks
     root = _root(given, changes)
     checkpoint, below = None, {}
+    if command == "fit" and given.get("ckpt_path") is None:
+        requeued = requeued_checkpoint(root, name)
+        given |= {} if requeued is None else {"ckpt_path": requeued}
     if given.get("ckpt_path") is not None:
         checkpoint = _checkpoint(str(given["ckpt_path"]), root, name)
         below = remembered(checkpoint)
@@ -154,7 +174,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     check(config)
     if below:
         _check_same_tasks(config["tasks"], below["tasks"])
-    return Prepared(config, rest, name, root, checkpoint)
+    return Prepared(config, rest, name, root, checkpoint, below.get("step"))
 
 
 def _root(config: Mapping[str, Any], changes: list[tuple[str, str]]) -> Path:
@@ -200,7 +220,8 @@ def remembered(path: Path) -> dict[str, Any]:
         if key not in ("_instantiator", "tasks")
     }
     model.pop("image_size", None)
-    return {"tasks": model.pop("tasks"), "model": model, "data": data}
+    step = content["global_step"]
+    return {"tasks": model.pop("tasks"), "model": model, "data": data, "step": step}
 
 
 def _over_checkpoint(below: dict[str, Any], given: dict[str, Any], command: str) -> dict[str, Any]:
@@ -216,7 +237,7 @@ def _over_checkpoint(below: dict[str, Any], given: dict[str, Any], command: str)
     data = dict(given.get("data") or {})
     if command == "predict":
         data.pop("sources", None)
-    below = {**below, "data": dict(below["data"])}
+    below = {key: below[key] for key in ("tasks", "model")} | {"data": dict(below["data"])}
     if command == "predict" or data.get("sources") is not None:
         below["data"].pop("sources", None)
     elif "sources" in data:

@@ -12,6 +12,19 @@ class UserError(Exception):
     """
 
 
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """The training was ended by a signal, with everything saved.
+
+    Args:
+        number: Of the signal; the process ends with 128 more, as shells have it.
+        message: One line: where it was, and how to go on.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``'; did you mean "x"?'`` for the known name nearest to ``name``, or ``''``."""
     by_lower = {candidate.lower(): candidate for candidate in known}

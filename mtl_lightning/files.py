@@ -6,19 +6,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+_PART = ".part"
+
 
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
     """Give a neighbour of ``path`` to write to, and put it in its place once it is complete.
 
-    A reader never sees half a file, and a failure leaves the one that was there.
+    A reader never sees half a file, and a failure leaves the one that was there, also one of the
+    machine.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}{_PART}")
     try:
         yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(part, path)
     finally:
+        part.unlink(missing_ok=True)
+
+
+def clear_parts(folder: Path) -> None:
+    """Remove what processes that were killed have left of files they were writing."""
+    for part in folder.glob(f".*{_PART}"):
         part.unlink(missing_ok=True)
 
 

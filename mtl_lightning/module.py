@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.images import image_shape
 from mtl_lightning.errors import UserError
+from mtl_lightning.finite import Seen, explain, is_finite
 from mtl_lightning.hparams import built_from_config, global_seed
 from mtl_lightning.models import VGG16, Backbone, Hard, NamedModules, Network, Sharing
 from mtl_lightning.results import Results
@@ -46,6 +47,8 @@ class MultiTask(LightningModule):
         lr_scheduler: A torch scheduler; ``total_steps`` or ``T_max`` may be left out, it is then
             the whole run and the rate changes each step. Given lengths are in epochs.
         backbone_lr_scale: The backbone's learning rate against the heads'.
+        on_non_finite: What happens when a loss or gradient is infinite or no number. ``stop``: an
+            error that names task and images. ``skip_step``: the step is not made, nor measured.
         image_size: Height and width in pixels, or one number for both.
     """
 
@@ -60,6 +63,7 @@ class MultiTask(LightningModule):
         optimizer: OptimizerCallable = _adamw,
         lr_scheduler: LRSchedulerCallable | None = None,
         backbone_lr_scale: float = 1.0,
+        on_non_finite: Literal["stop", "skip_step"] = "stop",
         image_size: int | list[int] = 128,
     ) -> None:
         super().__init__()
@@ -95,8 +99,11 @@ class MultiTask(LightningModule):
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
         self.backbone_lr_scale = backbone_lr_scale
+        self.on_non_finite = on_non_finite
+        self.skipped_steps = 0
         self.results: dict[str, Results] = {}
         self._step_counts: dict[str, int] = {}
+        self._seen: list[Seen] = []
         self._begun = False
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -126,6 +133,17 @@ class MultiTask(LightningModule):
         if report is not None and self.trainer.is_global_zero:
             self.print(report)
         self._begun = True
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Bring along what makes a resumed training go on exactly."""
+        from mtl_lightning.callbacks.resume import Resume  # it knows this class
+
+        return [Resume()]
+
+    def on_fit_start(self) -> None:
+        """Begin to measure."""
+        self._reset("train")
+        self._seen, self.skipped_steps = [], 0
 
     def on_train_start(self) -> None:
         """Find out before the first step whether a resumed schedule fits the training."""
@@ -158,26 +176,36 @@ class MultiTask(LightningModule):
 
     # ----------------------------------------------------------------- the one step
 
-    def _step(self, batch: Batch, split: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Run the network and measure.
+    def _step(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Run the network.
 
         Returns:
             Each task's outputs ``(B, num_outputs)``, and its loss summed over labelled rows.
         """
         outputs = self.network(batch.images, batch.labelled)
-        sums = {}
-        for name, task in self.tasks.items():
-            labelled, targets = batch.labelled[name], batch.targets[name]
-            sums[name] = task.masked_loss(outputs[name], targets, labelled)
-            with torch.no_grad():
-                self.measured[split][name].update(
-                    task, outputs[name].detach(), targets, labelled, sums[name]
-                )
+        sums = {
+            name: task.masked_loss(outputs[name], batch.targets[name], batch.labelled[name])
+            for name, task in self.tasks.items()
+        }
         return outputs, sums
+
+    @torch.no_grad()
+    def _measure(self, seen: Seen, split: str) -> None:
+        for name, task in self.tasks.items():
+            self.measured[split][name].update(
+                task,
+                seen.outputs[name].detach(),
+                seen.batch.targets[name],
+                seen.batch.labelled[name],
+                seen.sums[name],
+            )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this rank's and micro-batch's share of the loss of the whole step."""
-        _, sums = self._step(batch, "train")
+        outputs, sums = self._step(batch)
+        # They are measured when the step is made: see on_before_optimizer_step.
+        detached = {name: value.detach() for name, value in outputs.items()}
+        self._seen.append(Seen(batch, detached, {n: value.detach() for n, value in sums.items()}))
         self._step_counts = batch.counts
         losses = []
         for name, task in self.tasks.items():
@@ -199,11 +227,16 @@ class MultiTask(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Measure; return the outputs, for callbacks that draw them."""
-        return self._step(batch, "val")[0]
+        return self._evaluate(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Measure; return the outputs, for callbacks that draw them."""
-        return self._step(batch, "test")[0]
+        return self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: Batch, split: str) -> dict[str, Tensor]:
+        outputs, sums = self._step(batch)
+        self._measure(Seen(batch, outputs, sums), split)
+        return outputs
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the rows and, per task, the columns of the answer."""
@@ -212,10 +245,6 @@ class MultiTask(LightningModule):
         return {"rows": batch.rows.cpu().numpy(), "answers": answers}
 
     # ----------------------------------------------------------------- results
-
-    def on_train_epoch_start(self) -> None:
-        """Begin to measure anew."""
-        self._reset("train")
 
     def on_validation_epoch_start(self) -> None:
         """Begin to measure anew."""
@@ -226,8 +255,11 @@ class MultiTask(LightningModule):
         self._reset("test")
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's exact losses and metrics."""
+        """Log the epoch's exact losses and metrics, and begin to measure the next."""
         self._report("train")
+        self._reset("train")
+        if self.skipped_steps:
+            self.log("train/skipped_steps", float(self.skipped_steps), batch_size=1)
 
     def on_validation_epoch_end(self) -> None:
         """Log the split's exact losses and metrics."""
@@ -270,13 +302,36 @@ class MultiTask(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Leave alone what belongs to a task without a label in the whole step.
+        """Make only steps that are finite, and leave alone what no label in the step is about.
 
-        Its gradient is 0, but weight decay and momentum would move it; without a gradient the
-        optimizer passes it by, its state included.
+        The gradient of an absent task is 0, but weight decay and momentum would move it; without a
+        gradient the optimizer passes it by, its state included.
         """
-        del optimizer
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        seen, self._seen = self._seen, []
+        if not is_finite(seen, parameters, scaled, self.trainer):
+            self._not_finite(seen)
+            for parameter in parameters:
+                parameter.grad = None
+            return
+        for micro in seen:
+            self._measure(micro, "train")
         for name in self.tasks:
             if not self._step_counts[name]:
                 for parameter in self.network.own_parameters(name):
                     parameter.grad = None
+
+    def _not_finite(self, seen: list[Seen]) -> None:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        tasks = dict(self.tasks.items())
+        said = explain(seen, tasks, self.network, data.image_name)
+        where = f"epoch {self.current_epoch}, step {self.global_step}: {said}"
+        if self.on_non_finite == "stop":
+            raise UserError(
+                f"{where}; the weights are those from before this step. Look at these images and "
+                f"labels, lower the learning rate, set trainer.gradient_clip_val, or "
+                f"model.on_non_finite: skip_step"
+            )
+        self.skipped_steps += 1
+        self.print(f"step skipped: {where}")

@@ -9,6 +9,7 @@ from mtl_lightning.errors import UserError, listed
 
 ALIASES = ("best", "last")
 _DECIDED = "MTL_LIGHTNING_RUN"
+_JOB = "slurm_job"
 
 
 def versions(root: Path, name: str) -> list[Path]:
@@ -45,6 +46,24 @@ def resolve_checkpoint(spec: str, root: Path, name: str) -> Path:
         f"ckpt_path {spec}: no {spec}.ckpt in any run under {root / name}{hint}; "
         f"train first with `mtl-lightning fit`, or give the path of a checkpoint"
     )
+
+
+def mark_job(run: Path) -> None:
+    """Write down which SLURM job trains here, so that it finds its run when it is requeued."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / _JOB).write_text(os.environ["SLURM_JOB_ID"], encoding="utf-8")
+
+
+def requeued_checkpoint(root: Path, name: str) -> Path | None:
+    """Return where a requeued SLURM job goes on: its ``last.ckpt``, if it came that far."""
+    if not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+        return None
+    job = os.environ.get("SLURM_JOB_ID")
+    for run in versions(root, name):
+        mark, path = run / _JOB, run / "checkpoints" / "last.ckpt"
+        if mark.is_file() and mark.read_text(encoding="utf-8") == job and path.is_file():
+            return path
+    return None
 
 
 def run_folder(root: Path, name: str, checkpoint: Path | None) -> Path:

@@ -1,32 +1,61 @@
-"""``best.ckpt`` and ``last.ckpt``."""
+"""``last.ckpt`` and ``best.ckpt``."""
 
 import math
+import os
+import shutil
+import time
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
 from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.files import clear_parts, staged
 from mtl_lightning.module import MultiTask
 
 
-class Best(Checkpoint):
-    """Keeps the state at the validation with the best monitored value, as ``best.ckpt``.
+class Checkpoints(Checkpoint):
+    """Keeps the present state as ``last.ckpt``, and that with the best value as ``best.ckpt``.
+
+    Both are written where nothing is under way: before the first step of all, at the beginning of
+    an epoch, before a batch within one, and at the end of training. What a step, a validation or an
+    epoch has to log is in the log files by then, which are written first: a training that is killed
+    at any moment and resumed loses nothing and writes nothing twice. ``best.ckpt`` is the state in
+    which the validation found the network; no step is made between.
+
+    (One ``ModelCheckpoint`` that monitors a metric saves nothing before the first validation and
+    may miss the last step.)
 
     Args:
         folder: Where to.
         monitor: What a validation logs, such as ``val/score`` or ``val/type/accuracy``.
         mode: ``max`` where higher is better, else ``min``.
+        every_n_train_steps: Write ``last.ckpt`` also within an epoch, each so many optimizer steps.
+        train_time_interval: And when so much time has passed.
     """
 
-    def __init__(self, folder: Path, monitor: str, mode: Literal["max", "min"]) -> None:
-        self.path = folder / "best.ckpt"
+    def __init__(
+        self,
+        folder: Path,
+        monitor: str,
+        mode: Literal["max", "min"],
+        every_n_train_steps: int | None = None,
+        train_time_interval: timedelta | None = None,
+    ) -> None:
+        self.last = folder / "last.ckpt"
+        self.best = folder / "best.ckpt"
         self.monitor = monitor
         self.sign = 1 if mode == "max" else -1
+        self.every_n_train_steps = every_n_train_steps
+        self.train_time_interval = train_time_interval
         self.value: float | None = None
+        self._is_best = False  # the present state, and not written yet
+        self._saved_at = -1  # the step; -1: there is none yet
+        self._saved_when = 0.0
 
     @property
     def state_key(self) -> str:
@@ -44,15 +73,81 @@ class Best(Checkpoint):
                 if isinstance(callback, EarlyStopping):
                     check_monitor("EarlyStopping.monitor", callback.monitor, known)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from here."""
+        if trainer.is_global_zero:
+            clear_parts(self.last.parent)
+        self._is_best = False
+        self._saved_at = trainer.global_step if self.last.exists() else -1
+        self._saved_when = time.monotonic()
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if this validation is the best so far."""
-        if trainer.sanity_checking or trainer.state.fn != "fit" or is_trial(trainer):
+        """Take note if this validation is the best so far."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         value = float(trainer.callback_metrics.get(self.monitor, torch.tensor(math.nan)))
         if math.isnan(value) or (self.value is not None and self.sign * (value - self.value) <= 0):
             return
         self.value = value
-        trainer.save_checkpoint(self.path)
+        self._is_best = True
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the epoch that has ended."""
+        if trainer.global_step not in (0, self._saved_at):
+            self.save(trainer)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save within the epoch, if the time has come and no step is half made."""
+        if batch_idx % trainer.accumulate_grad_batches == 0 and (
+            self._is_best or self._is_due(trainer)
+        ):
+            self.save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what came after the last time."""
+        if self._is_best or trainer.global_step != self._saved_at:
+            self.save(trainer)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        if trainer.global_step == self._saved_at:
+            return False
+        if self._saved_at < 0:
+            return True
+        n = self.every_n_train_steps
+        if n is not None and trainer.global_step % n == 0:
+            return True
+        if self.train_time_interval is None:
+            return False
+        passed = time.monotonic() - self._saved_when >= self.train_time_interval.total_seconds()
+        return trainer.strategy.broadcast(passed)  # the clocks of the ranks differ
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the log files, then the present state; on all ranks.
+
+        Raises:
+            UserError: If it cannot be written, on all ranks; the files that were there stay.
+        """
+        if is_trial(trainer):
+            return
+        problem = None
+        try:
+            for logger in trainer.loggers:
+                logger.save()
+            trainer.save_checkpoint(self.last)
+            if self._is_best and trainer.is_global_zero:
+                _same(self.last, self.best)
+        except OSError as error:  # on the rank that writes; the others wait behind it
+            problem = f"{error.filename or self.last}: {error.strerror}"
+            trainer.strategy.barrier("Trainer.save_checkpoint")
+        problem = trainer.strategy.broadcast(problem)
+        if problem is not None:
+            there = [str(path) for path in (self.last, self.best) if path.exists()]
+            intact = f"{listed(there)} intact, from before" if there else "none was written before"
+            raise UserError(f"checkpoint {self.last} could not be written ({problem}); {intact}")
+        self._is_best = False
+        self._saved_at, self._saved_when = trainer.global_step, time.monotonic()
 
     def state_dict(self) -> dict[str, float | None]:
         """Keep the best value, so that a resumed run saves only what is better."""
@@ -63,38 +158,13 @@ class Best(Checkpoint):
         self.value = state_dict["value"]
 
 
-class Last(Checkpoint):
-    """Keeps the present state after each epoch and at the end of training, as ``last.ckpt``.
-
-    (One ``ModelCheckpoint`` that monitors a metric saves nothing before the first validation and
-    may miss the last step.)
-
-    Args:
-        folder: Where to.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "last.ckpt"
-        self._saved_at = -1
-
-    @property
-    def state_key(self) -> str:
-        """A name of its own; there is no state."""
-        return "Last"
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the epoch that ends."""
-        self._save(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what came after the last end of an epoch, where training stops within one."""
-        if trainer.global_step != self._saved_at:
-            self._save(trainer)
-
-    def _save(self, trainer: Trainer) -> None:
-        if not is_trial(trainer):
-            self._saved_at = trainer.global_step
-            trainer.save_checkpoint(self.path)
+def _same(path: Path, copy: Path) -> None:
+    """Make ``copy`` the same file as ``path``, which is replaced and never written to."""
+    with staged(copy) as part:
+        try:
+            os.link(path, part)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, part)
 
 
 def is_trial(trainer: Trainer) -> bool:

@@ -1,5 +1,6 @@
 """The DataModule: wires sources, splits, plan and loaders together, and does nothing else."""
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Literal
@@ -74,6 +75,8 @@ class PartialLabels(LightningDataModule):
         self.augmentation = augmentation
         self.left_out = left_out or []
         self.to_predict: Images | None = None
+        self.resumed = (0, 0)  # set by whoever resumes: an epoch, and its rows that were taken
+        self.train_plan: StepPlan | None = None
         self.table: MergedTable | None = None
         self._encoded: dict[str, Encoded] = {}
 
@@ -169,6 +172,11 @@ class PartialLabels(LightningDataModule):
             labelled |= encoded.counts() > 0
         return np.flatnonzero(inside & labelled)
 
+    def image_name(self, row: int) -> str:
+        """Return what the user calls the image of a row of the merged table."""
+        table = self.merged()
+        return f"{table.images[row]} ({table.where(row)})"
+
     def notes(self) -> list[str]:
         """Return what a user should know before training, a line each."""
         table, notes = self.merged(), []
@@ -205,7 +213,8 @@ class PartialLabels(LightningDataModule):
         overfit: float = trainer.overfit_batches  # type: ignore[attr-defined]  # set by Lightning
         shuffle_seed = seed if overfit == 0 else None
         plan = self._plan("train", trainer.accumulate_grad_batches, shuffle_seed)
-        plan = _limited(plan, trainer.limit_train_batches)
+        plan = replace(_limited(plan, trainer.limit_train_batches), resumed=self.resumed)
+        self.train_plan = plan
 
         def progress() -> tuple[int, int]:
             # A sampler is asked again for the epoch it is in after an interruption.
@@ -267,6 +276,7 @@ class PartialLabels(LightningDataModule):
             batch_sampler=PlanSampler(plan, self._trainer().global_rank, progress),  # type: ignore[arg-type]
             collate_fn=_as_it_is,  # type: ignore[arg-type]  # the data set collates already
             num_workers=self.num_workers,
+            worker_init_fn=_ignore_signals,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
@@ -282,6 +292,12 @@ class LateLoader(DataLoader[Batch]):
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator, on purpose
         """Begin when the first batch is asked for."""
         yield from super().__iter__()
+
+
+def _ignore_signals(_: int) -> None:
+    """Let the training process decide when to end: signals come to all processes of a terminal."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -42,6 +42,8 @@ class StepPlan:
         accumulate: Micro-batches of one optimizer step.
         limit: Stop after so many micro-batches (``trainer.limit_train_batches``).
         shuffle_seed: Shuffle each epoch in another way, with this seed; ``None``: keep the order.
+        resumed: ``(epoch, rows)``: an earlier process, of whatever batch size and number of ranks,
+            has taken the first rows of this epoch.
     """
 
     rows: NDArray[np.int64]
@@ -51,10 +53,11 @@ class StepPlan:
     accumulate: int = 1
     limit: int | None = None
     shuffle_seed: int | None = None
+    resumed: tuple[int, int] = (0, 0)
 
     def __len__(self) -> int:
         """The number of micro-batches, the same on every rank."""
-        whole = -(-len(self.rows) // (self.batch_size * self.world_size))
+        whole = -(-len(self.rows) // self._width)
         return whole if self.limit is None else min(whole, self.limit)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
@@ -63,15 +66,35 @@ class StepPlan:
             return np.arange(len(self.rows))
         return np.random.default_rng([self.shuffle_seed, epoch]).permutation(len(self.rows))
 
+    def first(self, epoch: int) -> int:
+        """Return the number of the micro-batch with which this process begins the epoch.
+
+        It is 0 but for an epoch of which rows were taken before. Those that remain are then the
+        last micro-batches of the epoch, whatever the size of those before them was.
+        """
+        if epoch != self.resumed[0]:
+            return 0
+        remaining = max(self._used - self.resumed[1], 0)
+        return len(self) - -(-remaining // self._width)
+
+    def taken(self, epoch: int, number: int) -> int:
+        """Return how many rows of the epoch come before micro-batch ``number``."""
+        rows = number * self._width
+        if epoch == self.resumed[0]:
+            rows += self.resumed[1] - self.first(epoch) * self._width
+        return min(rows, self._used)
+
     def requests(self, epoch: int, rank: int, start: int = 0) -> Iterator[Request]:
         """Yield what ``rank`` loads, from its micro-batch number ``start`` on."""
-        width = self.batch_size * self.world_size
-        order = self.order(epoch)[: len(self) * width]
+        order = self.order(epoch)[: self._used]
         parts = self.world_size * self.accumulate
-        for number in range(start, len(self)):
-            step = number // self.accumulate * self.accumulate
-            in_step = order[step * width : (step + self.accumulate) * width]
-            mine = order[number * width : (number + 1) * width][rank :: self.world_size]
+        first = self.first(epoch)
+        for number in range(max(start, first), len(self)):
+            step = max(number // self.accumulate * self.accumulate, first)
+            end = number // self.accumulate * self.accumulate + self.accumulate
+            in_step = order[self.taken(epoch, step) : self.taken(epoch, end)]
+            both = self.taken(epoch, number), self.taken(epoch, number + 1)
+            mine = order[slice(*both)][rank :: self.world_size]
             yield Request(
                 rows=self.rows[mine] if len(mine) else np.array([PADDING], dtype=np.int64),
                 counts={task: int(labels[in_step].sum()) for task, labels in self.labels.items()},
@@ -79,3 +102,12 @@ class StepPlan:
                 parts=parts,
                 epoch=epoch,
             )
+
+    @property
+    def _width(self) -> int:
+        return self.batch_size * self.world_size
+
+    @property
+    def _used(self) -> int:
+        """The rows of an epoch that its micro-batches have room for."""
+        return min(len(self) * self._width, len(self.rows))

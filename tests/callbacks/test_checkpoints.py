@@ -3,7 +3,7 @@ import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EarlyStopping
 
-from mtl_lightning.callbacks.checkpoints import Best, Last, check_monitor, monitored_names
+from mtl_lightning.callbacks.checkpoints import Checkpoints, check_monitor, monitored_names
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.errors import UserError
 from mtl_lightning.module import MultiTask
@@ -57,7 +57,7 @@ def up_and_down(optimizer):
 def test_best_keeps_the_best_and_last_the_last(tmp_path, monitor, mode):
     after = After()
     module = make_module(optimizer=lambda p: torch.optim.SGD(p, lr=0.05), lr_scheduler=up_and_down)
-    callbacks = [after, Best(tmp_path, monitor, mode), Last(tmp_path)]
+    callbacks = [after, Checkpoints(tmp_path, monitor, mode)]
     train(tmp_path, callbacks, module, max_epochs=5)
     values = [logged[monitor] for _, logged, _ in after.seen]
     best = values.index(min(values) if mode == "min" else max(values))
@@ -70,20 +70,20 @@ def test_best_keeps_the_best_and_last_the_last(tmp_path, monitor, mode):
     content = saved(tmp_path / "last.ckpt")
     assert same(content, weights(module))
     assert content["global_step"] == after.seen[-1][0]
-    assert content["epoch"] == 4
+    assert content["epoch"] == 5
     assert not same(content, after.seen[best][2])
 
 
 def test_of_equals_the_first_is_kept(tmp_path):
     after = After()
-    callbacks = [after, Best(tmp_path, "val/kind/n_labelled", "max")]
+    callbacks = [after, Checkpoints(tmp_path, "val/kind/n_labelled", "max")]
     train(tmp_path, callbacks, max_epochs=3)
     assert saved(tmp_path / "best.ckpt")["global_step"] == after.seen[0][0]
 
 
 def test_a_resumed_training_does_not_replace_the_best_by_what_is_worse(tmp_path):
     def callbacks():
-        return [Best(tmp_path, "val/kind/loss", "min"), Last(tmp_path)]
+        return [Checkpoints(tmp_path, "val/kind/loss", "min")]
 
     module = make_module()
     train(tmp_path, callbacks(), module, max_epochs=2)
@@ -97,7 +97,7 @@ def test_a_resumed_training_does_not_replace_the_best_by_what_is_worse(tmp_path)
     trainer.fit(make_module(), datamodule=make_data(), ckpt_path=tmp_path / "last.ckpt")
     assert float(trainer.callback_metrics["val/kind/loss"]) > 2
     assert saved(tmp_path / "best.ckpt")["global_step"] == first["global_step"]
-    assert saved(tmp_path / "last.ckpt")["epoch"] == 2
+    assert saved(tmp_path / "last.ckpt")["epoch"] == 3
 
 
 def test_what_is_undefined_is_never_the_best(tmp_path):
@@ -106,7 +106,7 @@ def test_what_is_undefined_is_never_the_best(tmp_path):
         {"size": Regression()}, {"m": source}, image_size=16, batch_size=4, num_workers=0
     )
     module = MultiTask({"size": Regression()}, Small(), image_size=16)
-    train(tmp_path, [Best(tmp_path, "val/score", "max"), Last(tmp_path)], module, data)
+    train(tmp_path, [Checkpoints(tmp_path, "val/score", "max")], module, data)
     assert module.results["val"].score is None
     assert not (tmp_path / "best.ckpt").exists()
     assert (tmp_path / "last.ckpt").exists()
@@ -114,7 +114,7 @@ def test_what_is_undefined_is_never_the_best(tmp_path):
 
 def test_last_is_written_where_max_steps_ends_training_within_an_epoch(tmp_path):
     module = make_module()
-    train(tmp_path, [Last(tmp_path)], module, max_steps=3, max_epochs=-1)
+    train(tmp_path, [Checkpoints(tmp_path, "val/score", "max")], module, max_steps=3, max_epochs=-1)
     content = saved(tmp_path / "last.ckpt")
     assert content["global_step"] == 3
     assert same(content, weights(module))
@@ -123,8 +123,8 @@ def test_last_is_written_where_max_steps_ends_training_within_an_epoch(tmp_path)
 
 def test_the_sanity_check_and_a_validation_of_its_own_save_nothing(tmp_path):
     data, module = make_data(), make_module()
-    best = Best(tmp_path, "val/kind/n_labelled", "max")
-    trainer = make_trainer(tmp_path, callbacks=[best, Last(tmp_path)], enable_checkpointing=True)
+    best = Checkpoints(tmp_path, "val/kind/n_labelled", "max")
+    trainer = make_trainer(tmp_path, callbacks=[best], enable_checkpointing=True)
     trainer.validate(module, datamodule=data, verbose=False)
     assert list(tmp_path.glob("*.ckpt")) == []
     train(tmp_path, [best], module, data, num_sanity_val_steps=2, max_epochs=0)
@@ -132,7 +132,7 @@ def test_the_sanity_check_and_a_validation_of_its_own_save_nothing(tmp_path):
 
 
 def test_a_trial_leaves_nothing_behind(tmp_path):
-    callbacks = [Best(tmp_path, "val/score", "max"), Last(tmp_path)]
+    callbacks = [Checkpoints(tmp_path, "val/score", "max")]
     train(tmp_path, callbacks, fast_dev_run=1)
     assert list(tmp_path.glob("**/*.ckpt")) == []
 
@@ -151,7 +151,7 @@ def test_monitored_names_are_what_is_logged(tmp_path):
 
 def test_best_may_be_chosen_by_a_metric_of_many_labels(tmp_path):
     data = make_data(val=20, tasks=make_more_tasks())
-    best = Best(tmp_path, "val/tags/mean_ap", "max")
+    best = Checkpoints(tmp_path, "val/tags/mean_ap", "max")
     module = train(tmp_path, [best], make_module(tasks=data.tasks), data)
     assert saved(tmp_path / "best.ckpt")["callbacks"]["Best"]["value"] == pytest.approx(
         module.results["val"].tasks["tags"]["mean_ap"]
@@ -159,7 +159,7 @@ def test_best_may_be_chosen_by_a_metric_of_many_labels(tmp_path):
 
 
 def test_a_misspelt_name_is_found_before_training(tmp_path):
-    best = Best(tmp_path, "val/kind/acuracy", "max")
+    best = Checkpoints(tmp_path, "val/kind/acuracy", "max")
     with pytest.raises(
         UserError,
         match=r'^checkpoint\.monitor: nothing is logged as "val/kind/acuracy"; '
@@ -170,11 +170,11 @@ def test_a_misspelt_name_is_found_before_training(tmp_path):
 
 def test_best_is_not_chosen_by_what_the_epoch_before_has_logged(tmp_path):
     with pytest.raises(UserError, match=r'^checkpoint\.monitor: nothing is logged as "train/loss"'):
-        train(tmp_path, [Best(tmp_path, "train/loss", "min")])
+        train(tmp_path, [Checkpoints(tmp_path, "train/loss", "min")])
 
 
 def test_early_stopping_is_checked_too(tmp_path):
-    callbacks = [Best(tmp_path, "val/score", "max"), EarlyStopping("val_loss")]
+    callbacks = [Checkpoints(tmp_path, "val/score", "max"), EarlyStopping("val_loss")]
     with pytest.raises(
         UserError, match=r'^EarlyStopping\.monitor: nothing is logged as "val_loss"'
     ):

@@ -13,7 +13,7 @@ from pytorch_lightning.strategies import FSDPStrategy
 from torch import nn
 
 from mtl_lightning.callbacks import EMA
-from mtl_lightning.callbacks.checkpoints import Best, Last
+from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.errors import UserError
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.weights import NamedWeights
@@ -50,7 +50,7 @@ def normed() -> MultiTask:
 
 
 def train(folder: Path, *callbacks: Callback, module: Any = None, **trainer: Any) -> MultiTask:
-    own = [Best(folder, "val/score", "max"), Last(folder)]
+    own = [Checkpoints(folder, "val/score", "max")]
     return fit(
         folder,
         module=module or normed(),
@@ -171,7 +171,9 @@ def test_after_the_training_the_network_is_the_average_and_a_save_keeps_both(tmp
     ema, seen = EMA(0.9), InValidation()
     module = normed()
     trainer = make_trainer(
-        tmp_path, callbacks=[ema, seen, Last(tmp_path)], enable_checkpointing=True
+        tmp_path,
+        callbacks=[ema, seen, Checkpoints(tmp_path, "val/score", "max")],
+        enable_checkpointing=True,
     )
     trainer.fit(module, datamodule=make_data())
     trainer.save_checkpoint(tmp_path / "after.ckpt")
@@ -190,7 +192,10 @@ def test_resumed_is_continuous_bit_for_bit(tmp_path, stop, precision):
     train(whole, EMA(0.9), **options)
     train(parts, EMA(0.9), **options | {"max_epochs": stop})
     trainer = make_trainer(
-        parts, callbacks=[EMA(0.9), Last(parts)], enable_checkpointing=True, **options
+        parts,
+        callbacks=[EMA(0.9), Checkpoints(parts, "val/score", "max")],
+        enable_checkpointing=True,
+        **options,
     )
     trainer.fit(normed(), datamodule=make_data(), ckpt_path=parts / "last.ckpt")
     one, other = load(whole / "last.ckpt"), load(parts / "last.ckpt")
@@ -204,7 +209,10 @@ def test_a_run_resumed_without_an_average_begins_one(tmp_path):
     before = load(tmp_path / "last.ckpt")["state_dict"]
     ema, steps = EMA(0.9), Steps()
     trainer = make_trainer(
-        tmp_path, callbacks=[ema, steps, Last(tmp_path)], enable_checkpointing=True, max_epochs=3
+        tmp_path,
+        callbacks=[ema, steps, Checkpoints(tmp_path, "val/score", "max")],
+        enable_checkpointing=True,
+        max_epochs=3,
     )
     steps.on_train_batch_end = lambda trainer, module, *_: steps.seen.append(
         steps.parameters(module)

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mtl_lightning.callbacks.plots import Plots
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.loggers import AppendingCSVLogger
+from mtl_lightning.loggers import ResumableCSVLogger
 from mtl_lightning.module import MultiTask
 from mtl_lightning.plots import canvas
 from mtl_lightning.tasks import Classification
@@ -71,7 +71,7 @@ def fitted(tmp_path_factory) -> tuple[Path, Kept, MultiTask]:
     run = root / "name" / "version_0"
     plots = Kept(run)
     loggers = [
-        AppendingCSVLogger(root, "name", "version_0"),
+        ResumableCSVLogger(root, "name", "version_0"),
         TensorBoardLogger(root, "name", "version_0"),
     ]
     module = fit(root, None, make_module(), callbacks=[plots], logger=loggers, max_epochs=2)

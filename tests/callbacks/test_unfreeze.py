@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR
 
 from mtl_lightning.callbacks import EMA, Unfreeze
-from mtl_lightning.callbacks.checkpoints import Last
+from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.errors import UserError
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.sharing.soft import Soft
@@ -185,7 +185,7 @@ def test_resumed_is_continuous_bit_for_bit(tmp_path, stop):
         module = staged(lr_scheduler=lambda o: LambdaLR(o, lambda epoch: 0.7**epoch))
         trainer = make_trainer(
             folder,
-            callbacks=[Unfreeze(2), Last(folder)],
+            callbacks=[Unfreeze(2), Checkpoints(folder, "val/score", "max")],
             enable_checkpointing=True,
             max_epochs=epochs,
         )

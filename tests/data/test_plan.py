@@ -129,3 +129,43 @@ def test_no_row_is_no_step():
 def test_counts_are_plain_numbers():
     request = next(make().requests(0, 0))
     assert {type(count) for count in request.counts.values()} == {int}
+
+
+ELASTIC = [(1, 4, 1), (2, 4, 1), (1, 4, 2), (3, 1, 2), (2, 3, 3), (4, 4, 5)]
+
+
+@pytest.mark.parametrize("batches", [1, 2, 4, 6])
+@pytest.mark.parametrize(("world_size", "batch_size", "accumulate"), ELASTIC)
+def test_what_remains_of_an_epoch_is_seen_once_by_other_ranks(
+    world_size, batch_size, accumulate, batches
+):
+    before = make(batch_size=3, world_size=2)
+    rows = before.taken(1, batches)
+    assert rows == batches * 6
+    after = make(45, batch_size, world_size, accumulate, resumed=(1, rows))
+    micro = [list(after.requests(1, rank)) for rank in range(world_size)]
+    assert {len(requests) for requests in micro} == {len(after) - after.first(1)}
+    seen = [row for request in itertools.chain(*micro) for row in request.rows.tolist()]
+    expected = after.rows[after.order(1)[rows:]].tolist()
+    assert sorted(row for row in seen if row != PADDING) == sorted(expected)
+    micro = list(zip(*micro, strict=True))
+    steps: dict[int, list[int]] = {}
+    for number, requests in enumerate(micro, start=after.first(1)):
+        steps.setdefault(number // accumulate, []).extend(real(requests))
+    for number, requests in enumerate(micro, start=after.first(1)):
+        step = steps[number // accumulate]
+        assert requests[0].step_rows == len(step)
+        assert requests[0].counts["a"] == sum(after.labels["a"][(r - 100) // 3] for r in step)
+    assert sorted(real(itertools.chain(*dealt(after, epoch=2)))) == after.rows.tolist()
+    assert after.taken(1, len(after)) == after.taken(2, len(after)) == 45
+
+
+def test_resumed_alike_an_epoch_goes_on_as_if_nothing_had_been():
+    whole = make(accumulate=2)
+    for batches in range(0, len(whole), 2):
+        again = make(accumulate=2, resumed=(1, whole.taken(1, batches)))
+        assert again.first(1) == batches
+        rest = zip(whole.requests(1, 0, batches), again.requests(1, 0, batches), strict=True)
+        for one, other in rest:
+            assert one.rows.tolist() == other.rows.tolist()
+            assert (one.counts, one.step_rows) == (other.counts, other.step_rows)

@@ -1,0 +1,130 @@
+"""SIGTERM and Ctrl-C end a training at the next step, with a checkpoint; SLURM may requeue it."""
+
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+from mtl_lightning.callbacks.checkpoints import Checkpoints
+from mtl_lightning.errors import Stopped
+from mtl_lightning.runs import mark_job
+
+
+class Signals(Callback):
+    """Ends the training at the beginning of the next step, on all ranks, whichever was signalled.
+
+    A signal that comes during a validation ends it; it begins anew when the run is resumed. A
+    second Ctrl-C ends the process at once. Where SLURM announces the end of a job (``#SBATCH
+    --signal=SIGUSR1@90``), the job is put into the queue again; it then finds its run by itself.
+
+    (Lightning's own handlers call a collective from within the handler, so that a signal to one of
+    several ranks can leave all of them waiting, and pass a signal on from the first rank only.)
+
+    Args:
+        run: The folder of the run.
+        checkpoints: What saves; ``None``: nothing does.
+    """
+
+    def __init__(self, run: Path, checkpoints: Checkpoints | None) -> None:
+        self.run = run
+        self.checkpoints = checkpoints
+        self.received = 0  # the number of the last signal
+        self._requeue = 0  # the number of the signal by which SLURM announces the end
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over from Lightning, which gives them back when it is done."""
+        self.received = signal.SIGTERM if trainer.received_sigterm else 0
+        if threading.current_thread() is not threading.main_thread():
+            return
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        environment = trainer._accelerator_connector.cluster_environment
+        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+            self._requeue = environment.requeue_signal or signal.SIGUSR1
+            numbers.append(signal.Signals(self._requeue))
+            if trainer.is_global_zero:
+                mark_job(self.run)
+        for number in numbers:
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if number == self.received == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = number
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """End here, if no step is half made."""
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._end_if_asked(trainer)
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """End here; the validation will be made again."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._end_if_asked(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave what follows (pictures) to the default handlers: all is saved."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(number) == self._take:
+                default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+                signal.signal(number, default)
+
+    def _end_if_asked(self, trainer: Trainer) -> None:
+        number = self.received
+        if trainer.world_size > 1:
+            asked = torch.tensor(number, device=trainer.strategy.root_device)
+            number = int(trainer.strategy.reduce(asked, reduce_op="max"))
+        if not number:
+            return
+        saved = "nothing was saved: trainer.enable_checkpointing is false"
+        if self.checkpoints is not None:
+            self.checkpoints.save(trainer)
+            saved = (
+                f"saved {self.checkpoints.last}; the same command with --ckpt_path last goes on "
+                f"from there"
+            )
+        if number == self._requeue and trainer.is_global_zero:
+            saved += f"; {_requeued()}"
+        _dismiss_observer()
+        where = f"epoch {trainer.current_epoch}, step {trainer.global_step}"
+        raise Stopped(number, f"stopped by {signal.Signals(number).name} at {where}: {saved}")
+
+
+def _requeued() -> str:
+    """Ask SLURM to queue this job again, and say how that went."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    task = os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = getattr(error, "stderr", None) or error
+        return f"SLURM did not requeue job {job}: {' '.join(str(reason).split())}"
+    return f"SLURM requeues job {job}"
+
+
+def _dismiss_observer() -> None:
+    """Let every rank end by itself.
+
+    Lightning's observer kills the first rank as soon as it finds that another has ended with a
+    status that is not 0, as here all do.
+    """
+    for thread in threading.enumerate():
+        if isinstance(thread, _ChildProcessObserver):
+            thread._child_processes = []
