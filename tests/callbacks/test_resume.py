@@ -14,7 +14,15 @@ from pytorch_lightning import Callback, seed_everything
 from mtl_lightning.callbacks import EMA
 from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.loggers import ResumableCSVLogger
-from tests.support import make_data, make_module, make_more_tasks, make_trainer
+from tests import two_ranks
+from tests.support import (
+    Batches,
+    largest_difference,
+    make_data,
+    make_module,
+    make_more_tasks,
+    make_trainer,
+)
 
 
 class Killed(BaseException):
@@ -67,30 +75,48 @@ def one_cycle(optimizer: Any) -> Any:
 
 
 def train(folder: Path, kill_at: int | None = None, **changes: Any) -> list[str]:
-    """Train, going on from ``last.ckpt`` if there is one; return the hooks that were called."""
-    options = {"max_epochs": 3, "accumulate_grad_batches": 2, "val_check_interval": 6} | changes
-    data_options = {key: options.pop(key) for key in ("batch_size", "tasks") if key in options}
-    seed_everything(3, verbose=False)
-    tasks = make_more_tasks()
-    data = make_data(train=45, tasks=tasks, batch_size=4, augmentation="default", **data_options)
-    module = make_module(tasks=tasks, dropout=0.3, lr_scheduler=options.pop("schedule", one_cycle))
+    """Train, going on from ``last.ckpt`` if there is one; return the hooks that were called.
+
+    Args:
+        folder: Of the run.
+        kill_at: The number of the hook at which the process ends.
+        changes: Of the trainer's options, the data's or the module's.
+    """
+    # Validations within a step that is half made, and at the end of the epoch.
+    options = {"accumulate_grad_batches": 2, "limit_train_batches": 10, "val_check_interval": 5}
+    options |= {"max_epochs": 3} | changes
+    parts: dict[str, dict[str, Any]] = {"data": {"batch_size": 4}, "module": {}}
+    for key, part in PARTS.items():
+        if key in options:
+            parts[part][key] = options.pop(key)
     last = folder / "checkpoints" / "last.ckpt"
     if not last.exists():  # killed before the first step: begun anew, in a folder of its own
         shutil.rmtree(folder, ignore_errors=True)
-    resumed = torch.load(last, weights_only=True)["global_step"] if last.exists() else None
+    step = torch.load(last, weights_only=True)["global_step"] if last.exists() else None
     kill = Kill(kill_at)
+    callbacks = [EMA(0.9), kill, *options.pop("callbacks", [])]
     checkpoints = Checkpoints(last.parent, "val/score", "max", every_n_train_steps=2)
+    seed_everything(3, verbose=False)
+    tasks = make_more_tasks()
+    data = make_data(tasks=tasks, **({"augmentation": "default"} | parts["data"]))
     trainer = make_trainer(
         folder,
-        callbacks=[EMA(0.9), *options.pop("callbacks", []), kill, checkpoints],
-        logger=[Unbuffered(folder.parent.parent, folder.parent.name, folder.name, resumed)],
+        callbacks=[*callbacks, checkpoints],
+        logger=[Unbuffered(folder.parent.parent, folder.parent.name, folder.name, step)],
         log_every_n_steps=1,
         enable_checkpointing=True,
         **options,
     )
+    module = make_module(
+        tasks=tasks, **({"dropout": 0.3, "lr_scheduler": one_cycle} | parts["module"])
+    )
     with contextlib.suppress(Killed):
         trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None)
     return kill.hooks
+
+
+PARTS = {"dropout": "module", "lr_scheduler": "module"}
+PARTS |= dict.fromkeys(("batch_size", "num_workers", "augmentation", "train"), "data")
 
 
 def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
@@ -117,18 +143,136 @@ def assert_same(one: Path, other: Path) -> None:
     assert (one / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
 
 
+def run_of(folder: Path, name: str) -> Path:
+    return folder / name / "a" / "version_0"
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """The uninterrupted training, and the hooks that it called."""
-    folder = tmp_path_factory.mktemp("whole") / "runs" / "a" / "version_0"
+    folder = run_of(tmp_path_factory.mktemp("whole"), "whole")
     return folder, train(folder)
 
 
-def test_killed_at_any_hook_and_resumed_nothing_differs(whole, tmp_path):
+def middle(hooks: list[str], name: str) -> int:
+    """Return the number, from 1, of the middle one of all calls of a hook."""
+    calls = [number for number, hook in enumerate(hooks, 1) if hook == name]
+    return calls[len(calls) // 2]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_killed_at_any_hook_and_resumed_nothing_differs(whole, tmp_path, hook):
     expected, hooks = whole
-    assert set(hooks) == set(HOOKS)
-    for at in range(1, len(hooks) + 1, 3):
-        folder = tmp_path / str(at) / "a" / "version_0"
-        assert len(train(folder, at)) == at
-        train(folder)
+    folder = run_of(tmp_path, "killed")
+    at = middle(hooks, hook)
+    assert train(folder, at)[-1] == hook
+    again = train(folder)
+    assert hook == "on_train_end" or 0 < len(again) < len(hooks)
+    assert_same(expected, folder)
+
+
+def test_killed_before_the_first_step_it_is_resumed_too(whole, tmp_path):
+    expected, hooks = whole
+    folder = run_of(tmp_path, "killed")
+    train(folder, hooks.index("on_before_optimizer_step") + 1)
+    assert (folder / "checkpoints" / "last.ckpt").exists()
+    train(folder)
+    assert_same(expected, folder)
+
+
+def test_two_interruptions_within_an_epoch(whole, tmp_path):
+    expected, hooks = whole
+    folder = run_of(tmp_path, "killed")
+    at = middle(hooks, "on_train_batch_start")
+    train(folder, at)
+    assert train(folder, 5)[-1] != "on_train_end"
+    train(folder)
+    assert_same(expected, folder)
+
+
+def plateau(optimizer: Any) -> Any:
+    return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=10.0)
+
+
+WAYS = {
+    "workers": {"num_workers": 2},
+    # Its rate changes after Lightning's own checkpoint of an epoch is written.
+    "plateau": {"lr_scheduler": plateau, "val_check_interval": 1.0},
+    "steps alone": {"max_epochs": -1, "max_steps": 17},
+    "no accumulation": {"accumulate_grad_batches": 1, "max_epochs": 1, "lr_scheduler": None},
+    "an uneven last batch": {"limit_train_batches": 1.0, "max_epochs": 2},
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_it_holds_in_other_ways_of_training(tmp_path, name):
+    expected = run_of(tmp_path, "whole")
+    hooks = train(expected, **WAYS[name])
+    for hook in ("on_train_epoch_start", "on_train_batch_end"):
+        folder = run_of(tmp_path, hook)
+        train(folder, middle(hooks, hook), **WAYS[name])
+        train(folder, **WAYS[name])
         assert_same(expected, folder)
+
+
+@pytest.mark.parametrize("moment", ["on_train_batch_end", "on_validation_end"])
+def test_it_goes_on_from_a_checkpoint_that_somebody_else_wrote(whole, tmp_path, moment):
+    """Lightning's own hooks lose the validation after a batch, or the end of the epoch."""
+    expected, _ = whole
+
+    class Theirs(Callback):
+        calls = 0
+
+    def save(self: Theirs, trainer: Any, *_: Any) -> None:
+        self.calls += 1
+        if self.calls == (4 if moment == "on_validation_end" else 20):  # both end an epoch
+            trainer.save_checkpoint(theirs)
+            raise Killed
+
+    setattr(Theirs, moment, save)
+    folder = run_of(tmp_path, "killed")
+    theirs = folder / "checkpoints" / "theirs.ckpt"
+    train(folder, callbacks=[Theirs()])
+    (folder / "checkpoints" / "last.ckpt").unlink()
+    theirs.rename(folder / "checkpoints" / "last.ckpt")
+    train(folder)
+    first, second = (
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+        for run in (expected, folder)
+    )
+    assert list(differences(first["state_dict"], second["state_dict"])) == []
+    assert list(differences(first["optimizer_states"], second["optimizer_states"])) == []
+    assert list(differences(first["lr_schedulers"], second["lr_schedulers"])) == []
+
+
+# --------------------------------------------------------------------- other ranks
+
+ELASTIC = {"dropout": 0.0, "augmentation": "none", "precision": "64-true"}
+ELASTIC |= {"val_check_interval": 1.0, "limit_train_batches": 1.0}
+
+
+def killed_on_ranks(folder: Path, devices: int, accumulate: int, batch_size: int, at: int) -> None:
+    """Train with 16 rows a step, until a process ends in the middle of an epoch."""
+    strategy = "ddp" if devices > 1 else "auto"
+    options = ELASTIC | {"devices": devices, "strategy": strategy, "batch_size": batch_size}
+    train(folder, at, accumulate_grad_batches=accumulate, **options)
+
+
+def test_what_remains_of_an_epoch_is_seen_once_on_another_number_of_ranks(tmp_path):
+    whole = run_of(tmp_path, "whole")
+    calls = {"accumulate_grad_batches": 2, "batch_size": 8}
+    train(whole, **ELASTIC, **calls)
+    # The twentieth hook is in the second step of the second epoch.
+    case = {"folder": run_of(tmp_path, "two"), "devices": 2, "accumulate": 1, "batch_size": 8}
+    two_ranks.run([(f"{__name__}.killed_on_ranks", case | {"at": 20})], tmp_path)
+    content = torch.load(case["folder"] / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["resume"]["position"] == {"epoch": 1, "rows": 16, "validate": False}
+    batches = Batches()
+    train(case["folder"], callbacks=[batches], **ELASTIC, **calls)
+    rest, all_ = ([row for rows in batches.rows()[epoch] for row in rows] for epoch in (1, 2))
+    assert len(rest) == len(set(rest)) == len(set(all_)) - 16
+    first, second = (
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in (whole, case["folder"])
+    )
+    assert largest_difference(first, second) < 1e-12
