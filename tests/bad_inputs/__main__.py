@@ -1,0 +1,8 @@
+"""Writes docs/bad-inputs.md."""
+
+from mtl_lightning.quiet import quieten
+from tests.bad_inputs import DOCUMENT, document
+
+if __name__ == "__main__":
+    quieten()
+    DOCUMENT.write_text(document(), encoding="utf-8")
