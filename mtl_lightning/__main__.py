@@ -4,7 +4,7 @@ import os
 import sys
 
 from mtl_lightning._version import __version__
-from mtl_lightning.errors import Stopped, UserError, did_you_mean, listed
+from mtl_lightning.errors import Stopped, UserError, did_you_mean, listed, one_line
 
 COMMANDS = {
     "fit": "train a network:            mtl-lightning fit --config FILE",
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         if debug:
             raise
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {one_line(str(error))}\n")
         return 2
     except Stopped as stop:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # it is the same on every rank

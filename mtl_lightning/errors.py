@@ -1,7 +1,12 @@
-"""The one kind of error that a user is meant to read, and "did you mean"."""
+"""The one kind of error that a user is meant to read, and what goes into its line."""
 
 import difflib
 from collections.abc import Iterable
+
+LONGEST = 100
+"""Characters of a name, a path or a cell that a message shows."""
+MOST = 10_000
+"""Names among which the nearest is looked for: a million would take half a minute."""
 
 
 class UserError(Exception):
@@ -27,13 +32,38 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``'; did you mean "x"?'`` for the known name nearest to ``name``, or ``''``."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
+    by_lower = {candidate.lower(): candidate for candidate in known if len(candidate) <= LONGEST}
+    if len(name) > LONGEST or len(by_lower) > MOST:
+        return ""
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f'; did you mean "{by_lower[close[0]]}"?' if close else ""
+    return f"; did you mean {quoted(by_lower[close[0]])}?" if close else ""
 
 
 def listed(names: Iterable[str], limit: int = 12) -> str:
     """Return names as ``a, b, c`` and, past ``limit``, how many more there are."""
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(map(short, names[:limit])) + more
+
+
+def quoted(text: str, limit: int = LONGEST) -> str:
+    """Return what a file or a user says in quotes, short and in one line; see `short`."""
+    length = f" ({len(text):,} characters)" if len(text) > limit else ""
+    return f'"{short(text, limit)}"{length}'
+
+
+def short(text: str, limit: int = LONGEST) -> str:
+    """Return a text in one line, with the middle cut out past ``limit`` characters."""
+    if len(text) <= limit:
+        return one_line(text)
+    tail = limit // 4
+    return f"{one_line(text[: limit - tail - 3])}...{one_line(text[-tail:])}"
+
+
+def one_line(text: str) -> str:
+    """Return a text with escapes for line breaks and for whatever else a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )

@@ -56,6 +56,11 @@ def test_training_and_testing_in_processes_of_their_own(tmp_path):
     assert found["tasks"]["digit"]["n_labelled"] == 360
 
 
+def test_an_error_cannot_reach_into_the_terminal(cli):
+    said = cli.refused("fit", "--config", "\x1b[2J\nno\u202ewhere.yaml")
+    assert said.startswith(r"config \x1b[2J\nno\u202ewhere.yaml: no such file")
+
+
 def test_a_misspelt_command(cli):
     assert cli.refused("tets") == (
         'no command tets; did you mean "test"?; there is fit, validate, test, predict'
