@@ -31,6 +31,9 @@ from torchmetrics import MetricCollection
 from mtl_lightning.errors import UserError
 from mtl_lightning.tasks.pictures import Picture
 
+LOOKS_MISSING = frozenset({"-1", "nan", "na", "n/a", "null", "none", "-", "?", "unknown"})
+"""Cells, in lower case, that may stand for a label that is not there."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -51,6 +54,13 @@ class Encoded:
         cells = tuple(range(1, self.labelled.ndim))
         counts: NDArray[np.int64] = self.labelled.sum(axis=cells, dtype=np.int64)
         return counts
+
+
+def if_missing(cell: str) -> str:
+    """Return what to do about a cell that may mean that there is no label, or ``""``."""
+    if cell.lower() not in LOOKS_MISSING:
+        return ""
+    return '; if it means "not labelled", name it in the source\'s `missing`'
 
 
 class Task(nn.Module, ABC):

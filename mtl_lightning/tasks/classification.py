@@ -1,5 +1,6 @@
 """One class out of several for each image."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, Literal
 
@@ -13,12 +14,11 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from mtl_lightning.errors import UserError, did_you_mean, listed
-from mtl_lightning.tasks.base import Encoded, Task
+from mtl_lightning.tasks.base import LOOKS_MISSING, Encoded, Task, if_missing
 from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError
 from mtl_lightning.tasks.pictures import ConfusionPicture
 
 DRAWN_UP_TO = 1000  # classes; the counts of more pairs take too much memory
-LOOKS_MISSING = frozenset({"-1", "nan", "na", "n/a", "null", "none", "-", "?", "unknown"})
 
 
 class Classification(Task):
@@ -58,7 +58,7 @@ class Classification(Task):
             self._set_classes([str(name) for name in classes])
 
     def _set_classes(self, classes: list[str]) -> None:
-        repeated = sorted({name for name in classes if classes.count(name) > 1})
+        repeated = sorted(name for name, count in Counter(classes).items() if count > 1)
         if repeated:
             raise UserError(f"classes should differ; listed more than once: {listed(repeated)}")
         if len(classes) < 2:
@@ -123,11 +123,14 @@ class Classification(Task):
             if name not in self.classes:
                 return None
             votes[self.classes.index(name)] += share
-        return (votes / votes.sum()).astype(np.float32) if votes.sum() > 0 else None
+        with np.errstate(over="ignore"):
+            total = votes.sum()
+        return (votes / total).astype(np.float32) if 0 < total < np.inf else None
 
     def expected(self, cell: str) -> str:
         """Name the known classes, the nearest first."""
-        return f"one of the classes {listed(self.classes)}{did_you_mean(cell, self.classes)}"
+        hint = did_you_mean(cell, self.classes) or if_missing(cell)
+        return f"one of the classes {listed(self.classes)}{hint}"
 
     def fit(self, targets: Tensor, labelled: Tensor) -> None:
         """Settle the class weights: their mean over the training labels is 1."""

@@ -17,6 +17,7 @@ from mtl_lightning.tasks.label_metrics import LabelMetrics
 
 YES = frozenset({"1", "1.0", "yes", "y", "true", "t", "positive", "+"})
 NO = frozenset({"0", "0.0", "-1", "-1.0", "no", "n", "false", "f", "negative"})
+YES_OR_NO = YES | NO
 NONE = "none"
 """The cell of separated names that says: this was looked at, and no label applies."""
 
@@ -75,19 +76,18 @@ class MultiLabel(Task):
 
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
         """Read ``(N, 1 + L)`` cells: float32 targets and masks, both ``(N, L)``."""
-        targets = np.zeros((len(cells), len(self.labels)), dtype=np.float32)
-        labelled = np.zeros(targets.shape, dtype=bool)
-        bad = np.zeros(cells.shape, dtype=bool)
-        codes, distinct = pd.factorize(cells[:, 0])
-        for code, text in enumerate(distinct):  # few distinct texts, many rows
-            rows = np.flatnonzero(codes == code)
+        codes, distinct = pd.factorize(cells[:, 0])  # few distinct texts, many rows
+        positions = {name: number for number, name in enumerate(self.labels)}
+        answers = np.zeros((len(distinct) + 1, len(self.labels)), dtype=np.float32)
+        known = np.zeros(len(distinct) + 1, dtype=bool)  # the last is that of empty cells
+        for code, text in enumerate(distinct):
             names = self._names(text)
-            known = [self.labels.index(name) for name in names if name in self.labels]
-            if len(known) < len(names):
-                bad[rows, 0] = True
-            else:
-                labelled[rows] = True
-                targets[rows[:, None], known] = 1
+            known[code] = all(name in positions for name in names)
+            answers[code, [positions[name] for name in names if name in positions]] = known[code]
+        targets = answers[codes]
+        labelled = np.repeat(known[codes][:, None], len(self.labels), axis=1)
+        bad = np.zeros(cells.shape, dtype=bool)
+        bad[:, 0] = (codes >= 0) & ~known[codes]
         for number in range(len(self.labels)):
             self._read_column(cells[:, number + 1], number, targets, labelled, bad)
         return Encoded(targets, labelled, bad)
@@ -101,17 +101,14 @@ class MultiLabel(Task):
         bad: NDArray[np.bool_],
     ) -> None:
         codes, distinct = pd.factorize(column)
-        for code, text in enumerate(distinct):
-            rows = codes == code
-            word = text.lower()
-            if word not in YES | NO:
-                bad[rows, number + 1] = True
-                continue
-            answer = float(word in YES)
-            # The column of names may have said it already; a contradiction is bad.
-            bad[rows & labelled[:, number] & (targets[:, number] != answer), number + 1] = True
-            targets[rows, number] = answer
-            labelled[rows, number] = True
+        words = [text.lower() for text in distinct]
+        known = np.array([word in YES_OR_NO for word in words] + [False])[codes]
+        answers = np.array([word in YES for word in words] + [False], dtype=np.float32)[codes]
+        # The column of names may have said it already; a contradiction is bad.
+        contradicted = known & labelled[:, number] & (targets[:, number] != answers)
+        bad[:, number + 1] = (codes >= 0) & ~known | contradicted
+        targets[known, number] = answers[known]
+        labelled[:, number] |= known
 
     def _names(self, text: str) -> list[str]:
         names = [name.strip() for name in text.split(self.separator)]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 
 from mtl_lightning.errors import UserError
-from mtl_lightning.tasks.base import Encoded, Task
+from mtl_lightning.tasks.base import Encoded, Task, if_missing
 from mtl_lightning.tasks.metrics import R2
 from mtl_lightning.tasks.pictures import ScatterPicture
 
@@ -60,7 +60,7 @@ class Regression(Task):
 
     def expected(self, cell: str) -> str:
         """Say that a finite number is wanted, with a hint where a comma stands for the point."""
-        hint = " (with a decimal point, not a comma)" if "," in cell else ""
+        hint = " (with a decimal point, not a comma)" if "," in cell else if_missing(cell)
         return f"a finite number{hint}"
 
     def fit(self, targets: Tensor, labelled: Tensor) -> None:

@@ -54,6 +54,12 @@ def test_the_value_of_the_loss_does_not_depend_on_outputs_without_a_label(garbag
     assert task.masked_loss(outputs, torch.tensor([1.0, 5.0]), labelled).item() == 9
 
 
+@pytest.mark.parametrize("task", [Classification(["a", "b"]), Regression()])
+@pytest.mark.parametrize(("cell", "hinted"), [("NaN", True), ("unknown", True), ("x", False)])
+def test_a_cell_that_may_mean_missing_comes_with_the_way_to_say_so(task, cell, hinted):
+    assert ("name it in the source's `missing`" in task.expected(cell)) == hinted
+
+
 def test_no_label_at_all_is_a_zero_that_is_part_of_the_graph():
     task = Classification(["a", "b"])
     outputs = torch.randn(3, 2, requires_grad=True)

@@ -211,6 +211,18 @@ def test_unanimous_votes_beside_divided_ones_are_no_class_of_their_own():
     assert task.encode(cells).targets[[0, 2]].tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
+@pytest.mark.parametrize("votes", ["a:1e308|b:1e308", "a:inf|b:1", "a:nan", "a:0|b:0", "a:-1|b:2"])
+def test_votes_that_are_no_shares_are_no_label(votes):
+    encoded = Classification(["a", "b"]).encode(column(["a", votes]))
+    assert encoded.bad.tolist() == [False, True]
+    assert encoded.labelled.tolist() == [True, False]
+
+
+def test_as_many_classes_as_labels_are_counted_in_no_time():
+    names = [str(i) for i in range(100_000)]
+    assert Classification(names).num_outputs == len(names)
+
+
 def test_balanced_weights_count_shares_of_distributions():
     task = Classification(["a", "b"], class_weights="balanced")
     task.fit(torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.5, 0.5]]), torch.ones(3))

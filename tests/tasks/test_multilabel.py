@@ -40,6 +40,38 @@ def test_both_may_agree_but_not_contradict():
     assert encoded.bad.tolist() == [[False] * 4, [False, True, False, False]]
 
 
+def test_columns_of_nothing_but_different_texts_are_read_in_no_time():
+    texts = column([f"no label {i}" for i in range(200_000)])
+    encoded = MultiLabel(["hat"]).encode(np.stack([texts, texts], axis=1))
+    assert encoded.bad.all()
+    assert not encoded.labelled.any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_mix_of_columns_is_read_as_cell_by_cell(seed):
+    draw = np.random.default_rng(seed)
+    task = MultiLabel(LABELS)
+    names = column([*draw.choice(["hat", "hat;bag", "none", "hut", "scarf;;", None], 60)])
+    answers = [column([*draw.choice(["yes", "No", "0", "+", "maybe", None], 60)]) for _ in LABELS]
+    rows = np.stack([names, *answers], axis=1)
+    whole = task.encode(rows)
+    for i, row in enumerate(rows):
+        alone = task.encode(row[None])
+        assert (whole.bad[i] == alone.bad[0]).all()
+        assert (whole.labelled[i] == alone.labelled[0]).all()
+        assert (whole.targets[i] == alone.targets[0])[whole.labelled[i]].all()
+        known = row[0] is not None and "hut" not in row[0]
+        assert alone.bad[0, 0] == (row[0] is not None and not known)
+        for j, name in enumerate(LABELS):
+            said = {"yes": 1, "+": 1, "No": 0, "0": 0}.get(row[j + 1])
+            listed = int(name in row[0].split(";")) if known else None
+            expected = listed if said is None else said
+            assert alone.labelled[0, j] == (expected is not None)
+            assert expected is None or alone.targets[0, j] == expected
+            contradicted = None not in (said, listed) and said != listed
+            assert alone.bad[0, j + 1] == (contradicted or row[j + 1] == "maybe")
+
+
 @pytest.mark.parametrize(
     ("row", "field", "message"),
     [
