@@ -98,6 +98,12 @@ class MultiTaskCLI(LightningCLI):
         if subcommand == "predict":
             parser.add_argument("--images", type=str, help="a folder, a table, or a glob")
             parser.add_argument("--output", type=str, default="predictions.csv")
+            parser.add_argument(
+                "--allow_outside_root",
+                type=bool,
+                default=False,
+                help="images may be elsewhere than in the folder that is given or holds the table",
+            )
             parser.set_defaults({"return_predictions": False})  # they are written, not kept
         elif subcommand != "fit":
             parser.set_defaults({"verbose": False})  # our table is printed instead
@@ -148,7 +154,7 @@ class MultiTaskCLI(LightningCLI):
                     "predict needs --images: a folder, a table with a column `image`, "
                     "or a glob such as 'photos/*.jpg'"
                 )
-            images = UnlabelledImages.find(config.images)
+            images = UnlabelledImages.find(config.images, config.allow_outside_root)
             output = Path(config.output)
             check_output(output)
             self.datamodule.to_predict = images

@@ -89,7 +89,12 @@ OF_COMMANDS: dict[str, dict[str, Any]] = {
     "fit": {},
     "validate": {"verbose": bool},
     "test": {"verbose": bool},
-    "predict": {"images": str | None, "output": str, "return_predictions": bool | None},
+    "predict": {
+        "images": str | None,
+        "output": str,
+        "allow_outside_root": bool,
+        "return_predictions": bool | None,
+    },
 }
 LINKED = ("tasks", "image_size")
 """What the model is told by other keys."""

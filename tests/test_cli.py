@@ -352,6 +352,8 @@ def test_predict(cli, trained):
         ("--images photos --output p.txt", "--output p.txt: expected a name that ends in .csv or"),
         ("--images photos --output folder.csv", "--output folder.csv: this is a folder"),
         ("--images broken", "image broken/a.png cannot be read"),
+        ("--images t.csv", 't.csv row 2, column "image": "../x.png" is outside of the root'),
+        ("--images t.csv --allow_outside_root true", 't.csv row 2, column "image": there is no'),
     ],
 )
 def test_a_prediction_that_cannot_be(cli, trained, flags, said):
@@ -359,4 +361,5 @@ def test_a_prediction_that_cannot_be(cli, trained, flags, said):
     for folder in ("empty", "folder.csv", "broken"):
         Path(folder).mkdir()
     Path("broken/a.png").write_text("no image")
+    Path("t.csv").write_text("image\n../x.png\n")
     assert cli.refused("predict", "--ckpt_path", str(trained), *flags.split()).startswith(said)

@@ -22,7 +22,7 @@ from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.data.sampling import PlanSampler
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.splits import SPLITS
-from mtl_lightning.errors import UserError
+from mtl_lightning.errors import UserError, quoted
 from mtl_lightning.hparams import built_from_config, global_seed
 from mtl_lightning.tasks import Encoded, Task
 
@@ -160,7 +160,7 @@ class PartialLabels(LightningDataModule):
             more = f" ({count} labels like this)" if count > 1 else ""
             raise UserError(
                 f"{self.merged().where(first[0], field)}: task {name} cannot read the label "
-                f'"{cells[first]}"{more}; expected {task.expected(cells[first])}'
+                f"{quoted(cells[first])}{more}; expected {task.expected(cells[first])}"
             )
         return encoded
 

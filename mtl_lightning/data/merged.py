@@ -10,7 +10,7 @@ import pandas as pd
 from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.splits import SPLITS, Splits, assign, check_fractions
-from mtl_lightning.errors import UserError
+from mtl_lightning.errors import UserError, quoted, short
 
 Rows = npt.NDArray[np.int64]
 
@@ -63,8 +63,12 @@ class _Pool:
         first[self.image_of_row[rows[::-1]]] = rows[::-1]  # the last assignment stays
         return first
 
-    def agree(self, values: Texts, what: str) -> tuple[Texts, Rows]:
+    def agree(self, values: Texts, task: str | None = None) -> tuple[Texts, Rows]:
         """Return what is said of each image and the row that says it first.
+
+        Args:
+            values: What each row says, or None.
+            task: Whose labels they are; None: they are splits.
 
         Raises:
             UserError: If two rows say different things of one image.
@@ -77,9 +81,12 @@ class _Pool:
             row = int(clash[0])
             image = self.image_of_row[row]
             other = int(first[image])
+            what = "split" if task is None else f'task "{task}"'
+            more = f", and {len(clash) - 1:,} more like this" if len(clash) > 1 else ""
             raise UserError(
-                f'{self.where(other)} says "{values[other]}", {self.where(row)} says '
-                f'"{values[row]}" for {self.images[image]} ({what}); expected one answer'
+                f"{self.where(other, task)} says {quoted(values[other])}, {self.where(row, task)} "
+                f"says {quoted(values[row])} for {short(self.images[image])} ({what}{more}); "
+                "expected one answer"
             )
         said = first >= 0
         out = np.full(len(self.images), None, dtype=object)
@@ -193,8 +200,8 @@ def merge(
     cells, said_by = {}, {}
     for task in tasks:
         labels = pool.gather([table.labels.get(task) for table in tables])
-        cells[task], said_by[task] = pool.agree(labels, f'task "{task}"')
-    named, _ = pool.agree(pool.gather([table.splits for table in tables]), "split")
+        cells[task], said_by[task] = pool.agree(labels, task)
+    named, _ = pool.agree(pool.gather([table.splits for table in tables]))
     first = pool.first(pool.image_of_row)
     splits, val_from_train = assign(
         named,

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.errors import UserError, did_you_mean, listed, quoted
 
 SPLITS = ("train", "val", "test")
 """The splits; their positions here are the codes in arrays."""
@@ -121,7 +121,7 @@ def _pull_along(splits: Splits, groups: Objects, where: Callable[[int], str]) ->
         row = int(clash[0])
         other = int(first[codes[row]])
         raise UserError(
-            f'group "{groups[row]}" is in two splits: {where(other)} says '
+            f"group {quoted(groups[row])} is in two splits: {where(other)} says "
             f"{SPLITS[splits[other]]}, {where(row)} says {SPLITS[splits[row]]}; "
             "expected a group to be in one split"
         )

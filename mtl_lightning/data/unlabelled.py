@@ -4,8 +4,11 @@ import glob
 import os
 from dataclasses import dataclass
 
+import numpy as np
+
 from mtl_lightning.data.images import Pixels, decode
 from mtl_lightning.data.sources.folder import EXTENSIONS, images_below
+from mtl_lightning.data.sources.locate import check_inside, locate, url
 from mtl_lightning.data.sources.table import TableSource
 from mtl_lightning.data.sources.tabular import SUFFIXES
 from mtl_lightning.errors import UserError, did_you_mean, listed
@@ -31,27 +34,28 @@ class UnlabelledImages:
         return decode(self.paths[row])
 
     @classmethod
-    def find(cls, spec: str) -> "UnlabelledImages":
+    def find(cls, spec: str, allow_outside_root: bool = False) -> "UnlabelledImages":
         """Find what ``--images`` means.
 
         Args:
             spec: A folder (all images below it, sorted), a table with a column ``image`` (in its
                 order), a single image, or a glob (sorted).
+            allow_outside_root: Whether a table's paths, or links in a folder, may lead out of the
+                folder.
 
         Raises:
-            UserError: If there is nothing, or a file of a table is not there.
+            UserError: If there is nothing, or a file of a table is not there or may not be taken.
         """
         spec = os.path.expanduser(spec)
         if os.path.isdir(spec):
-            paths = [
-                os.path.join(spec, name.removeprefix("./")) for name in images_below(spec, ".")
-            ]
-            if not paths:
-                raise UserError(f"--images {spec}: no image below; expected {listed(EXTENSIONS)}")
-            return cls(paths, paths)
+            paths = _below(spec, allow_outside_root)
+            return cls(list(map(_readable, paths)), paths)
         if spec.lower().endswith(SUFFIXES):
-            names, files = TableSource(spec).read_images()
+            source = TableSource(spec, allow_outside_root=allow_outside_root)
+            names, files = source.read_images()
             return cls(names.tolist(), files.tolist())
+        if url(spec):
+            raise UserError(f"--images {spec} is a URL; download the images and say where they are")
         paths = sorted(path for path in glob.glob(spec, recursive=True) if os.path.isfile(path))
         if not paths:
             folder, name = os.path.split(spec)
@@ -60,4 +64,20 @@ class UnlabelledImages:
                 f"--images {spec}: no such file or folder, and nothing matches it as a glob"
                 f"{did_you_mean(name, near)}"
             )
-        return cls(paths, paths)
+        return cls(list(map(_readable, paths)), paths)
+
+
+def _below(folder: str, allow_outside_root: bool) -> list[str]:
+    names = [n.removeprefix("./") for n in images_below(folder, ".", allow_outside_root)]
+    if not names:
+        raise UserError(f"--images {folder}: no image below; expected {listed(EXTENSIONS)}")
+    if not allow_outside_root:
+        _, taken = locate(folder, names)
+        for row in np.flatnonzero(~taken):
+            check_inside(folder, names[row])  # what links to nothing is found when it is read
+    return [os.path.join(folder, name) for name in names]
+
+
+def _readable(path: str) -> str:
+    """Return the path as text that can be written: a file's name need not be UTF-8."""
+    return path.encode("utf-8", "backslashreplace").decode()

@@ -46,6 +46,29 @@ def test_a_table_that_names_a_missing_file_names_its_row(folder):
         UnlabelledImages.find(str(folder / "list.csv"))
 
 
+@pytest.mark.parametrize("spec", ["list.csv", "."])
+def test_what_leaves_the_folder_is_refused_unless_allowed(folder, spec):
+    inside = folder / "sub"
+    (inside / "list.csv").write_text("image\n../a.jpg\n")
+    (inside / "link.jpg").symlink_to("../a.jpg")
+    with pytest.raises(UserError, match=r"outside of the root .*/sub"):
+        UnlabelledImages.find(str(inside / spec))
+    images = UnlabelledImages.find(str(inside / spec), allow_outside_root=True)
+    assert len(images) == (2 if spec == "." else 1)
+
+
+def test_a_link_to_nothing_is_found_when_it_is_read(folder):
+    (folder / "dead.jpg").symlink_to("none.jpg")
+    assert len(UnlabelledImages.find(str(folder))) == 4
+
+
+def test_a_name_that_is_not_utf8_is_one_that_can_be_written(folder):
+    os.rename(folder / "a.jpg", os.path.join(os.fsencode(folder), b"\xe9.jpg"))
+    images = UnlabelledImages.find(str(folder / "*.jpg"))
+    assert images.names == [str(folder / r"\udce9.jpg")]
+    assert images.load(0).shape == (3, 4, 3)
+
+
 def test_a_glob_is_sorted_and_may_go_deep(folder):
     assert [os.path.basename(p) for p in UnlabelledImages.find(f"{folder}/*.[jp][pn]g").paths] == [
         "a.jpg",
@@ -56,6 +79,12 @@ def test_a_glob_is_sorted_and_may_go_deep(folder):
 
 def test_one_image(folder):
     assert UnlabelledImages.find(str(folder / "a.jpg")).names == [str(folder / "a.jpg")]
+
+
+def test_a_url_is_told():
+    for spec in ("https://a.b/c.jpg", "https://a.b/t.csv", "s3://shop/*.jpg"):
+        with pytest.raises(UserError, match="is a URL; download the"):
+            UnlabelledImages.find(spec)
 
 
 def test_home_is_expanded(folder, monkeypatch):
@@ -70,6 +99,7 @@ def test_home_is_expanded(folder, monkeypatch):
         ("*.webp", "nothing matches it as a glob"),
         ("none.csv", "none.csv"),
         ("empty", "no image below; expected"),
+        ("../https://a.b/c.jpg", "nothing matches it as a glob"),
     ],
 )
 def test_what_is_not_there(folder, spec, message):

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_lightning.data.images import decode
+from mtl_lightning.errors import quoted, short
 
 Texts: TypeAlias = npt.NDArray[np.object_]
 """A 1-D object array whose cells are `str`, or None where nothing is said."""
@@ -60,10 +61,9 @@ class SourceTable:
         With a task, its column is named too.
         """
         if self.rows is None:
-            return f"{self.origin} {self.keys[i]}"
-        column = (
-            f', column "{self.columns[task]}"' if task is not None and task in self.columns else ""
-        )
+            return f"{self.origin} {short(self.keys[i])}"
+        name = None if task is None else self.columns.get(task)
+        column = "" if name is None else f", column {quoted(name)}"
         return f"{self.origin} row {self.rows[i]}{column}"
 
 

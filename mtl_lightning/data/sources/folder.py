@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterator, Sequence
 
 from mtl_lightning.data.sources.base import Source, SourceTable
-from mtl_lightning.data.sources.locate import Path, locate, texts
+from mtl_lightning.data.sources.locate import Path, check_inside, locate, texts
 from mtl_lightning.data.splits import SPELLINGS
-from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.errors import UserError, did_you_mean, listed, quoted, short
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 """What counts as an image in a folder, in any case."""
@@ -21,11 +21,14 @@ class FolderSource(Source):
     Args:
         path: The folder of folders.
         task: The task that the folders' names are the labels of.
+        allow_outside_root: Whether links may lead out of ``path``; say so only of a folder that
+            you trust.
     """
 
-    def __init__(self, path: Path, task: str) -> None:
+    def __init__(self, path: Path, task: str, allow_outside_root: bool = False) -> None:
         self.path = os.path.expanduser(path)
         self.task = task
+        self.allow_outside_root = allow_outside_root
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """List the images; see `Source.read`."""
@@ -36,10 +39,10 @@ class FolderSource(Source):
             )
         if not os.path.isdir(self.path):
             raise UserError(f"folder {self.path} does not exist or is not a folder")
-        top = _subfolders(self.path)
+        top = self._subfolders("")
         by_split = bool(top) and all(name.lower() in SPELLINGS for name in top)
         classes = (
-            [(s, c) for s in top for c in _subfolders(os.path.join(self.path, s))]
+            [(s, c) for s in top for c in self._subfolders(s)]
             if by_split
             else [(None, c) for c in top]
         )
@@ -49,16 +52,21 @@ class FolderSource(Source):
         found = [
             (key, label, split and SPELLINGS[split.lower()])
             for split, label in classes
-            for key in images_below(self.path, f"{split}/{label}" if split else label)
+            for key in images_below(
+                self.path, f"{split}/{label}" if split else label, self.allow_outside_root
+            )
         ]
         if not found:
             raise UserError(
                 f"folder {self.path} has no image; expected {layout} with {listed(EXTENSIONS)}"
             )
         keys, labels, splits = (texts(column) for column in zip(*found, strict=True))
-        images, exists = locate(self.path, keys.tolist())
+        images, exists = locate(self.path, keys.tolist(), self.allow_outside_root)
         if not exists.all():
-            raise UserError(f"folder {self.path}: {keys[~exists][0]} links to nothing")
+            key = keys[~exists][0]
+            if not self.allow_outside_root:
+                check_inside(self.path, key)
+            raise UserError(f"folder {self.path}: {short(key)} links to nothing")
         return SourceTable(
             origin=f"folder {self.path.rstrip('/')}/",
             images=images,
@@ -67,17 +75,30 @@ class FolderSource(Source):
             splits=splits if by_split else None,
         )
 
+    def _subfolders(self, folder: str) -> list[str]:
+        with os.scandir(os.path.join(self.path, folder)) as entries:
+            names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        for name in names:
+            if not self.allow_outside_root:
+                check_inside(self.path, os.path.join(folder, name))
+            if name != name.encode("utf-8", "replace").decode():
+                raise UserError(
+                    f"folder {self.path}: {quoted(name)} is not a name in UTF-8; rename it"
+                )
+        return names
 
-def _subfolders(path: str) -> list[str]:
-    with os.scandir(path) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
+def images_below(root: str, folder: str, allow_outside_root: bool = False) -> Iterator[str]:
+    """Yield the images below ``root/folder``, relative to ``root``, sorted, links followed.
 
-def images_below(root: str, folder: str) -> Iterator[str]:
-    """Yield the images below ``root/folder``, relative to ``root``, sorted, links followed."""
+    Raises:
+        UserError: If a folder is a link out of ``root``, unless that is allowed; it is not listed.
+    """
     above: set[str] = set()  # a link to a folder already seen would never end
     if os.path.normpath(folder) != ".":
         above.add(os.path.realpath(root))
+    if not allow_outside_root:
+        check_inside(root, folder)
     for path, folders, files in os.walk(os.path.join(root, folder), followlinks=True):
         real = os.path.realpath(path)
         if real in above:
@@ -86,6 +107,9 @@ def images_below(root: str, folder: str) -> Iterator[str]:
         above.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         inside = os.path.relpath(path, root).replace(os.sep, "/")
+        for name in () if allow_outside_root else folders:
+            if os.path.islink(os.path.join(path, name)):
+                check_inside(root, f"{inside}/{name}")
         for name in sorted(files):
             if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
                 yield f"{inside}/{name}"

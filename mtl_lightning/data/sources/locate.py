@@ -1,6 +1,8 @@
 """From the paths that a table writes to resolved files: a listing per folder, no call per row."""
 
+import errno
 import os
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,9 +10,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from mtl_lightning.data.sources.base import Texts
-from mtl_lightning.errors import UserError
+from mtl_lightning.errors import UserError, quoted, short
 
 Path = str | os.PathLike[str]
+
+LONGEST_PATH = 4096
+"""Characters of a path; no system opens a longer one."""
+_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def texts(values: Sequence[str | None]) -> Texts:
@@ -20,7 +26,9 @@ def texts(values: Sequence[str | None]) -> Texts:
     return out
 
 
-def locate(root: Path, paths: Sequence[str]) -> tuple[Texts, npt.NDArray[np.bool_]]:
+def locate(
+    root: Path, paths: Sequence[str], allow_outside_root: bool = False
+) -> tuple[Texts, npt.NDArray[np.bool_]]:
     """Resolve image files.
 
     Each distinct folder is resolved and listed once, so a million rows on a network drive cost
@@ -29,10 +37,12 @@ def locate(root: Path, paths: Sequence[str]) -> tuple[Texts, npt.NDArray[np.bool
     Args:
         root: The folder that relative paths start from.
         paths: N paths as written in a table, relative or absolute.
+        allow_outside_root: Whether a file may be elsewhere than below ``root``, once all links
+            are resolved (those of ``root`` too). Else no folder elsewhere is even listed.
 
     Returns:
         The N resolved absolute paths (as written where there is no such file), and whether each
-        is a file, bool (N,).
+        is a file that may be taken, bool (N,); `absence` says why one is not.
 
     Raises:
         UserError: If a folder may not be listed.
@@ -41,7 +51,8 @@ def locate(root: Path, paths: Sequence[str]) -> tuple[Texts, npt.NDArray[np.bool
     codes, folders = pd.factorize(texts([head + slash for head, slash, _ in parts]))
     names = [name for _, _, name in parts]
     wanted = set(names)
-    files = [_files(os.path.join(root, folder), wanted) for folder in folders]
+    top = None if allow_outside_root else os.path.realpath(root)
+    files = [_files(os.path.join(root, folder), wanted, top) for folder in folders]
     found = [files[code].get(name) for code, name in zip(codes.tolist(), names, strict=True)]
     exists = np.fromiter((file is not None for file in found), dtype=np.bool_, count=len(found))
     resolved = texts(found)
@@ -66,18 +77,83 @@ def relative_keys(root: Path, paths: Sequence[str]) -> Texts:
     )
 
 
-def _files(folder: str, wanted: set[str]) -> dict[str, str]:
-    """Map the names of the wanted files that stand in ``folder`` to their resolved paths."""
-    real = os.path.realpath(folder)
+def outside(root: Path, path: str) -> str:
+    """Return what a path leads to, links resolved, if that is not below ``root``; else ``""``."""
+    try:
+        real = os.path.realpath(os.path.join(root, path))
+    except ValueError:  # a NUL, or what is no text: there can be no such file
+        return ""
+    return "" if is_below(real, os.path.realpath(root)) else real
+
+
+def absence(root: Path, path: str, allow_outside_root: bool = False) -> tuple[str, str]:
+    """Say why `locate` gives no file for a path, and what can be done about it."""
+    name, top = quoted(path), os.path.abspath(root)
+    if url(path) or url(root):
+        what = f"{name} is a URL" if url(path) else f"the root {quoted(os.fspath(root))} is a URL"
+        return what, "download the images and say where they are"
+    real = "" if allow_outside_root or len(path) > LONGEST_PATH else outside(root, path)
+    if real:
+        linked = is_below(os.path.normpath(os.path.join(top, path)), top)
+        leads = f"leads by a link to {short(real)}," if linked else "is"
+        remedy = "put it below, or, if you trust these paths, say `allow_outside_root: true`"
+        return f"{name} {leads} outside of the root {top}", remedy
+    what = f"there is no file {name} in {top}{'' if os.path.isdir(top) else ', which is no folder'}"
+    if "\\" in path:
+        return what, "write / between folders"
+    return what, "is `root` the folder that the paths are relative to?"
+
+
+def url(path: Path) -> bool:
+    """Whether this is the address of something that would have to be downloaded first."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", os.fspath(path)) is not None
+
+
+def check_inside(root: Path, path: str) -> None:
+    """Raise a `UserError` if a path below ``root`` leads out of it by a link."""
+    if outside(root, path):
+        what, remedy = absence(root, path)
+        raise UserError(f"folder {os.fspath(root)}: {what}; {remedy}")
+
+
+def is_below(real: str, top: str) -> bool:
+    """Whether one resolved path is another or below it."""
+    return real == top or real.startswith(os.path.join(top, ""))
+
+
+def _files(folder: str, wanted: set[str], top: str | None) -> dict[str, str]:
+    """Map the names of the wanted files that stand in ``folder`` to their resolved paths.
+
+    Nothing that is not below ``top`` is listed or taken; None: wherever it is.
+    """
+    if len(folder) > LONGEST_PATH:
+        return {}
     files = {}
     try:
+        real = os.path.realpath(folder)
+        if top is not None and not is_below(real, top):
+            return {}
         with os.scandir(real) as entries:
             for entry in entries:
-                if entry.name in wanted and entry.is_file():
-                    linked = entry.is_symlink()
-                    files[entry.name] = os.path.realpath(entry.path) if linked else entry.path
-    except (FileNotFoundError, NotADirectoryError):
+                if entry.name in wanted and (file := _resolved(entry, top)):
+                    files[entry.name] = file
+    except ValueError:  # a NUL, or what is no text
         return {}
     except OSError as error:
+        if error.errno in _NOWHERE:
+            return {}
         raise UserError(f"folder {real} cannot be listed: {error.strerror}") from None
     return files
+
+
+def _resolved(entry: "os.DirEntry[str]", top: str | None) -> str:
+    """Return where the file of an entry is, or "" if it is none or may not be taken."""
+    try:
+        if not entry.is_file():
+            return ""
+    except OSError:  # a link that leads in a circle
+        return ""
+    if not entry.is_symlink():
+        return entry.path
+    file = os.path.realpath(entry.path)
+    return file if top is None or is_below(file, top) else ""

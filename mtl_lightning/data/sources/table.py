@@ -4,12 +4,14 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
-from mtl_lightning.data.sources.locate import Path, locate, relative_keys
+from mtl_lightning.data.sources.locate import Path, relative_keys, texts
+from mtl_lightning.data.sources.rooted import rooted
 from mtl_lightning.data.sources.tabular import TableFile, open_table
 from mtl_lightning.data.splits import SPELLINGS
-from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.errors import UserError, did_you_mean, listed, quoted
 
 
 class TableSource(Source):
@@ -27,6 +29,8 @@ class TableSource(Source):
         group: The column of groups, whose rows are never in two splits; by default the column
             ``group`` if there is one that is no label.
         missing: Texts that mean "not labelled", besides the empty cell.
+        allow_outside_root: Whether images may be elsewhere than below ``root``, by ``../``, an
+            absolute path or a link; say so only of a table that you trust.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class TableSource(Source):
         split: str | None = None,
         group: str | None = None,
         missing: list[str] | None = None,
+        allow_outside_root: bool = False,
     ) -> None:
         self.path = os.path.expanduser(path)
         self.image = image
@@ -46,6 +51,7 @@ class TableSource(Source):
         self.split = split
         self.group = group
         self.missing = missing or []
+        self.allow_outside_root = allow_outside_root
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Read the table and find its images; see `Source.read`."""
@@ -72,10 +78,17 @@ class TableSource(Source):
 
     def _located(self, table: TableFile) -> tuple[Texts, Texts]:
         paths = table.column(_required(table, self.image, "image"))
-        self._check_paths(table, paths)
-        images, exists = locate(self.root, paths.tolist())
-        if not exists.all():
-            self._fail_missing(table, paths, np.flatnonzero(~exists).tolist())
+        empty = np.flatnonzero(paths == None)  # noqa: E711 (elementwise)
+        if empty.size:
+            raise UserError(
+                f"{table.where(empty[0], self.image)} is empty; expected the path of an image"
+            )
+        images = rooted(
+            self.root,
+            paths.tolist(),
+            lambda i: table.where(i, self.image),
+            self.allow_outside_root,
+        )
         return paths, images
 
     def _label_columns(self, table: TableFile, tasks: Sequence[str]) -> dict[str, str]:
@@ -109,22 +122,6 @@ class TableSource(Source):
             cells[cells == text] = None
         return cells
 
-    def _check_paths(self, table: TableFile, paths: Texts) -> None:
-        empty = np.flatnonzero(paths == None)  # noqa: E711 (elementwise)
-        if empty.size:
-            raise UserError(
-                f'{self.path} row {table.rows[empty[0]]}, column "{self.image}" is empty; '
-                "expected the path of an image"
-            )
-
-    def _fail_missing(self, table: TableFile, paths: Texts, missing: Sequence[int]) -> None:
-        first = missing[0]
-        raise UserError(
-            f'{self.path} row {table.rows[first]}, column "{self.image}": there is no file '
-            f'"{paths[first]}" in {os.path.abspath(self.root)} ({len(missing)} of {len(paths)} '
-            "images are not there); is `root` the folder that the paths are relative to?"
-        )
-
 
 def _bearing(task: str, tasks: Sequence[str], table: TableFile) -> str | None:
     """Return the column that bears the name of a task, or of a label as ``task/label``."""
@@ -150,15 +147,13 @@ def _optional(table: TableFile, column: str | None, default: str, taken: set[str
 
 
 def _splits(table: TableFile, column: str) -> Texts:
-    cells = table.column(column)
-    for text in {cell for cell in cells if cell is not None}:
-        chosen = cells == text
-        split = SPELLINGS.get(text.lower())
-        if split is None:
-            row = table.rows[np.flatnonzero(chosen)[0]]
+    codes, distinct = pd.factorize(table.column(column))
+    for code, text in enumerate(distinct):
+        if text.lower() not in SPELLINGS:
+            rows = np.flatnonzero(codes == code)
+            more = f" ({len(rows):,} cells like this)" if len(rows) > 1 else ""
             raise UserError(
-                f'{table.path} row {row}, column "{column}": "{text}" is no split; expected '
+                f"{table.where(rows[0], column)}: {quoted(text)} is no split{more}; expected "
                 f"train, val, test or an empty cell{did_you_mean(text, SPELLINGS)}"
             )
-        cells[chosen] = split
-    return cells
+    return texts([*(SPELLINGS[text.lower()] for text in distinct), None])[codes]

@@ -1,26 +1,29 @@
 """Files of rows and columns, read as text: CSV, TSV, JSON Lines and Parquet."""
 
-import json
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet
 
 from mtl_lightning.data.sources.base import Texts
-from mtl_lightning.data.sources.locate import texts
-from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.data.sources.delimited import read_delimited
+from mtl_lightning.data.sources.json_lines import read_json_lines
+from mtl_lightning.data.sources.locate import texts, url
+from mtl_lightning.data.sources.parquet import read_parquet
+from mtl_lightning.errors import UserError, did_you_mean, listed, quoted
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
 SUFFIXES = (*_SEPARATORS, *_JSON_LINES, ".parquet")
 """The suffixes of the files that `open_table` reads."""
+
+LONGEST_CELL = 32_767
+"""Characters of a path or a label; a spreadsheet's cell holds no more."""
 
 
 @dataclass(frozen=True)
@@ -39,27 +42,35 @@ class TableFile:
     rows: npt.NDArray[np.int64]
     fetch: Callable[[str], Sequence[object]]
 
+    def where(self, i: int | np.integer, column: str) -> str:
+        """Name the cell of row ``i`` (a position in ``rows``) for a message."""
+        return f"{self.path} row {self.rows[i]}, column {quoted(column)}"
+
     def column(self, name: str) -> Texts:
         """Return a column as stripped text, None where a cell is empty or null.
 
         Numbers and truth values of typed files follow `as_text`.
 
         Raises:
-            UserError: If a cell is a list, an object or bytes.
+            UserError: If a cell is a list, an object, bytes or far too long, or the file is broken
+                there.
         """
         cells = self.fetch(name)
         try:
             raw = [value if type(value) is str else as_text(value) for value in cells]
         except TypeError:
-            row = next(
-                row for row, value in zip(self.rows, cells, strict=True) if _is_nested(value)
-            )
+            nested = next(i for i, value in enumerate(cells) if _is_nested(value))
             raise UserError(
-                f'{self.path} row {row}, column "{name}": '
+                f"{self.where(nested, name)}: "
                 "expected text, a number or a truth value, not a nested or binary value"
             ) from None
         # Equal texts share one object from here on: a million labels take no more than a few.
         codes, distinct = pd.factorize(texts(raw))
+        for code in np.flatnonzero(np.fromiter(map(len, distinct), np.int64) > LONGEST_CELL)[:1]:
+            raise UserError(
+                f"{self.where(np.argmax(codes == code), name)}: there are {len(distinct[code]):,} "
+                f"characters in this cell; expected at most {LONGEST_CELL:,}"
+            )
         clean = texts([*(value.strip() or None for value in distinct), None])
         return clean[codes]  # a null has code -1, the last
 
@@ -109,119 +120,36 @@ def open_table(path: str | os.PathLike[str]) -> TableFile:
     """
     path = os.fspath(path)
     suffix = os.path.splitext(path)[1].lower()
+    if url(path):
+        raise UserError(f"{path} is a URL; download the table and say where it is")
     if suffix not in SUFFIXES:
         raise UserError(f"{path} is not a table that can be read: expected {listed(SUFFIXES)}")
+    if os.path.isdir(path):
+        raise UserError(f"{path} is a folder, expected a file")
     if not os.path.isfile(path):
         raise UserError(f"{path} does not exist or is not a file{_neighbour(path)}")
-    if os.path.getsize(path) == 0:
-        raise UserError(f"{path} is empty; expected columns and rows")
     try:
+        if os.path.getsize(path) == 0:
+            raise UserError(f"{path} is empty; expected columns and rows")
         if suffix in _SEPARATORS:
-            table = _delimited(path, _SEPARATORS[suffix])
+            table = TableFile(path, *read_delimited(path, _SEPARATORS[suffix]))
         elif suffix in _JSON_LINES:
-            table = _json_lines(path)
+            table = TableFile(path, *read_json_lines(path))
         else:
-            table = _parquet(path)
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8 text (byte {error.start}); save it with encoding UTF-8"
-        ) from None
-    except (OSError, pd.errors.ParserError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read as {suffix[1:]}: {reason}") from None
-    return _checked(table)
-
-
-def _checked(table: TableFile) -> TableFile:
-    twice = [name for name in table.names if table.names.count(name) > 1]
+            table = TableFile(path, *read_parquet(path))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    twice = [name for name, count in Counter(table.names).items() if count > 1]
     if twice:
-        raise UserError(f'{table.path} has two columns named "{twice[0]}"; rename one of them')
+        raise UserError(f"{path} has two columns named {quoted(twice[0])}; rename one of them")
     if not len(table.rows):
-        raise UserError(f"{table.path} has no rows; expected at least one below the header")
+        raise UserError(f"{path} has no rows; expected at least one below the header")
     return table
 
 
 def _neighbour(path: str) -> str:
     folder, name = os.path.split(path)
-    return did_you_mean(name, os.listdir(folder or ".")) if os.path.isdir(folder or ".") else ""
-
-
-def _delimited(path: str, separator: str) -> TableFile:
-    # The header is read as a row: pandas would rename a column that stands there twice and
-    # take the first column for an index where rows are longer than the header.
-    try:
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            header=None,
-            dtype=str,
-            na_filter=False,
-            skip_blank_lines=False,
-            encoding="utf-8-sig",
-        )
-    except pd.errors.EmptyDataError:  # a blank first line counts as such, whatever follows
-        frame = pd.DataFrame([[""]])
-    header = [str(name).strip() for name in frame.iloc[0]]
-    if not any(header):
-        raise UserError(f"{path} row 1 is empty; expected the names of the columns there")
-    filled = np.flatnonzero((frame != "").any(axis=1))
-    body = frame.iloc[filled[1:]]
-    columns = {name: body[i] for i, name in enumerate(header) if name}
-    return TableFile(
-        path,
-        [name for name in header if name],
-        filled[1:].astype(np.int64) + 1,
-        lambda name: columns[name].tolist(),
-    )
-
-
-def _json_lines(path: str) -> TableFile:
-    with open(path, encoding="utf-8-sig") as file:
-        # Not splitlines(): JSON strings may contain the Unicode line separators.
-        lines = file.read().split("\n")
-    numbers = [number for number, line in enumerate(lines, 1) if line and not line.isspace()]
-    filled = [lines[number - 1] for number in numbers]
-    records = _records(path, filled, numbers)
-    return TableFile(
-        path,
-        list(dict.fromkeys(chain.from_iterable(records))),
-        np.asarray(numbers, dtype=np.int64),
-        lambda name: [record.get(name) for record in records],
-    )
-
-
-def _records(path: str, lines: list[str], numbers: Sequence[int]) -> list[dict[str, object]]:
-    try:
-        records = json.loads("[" + ",".join(lines) + "]")
-    except json.JSONDecodeError:
-        records = []
-    # One parse of the whole is fast, but only a line by line one can say where it is wrong
-    # (and two broken lines may even make one whole).
-    if len(records) != len(lines) or set(map(type, records)) - {dict}:
-        for line, number in zip(lines, numbers, strict=True):
-            try:
-                whole = isinstance(json.loads(line), dict)
-            except json.JSONDecodeError:
-                whole = False
-            if not whole:
-                raise UserError(f"{path} row {number} is not a JSON object: {line.strip()[:60]}")
-    return list(records)
-
-
-def _parquet(path: str) -> TableFile:
-    file = pa.parquet.ParquetFile(path)
-
-    def fetch(name: str) -> Sequence[object]:
-        cells = file.read(columns=[name]).column(name)
-        if pa.types.is_dictionary(cells.type):
-            cells = cells.cast(cells.type.value_type)
-        if pa.types.is_float32(cells.type) or pa.types.is_float16(cells.type):
-            # As float64 a third would read 0.3333333432674408: the text is what was meant.
-            shortest = cells.cast(pa.string()).cast(pa.float64())
-            return list(shortest.to_pylist())
-        if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
-            return list(cells.to_numpy())
-        return list(cells.to_pylist())
-
-    rows = np.arange(1, file.metadata.num_rows + 1, dtype=np.int64)
-    return TableFile(path, list(file.schema_arrow.names), rows, fetch)
+    if not os.path.isdir(folder or "."):
+        return ""
+    others = (other for other in os.listdir(folder or ".") if other.lower().endswith(SUFFIXES))
+    return did_you_mean(name, (other for other in others if other != name))

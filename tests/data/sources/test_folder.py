@@ -57,9 +57,31 @@ def test_links_are_followed_but_not_for_ever(grow, tmp_path):
     (root / "dog/loop").symlink_to(root, target_is_directory=True)
     (root / "dog/self").symlink_to(root / "dog", target_is_directory=True)
     (root / "cat").symlink_to(elsewhere, target_is_directory=True)
-    table = FolderSource(root, "animal").read(["animal"])
+    table = FolderSource(root, "animal", allow_outside_root=True).read(["animal"])
     assert table.keys.tolist() == ["cat/b.jpg", "dog/a.jpg"]
     assert table.images[0] == os.path.realpath(elsewhere / "b.jpg")
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "said"),
+    [
+        ("train", ".", '"train" leads by a link to .*/elsewhere, outside'),
+        ("cat", ".", '"cat" leads by a link to .*/elsewhere, outside of the root .*/photos; put'),
+        ("dog/more", ".", '"dog/more" leads by a link to .*/elsewhere, outside'),
+        ("dog/c.jpg", "b.jpg", '"dog/c.jpg" leads by a link to .*/elsewhere/b.jpg, outside'),
+    ],
+)
+def test_links_that_lead_out_are_refused_and_not_listed(
+    grow, tmp_path, monkeypatch, link, target, said
+):
+    root = grow("dog/a.jpg", "../elsewhere/b.jpg")
+    (root / link).symlink_to(tmp_path / "elsewhere" / target)
+    seen = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: seen.append(os.fspath(path)) or scandir(path))
+    with pytest.raises(UserError, match=said):
+        FolderSource(root, "animal").read(["animal"])
+    assert str(tmp_path / "elsewhere") not in map(os.path.realpath, seen)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from mtl_lightning.data.sources.locate import locate, relative_keys
+from mtl_lightning.data.sources.locate import absence, locate, outside, relative_keys, url
 from mtl_lightning.errors import UserError
 
 
@@ -46,6 +46,85 @@ def test_each_folder_is_listed_once_and_no_row_costs_a_call(root, monkeypatch):
     locate(root, ["a.jpg", "sub/b.jpg"] * 500)
     assert listed == few
     assert len([path for path in listed if path != "stat"]) == 2
+
+
+@pytest.fixture
+def elsewhere(root, tmp_path):
+    (tmp_path / "rooted").mkdir()  # its name begins as the root's
+    (tmp_path / "rooted/x.jpg").touch()
+    (root / "out.jpg").symlink_to("../rooted/x.jpg")
+    (root / "out").symlink_to("../rooted", target_is_directory=True)
+    (root / "sub/up").symlink_to("../..", target_is_directory=True)
+    return tmp_path / "rooted"
+
+
+LEAVING = ["../rooted/x.jpg", "out.jpg", "out/x.jpg", "sub/up/rooted/x.jpg", "out/../rooted/x.jpg"]
+
+
+def test_what_leaves_the_root_is_found_only_if_that_is_allowed(root, elsewhere):
+    paths = [*LEAVING, str(elsewhere / "x.jpg")]
+    images, exists = locate(root, [*paths, "a.jpg"])
+    assert exists.tolist() == [False] * 6 + [True]
+    assert images[:6].tolist() == paths
+    images, exists = locate(root, paths, allow_outside_root=True)
+    assert exists.all()
+    assert set(images) == {os.path.realpath(elsewhere / "x.jpg")}
+    for path in paths:
+        assert outside(root, path) == os.path.realpath(elsewhere / "x.jpg")
+
+
+def test_a_way_round_that_ends_below_the_root_is_fine(root, elsewhere, tmp_path):
+    paths = ["sub/up/root/a.jpg", "../root/a.jpg", "out/../root/a.jpg", f"{root}/a.jpg"]
+    assert locate(root, paths)[1].all()
+    (tmp_path / "view").symlink_to("root", target_is_directory=True)
+    paths = ["a.jpg", str(root / "a.jpg"), str(tmp_path / "view/a.jpg")]
+    assert locate(tmp_path / "view", paths)[1].all()
+    assert not any(outside(tmp_path / "view", path) for path in paths)
+    assert locate("/", [str(elsewhere / "x.jpg")])[1].all()
+
+
+def test_no_folder_elsewhere_is_listed(root, elsewhere, monkeypatch):
+    listed = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or scandir(path))
+    locate(root, [*LEAVING, "/etc/passwd", "/none/x.jpg"])
+    assert set(listed) == {os.path.realpath(root)}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "x" * 300 + "/a.jpg",
+        "x/" * 500_000,
+        "a\0/b.jpg",
+        "a\0.jpg",
+        "\ud800/a.jpg",
+        "loop/a.jpg",
+        "~",
+    ],
+)
+def test_what_can_be_no_file_is_not_there(root, path):
+    (root / "loop").symlink_to("loop")
+    (root / "self.jpg").symlink_to("self.jpg")
+    _, exists = locate(root, [path, "self.jpg", "a.jpg"])
+    assert exists.tolist() == [False, False, True]
+    assert absence(root, path)[0].startswith("there is no file ")
+    assert len(absence(root, path)[0]) < 300 + len(str(root))
+
+
+def test_where_a_link_leads_is_said(root, elsewhere):
+    real = os.path.realpath(elsewhere / "x.jpg")
+    leads = f'"out.jpg" leads by a link to {real}, outside of the root {root}'
+    assert absence(root, "out.jpg")[0] == leads
+    said = f'"../rooted/x.jpg" is outside of the root {root}'
+    assert absence(root, "../rooted/x.jpg")[0] == said
+    assert absence(root, r"sub\b.jpg")[1] == "write / between folders"
+    assert absence(root / "none", "a.jpg")[0].endswith("/none, which is no folder")
+
+
+def test_urls():
+    assert all(map(url, ["https://a/b.jpg", "S3://a", "file:///a.jpg", "gs+x://y"]))
+    assert not any(map(url, ["a.jpg", "//a/b", "http:/a", "C:/a", "a/b://c", "1x://a", "://a"]))
 
 
 def test_a_folder_that_may_not_be_listed(root, monkeypatch):

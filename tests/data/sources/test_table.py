@@ -125,6 +125,25 @@ def test_images_that_are_not_there(write, tmp_path):
     )
 
 
+def test_images_outside_of_the_root(write, tmp_path):
+    (tmp_path / "in").mkdir()
+    path = write("image,type\n../a.jpg,x\n", "in/t.csv")
+    with pytest.raises(
+        UserError, match=r'row 2, column "image": "../a.jpg" is outside of the root'
+    ):
+        TableSource(path).read(TASKS)
+    images = TableSource(path, allow_outside_root=True).read(TASKS).images
+    assert images.tolist() == [os.path.realpath(tmp_path / "a.jpg")]
+
+
+def test_a_column_of_nothing_but_unknown_splits_is_told_at_once(write):
+    rows = "".join(f"a.jpg,x,no split {i}\n" for i in range(100_000))
+    with pytest.raises(
+        UserError, match=r'row 2, column "split": "no split 0" is no split; expected'
+    ):
+        TableSource(write("image,type,split\n" + rows)).read(TASKS)
+
+
 def test_an_empty_image_cell(write):
     path = write("image,type\na.jpg,x\n ,y\n")
     with pytest.raises(UserError, match=r't.csv row 3, column "image" is empty'):

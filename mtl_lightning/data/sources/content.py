@@ -1,0 +1,77 @@
+"""What the readers of table files give, and which files are not what their names say."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_lightning.errors import UserError, quoted
+
+_NO_TEXT = {
+    b"\xff\xfe\x00\x00": "UTF-32 text; save it with encoding UTF-8",
+    b"\x00\x00\xfe\xff": "UTF-32 text; save it with encoding UTF-8",
+    b"\xff\xfe": "UTF-16 text; save it with encoding UTF-8",
+    b"\xfe\xff": "UTF-16 text; save it with encoding UTF-8",
+    b"PAR1": "a Parquet file; its name should end in .parquet",
+    b"PK\x03\x04": "a workbook, or another ZIP archive; save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an old workbook; save the sheet as CSV",
+    b"\x1f\x8b": "compressed with gzip; unpack it",
+}
+"""How files begin that are taken for text, the longer of two alike first."""
+
+
+class Content(NamedTuple):
+    """The rows of a file.
+
+    Attributes:
+        names: The columns, in order; one may be there twice.
+        rows: The number of each row for messages, (N,), see `SourceTable.rows`.
+        fetch: A column's cells as the file holds them, N of them.
+    """
+
+    names: list[str]
+    rows: npt.NDArray[np.int64]
+    fetch: Callable[[str], Sequence[object]]
+
+
+def check_text(path: str) -> None:
+    """Raise a `UserError` if a file begins like something else than UTF-8 text."""
+    with open(path, "rb") as file:
+        head = file.read(4)
+    for beginning, what in _NO_TEXT.items():
+        if head.startswith(beginning):
+            raise UserError(f"{path} is {what}")
+
+
+def check_parquet(path: str) -> None:
+    """Raise a `UserError` if a file does not begin and end as Parquet does."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+        file.seek(-min(4, file.seek(0, 2)), 2)
+        tail = file.read()
+    if not head.startswith(b"PAR"):
+        begins = quoted(head.decode("utf-8", "replace"))
+        raise UserError(f"{path} is no Parquet file, it begins with {begins}")
+    if tail != head[:4]:
+        raise UserError(f"{path} is cut off, the end of a Parquet file is not there; copy it anew")
+
+
+def first_fault(path: str) -> tuple[str, str]:
+    """Find the first byte of a file that is no UTF-8 text, or is 0.
+
+    Returns:
+        The text before, and what is wrong there.
+    """
+    data = Path(path).read_bytes()
+    end, nul = len(data), data.find(b"\0")
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        end = error.start
+    if 0 <= nul < end:
+        end, what = nul, "there is a byte 0, as in UTF-16 text"
+    else:
+        what = f"the byte 0x{data[end]:02X} is not UTF-8"
+    return data[:end].decode("utf-8-sig"), f"{what}; save the table with encoding UTF-8"

@@ -1,0 +1,110 @@
+"""Labels, splits and groups"""
+
+from tests.bad_inputs import Case
+from tests.bad_inputs._shop import MILLION, cell, links, table, two_tables
+
+CELL = 'error: shop/t.csv row 3, column "type": task type cannot read the label '
+NUMBER = 'error: shop/t.csv row 3, column "price": task price cannot read the label '
+TAGS = 'error: shop/t.csv row 3, column "tags": task tags cannot read the label '
+CLASSES = "; expected one of the classes Dress, Shirt"
+MISSING = "; if it means .not labelled., name it in the source's `missing`"
+FINE = "handled: a.jpg: Dress; b.jpg: Shirt; c.jpg: Shirt"
+
+
+def number(name: str, text: str, expected: str) -> Case:
+    """Return the case of a cell for a regression."""
+    return cell(name, text, expected, "price")
+
+
+CELLS = [
+    cell("a class that the task does not know", "Hat", CELL + '"Hat"' + CLASSES),
+    cell("a class in other letters", "shirt", CELL + f'"shirt"{CLASSES}; did you mean "Shirt"\\?'),
+    cell("spaces around a class", " Shirt ", FINE),
+    cell("an empty cell", "", FINE.replace("b.jpg: Shirt", "b.jpg: not labelled")),
+    cell("NaN for a class", "NaN", CELL + '"NaN"' + CLASSES + MISSING),
+    cell("-1 for a class", "-1", CELL + '"-1"' + CLASSES + MISSING),
+    cell("a label of a million characters", MILLION, ".*there are 1,000,000 characters .*"),
+    cell("a label of a thousand characters", "x" * 1000, CELL + '"x+\\.\\.\\.x+" \\(1,000 .*'),
+    cell("a label that clears the screen", "\x1b[2JShirt", CELL + r'"\\x1b\[2JShirt".*'),
+    cell("a label with a line break", '"Shi\nrt"', CELL + r'"Shi\\nrt".*'),
+    cell("a space that is none", "Sh\u00a0irt", CELL + r'"Sh\\xa0irt".*'),
+    cell("votes that add up to infinity", "Dress:1e308|Shirt:1e308", CELL + ".*" + CLASSES),
+    cell("votes for an unknown class", "Dress:1|Hat:2", CELL + '"Dress:1.Hat:2"' + CLASSES),
+    cell("negative votes", "Dress:-1|Shirt:2", CELL + '"Dress:-1.Shirt:2"' + CLASSES),
+    number("NaN for a number", "NaN", NUMBER + '"NaN"; expected a finite number' + MISSING),
+    number("inf for a number", "-inf", NUMBER + '"-inf"; expected a finite number'),
+    number("a number past float32", "1e39", NUMBER + '"1e39"; expected a finite number'),
+    number("text for a number", "cheap", NUMBER + '"cheap"; expected a finite number'),
+    number("a decimal comma", '"9,5"', NUMBER + '"9,5"; .*with a decimal point, not a comma.*'),
+    number("a number with its unit", "9.5 EUR", NUMBER + '"9.5 EUR"; expected a finite number'),
+    number("numbers as text", '" 12 "', "handled: a.jpg: 9.5; b.jpg: 12; c.jpg: 12"),
+    cell("an unknown name among tags", "hat;bagg", TAGS + '"hat;bagg".*mean "bag".*', "tags"),
+]
+BOTH = (
+    'error: shop/t.csv row 2, column "type" says "Dress", shop/t.csv row 4, column "type" says '
+    '"Shirt" for /here/shop/a.jpg \\(task "type"\\); expected one answer'
+)
+TWICE = [
+    table("a row twice", "image,type\na.jpg,Dress\nb.jpg,Shirt\na.jpg,Dress\n", FINE[:-14]),
+    table(
+        "an image twice, once without a label",
+        "image,type\na.jpg,\nb.jpg,Shirt\na.jpg,Dress\n",
+        FINE[:-14],
+    ),
+    table(
+        "an image twice with two labels",
+        "image,type\na.jpg,Dress\nb.jpg,Shirt\na.jpg,Shirt\n",
+        BOTH,
+    ),
+    table(
+        "an image under two paths with two labels",
+        "image,type\na.jpg,Dress\nb.jpg,Shirt\n./sub/../a.jpg,Shirt\n",
+        BOTH,
+    ),
+    table(
+        "an image and a link to it with two labels",
+        "image,type\na.jpg,Dress\nb.jpg,Shirt\nx.jpg,Shirt\n",
+        BOTH,
+        make=links(x_jpg="a.jpg"),
+    ),
+    table(
+        "three images twice with two labels each",
+        "image,type\n"
+        + "a.jpg,Dress\nb.jpg,Dress\nsub/c.jpg,Dress\n" * 2
+        + "a.jpg,Shirt\nb.jpg,Shirt\nsub/c.jpg,Shirt\n",
+        '.* row 8, column "type" .* \\(task "type", and 2 more like this\\); .*',
+    ),
+    two_tables(
+        "an image in two tables with two labels",
+        "a.jpg,Dress,,\n",
+        "b.jpg,Dress,,\na.jpg,Shirt,,\n",
+        'error: shop/a.csv row 2, column "type" says "Dress", shop/b.csv row 3, column "type" .*',
+    ),
+]
+SPLITS = [
+    table(
+        "a split that is none",
+        "image,type,split\na.jpg,Dress,train\nb.jpg,Shirt,trian\nsub/c.jpg,Shirt,trian\n",
+        'error: data.sources.shop: shop/t.csv row 3, column "split": "trian" is no split '
+        '\\(2 cells like this\\); expected train, val, test or .*; did you mean "train"\\?',
+    ),
+    two_tables(
+        "an image in two splits",
+        "a.jpg,Dress,train,\n",
+        "a.jpg,Dress,test,\n",
+        'error: shop/a.csv row 2 says "train", shop/b.csv row 2 says "test" for .* \\(split\\); .*',
+    ),
+    two_tables(
+        "a group in two splits",
+        "a.jpg,Dress,train,g\n",
+        "b.jpg,Shirt,test,g\n",
+        'error: group "g" is in two splits: shop/a.csv row 2 says train, shop/b.csv row 2 .*',
+    ),
+    table(
+        "no label in train",
+        "image,type,split\na.jpg,,train\nb.jpg,Shirt,test\n",
+        r"error: task type: no label in the training split \(0 in train, 0 in val, 1 in test\), .*",
+    ),
+]
+
+CASES = [*CELLS, *TWICE, *SPLITS]
