@@ -17,6 +17,7 @@ from typing import Any
 
 import jsonargparse
 
+from mtl_lightning import trust
 from mtl_lightning.errors import UserError, did_you_mean, listed
 
 
@@ -54,6 +55,8 @@ def check_arguments(
                 f"{path}.{key}: {owner or target.__name__} has no such argument"
                 f"{did_you_mean(key, known)}; it has {listed(known) or 'none'}"
             )
+        if key not in hints:
+            trust.check_text(_of_default(known[key]), value, f"{path}.{key}")
         if value is not None or known[key].default is not None:
             check_value(hints.get(key, Any), value, f"{path}.{key}")
     for name, parameter in known.items():
@@ -111,6 +114,7 @@ def check_component(
     """
     known = subclasses(classes)
     if isinstance(value, str):
+        trust.check_text(None, value, path)  # none of ours is a bare name, and it may be a file
         value = {"class_path": value}
     if not isinstance(value, Mapping):
         raise UserError(
@@ -200,6 +204,7 @@ def resolve(
     if not isinstance(class_path, str):
         raise UserError(f"{path}: expected the name of a {wanted}. Found {shown(class_path)}")
     if len(known.get(class_path, [])) == 1:
+        trust.check_class(class_path, known[class_path][0], bases, path)
         return known[class_path][0]
     if class_path in known:
         paths = [_public_path(cls) for cls in known[class_path]]
@@ -212,14 +217,17 @@ def resolve(
             f'{path}: no {wanted} is called "{class_path}"{did_you_mean(class_path, known)}; '
             f"there is {listed(sorted(known))}, or the import path of your own"
         )
+    trust.check_import(class_path, path)
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # one's own module may fail in any way
         raise UserError(
-            f'{path}: cannot import "{class_path}": {error}{did_you_mean(name, known)}'
+            f'{trust.said_by(class_path)}{path}: cannot import "{class_path}": {error}'
+            f"{did_you_mean(name, known)}"
         ) from error
     if not (inspect.isclass(found) and issubclass(found, bases)):
-        raise UserError(f'{path}: "{class_path}" is not a {wanted}')
+        raise UserError(f'{trust.said_by(class_path)}{path}: "{class_path}" is not a {wanted}')
+    trust.check_class(class_path, found, bases, path)
     return found
 
 
@@ -275,6 +283,8 @@ def _words(hint: Any) -> list[str]:
 
 
 def _check_leaf(hint: Any, value: Any, path: str) -> None:
+    trust.check_text(hint, value, path)
+    value = trust.unmarked(value)
     # To jsonargparse every object is a path; a config can only hold text.
     options = [str if _is_path(option) else option for option in _options(hint)]
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
@@ -289,6 +299,13 @@ def _check_leaf(hint: Any, value: Any, path: str) -> None:
         raise UserError(
             f"{path}: expected {type_name(hint)}. Found {shown(value)}{hint_text}"
         ) from None
+
+
+def _of_default(parameter: inspect.Parameter) -> Any:
+    """Return what jsonargparse takes an argument without an annotation for; None: who knows."""
+    if parameter.annotation is not parameter.empty:
+        return None  # one that cannot be resolved here
+    return Any if parameter.default is parameter.empty else type(parameter.default)
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:

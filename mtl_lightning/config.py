@@ -6,6 +6,7 @@ before LightningCLI sees anything.
 """
 
 import copy
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning import Trainer
 
-from mtl_lightning import checks, flags, reading
+from mtl_lightning import checks, flags, reading, trust
+from mtl_lightning.checkpoint import remembered
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import Source
 from mtl_lightning.errors import UserError, did_you_mean, listed
@@ -98,6 +100,8 @@ OF_COMMANDS: dict[str, dict[str, Any]] = {
 }
 LINKED = ("tasks", "image_size")
 """What the model is told by other keys."""
+TRAINING = (("model", "optimizer"), ("model", "lr_scheduler"), ("data", "augmentation"))
+"""What nothing but training reads."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
         given = merged(given, reading.load(Path(file)))
     only, rest = flags.several(rest, "--only")
     typed = {}
-    for key in ("name", "ckpt_path"):
+    for key in ("name", "ckpt_path", "weights_only"):
         values, rest = flags.taken(rest, (f"--{key}",))
         if values:
             typed[key] = values[-1]
@@ -147,14 +151,17 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
         given = keep_only(given, only)
     if only and name and "name" not in typed:
         name = "-".join([name, "only", *only])  # its best and last are not those of all tasks
+    _check_weights_only(given)
     root = _root(given, changes)
     checkpoint, below = None, {}
     if command == "fit" and given.get("ckpt_path") is None:
         requeued = requeued_checkpoint(root, name)
-        given |= {} if requeued is None else {"ckpt_path": requeued}
+        given |= {} if requeued is None else {"ckpt_path": str(requeued)}
+    own = trust.imported_by(given)
     if given.get("ckpt_path") is not None:
         checkpoint = _checkpoint(str(given["ckpt_path"]), root, name)
-        below = remembered(checkpoint)
+        below = remembered(checkpoint, resume=command == "fit")
+        below = trust.marked(below, trust.Origin(str(checkpoint), own))
         if only and set(only) != set(below["tasks"]):
             raise UserError(
                 f"--only {' '.join(only)}: the checkpoint was trained for "
@@ -168,6 +175,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     config = copy.deepcopy(merged(DEFAULTS, given))
     for option, text in changes:
         flags.apply(config, option, text, SECTIONS)
+    own |= trust.imported_by(config)
     if "tasks" not in config:
         raise UserError(
             "tasks are missing: give --config FILE that names them "
@@ -179,7 +187,16 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     check(config)
     if below:
         _check_same_tasks(config["tasks"], below["tasks"])
-    return Prepared(config, rest, name, root, checkpoint, below.get("step"))
+    config["weights_only"] = True  # also where Lightning finds a checkpoint itself, under SLURM
+    return Prepared(trust.unmarked(config), rest, name, root, checkpoint, below.get("step"))
+
+
+def _check_weights_only(given: Mapping[str, Any]) -> None:
+    if str(given.get("weights_only")).lower() not in ("none", "null", "true"):
+        raise UserError(
+            f"weights_only: {given['weights_only']}: a checkpoint is read as plain values and in "
+            f"no other way, so that it cannot run code; leave it out"
+        )
 
 
 def _root(config: Mapping[str, Any], changes: list[tuple[str, str]]) -> Path:
@@ -204,31 +221,6 @@ def _part(config: Mapping[str, Any], *keys: str) -> Any:
 # --------------------------------------------------------------------- the checkpoint's part
 
 
-def remembered(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of tasks, model and data; plain values only.
-
-    Raises:
-        UserError: If the file is not one of our checkpoints.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # pickle and zip have many, and all of them mean this
-        reason = getattr(error, "strerror", None) or "it is cut short, or of another kind"
-        raise UserError(f"checkpoint {path}: cannot be read; {reason}") from error
-    model = content.get("hyper_parameters") if isinstance(content, dict) else None
-    if not isinstance(model, Mapping) or not model.get("tasks"):
-        raise UserError(f"checkpoint {path}: was not written by `mtl-lightning fit`")
-    model = {key: value for key, value in model.items() if key != "_instantiator"}
-    data = {
-        key: value
-        for key, value in content.get("datamodule_hyper_parameters", {}).items()
-        if key not in ("_instantiator", "tasks")
-    }
-    model.pop("image_size", None)
-    step = content["global_step"]
-    return {"tasks": model.pop("tasks"), "model": model, "data": data, "step": step}
-
-
 def _over_checkpoint(below: dict[str, Any], given: dict[str, Any], command: str) -> dict[str, Any]:
     """Return the config laid on what a checkpoint remembers; sources are one's or the other's."""
     tasks = given.get("tasks")
@@ -247,12 +239,27 @@ def _over_checkpoint(below: dict[str, Any], given: dict[str, Any], command: str)
         below["data"].pop("sources", None)
     elif "sources" in data:
         del data["sources"]
+    if command != "fit":
+        below = _without_what_is_refused(below)
     config = merged(below, {**given, "data": data})
     for name, entry in config["tasks"].items():
         known = _part(below, "tasks", name, "init_args", "classes")
         if known is not None and _part(entry, "init_args", "classes") is None:
             config["tasks"][name] = merged(entry, {"init_args": {"classes": known}})
     return config
+
+
+def _without_what_is_refused(below: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what only training needs, where it is not to be trusted: a test does without it."""
+    kept = {section: dict(values) for section, values in below.items()}
+    for section, key in TRAINING:
+        if key in kept[section]:
+            try:
+                hint = checks.annotation(SECTIONS[section], {}, key)
+                checks.check_value(hint, kept[section][key], f"{section}.{key}")
+            except UserError:
+                del kept[section][key]
+    return kept
 
 
 def _check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
@@ -291,9 +298,11 @@ def _fill_schedule(config: dict[str, Any]) -> None:
         entry = config["model"]["lr_scheduler"] = {"class_path": entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("class_path"), str):
         return
+    if not isinstance(entry.get("init_args") or {}, Mapping):
+        return  # which `check` says
     name = entry["class_path"].rpartition(".")[2]
     scheduler = getattr(torch.optim.lr_scheduler, name, None)
-    if scheduler is None:
+    if not inspect.isclass(scheduler):
         return
     arguments = dict(entry.get("init_args") or {})
     for length in LENGTHS:

@@ -23,17 +23,17 @@ def versions(root: Path, name: str) -> list[Path]:
 
 
 def resolve_checkpoint(spec: str, root: Path, name: str) -> Path:
-    """Return the file that ``best``, ``last`` or a path means.
+    """Return what ``best``, ``last`` or a path means; `checkpoint.read` tells what is in it.
 
     Raises:
-        UserError: If there is no such file.
+        UserError: If there is nothing.
     """
     if spec not in ALIASES:
         path = Path(spec)
-        if not path.is_file():
-            what = "a folder" if path.is_dir() else "no such file"
+        if not path.exists():
             raise UserError(
-                f"ckpt_path {spec}: {what}; expected a checkpoint file, or one of {listed(ALIASES)}"
+                f"ckpt_path {spec}: no such file; expected a checkpoint file, or one of "
+                f"{listed(ALIASES)}"
             )
         return path
     for run in versions(root, name):

@@ -2,9 +2,9 @@ import copy
 from pathlib import Path
 
 import pytest
-import torch
 
-from mtl_lightning.config import Prepared, prepare, remembered
+from mtl_lightning.checkpoint import remembered
+from mtl_lightning.config import Prepared, prepare
 from mtl_lightning.errors import UserError
 from tests.conftest import DROP, small
 
@@ -348,27 +348,15 @@ def test_what_is_needed_beside_a_checkpoint(trained):
     assert prepare("test", ["--ckpt_path", "best", "--name", "small"]).checkpoint == trained
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "cannot be read; it is cut short, or of another kind"),
-        (b"hello", "cannot be read; it is cut short, or of another kind"),
-        (None, "cannot be read; it is cut short, or of another kind"),
-        ([1], "was not written by `mtl-lightning fit`"),
-        ({"state_dict": {}}, "was not written by `mtl-lightning fit`"),
-        ({"hyper_parameters": {"tasks": {}}}, "was not written by `mtl-lightning fit`"),
-        (torch.nn.Linear(1, 1), "cannot be read; it is cut short, or of another kind"),
-    ],
-)
-def test_what_is_no_checkpoint(trained, content, said):
-    path = Path("x.ckpt")
-    if content is None:
-        path.write_bytes(trained.read_bytes()[:-1000])
-    elif isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        torch.save(content, path)
-    assert refused("test", "--ckpt_path", "x.ckpt") == f"checkpoint x.ckpt: {said}"
+@pytest.mark.parametrize("flags", [["--weights_only", "false"], ["--config", "unsafe.yaml"]])
+@pytest.mark.parametrize("command", ["fit", "test"])
+def test_a_checkpoint_is_read_as_plain_values_and_in_no_other_way(trained, command, flags):
+    Path("unsafe.yaml").write_text("weights_only: false")
+    said = refused(command, "--ckpt_path", str(trained), *flags)
+    assert said.startswith("weights_only: ")
+    assert prepare(command, ["--ckpt_path", str(trained)]).config["weights_only"] is True
+    assert fit("--config", small({"weights_only": True})).config["weights_only"] is True
+    assert fit("--config", small()).config["weights_only"] is True
 
 
 def test_what_is_remembered_is_not_changed_by_preparing(trained):

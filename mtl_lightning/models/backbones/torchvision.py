@@ -140,7 +140,9 @@ def torchvision_weights(model: str, name: str) -> NamedWeights:
         raise unknown_weights(name, model, known.__members__)
     chosen = known[short]
     label = f"{known.__name__}.{chosen.name}"
-    tensors = download(label, chosen.url, lambda: chosen.get_state_dict(check_hash=True))
+    tensors = download(
+        label, chosen.url, lambda: chosen.get_state_dict(check_hash=True, weights_only=True)
+    )
     expects = chosen.transforms()
     return NamedWeights(dict(tensors), label, list(expects.mean), list(expects.std))
 
