@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.utilities.model_helpers import _restricted_classmethod
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
@@ -16,7 +17,7 @@ from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.images import image_shape
 from mtl_lightning.errors import UserError
 from mtl_lightning.finite import Seen, explain, is_finite
-from mtl_lightning.hparams import built_from_config, global_seed
+from mtl_lightning.hparams import built_from_config, check_remembered, global_seed
 from mtl_lightning.models import VGG16, Backbone, Hard, NamedModules, Network, Sharing
 from mtl_lightning.results import Results
 from mtl_lightning.schedule import check_length, configure_scheduler
@@ -105,6 +106,24 @@ class MultiTask(LightningModule):
         self._step_counts: dict[str, int] = {}
         self._seen: list[Seen] = []
         self._begun = False
+
+    @_restricted_classmethod
+    def load_from_checkpoint(
+        cls,  # noqa: N805 - this is a class method
+        checkpoint_path: Any,
+        *args: Any,
+        **options: Any,
+    ) -> "MultiTask":
+        """Build the module that a checkpoint of the command line describes, as Lightning does.
+
+        It is read as plain values, and builds only what :func:`check_remembered` lets pass.
+
+        Raises:
+            UserError: If it names classes that this program knows nothing of.
+        """
+        check_remembered(cls, checkpoint_path, cls.CHECKPOINT_HYPER_PARAMS_KEY, options)
+        options["weights_only"] = True
+        return super().load_from_checkpoint(checkpoint_path, *args, **options)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return ``{task: (B, num_outputs)}`` for ``(B, 3, H, W)`` uint8 images."""

@@ -3,13 +3,14 @@
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -23,7 +24,7 @@ from mtl_lightning.data.sampling import PlanSampler
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.errors import UserError, quoted
-from mtl_lightning.hparams import built_from_config, global_seed
+from mtl_lightning.hparams import built_from_config, check_remembered, global_seed
 from mtl_lightning.tasks import Encoded, Task
 
 DEFAULT_SPLITS = {"val": 0.1, "test": 0.2}
@@ -79,6 +80,18 @@ class PartialLabels(LightningDataModule):
         self.train_plan: StepPlan | None = None
         self.table: MergedTable | None = None
         self._encoded: dict[str, Encoded] = {}
+
+    @_restricted_classmethod
+    def load_from_checkpoint(
+        cls,  # noqa: N805 - this is a class method
+        checkpoint_path: Any,
+        *args: Any,
+        **options: Any,
+    ) -> "PartialLabels":
+        """Build the data that a checkpoint describes; see `MultiTask.load_from_checkpoint`."""
+        check_remembered(cls, checkpoint_path, cls.CHECKPOINT_HYPER_PARAMS_KEY, options)
+        options["weights_only"] = True
+        return super().load_from_checkpoint(checkpoint_path, *args, **options)
 
     # ----------------------------------------------------------------- labels
 
