@@ -29,7 +29,7 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.errors import UserError
 from mtl_lightning.loggers import EventsLogger, ResumableCSVLogger
-from mtl_lightning.messages import raised_by, reason, short_message
+from mtl_lightning.messages import raised_by, reason, short_message, while_restoring
 from mtl_lightning.module import MultiTask
 from mtl_lightning.quiet import quieten
 from mtl_lightning.runs import discard, run_folder
@@ -41,6 +41,15 @@ class Parser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Add them without what Lightning asks for: a value that is the name of a file is no file.
+
+        Where a list of classes may stand, jsonargparse would read the file ``default`` of the
+        current folder for the text ``default``, and import what it names.
+        """
+        added: list[str] = super().add_class_arguments(*args, **{**kwargs, "sub_configs": False})
+        return added
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a one-line error instead of printing all usage."""
@@ -235,8 +244,10 @@ def run(command: str, arguments: list[str]) -> None:
     """
     quieten()
     set_dumper("yaml", reading.dump)  # jsonargparse's own writes the text 1e3 as a number
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # own tasks and sources, from the current folder
+    # Own tasks and sources, from the current folder; last, as a checkpoint that came with a folder
+    # may bring a timm.py too, for the moment at which timm is imported.
+    elsewhere = [folder for folder in sys.path if os.path.abspath(folder) != os.getcwd()]
+    sys.path[:] = [*elsewhere, os.getcwd()]
     asked = _help_asked(arguments)
     if asked:
         prepared = configs.Prepared({}, asked, "run", Path("runs"), None)
@@ -264,6 +275,11 @@ def _for_the_user(error: Exception, prepared: configs.Prepared) -> Exception:
         return UserError(
             f"checkpoint {prepared.checkpoint}: does not fit the network of the config ({first}); "
             f"leave `model` out of the config, the checkpoint remembers it"
+        )
+    if not isinstance(error, UserError) and while_restoring(error):
+        return UserError(
+            f"checkpoint {prepared.checkpoint}: does not fit the training of the config: "
+            f"{reason(error)}"
         )
     # What they refuse themselves (a trainer's options that contradict each other, a schedule
     # that is over) is no bug of theirs; what fails elsewhere keeps its traceback.

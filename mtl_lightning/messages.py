@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from mtl_lightning.errors import UserError, did_you_mean
 
+_CONNECTOR = "pytorch_lightning.trainer.connectors.checkpoint_connector"
 _WORDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "text"}
 
 
@@ -56,6 +57,17 @@ def raised_by(error: BaseException, *packages: str) -> bool:
         trace = trace.tb_next
     module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
     return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def while_restoring(error: BaseException) -> bool:
+    """Whether an error was raised while Lightning took its state from a checkpoint."""
+    trace = error.__traceback__
+    while trace is not None:
+        code, module = trace.tb_frame.f_code, trace.tb_frame.f_globals.get("__name__")
+        if module == _CONNECTOR and "restore" in code.co_name:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _name(kind: str) -> str:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
+from tests import checkpoints
 from tests.conftest import DROP, small
 
 RUN = Path("runs/small/version_0")
@@ -298,6 +300,63 @@ def test_a_training_that_is_over_says_so(cli, trained):
     out = cli.run("fit", "--config", small(), "--ckpt_path", "last")
     assert "nothing was trained: epoch 1 of trainer.max_epochs 1" in out
     assert trained.exists()
+
+
+def test_a_training_that_does_not_fit_the_checkpoint(cli, trained):
+    resume = ["--config", small(), "--ckpt_path", "last", "--trainer.max_epochs", "2"]
+    said = cli.refused("fit", *resume, "--model.backbone.trainable_from", "heads")
+    last = RUN / "checkpoints/last.ckpt"
+    assert said.startswith(f"checkpoint {last}: does not fit the training of the config: loaded ")
+    assert said.endswith("(--debug shows where)")
+
+
+# --------------------------------------------------------------------- strangers
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_nothing_in_a_checkpoint_runs(cli, trained, command):
+    content = torch.load(trained, weights_only=True)
+    torch.save(content | {"callbacks": {"Best": checkpoints.Payload()}}, "x.ckpt")
+    said = cli.refused(command, "--ckpt_path", "x.ckpt", "--images", "photos")
+    assert said == (
+        f"checkpoint x.ckpt: is not read; it holds {os.name}.system, and loading that would run it"
+    )
+    assert not Path("ran").exists()
+
+
+def test_every_checkpoint_is_loaded_as_plain_values(cli, trained, monkeypatch):
+    photos("photos", 1)
+    seen = []
+    load = torch.load
+
+    def spy(file, *args, **kwargs):
+        seen.append((getattr(file, "name", file), kwargs.get("weights_only")))
+        return load(file, *args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", spy)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    cli.run("fit", "--config", small(), "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    cli.run("test", "--ckpt_path", str(trained), "--trainer.limit_test_batches", "1")
+    cli.run("predict", "--ckpt_path", str(trained), "--images", "photos")
+    assert len(seen) == 6  # once to know what to build, once by Lightning
+    assert {weights_only for _, weights_only in seen} == {True}
+
+
+def test_a_file_that_is_called_like_a_value_is_not_read(cli):
+    """A folder from a stranger holds what it likes; nothing in it is asked for."""
+    Path("evil.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
+    for name in ("default", "none", "Hard", "VGG16"):
+        Path(name).write_text("[{class_path: evil.Thing}]")
+    changes = {"data.augmentation": DROP, "model.sharing": "Hard"}
+    cli.run("fit", "--config", small(changes), "--print_config")
+    assert not Path("ran").exists()
+
+
+def test_the_current_folder_is_searched_last(cli):
+    """There a `timm.py` may wait for the moment at which timm is imported."""
+    sys.path.insert(0, os.getcwd())
+    cli.run("fit", "--config", small(), "--print_config")
+    assert [folder for folder in sys.path if folder in ("", os.getcwd())] == sys.path[-1:]
 
 
 # --------------------------------------------------------------------- validate, test
