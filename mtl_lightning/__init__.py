@@ -10,10 +10,11 @@ The folders stand in the order in which data flows:
 ``tasks/``            what a label means: target, head size, loss, metrics, decoding
 ``models/``           uint8 images -> ``{task: output}``; plain ``nn.Module``, exportable
 ``module``            the LightningModule: one shared step, metrics, optimizer; with ``schedule``,
-                      ``results`` (what was measured of a split) and ``hparams``
-``callbacks/``        tables, checkpoints, predictions, saved config; ``EMA``, ``Unfreeze``
+                      ``finite``, ``results`` (what was measured of a split) and ``hparams``
+``callbacks/``        tables, checkpoints, resuming, signals, predictions; ``EMA``, ``Unfreeze``
 ``plots/``            numbers to figures: curves, confusion matrices, scatters
-``runs``              the folder of a run, ``best`` and ``last``; with ``loggers`` and ``files``
+``runs``              the folder of a run, ``best`` and ``last``; with ``loggers``, ``files``,
+                      ``checkpoint`` (reading one, and ``trust`` in it), ``checkpoint_io`` (writing)
 ``errors``, ``quiet`` what a user is told, and what is kept from them
 ====================  =============================================================================
 
