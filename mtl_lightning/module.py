@@ -336,10 +336,13 @@ class MultiTask(LightningModule):
             return
         for micro in seen:
             self._measure(micro, "train")
-        for name in self.tasks:
-            if not self._step_counts[name]:
-                for parameter in self.network.own_parameters(name):
-                    parameter.grad = None
+        absent = [name for name in self.tasks if not self._step_counts[name]]
+        for name in absent:
+            for parameter in self.network.own_parameters(name):
+                parameter.grad = None
+        if absent:
+            groups = optimizer.param_groups
+            self.network.follow(absent, {p: g["lr"] for g in groups for p in g["params"]})
 
     def _not_finite(self, seen: list[Seen]) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning

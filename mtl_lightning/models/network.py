@@ -1,6 +1,6 @@
 """The whole network, as it is exported."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,10 @@ class Network(nn.Module):
             KeyError: If there is no such task.
         """
         return [*self.heads[task].parameters(), *self.sharing.own_parameters(task)]
+
+    def follow(self, absent: Collection[str], rates: Mapping[nn.Parameter, float]) -> None:
+        """Move by the penalty alone what it holds together of absent tasks: `Sharing.follow`."""
+        self.sharing.follow(absent, rates)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return everything but the heads, frozen parameters (no ``requires_grad``) included."""

@@ -9,11 +9,12 @@ Adding a way of sharing: one file here with one class, one line in ``__init__.py
 3. In `forward` give features for each task. ``rows`` says which rows carry the task's label: a
    method with one backbone a task may compute only these.
 4. If the method adds a term to the loss, return it from `penalty`. If parameters serve one task
-   alone, and no penalty is to move them when the task is absent, name them in `own_parameters`.
+   alone, and no penalty is to move them when the task is absent, name them in `own_parameters`;
+   what a penalty is to move then is moved in `follow`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -83,6 +84,16 @@ class Sharing(nn.Module, ABC):
         `backbone_parameters`, whose learning rate they have.
         """
         return []
+
+    def follow(self, absent: Collection[str], rates: Mapping[nn.Parameter, float]) -> None:
+        """Move what a penalty moves of tasks without a label in the step, and nothing else does.
+
+        Called before the optimizer's step, which passes by what has no gradient then.
+
+        Args:
+            absent: The tasks.
+            rates: Parameter to its learning rate in this step.
+        """
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return all parameters, each once, frozen ones (no ``requires_grad``) included."""

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -123,13 +123,32 @@ class Soft(Sharing):
     def own_parameters(self, task: str) -> list[nn.Parameter]:
         """Return the parameters of the task's backbone that the penalty does not reach.
 
-        What it reaches does not serve the task alone: it is to follow the other backbones in a
-        step without a label of the task, by the gradient of the penalty (to which the optimizer
-        adds weight decay and momentum, as to any other). With strength 0, or one task, this is the
-        whole backbone, and such a step leaves it alone.
+        What it reaches follows the other backbones in a step without a label of the task: see
+        `follow`. With strength 0, or one task, this is the whole backbone, and such a step leaves
+        it alone.
         """
         tied = {parameter for copies in self._tied() for parameter in copies}
         return [p for p in self.backbones[task].parameters() if p not in tied]
+
+    @torch.no_grad()
+    def follow(self, absent: Collection[str], rates: Mapping[nn.Parameter, float]) -> None:
+        """Move the backbones of absent tasks by the penalty alone, at their learning rates.
+
+        A gradient step: ``2 * rate * strength / P`` (``pairwise``: K times that) of the way from
+        ``w_k`` to ``m``, but no further than to ``m``, so that no strength makes it diverge.
+        Neither momentum nor weight decay of the optimizer move them.
+        """
+        tied = self._tied()
+        numbers = [n for n, task in enumerate(self.backbones) if task in absent]
+        pull = 2 * self.strength / max(sum(copies[0].numel() for copies in tied), 1)
+        if self.distance == "pairwise":
+            pull *= len(self.backbones)
+        for copies in tied:
+            mean = _mean(copies)
+            for number in numbers:
+                weight = copies[number]
+                weight.lerp_(mean, min(pull * rates[weight], 1.0))
+                weight.grad = None
 
     def _features(self, task: str, images: Tensor, wanted: Tensor) -> Tensor:
         backbone = self.backbones[task]
@@ -189,7 +208,11 @@ def _zeros(backbone: Backbone, rows: int, num_features: int) -> Tensor:
 def _deviation(copies: Sequence[Tensor]) -> Tensor:
     """Return the sum of the squared distances of K tensors of one shape from their mean."""
     with torch.no_grad():  # deviations add up to 0, so that no gradient comes through the mean
-        # From the first on, so that the mean of equal tensors is exactly equal to them.
-        mean = copies[0] + sum(other - copies[0] for other in copies[1:]) / len(copies)
+        mean = _mean(copies)
     # mse_loss keeps its arguments for the backward pass, not their K differences: less memory.
     return torch.stack([F.mse_loss(each, mean, reduction="sum") for each in copies]).sum()
+
+
+def _mean(copies: Sequence[Tensor]) -> Tensor:
+    # From the first on, so that the mean of equal tensors is exactly equal to them.
+    return copies[0] + sum(other - copies[0] for other in copies[1:]) / len(copies)
