@@ -15,9 +15,10 @@ from mtl_lightning.runs import versions
 from mtl_lightning.trust import INSTANTIATOR
 
 _BEGINNING = b"PK\x03\x04"  # of a zip file, as torch.save writes it
+_HYPER_PARAMETERS = ("hyper_parameters", "datamodule_hyper_parameters")
 _PARTS = (
-    *("hyper_parameters", "datamodule_hyper_parameters", "state_dict"),
-    *("epoch", "global_step", "pytorch-lightning_version"),
+    *_HYPER_PARAMETERS,
+    *("state_dict", "epoch", "global_step", "pytorch-lightning_version"),
 )
 _TO_RESUME = ("loops", "optimizer_states", "lr_schedulers")
 
@@ -104,13 +105,17 @@ def _check_kind(path: Path) -> None:
 
 
 def _check_ours(content: object) -> dict[str, Any]:
-    """Return what is read if the parts are there that every checkpoint of ours has."""
-    if not isinstance(content, dict) or not all(key in content for key in _PARTS):
+    """Return what is read if it is what `mtl-lightning fit` writes."""
+    if not (
+        isinstance(content, dict)
+        and all(key in content for key in _PARTS)
+        and all(isinstance(content[key], int) for key in ("epoch", "global_step"))
+        and all(isinstance(content[key], dict) for key in _HYPER_PARAMETERS)
+        and all(_are_tasks(content[key].get("tasks")) for key in _HYPER_PARAMETERS)
+    ):
         raise UserError("was not written by `mtl-lightning fit`")
-    for values in (content[key] for key in _PARTS[:2]):
-        if not isinstance(values, dict) or not _are_tasks(values.get("tasks")):
-            raise UserError("was not written by `mtl-lightning fit`")
-        instantiator = values.get("_instantiator", INSTANTIATOR)
+    for key in _HYPER_PARAMETERS:
+        instantiator = content[key].get("_instantiator", INSTANTIATOR)
         if instantiator != INSTANTIATOR:
             raise UserError(
                 f"was not written by `mtl-lightning fit`; it asks for {instantiator} to be called"

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Trainer
+from torch.optim.lr_scheduler import LRScheduler
 
 from mtl_lightning import checks, flags, reading, trust
 from mtl_lightning.checkpoint import remembered
@@ -298,13 +299,14 @@ def _fill_schedule(config: dict[str, Any]) -> None:
         entry = config["model"]["lr_scheduler"] = {"class_path": entry}
     if not isinstance(entry, dict) or not isinstance(entry.get("class_path"), str):
         return
-    if not isinstance(entry.get("init_args") or {}, Mapping):
-        return  # which `check` says
     name = entry["class_path"].rpartition(".")[2]
     scheduler = getattr(torch.optim.lr_scheduler, name, None)
-    if not inspect.isclass(scheduler):
+    if not inspect.isclass(scheduler) or not issubclass(scheduler, LRScheduler):
         return
-    arguments = dict(entry.get("init_args") or {})
+    arguments = entry.get("init_args") or {}
+    if not isinstance(arguments, Mapping):
+        return  # `check` says that it is wrong
+    arguments = dict(arguments)
     for length in LENGTHS:
         if length in scheduler.__init__.__code__.co_varnames and arguments.get(length) is None:
             arguments[length] = WHOLE_RUN

@@ -172,8 +172,8 @@ def check_text(hint: Any, value: Any, path: str) -> None:
     for text, names_a_class in _texts(value):
         if names_a_class or not (typed or (plain and not _MORE.search(text))):
             raise UserError(
-                f'{said_by(text)}{path}: "{text}" could be the name of something to import; if you '
-                f"trust it, {text.origin.mend}"
+                f'{said_by(text)}{path}: "{text[:100]}" could be the name of something to import; '
+                f"if you trust it, {text.origin.mend}"
             )
 
 
@@ -201,7 +201,7 @@ def _refused(class_path: Marked, path: str, packages: Iterable[str]) -> UserErro
     place = path.removesuffix(".class_path")
     *most, last = packages
     return UserError(
-        f'{said_by(class_path)}{place} names the class "{class_path}", which is none of '
+        f'{said_by(class_path)}{place} names the class "{class_path[:100]}", which is none of '
         f"{', '.join(most)} or {last}; if you trust it, {class_path.origin.mend}"
     )
 

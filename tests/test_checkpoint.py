@@ -117,6 +117,7 @@ FOREIGN = {
         OURS,
     ),
     "no tasks": (lambda p: checkpoints.write(p, {"data.tasks": {}}), OURS),
+    "a step of another kind": (lambda p: checkpoints.write(p, global_step="x"), OURS),
     "something to call": (
         lambda p: checkpoints.write(p, {"model._instantiator": "os.system"}),
         OURS + "; it asks for os.system to be called",

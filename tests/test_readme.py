@@ -60,7 +60,7 @@ def test_own_data_from_two_tables_to_predictions(clothes, capsys):
     assert np.allclose(table[["audience:adults", "audience:kids"]].sum(axis=1), 1, atol=1e-5)
 
 
-def test_an_own_source_from_the_current_folder(tmp_path, monkeypatch):
+def test_an_own_source_from_the_current_folder(tmp_path, capsys):
     for file in ("shop.py", "shop.yaml"):
         Path(file).write_text(block(f"file: {file}"))
     Path("shop").mkdir()
@@ -70,6 +70,11 @@ def test_an_own_source_from_the_current_folder(tmp_path, monkeypatch):
     assert main(["fit", "--config", "shop.yaml", *QUICK]) == 0
     log = pd.read_csv("runs/shop/version_0/metrics.csv")
     assert {"train/type/n_labelled", "val/audience/loss"} <= set(log)
+    best = ["--ckpt_path", "best", "--trainer.accelerator", "cpu"]
+    assert main(["test", "--config", "shop.yaml", *best]) == 0
+    capsys.readouterr()
+    assert main(["test", "--name", "shop", *best]) == 2
+    assert ' names the class "shop.FileNames", which is none of ' in capsys.readouterr().err
 
 
 def test_the_error_message_is_as_shown(clothes, capsys):

@@ -131,6 +131,8 @@ FOR_TRAINING = [
     ("model.lr_scheduler", EVIL),
     ("model.lr_scheduler", "evil.make"),
     ("model.lr_scheduler.class_path", "torch.optim.lr_scheduler.warnings"),
+    ("model.lr_scheduler.class_path", "torch.optim.lr_scheduler.ref"),
+    ("model.lr_scheduler.init_args", "evil.yaml"),
     (
         "model.lr_scheduler",
         {
