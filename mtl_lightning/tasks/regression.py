@@ -83,7 +83,8 @@ class Regression(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of each row: ``(B, 1)`` outputs, ``(B,)`` targets in the unit -> ``(B,)``."""
         outputs = outputs.squeeze(1)
-        standard = ((targets - self.mean) / self.std).to(outputs.dtype)
+        # A mean of float64 is a scalar, to which float32 labels would not be promoted.
+        standard = ((targets.to(self.mean.dtype) - self.mean) / self.std).to(outputs.dtype)
         if self.loss_name == "mse":
             return F.mse_loss(outputs, standard, reduction="none")
         if self.loss_name == "l1":

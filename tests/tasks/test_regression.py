@@ -45,6 +45,14 @@ def test_the_best_output_for_a_label_has_loss_0_and_is_answered_with_that_label(
     assert task.decode(best)[""] == pytest.approx(YEARS.numpy(), abs=1e-3)
 
 
+def test_a_float64_network_has_float64_targets():
+    labels = torch.tensor([0.1, 0.2, 0.4])
+    task = Regression().double()
+    task.fit(labels, torch.ones(()))
+    best = (labels.double() - labels.double().mean()) / labels.double().std(correction=0)
+    assert task.loss(best[:, None], labels).max() < 1e-28
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
