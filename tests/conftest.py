@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 from pytorch_lightning import Callback
 
 from mtl_lightning.__main__ import main
 from mtl_lightning.quiet import NOISE, quieten
+
+# The same examples in each run; `--hypothesis-profile default` tries others.
+settings.register_profile("same", derandomize=True, deadline=None, database=None)
+settings.load_profile("same")
 
 
 def pytest_configure(config: pytest.Config) -> None:

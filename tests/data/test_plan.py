@@ -2,12 +2,11 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.plan import StepPlan
-
-GRID = list(itertools.product((1, 2, 7, 16, 17, 45), (1, 4, 8), (1, 2, 3), (1, 2, 5)))
 
 
 def make(rows=45, batch_size=4, world_size=1, accumulate=1, **arguments):
@@ -31,29 +30,71 @@ def real(requests):
     return [row for request in requests for row in request.rows.tolist() if row != PADDING]
 
 
-@pytest.mark.parametrize(("rows", "batch_size", "world_size", "accumulate"), GRID)
-def test_every_row_once_and_the_counts_are_those_of_the_whole_step(
-    rows, batch_size, world_size, accumulate
-):
-    plan = make(rows, batch_size, world_size, accumulate)
-    micro = dealt(plan, epoch=3)
+plans = st.builds(
+    make,
+    rows=st.integers(0, 60),
+    batch_size=st.integers(1, 9),
+    world_size=st.integers(1, 5),
+    accumulate=st.integers(1, 5),
+    limit=st.none() | st.integers(0, 20),
+    shuffle_seed=st.none() | st.integers(0, 9),
+)
+epochs = st.integers(0, 3)
+
+
+@given(plans, epochs)
+def test_every_row_once_and_the_counts_are_those_of_the_whole_step(plan, epoch):
+    micro = dealt(plan, epoch)
     everything = [row for requests in micro for row in real(requests)]
-    assert sorted(everything) == plan.rows.tolist()
-    for number, requests in enumerate(micro):
-        first = number - number % accumulate
-        step = [row for part in micro[first : first + accumulate] for row in real(part)]
-        positions = [(row - 100) // 3 for row in step]
-        for request in requests:
-            assert 1 <= len(request.rows) <= batch_size
-            assert request.step_rows == len(step)
-            assert request.parts == world_size * accumulate
-            assert request.epoch == 3
+    fits = len(plan) * plan.batch_size * plan.world_size
+    assert sorted(everything) == sorted(plan.rows[plan.order(epoch)][:fits].tolist())
+    if plan.limit is None:
+        assert sorted(everything) == plan.rows.tolist()
+    for first in range(0, len(micro), plan.accumulate):
+        step = micro[first : first + plan.accumulate]
+        rows = [row for requests in step for row in real(requests)]
+        positions = [(row - 100) // 3 for row in rows]
+        for request in itertools.chain(*step):
+            assert request.step_rows == len(rows)
+            assert request.parts == plan.world_size * plan.accumulate
+            assert request.epoch == epoch
             for task, labels in plan.labels.items():
                 assert request.counts[task] == sum(labels[i] for i in positions)
-    for requests in micro[:-1]:
-        assert len(real(requests)) == batch_size * world_size
-    sizes = [len(real([request])) for request in micro[-1]]
-    assert max(sizes) - min(sizes) <= 1, "the last micro-batch is dealt out evenly"
+
+
+@given(plans, epochs)
+def test_micro_batches_are_full_but_the_last_which_is_dealt_out_evenly(plan, epoch):
+    for number, requests in enumerate(dealt(plan, epoch)):
+        sizes = [len(real([request])) for request in requests]
+        whole = [plan.batch_size] * plan.world_size
+        assert sizes == whole or (number == len(plan) - 1 and max(sizes) - min(sizes) <= 1)
+        for request, size in zip(requests, sizes, strict=True):
+            assert len(request.rows) == max(size, 1), "padding is for a rank without any row"
+
+
+@given(plans, epochs, st.integers(0, 20))
+def test_starting_later_gives_the_tail_of_the_sequence(plan, epoch, start):
+    for rank in range(plan.world_size):
+        whole, tail = list(plan.requests(epoch, rank)), list(plan.requests(epoch, rank, start))
+        assert len(tail) == max(len(plan) - start, 0)
+        for one, other in zip(whole[start:], tail, strict=True):
+            assert one.rows.tolist() == other.rows.tolist()
+            assert (one.counts, one.step_rows) == (other.counts, other.step_rows)
+
+
+@given(plans, epochs)
+def test_the_rows_of_a_step_do_not_depend_on_how_it_is_divided(plan, epoch):
+    def steps(plan):
+        rows = [real(requests) for requests in dealt(plan, epoch)]
+        return [
+            sorted(itertools.chain(*rows[i : i + plan.accumulate]))
+            for i in range(0, len(rows), plan.accumulate)
+        ]
+
+    plan = replace(plan, limit=None)
+    at_once = plan.batch_size * plan.world_size * plan.accumulate
+    whole = replace(plan, batch_size=at_once, world_size=1, accumulate=1)
+    assert steps(plan) == steps(whole)
 
 
 def test_padding_is_only_where_a_rank_would_have_nothing():
@@ -81,44 +122,6 @@ def test_without_a_seed_rows_keep_their_order():
             plan.rows[0:8:2].tolist(),
             plan.rows[1:8:2].tolist(),
         ]
-
-
-def test_the_rows_of_a_step_do_not_depend_on_how_it_is_divided():
-    def steps(batch_size, world_size, accumulate):
-        plan = make(45, batch_size, world_size, accumulate)
-        rows = [sorted(real(requests)) for requests in dealt(plan)]
-        return [
-            sorted(itertools.chain(*rows[i : i + accumulate]))
-            for i in range(0, len(rows), accumulate)
-        ]
-
-    whole = steps(16, 1, 1)
-    assert steps(4, 4, 1) == steps(4, 2, 2) == steps(4, 1, 4) == steps(8, 2, 1) == whole
-
-
-@pytest.mark.parametrize("limit", [1, 4, 5, 11, 100])
-def test_a_limit_cuts_the_epoch_and_the_counts_of_its_last_step(limit):
-    whole, plan = make(accumulate=3), make(accumulate=3, limit=limit)
-    assert len(plan) == min(limit, len(whole))
-    micro = dealt(plan)
-    for one, other in zip(micro, dealt(whole), strict=False):
-        assert one[0].rows.tolist() == other[0].rows.tolist()
-    last_step = micro[(len(plan) - 1) // 3 * 3 :]
-    rows = [row for requests in last_step for row in real(requests)]
-    assert {request.step_rows for (request,) in last_step} == {len(rows)}
-    labels = plan.labels["cells"]
-    expected = sum(labels[(row - 100) // 3] for row in rows)
-    assert {request.counts["cells"] for (request,) in last_step} == {expected}
-
-
-@pytest.mark.parametrize("start", [0, 1, 5, 11, 12])
-def test_starting_later_gives_the_tail_of_the_sequence(start):
-    plan = make(accumulate=2, world_size=1)
-    whole, tail = list(plan.requests(1, 0)), list(plan.requests(1, 0, start))
-    assert len(tail) == len(plan) - start
-    for one, other in zip(whole[start:], tail, strict=True):
-        assert one.rows.tolist() == other.rows.tolist()
-        assert (one.counts, one.step_rows) == (other.counts, other.step_rows)
 
 
 def test_no_row_is_no_step():
