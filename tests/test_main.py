@@ -2,11 +2,13 @@ import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from mtl_lightning.__main__ import COMMANDS, main
 from mtl_lightning._version import __version__
 from tests.conftest import small
+from tests.test_cli import photos
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
@@ -59,6 +61,21 @@ def test_training_and_testing_in_processes_of_their_own(tmp_path):
 def test_an_error_cannot_reach_into_the_terminal(cli):
     said = cli.refused("fit", "--config", "\x1b[2J\nno\u202ewhere.yaml")
     assert said.startswith(r"config \x1b[2J\nno\u202ewhere.yaml: no such file")
+
+
+def test_predicting_in_two_processes_writes_each_row_once_in_order(cli, trained):
+    """Lightning starts the second one, by this command; of three images it gets one."""
+    names = photos("photos")
+    predict = ["predict", "--ckpt_path", str(trained), "--images", "photos"]
+    cli.run(*predict, "--output", "one.csv")
+    two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    command = [sys.executable, "-m", "mtl_lightning", *predict, "--data.batch_size", "1", *two]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "written: predictions.csv (3 images)\n"
+    table = pd.read_csv("predictions.csv")
+    assert table["image"].tolist() == names
+    pd.testing.assert_frame_equal(table, pd.read_csv("one.csv"), rtol=1e-5)
 
 
 def test_a_misspelt_command(cli):
