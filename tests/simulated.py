@@ -152,25 +152,29 @@ class Simulation:
 
     def _on_each_rank(self, split: str, run: Callable[[list[Batch]], Any]) -> list[Any]:
         """Run something on each rank's batches, add up what the ranks measured, and report."""
-        hook = {"train": "on_train_epoch", "val": "on_validation_epoch"}[split]
+        begin, end = {
+            "train": (self.module.on_fit_start, self.module.on_train_epoch_end),
+            "val": (self.module.on_validation_epoch_start, self.module.on_validation_epoch_end),
+        }[split]
         metrics = [m for m in self.module.measured[split].modules() if isinstance(m, Metric)]
         results, states = [], []
         for rank in range(self.case.ranks):
             this = trainer(rank, self.case.ranks, self.case.accumulate)
             self.module.trainer = self.data.trainer = this
-            getattr(self.module, f"{hook}_start")()
+            begin()
             results.append(run(list(getattr(self.data, f"{split}_dataloader")())))
             states.append([metric.metric_state for metric in metrics])
         for metric, *parts in zip(metrics, *states, strict=True):
             for name in metric.metric_state:
                 setattr(metric, name, sum(part[name] for part in parts))
-        getattr(self.module, f"{hook}_end")()
+        end()
         return results
 
     def _steps(self, batches: Sequence[Batch]) -> Iterator[Step]:
         """Do one rank's share of an epoch."""
         parameters = dict(self.module.network.named_parameters())
         accumulate = self.case.accumulate
+        optimizer = torch.optim.SGD(parameters.values(), lr=0.0)
         for first in range(0, len(batches), accumulate):
             self.module.zero_grad()
             step = Step([], torch.zeros((), dtype=torch.float64), {})
@@ -181,7 +185,7 @@ class Simulation:
                 assert not idle, "DDP would wait for the gradient of these"
                 step.rows += _real(batch)
                 step.loss += loss.detach()
-            self.module.on_before_optimizer_step(None)
+            self.module.on_before_optimizer_step(optimizer)
             step.gradients = {name: p.grad for name, p in parameters.items()}
             yield step
 

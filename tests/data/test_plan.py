@@ -134,33 +134,33 @@ def test_counts_are_plain_numbers():
     assert {type(count) for count in request.counts.values()} == {int}
 
 
-ELASTIC = [(1, 4, 1), (2, 4, 1), (1, 4, 2), (3, 1, 2), (2, 3, 3), (4, 4, 5)]
+unlimited = plans.filter(lambda plan: plan.limit is None and len(plan.rows))
 
 
-@pytest.mark.parametrize("batches", [1, 2, 4, 6])
-@pytest.mark.parametrize(("world_size", "batch_size", "accumulate"), ELASTIC)
-def test_what_remains_of_an_epoch_is_seen_once_by_other_ranks(
-    world_size, batch_size, accumulate, batches
-):
-    before = make(batch_size=3, world_size=2)
+@given(unlimited, unlimited, st.data())
+def test_what_remains_of_an_epoch_is_seen_once_by_other_ranks(before, after, data):
+    batches = data.draw(st.integers(0, len(before)))
+    after = replace(before, **{name: getattr(after, name) for name in RANKS})
     rows = before.taken(1, batches)
-    assert rows == batches * 6
-    after = make(45, batch_size, world_size, accumulate, resumed=(1, rows))
-    micro = [list(after.requests(1, rank)) for rank in range(world_size)]
-    assert {len(requests) for requests in micro} == {len(after) - after.first(1)}
-    seen = [row for request in itertools.chain(*micro) for row in request.rows.tolist()]
-    expected = after.rows[after.order(1)[rows:]].tolist()
-    assert sorted(row for row in seen if row != PADDING) == sorted(expected)
-    micro = list(zip(*micro, strict=True))
+    assert rows == min(batches * before.batch_size * before.world_size, len(before.rows))
+    after = replace(after, resumed=(1, rows))
+    ranks = [list(after.requests(1, rank)) for rank in range(after.world_size)]
+    assert {len(requests) for requests in ranks} == {len(after) - after.first(1)}
+    micro = list(zip(*ranks, strict=True))
+    assert sorted(real(itertools.chain(*micro))) == sorted(after.rows[after.order(1)[rows:]])
     steps: dict[int, list[int]] = {}
     for number, requests in enumerate(micro, start=after.first(1)):
-        steps.setdefault(number // accumulate, []).extend(real(requests))
+        steps.setdefault(number // after.accumulate, []).extend(real(requests))
     for number, requests in enumerate(micro, start=after.first(1)):
-        step = steps[number // accumulate]
-        assert requests[0].step_rows == len(step)
-        assert requests[0].counts["a"] == sum(after.labels["a"][(r - 100) // 3] for r in step)
+        step = steps[number // after.accumulate]
+        labels = sum(after.labels["a"][(row - 100) // 3] for row in step)
+        assert {request.step_rows for request in requests} == {len(step)}
+        assert {request.counts["a"] for request in requests} == {labels}
     assert sorted(real(itertools.chain(*dealt(after, epoch=2)))) == after.rows.tolist()
-    assert after.taken(1, len(after)) == after.taken(2, len(after)) == 45
+    assert after.taken(1, len(after)) == after.taken(2, len(after)) == len(after.rows)
+
+
+RANKS = ("batch_size", "world_size", "accumulate")
 
 
 def test_resumed_alike_an_epoch_goes_on_as_if_nothing_had_been():
