@@ -161,6 +161,10 @@ class PartialLabels(LightningDataModule):
             )
         return encoded
 
+    def encoded(self, task: str) -> Encoded:
+        """Return the task's labels over all rows of the merged table, once they are set up."""
+        return self._encoded[task]
+
     def rows(self, split: str) -> NDArray[np.int64]:
         """Return the rows of the merged table that are in the split and carry any label."""
         inside = self.merged().splits == SPLITS.index(split)

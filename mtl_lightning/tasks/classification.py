@@ -195,6 +195,15 @@ class Classification(Task):
         answers = np.asarray(self.classes, dtype=object)[probabilities.argmax(1)]
         return {"": answers} | {name: probabilities[:, i] for i, name in enumerate(self.classes)}
 
+    def tally(
+        self, encoded: Encoded, groups: NDArray[np.integer], number: int
+    ) -> dict[str, NDArray[np.int64]]:
+        """Count each class, a distribution as its most probable one; see `Task.tally`."""
+        targets = encoded.targets.argmax(1) if encoded.targets.ndim > 1 else encoded.targets
+        pairs = targets.astype(np.int64) * number + groups
+        counts = np.bincount(pairs[encoded.labelled], minlength=len(self.classes) * number)
+        return dict(zip(self.classes, counts.reshape(-1, number), strict=True))
+
     def picture(self) -> ConfusionPicture | None:
         """Draw which class is taken for which, unless there are more than 1000."""
         return ConfusionPicture(self.classes) if len(self.classes) <= DRAWN_UP_TO else None
