@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -114,11 +115,7 @@ class MultiTaskCLI(LightningCLI):
         """Read the tables first, so that tasks know their classes before a head is built."""
         if self.subcommand != "fit":
             return
-        config, given = self.config["fit"], self.prepared.config
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(PartialLabels, "data")
-        plain = {**given.get("data", {}), "tasks": given["tasks"]}
-        data = parser.instantiate_classes(parser.parse_object({"data": plain})).data
+        config, data = self.config["fit"], build_data(self.prepared.config)
         for task, known in data.complete_tasks().items():
             for tasks in (config.tasks, config.model.tasks, config.data.tasks):
                 for key, value in known.items():
@@ -210,16 +207,30 @@ class MultiTaskCLI(LightningCLI):
         return [*theirs, *own]
 
 
+def build_data(config: Mapping[str, Any]) -> PartialLabels:
+    """Build the data module alone, from a config that has been prepared."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(PartialLabels, "data")
+    plain = {**config.get("data", {}), "tasks": config["tasks"]}
+    data: PartialLabels = parser.instantiate_classes(parser.parse_object({"data": plain})).data
+    return data
+
+
+def begin() -> None:
+    """Settle what every command needs before a config is read."""
+    quieten()
+    set_dumper("yaml", reading.dump)  # jsonargparse's own writes the text 1e3 as a number
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # own tasks and sources, from the current folder
+
+
 def run(command: str, arguments: list[str]) -> None:
     """Run one command.
 
     Raises:
         UserError: For anything the user can mend.
     """
-    quieten()
-    set_dumper("yaml", reading.dump)  # jsonargparse's own writes the text 1e3 as a number
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # own tasks and sources, from the current folder
+    begin()
     asked = _help_asked(arguments)
     if asked:
         prepared = configs.Prepared({}, asked, "run", Path("runs"), None)

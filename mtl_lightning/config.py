@@ -75,6 +75,7 @@ OF_COMMANDS: dict[str, dict[str, Any]] = {
     "validate": {"verbose": bool},
     "test": {"verbose": bool},
     "predict": {"images": str | None, "output": str, "return_predictions": bool | None},
+    "inspect": {},
 }
 LINKED = ("tasks", "image_size")
 """What the model is told by other keys."""
@@ -136,7 +137,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
                 f"{listed(below['tasks'])}; a network is tested with the tasks it was trained for"
             )
         given["ckpt_path"] = str(checkpoint)
-    elif command != "fit":
+    elif command not in ("fit", "inspect"):
         raise UserError(f"{command} needs --ckpt_path: a checkpoint file, best or last")
     if below:
         given = _over_checkpoint(below, given, command)

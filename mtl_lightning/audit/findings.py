@@ -37,6 +37,13 @@ class Finding:
         return f"{self.what}; {self.mend}" if self.mend else self.what
 
 
+def printable(text: str) -> str:
+    """Return a text with what would move a terminal's cursor, or is no text at all, spelt out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings, the worst first; of one level in the order in which they were found."""
     return sorted(findings, key=lambda finding: finding.level)

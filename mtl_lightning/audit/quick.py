@@ -19,6 +19,8 @@ RARELY = 0.05
 """What is aimed at instead."""
 FEW = 5
 """Fewer labels of a class than this in a split say little about it."""
+NAMED = 5
+"""Classes that a line names; a finding has all of them."""
 
 Tally = Mapping[str, npt.NDArray[np.int64]]
 """Class to how often it occurs in each of the splits."""
@@ -99,9 +101,9 @@ def of_classes(name: str, counts: Tally) -> list[Finding]:
             Finding(
                 Level.WARNING,
                 f"task {name}: no training label of {len(unseen)} of {len(counts)} classes: "
-                f"{listed(told, 4)}",
+                f"{listed(told, NAMED)}",
                 "they cannot be learned, and what is measured of them counts as wrong",
-                tuple(told),
+                _unnamed(told),
             )
         )
     few = {c: int(n[val]) for c, n in counts.items() if n[train] and n[val] < FEW}
@@ -111,12 +113,28 @@ def of_classes(name: str, counts: Tally) -> list[Finding]:
     return findings
 
 
-def few_in(name: str, split: str, counts: Tally) -> list[Finding]:
-    """Name classes that a split has few labels of, if it has any label of the task."""
-    own = SPLITS.index(split)
-    few = {c: int(n[own]) for c, n in counts.items() if n.sum() > n[own] and n[own] < FEW}
-    total = sum(int(n[own]) for n in counts.values())
-    return [_few(name, split, few, counts)] if few and total else []
+def more_of_classes(name: str, counts: Tally) -> list[Finding]:
+    """Say what nobody needs to read before each training: few labels in train and in test."""
+    train, _, test = range(len(SPLITS))
+    findings = []
+    nowhere = [c for c, n in counts.items() if not n.sum()]
+    if nowhere:
+        findings.append(
+            Finding(
+                Level.WARNING,
+                f"task {name}: no label at all of {len(nowhere)} of {len(counts)} classes: "
+                f"{listed(nowhere, NAMED)}",
+                "leave them out, or correct their names",
+                _unnamed(nowhere),
+            )
+        )
+    few = {c: int(n[train]) for c, n in counts.items() if 0 < n[train] < FEW}
+    if few:
+        findings.append(_few(name, "train", few, counts))
+    few = {c: int(n[test]) for c, n in counts.items() if n[train] and n[test] < FEW}
+    if few and sum(int(n[test]) for n in counts.values()):
+        findings.append(_few(name, "test", few, counts))
+    return findings
 
 
 def _few(name: str, split: str, few: Mapping[str, int], counts: Tally) -> Finding:
@@ -124,10 +142,15 @@ def _few(name: str, split: str, few: Mapping[str, int], counts: Tally) -> Findin
     return Finding(
         Level.WARNING,
         f"task {name}: fewer than {FEW} {split} labels of {len(few)} of {len(counts)} classes: "
-        f"{listed(told, 6)}",
+        f"{listed(told, NAMED)}",
         "what is measured of them says little" if split != "train" else "label more of them",
-        tuple(told),
+        _unnamed(told),
     )
+
+
+def _unnamed(told: Sequence[str]) -> tuple[str, ...]:
+    """Return all of them, unless the line names them all already."""
+    return tuple(told) if len(told) > NAMED else ()
 
 
 def _twins(name: str, counts: Mapping[str, int]) -> list[Finding]:
@@ -137,9 +160,9 @@ def _twins(name: str, counts: Mapping[str, int]) -> list[Finding]:
     return [
         Finding(
             Level.WARNING,
-            f"task {name}: one class written in several ways? {listed(groups, 3)}",
+            f"task {name}: one class written in several ways? {listed(groups, NAMED)}",
             "if it is one, write it alike in the tables",
-            tuple(groups),
+            _unnamed(groups),
         )
     ]
 
