@@ -20,6 +20,8 @@ SIZED, DECODED = 10_000, 500
 """Images whose header is read, and images that are decoded, unless all of them are."""
 UPSCALED = 0.25
 """A share of images smaller than the network's that is worth a word."""
+SMALLEST = 32
+"""Pixels below which most backbones take no image, so that scans of digits must be enlarged."""
 _ORIENTATION, _TURNED = 274, (5, 6, 7, 8)
 _WITH_EXIF_FIRST = ("JPEG", "MPO", "WEBP")
 """Formats whose orientation is known without decoding."""
@@ -161,7 +163,7 @@ def findings(pictures: Pictures, size: tuple[int, int]) -> list[Finding]:
             )
         )
     share = pictures.upscaled(size)
-    if share > UPSCALED:
+    if share > UPSCALED and min(size) > SMALLEST:
         found.append(
             Finding(
                 Level.WARNING,

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_lightning import flags
 from mtl_lightning.errors import UserError, did_you_mean
 
 HELP = """usage: mtl-lightning inspect --config FILE [--KEY VALUE ...] [options]
@@ -39,6 +38,8 @@ def run(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(HELP)
         return 0
+    from mtl_lightning import flags
+
     outputs, rest = {}, list(arguments)
     for option in FILES:
         values, rest = flags.taken(rest, (option,))
@@ -46,7 +47,12 @@ def run(arguments: list[str]) -> int:
             outputs[option] = _checked(option, Path(values[-1]))
     everything = "--all" in rest
     rest = [argument for argument in rest if argument != "--all"]
-    return _audit(rest, outputs.get("--output"), outputs.get("--sheet"), everything)
+    try:
+        return _audit(rest, outputs.get("--output"), outputs.get("--sheet"), everything)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise UserError(f"{error.filename}: {error.strerror}") from error
 
 
 def _checked(option: str, path: Path) -> Path:

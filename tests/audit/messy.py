@@ -43,7 +43,8 @@ def make(folder: Path) -> Path:
     (folder / names[11]).write_text("no image")
     for one, other in ((20, 45), (21, 46), (30, 31)):
         shutil.copy(folder / names[one], folder / names[other])
-    kinds = ["T-shirt", "Dress", "Hat"] * 16 + ["T-shirt", "tshirt"]
+    kinds = ["T-shirt", "Dress", "Hat"] * 16 + ["T-shirt", "Dress"]
+    kinds[9] = "tshirt"
     kinds[30], kinds[31] = "Dress", "Hat"
     splits = ["train"] * 40 + ["val"] * 5 + ["test"] * 5
     rows = [
