@@ -58,7 +58,8 @@ def test_training_and_testing_in_processes_of_their_own(tmp_path):
 
 def test_a_misspelt_command(cli):
     assert cli.refused("tets") == (
-        'no command tets; did you mean "test"?; there is fit, validate, test, predict, inspect'
+        'no command tets; did you mean "test"?; '
+        "there is fit, validate, test, predict, inspect, init"
     )
 
 

@@ -88,7 +88,7 @@ class Classification(Task):
                     f'the label "{doubtful[0]}" may be a class or a missing label: name it in '
                     f"the task's classes, or in the source's `missing`"
                 )
-            self._set_classes(_sorted_values(_without_twins(found)))
+            self._set_classes(in_order(found))
         return {"classes": self.classes}
 
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
@@ -247,6 +247,11 @@ def _named_by(cells: Iterable[str]) -> list[str]:
 def most_probable(targets: Tensor) -> Tensor:
     """Return ``(B,)`` classes from these or from ``(B, K)`` distributions."""
     return targets.argmax(1) if targets.is_floating_point() else targets
+
+
+def in_order(values: list[str]) -> list[str]:
+    """Return the classes that values are, in the order in which they are listed by default."""
+    return _sorted_values(_without_twins(values))
 
 
 def _without_twins(values: list[str]) -> list[str]:
