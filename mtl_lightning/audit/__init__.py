@@ -6,5 +6,6 @@
 ``contents``    copies of one file under several names: duplicates, leaks, conflicts
 ``pictures``    sizes, unreadable images, thumbnails
 ``report``      all of it about one config, as one object
-``screen``, ``page``, ``sheet``  the report on a terminal, as HTML, and samples as PNG
+``screen``, ``page``, ``sheet``  the report on a terminal, as HTML (with ``markup``), and samples as
+                PNG; ``progress`` is the bar of what takes long
 """

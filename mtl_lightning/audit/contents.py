@@ -48,9 +48,9 @@ def find_copies(images: Sequence[str], progress: Progress) -> list[list[int]]:
     groups = _together([row for row, size in enumerate(sizes) if size > 0], sizes)
     for read, what in ((_tail, "comparing files"), (_whole, "comparing copies")):
         rows = [row for group in groups for row in group]
-        contents = progress.each(read, [images[row] for row in rows], what, THREADS)
-        keys = {row: (sizes[row], content) for row, content in zip(rows, contents, strict=True)}
-        groups = _together([row for row in rows if keys[row][1]], keys)
+        found = progress.each(read, [images[row] for row in rows], what, THREADS)
+        contents = dict(zip(rows, found, strict=True))
+        groups = _together([row for row in rows if contents[row]], contents)
     return groups
 
 

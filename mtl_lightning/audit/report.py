@@ -210,8 +210,7 @@ def samples(report: Report, number: int, seed: int) -> dict[str, list[int]]:
             picked = np.linspace(0, len(order) - 1, min(number, len(order))).round()
             chosen[name] = order[picked.astype(np.int64)].tolist()
         else:
-            texts = [label_text(report.data, name, row) for row in rows.tolist()]
-            chosen[name] = _of_each(rows, texts, number, seed)
+            chosen[name] = _of_each(rows, _texts(report.data, name, rows), number, seed)
     return chosen
 
 
@@ -224,6 +223,13 @@ def _of_each(rows: npt.NDArray[np.int64], texts: list[str], number: int, seed: i
     first = frame.sort_values(["turn", "count", "text"], ascending=[True, False, True])
     shown = first.head(number).sort_values(["text", "turn"])
     return [int(row) for row in shown["row"]]
+
+
+def _texts(data: PartialLabels, task: str, rows: npt.NDArray[np.int64]) -> list[str]:
+    if len(data.fields(task)) == 1:  # of a million rows one by one would take seconds
+        texts: list[str] = data.cells(task)[rows].tolist()
+        return texts
+    return [label_text(data, task, row) for row in rows.tolist()]
 
 
 def label_text(data: PartialLabels, task: str, row: int) -> str:

@@ -41,7 +41,8 @@ def parts(report: Report) -> Iterator[RenderableType]:
 def _classes(report: Report) -> Iterator[RenderableType]:
     if not report.tallies and not report.numbers:
         return
-    yield _heading("classes, with their labels in train/val/test")
+    # The table above ends in an empty line.
+    yield Text("classes, with their labels in train/val/test", style="italic")
     for name in report.encoded:
         if name in report.tallies:
             yield Text(f"  {name}")

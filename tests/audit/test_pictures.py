@@ -70,7 +70,9 @@ def test_a_sample_is_that_of_its_seed(table, monkeypatch):
 
 def test_without_a_header_an_image_is_decoded_in_any_case(table, monkeypatch):
     monkeypatch.setattr(pictures, "DECODED", 0)
-    assert list(look(table, 0, False, QUIET).unreadable) == [7]
+    found = look(table, 0, False, QUIET)
+    assert list(found.unreadable) == [7]
+    assert found.sizes.tolist() == [[30, 20], *[[40, 48]] * 6], "by their headers, turned as shown"
 
 
 def test_images_that_are_no_files():

@@ -1,5 +1,3 @@
-import numpy as np
-
 from mtl_lightning.audit import quick
 from mtl_lightning.audit.odds import StepSize
 from mtl_lightning.data.datamodule import PartialLabels
@@ -87,10 +85,3 @@ def test_counts_of_classes_by_split():
         cells = data.merged().cells[field]
         expected = [int(((cells == word) & (splits == split)).sum()) for split in range(3)]
         assert counted[name]["dog" if name == "kind" else "bag"].tolist() == expected
-
-
-def test_a_distribution_counts_as_its_most_probable_class():
-    task = Classification(["a", "b"])
-    encoded = task.encode(np.array(["a:3|b:1", "b", None, "b:2|a:1"], dtype=object))
-    counts = task.tally(encoded, np.array([0, 0, 1, 1]), 2)
-    assert {name: n.tolist() for name, n in counts.items()} == {"a": [1, 0], "b": [1, 1]}
