@@ -130,9 +130,12 @@ def test_a_checkpoint_remembers_its_data(cli, trained):
     assert out.splitlines()[-1] == "small: nothing to complain about"
 
 
-def test_own_sources_are_found_in_the_current_folder(cli):
-    Path("own_source.py").write_text(
+def test_inspected_sources_are_found_in_the_current_folder(cli):
+    Path("inspected_source.py").write_text(
         "from mtl_lightning import DigitsSource\nclass Own(DigitsSource):\n    pass\n"
     )
-    changes = {"data.sources": {"own": {"class_path": "own_source.Own"}}, "seed_everything": DROP}
+    changes = {
+        "data.sources": {"own": {"class_path": "inspected_source.Own"}},
+        "seed_everything": DROP,
+    }
     assert "own " in cli.run("inspect", "--config", small(changes))
