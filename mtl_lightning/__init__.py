@@ -4,6 +4,8 @@ The folders stand in the order in which data flows:
 
 ====================  =============================================================================
 ``__main__``, ``cli``  the command line: ``fit``, ``validate``, ``test``, ``predict``
+``commands/``         ``inspect`` and ``init``; what they do is in ``audit/`` (what is wrong with
+                      data) and ``proposal/`` (a config from data)
 ``config``            from what was typed to one complete, checked config; with ``reading`` (YAML),
                       ``flags``, ``only``, ``checks`` (names and types), ``messages``
 ``data/``             sources -> one merged table with masks -> step plan -> batches

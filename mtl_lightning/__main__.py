@@ -1,5 +1,6 @@
 """The entry: lists and dispatches commands. It imports nothing heavy before it must."""
 
+import importlib
 import os
 import sys
 
@@ -12,7 +13,11 @@ COMMANDS = {
     "test": "measure it on test:         mtl-lightning test --ckpt_path best --name RUN",
     "predict": "answer for new images:      mtl-lightning predict --ckpt_path best --name RUN "
     "--images FOLDER",
+    "inspect": "audit the data, untrained:  mtl-lightning inspect --config FILE --output FILE.html",
+    "init": "propose a config:           mtl-lightning init TABLE_OR_FOLDER... --output FILE.yaml",
 }
+OWN = ("inspect", "init")
+"""Those that are no methods of Lightning's Trainer: one module of `commands` each."""
 HELP = f"""mtl-lightning {__version__}: one image network for many tasks, trained on partial labels
 
 usage: mtl-lightning COMMAND [--config FILE] [--KEY VALUE ...]
@@ -44,6 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
                 f"no command {command}{did_you_mean(command, COMMANDS)}; "
                 f"there is {listed(COMMANDS)}"
             )
+        if command in OWN:
+            own = importlib.import_module(f"mtl_lightning.commands.{command}")
+            return int(own.run(arguments[1:]))
         from mtl_lightning.cli import run
 
         run(command, arguments[1:])

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -132,11 +133,7 @@ class MultiTaskCLI(LightningCLI):
         """Read the tables first, so that tasks know their classes before a head is built."""
         if self.subcommand != "fit":
             return
-        config, given = self.config["fit"], self.prepared.config
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(PartialLabels, "data")
-        plain = {**given.get("data", {}), "tasks": given["tasks"]}
-        data = parser.instantiate_classes(parser.parse_object({"data": plain})).data
+        config, data = self.config["fit"], build_data(self.prepared.config)
         for task, known in data.complete_tasks().items():
             for tasks in (config.tasks, config.model.tasks, config.data.tasks):
                 for key, value in known.items():
@@ -236,18 +233,32 @@ class MultiTaskCLI(LightningCLI):
         return [*theirs, *own]
 
 
-def run(command: str, arguments: list[str]) -> None:
-    """Run one command.
+def build_data(config: Mapping[str, Any]) -> PartialLabels:
+    """Build the data module alone, from a config that has been prepared."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(PartialLabels, "data")
+    plain = {**config.get("data", {}), "tasks": config["tasks"]}
+    data: PartialLabels = parser.instantiate_classes(parser.parse_object({"data": plain})).data
+    return data
 
-    Raises:
-        UserError: For anything the user can mend.
-    """
+
+def begin() -> None:
+    """Settle what every command needs before a config is read."""
     quieten()
     set_dumper("yaml", reading.dump)  # jsonargparse's own writes the text 1e3 as a number
     # Own tasks and sources, from the current folder; last, as a checkpoint that came with a folder
     # may bring a timm.py too, for the moment at which timm is imported.
     elsewhere = [folder for folder in sys.path if os.path.abspath(folder) != os.getcwd()]
     sys.path[:] = [*elsewhere, os.getcwd()]
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Run one command.
+
+    Raises:
+        UserError: For anything the user can mend.
+    """
+    begin()
     asked = _help_asked(arguments)
     if asked:
         prepared = configs.Prepared({}, asked, "run", Path("runs"), None)

@@ -98,6 +98,7 @@ OF_COMMANDS: dict[str, dict[str, Any]] = {
         "allow_outside_root": bool,
         "return_predictions": bool | None,
     },
+    "inspect": {},
 }
 LINKED = ("tasks", "image_size")
 """What the model is told by other keys."""
@@ -169,7 +170,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
                 f"{listed(below['tasks'])}; a network is tested with the tasks it was trained for"
             )
         given["ckpt_path"] = str(checkpoint)
-    elif command != "fit":
+    elif command not in ("fit", "inspect"):
         raise UserError(f"{command} needs --ckpt_path: a checkpoint file, best or last")
     if below:
         given = _over_checkpoint(below, given, command)

@@ -60,6 +60,16 @@ def test_own_data_from_two_tables_to_predictions(clothes, capsys):
     assert np.allclose(table[["audience:adults", "audience:kids"]].sum(axis=1), 1, atol=1e-5)
 
 
+def test_two_commands_from_tables_to_a_training_network(clothes, capsys):
+    init, fit = block("commands: proposed").strip().splitlines()
+    assert main(shlex.split(init)[1:]) == 0, capsys.readouterr().err
+    assert main([*shlex.split(fit)[1:], *QUICK]) == 0, capsys.readouterr().err
+    assert (clothes / "runs/proposed/version_0/checkpoints/best.ckpt").is_file()
+    (inspect,) = block("commands: inspected").strip().splitlines()
+    assert main(shlex.split(inspect)[1:]) == 0, capsys.readouterr().err
+    assert (clothes / "report.html").is_file()
+
+
 def test_an_own_source_from_the_current_folder(tmp_path, capsys):
     for file in ("shop.py", "shop.yaml"):
         Path(file).write_text(block(f"file: {file}"))

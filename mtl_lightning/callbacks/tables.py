@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mtl_lightning.audit import quick
+from mtl_lightning.audit.odds import StepSize
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.module import MultiTask
@@ -35,8 +37,9 @@ class Tables(Callback):
         data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]
         console = get_console()
         console.print(merged_table(data))
-        for note in data.notes():
-            console.print(f"[yellow]note:[/] {note}", highlight=False)
+        size = StepSize(data.batch_size, trainer.world_size, trainer.accumulate_grad_batches)
+        for note in [*data.notes(), *quick.notes(data, size)]:
+            console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
         sizes = [(p.numel(), p.requires_grad) for p in pl_module.parameters()]
         total, trained = sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
         frozen = f", {trained / 1e6:.2f} M of them trained" if trained < total else ""

@@ -111,7 +111,7 @@ class PartialLabels(LightningDataModule):
         """Return what the task's columns are called: its name, and ``name/label``."""
         return [f"{task}/{field}" if field else task for field in self.tasks[task].fields]
 
-    def _cells(self, task: str) -> NDArray[np.object_]:
+    def cells(self, task: str) -> NDArray[np.object_]:
         """Return the task's cells, ``(N,)``, or ``(N, fields)`` where it has several."""
         columns = [self.merged().cells[field] for field in self.fields(task)]
         return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
@@ -133,7 +133,7 @@ class PartialLabels(LightningDataModule):
         training = table.splits == SPLITS.index("train")
         known = {}
         for name, task in self.tasks.items():
-            cells = self._cells(name)[training & self.has_label(name)]
+            cells = self.cells(name)[training & self.has_label(name)]
             if not len(cells):
                 raise UserError(f"task {name}: {self._nothing_to_learn(name)}")
             try:
@@ -164,7 +164,7 @@ class PartialLabels(LightningDataModule):
             raise UserError(f"the {split} split has no labelled image; see data.splits")
 
     def _encode(self, name: str) -> Encoded:
-        task, cells = self.tasks[name], self._cells(name)
+        task, cells = self.tasks[name], self.cells(name)
         encoded = task.encode(cells)
         if encoded.bad.any():
             first = tuple(int(i) for i in np.argwhere(encoded.bad)[0])
@@ -176,6 +176,10 @@ class PartialLabels(LightningDataModule):
                 f"{quoted(cells[first])}{more}; expected {task.expected(cells[first])}"
             )
         return encoded
+
+    def encoded(self, task: str) -> Encoded:
+        """Return the task's labels over all rows of the merged table, once they are set up."""
+        return self._encoded[task]
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Return the rows of the merged table that are in the split and carry any label."""

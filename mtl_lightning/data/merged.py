@@ -9,7 +9,14 @@ import pandas as pd
 
 from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
-from mtl_lightning.data.splits import SPLITS, Splits, assign, check_fractions
+from mtl_lightning.data.splits import (
+    SPLITS,
+    Complain,
+    Splits,
+    assign,
+    check_fractions,
+    refuse,
+)
 from mtl_lightning.errors import UserError, quoted, short
 
 Rows = npt.NDArray[np.int64]
@@ -63,30 +70,33 @@ class _Pool:
         first[self.image_of_row[rows[::-1]]] = rows[::-1]  # the last assignment stays
         return first
 
-    def agree(self, values: Texts, task: str | None = None) -> tuple[Texts, Rows]:
+    def agree(
+        self, values: Texts, complain: Complain, task: str | None = None
+    ) -> tuple[Texts, Rows]:
         """Return what is said of each image and the row that says it first.
+
+        Where two rows say different things of one image, ``complain`` hears of it.
 
         Args:
             values: What each row says, or None.
+            complain: Hears of each contradiction.
             task: Whose labels they are; None: they are splits.
-
-        Raises:
-            UserError: If two rows say different things of one image.
         """
         codes, _ = pd.factorize(values)
         first = self.first(codes)
         rows = np.flatnonzero(codes >= 0)
         clash = rows[codes[rows] != codes[first[self.image_of_row[rows]]]]
-        if clash.size:
-            row = int(clash[0])
+        what = "split" if task is None else f'task "{task}"'
+        alone = complain is refuse and len(clash) > 1  # the others are not heard of
+        more = f", and {len(clash) - 1:,} more like this" if alone else ""
+        for row in clash.tolist():
             image = self.image_of_row[row]
             other = int(first[image])
-            what = "split" if task is None else f'task "{task}"'
-            more = f", and {len(clash) - 1:,} more like this" if len(clash) > 1 else ""
-            raise UserError(
+            complain(
+                what,
                 f"{self.where(other, task)} says {quoted(values[other])}, {self.where(row, task)} "
                 f"says {quoted(values[row])} for {short(self.images[image])} ({what}{more}); "
-                "expected one answer"
+                "expected one answer",
             )
         said = first >= 0
         out = np.full(len(self.images), None, dtype=object)
@@ -172,7 +182,11 @@ class MergedTable:
 
 
 def merge(
-    sources: Mapping[str, Source], tasks: Sequence[str], fractions: Mapping[str, float], seed: int
+    sources: Mapping[str, Source],
+    tasks: Sequence[str],
+    fractions: Mapping[str, float],
+    seed: int,
+    complain: Complain = refuse,
 ) -> MergedTable:
     """Read the sources and join what they say of each image.
 
@@ -184,6 +198,7 @@ def merge(
         tasks: The names of all tasks, and ``task/label`` for each label of one that has many.
         fractions: Share of `val` and `test` of the images that no table gives a split.
         seed: For that division.
+        complain: What to do about a contradiction; if it returns, what is said first holds.
 
     Returns:
         One row per distinct image, images without any label included.
@@ -200,8 +215,8 @@ def merge(
     cells, said_by = {}, {}
     for task in tasks:
         labels = pool.gather([table.labels.get(task) for table in tables])
-        cells[task], said_by[task] = pool.agree(labels, task)
-    named, _ = pool.agree(pool.gather([table.splits for table in tables]))
+        cells[task], said_by[task] = pool.agree(labels, complain, task)
+    named, _ = pool.agree(pool.gather([table.splits for table in tables]), complain)
     first = pool.first(pool.image_of_row)
     splits, val_from_train = assign(
         named,
@@ -210,6 +225,7 @@ def merge(
         fractions,
         seed,
         where=lambda image: pool.where(int(first[image])),
+        complain=complain,
     )
     source = np.searchsorted(pool.starts, first, side="right") - 1
     return MergedTable(

@@ -22,6 +22,14 @@ SPELLINGS = {
 
 Splits = npt.NDArray[np.int8]
 Objects = npt.NDArray[np.object_]
+Complain = Callable[[str, str], None]
+"""Takes what a contradiction is about (``split``) and the line that says it."""
+
+
+def refuse(about: str, message: str) -> None:
+    """Raise the contradiction as a UserError: what everything but an audit does."""
+    del about
+    raise UserError(message)
 
 
 class Assignment(NamedTuple):
@@ -43,6 +51,7 @@ def assign(
     fractions: Mapping[str, float],
     seed: int,
     where: Callable[[int], str] = "row {}".format,
+    complain: Complain = refuse,
 ) -> Assignment:
     """Give every row a split, the same on every machine and in every order of the rows.
 
@@ -59,6 +68,8 @@ def assign(
         fractions: Share of `val` and `test`; train is the rest.
         seed: Another seed, another division.
         where: Names a row in messages.
+        complain: What to do about each group that stands in two named splits, whose rows then stay
+            where they are named.
 
     Returns:
         The splits, and whether `val` was taken from train.
@@ -71,7 +82,7 @@ def assign(
     for code, name in enumerate(SPLITS):
         splits[named == name] = code
     if groups is not None:
-        _pull_along(splits, groups, where)
+        _pull_along(splits, groups, where, complain)
     units = _units(groups, keys)
     rest = np.flatnonzero(splits < 0)
     splits[rest] = _divide(units[rest], fractions, seed, filled=set(splits.tolist()))
@@ -110,20 +121,22 @@ def hashed(names: Iterable[str], seed: int) -> npt.NDArray[np.uint64]:
     return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
 
 
-def _pull_along(splits: Splits, groups: Objects, where: Callable[[int], str]) -> None:
+def _pull_along(
+    splits: Splits, groups: Objects, where: Callable[[int], str], complain: Complain
+) -> None:
     """Extend named splits over their groups, in place."""
     codes, names = pd.factorize(groups)
     rows = np.flatnonzero((splits >= 0) & (codes >= 0))
     first = np.full(len(names), -1, dtype=np.int64)
     first[codes[rows[::-1]]] = rows[::-1]  # of equal positions the last assignment stays
     clash = rows[splits[rows] != splits[first[codes[rows]]]]
-    if clash.size:
-        row = int(clash[0])
+    for row in sorted(clash[np.unique(codes[clash], return_index=True)[1]].tolist()):
         other = int(first[codes[row]])
-        raise UserError(
+        complain(
+            "group",
             f"group {quoted(groups[row])} is in two splits: {where(other)} says "
             f"{SPLITS[splits[other]]}, {where(row)} says {SPLITS[splits[row]]}; "
-            "expected a group to be in one split"
+            "expected a group to be in one split",
         )
     pulled = np.flatnonzero((splits < 0) & (codes >= 0))
     pulled = pulled[first[codes[pulled]] >= 0]

@@ -156,6 +156,22 @@ class Task(nn.Module, ABC):
         The keys become columns of ``predictions.csv``: ``<task>`` and ``<task>:<key>``.
         """
 
+    def tally(
+        self, encoded: Encoded, groups: NDArray[np.integer], number: int
+    ) -> dict[str, NDArray[np.int64]]:
+        """Count how often each class (or label that applies) occurs in groups of rows.
+
+        Args:
+            encoded: The labels of all rows.
+            groups: ``(N,)``, the group of each row.
+            number: Of groups.
+
+        Returns:
+            Class to its ``(number,)`` counts; nothing for a task without classes.
+        """
+        del encoded, groups, number
+        return {}
+
     def picture(self) -> Picture | None:
         """Make what collects a split's rows to be drawn at its end; ``None``: nothing is drawn."""
         return None

@@ -88,7 +88,7 @@ class Classification(Task):
                     f'the label "{doubtful[0]}" may be a class or a missing label: name it in '
                     f"the task's classes, or in the source's `missing`"
                 )
-            self._set_classes(_sorted_values(_without_twins(found)))
+            self._set_classes(in_order(found))
         return {"classes": self.classes}
 
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
@@ -198,6 +198,15 @@ class Classification(Task):
         answers = np.asarray(self.classes, dtype=object)[probabilities.argmax(1)]
         return {"": answers} | {name: probabilities[:, i] for i, name in enumerate(self.classes)}
 
+    def tally(
+        self, encoded: Encoded, groups: NDArray[np.integer], number: int
+    ) -> dict[str, NDArray[np.int64]]:
+        """Count each class, a distribution as its most probable one; see `Task.tally`."""
+        targets = encoded.targets.argmax(1) if encoded.targets.ndim > 1 else encoded.targets
+        pairs = targets.astype(np.int64) * number + groups
+        counts = np.bincount(pairs[encoded.labelled], minlength=len(self.classes) * number)
+        return dict(zip(self.classes, counts.reshape(-1, number), strict=True))
+
     def picture(self) -> ConfusionPicture | None:
         """Draw which class is taken for which, unless there are more than 1000."""
         return ConfusionPicture(self.classes) if len(self.classes) <= DRAWN_UP_TO else None
@@ -241,6 +250,11 @@ def _named_by(cells: Iterable[str]) -> list[str]:
 def most_probable(targets: Tensor) -> Tensor:
     """Return ``(B,)`` classes from these or from ``(B, K)`` distributions."""
     return targets.argmax(1) if targets.is_floating_point() else targets
+
+
+def in_order(values: list[str]) -> list[str]:
+    """Return the classes that values are, in the order in which they are listed by default."""
+    return _sorted_values(_without_twins(values))
 
 
 def _without_twins(values: list[str]) -> list[str]:

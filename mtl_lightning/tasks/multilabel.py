@@ -176,6 +176,16 @@ class MultiLabel(Task):
         columns = {name: probabilities[:, i] for i, name in enumerate(self.labels)}
         return {"": np.asarray(answers, dtype=object)} | columns
 
+    def tally(
+        self, encoded: Encoded, groups: NDArray[np.integer], number: int
+    ) -> dict[str, NDArray[np.int64]]:
+        """Count each label where it applies; see `Task.tally`."""
+        applies = encoded.labelled & (encoded.targets.astype(np.float32) > 0.5)
+        return {
+            label: np.bincount(groups[applies[:, i]], minlength=number)
+            for i, label in enumerate(self.labels)
+        }
+
 
 def _probabilities(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()

@@ -267,3 +267,22 @@ def test_labels_of_one_task_in_several_columns_and_tables_are_counted_once():
     assert counts.labelled["one", "tags", "train"] == 2
     assert counts.labelled["two", "tags", "train"] == 1
     assert table.cells["tags/hat"].tolist() == ["yes", "no", None]
+
+
+def test_every_contradiction_is_told_to_who_asks_and_the_first_answer_holds():
+    one = Rows(
+        row("x", "train", "g", type="Dress"),
+        row("y", "test", "g", type="Hat"),
+        row("z", type="Hat"),
+    )
+    two = Rows(row("x", "val", type="Shirt"), row("y", type="Shirt"), row("z", type="Hat"))
+    told = []
+    table = merge(
+        {"one": one, "two": two}, ["type"], {}, 0, lambda about, text: told.append((about, text))
+    )
+    assert [about for about, _ in told] == ['task "type"', 'task "type"', "split", "group"]
+    assert told[1][1] == (
+        'rows row 3 says "Hat", rows row 3 says "Shirt" for y (task "type"); expected one answer'
+    )
+    assert table.cells["type"].tolist() == ["Dress", "Hat", "Hat"]
+    assert [SPLITS[split] for split in table.splits] == ["train", "test", "train"]

@@ -235,3 +235,10 @@ def test_metrics_of_distributions_take_the_most_probable_class():
     outputs = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
     task.update(metrics, outputs, torch.tensor([[0.6, 0.4], [0.9, 0.1]]), torch.ones(2))
     assert metrics.compute()["accuracy"] == 0.5
+
+
+def test_a_distribution_counts_as_its_most_probable_class():
+    task = Classification(["a", "b"])
+    encoded = task.encode(np.array(["a:3|b:1", "b", None, "b:2|a:1"], dtype=object))
+    counts = task.tally(encoded, np.array([0, 0, 1, 1]), 2)
+    assert {name: n.tolist() for name, n in counts.items()} == {"a": [1, 0], "b": [1, 1]}

@@ -5,7 +5,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r
 from torch.nn import functional as F
 
 from mtl_lightning.errors import UserError
-from mtl_lightning.tasks import MultiLabel
+from mtl_lightning.tasks import Encoded, MultiLabel
 from mtl_lightning.tasks.metrics import TaskMetrics
 from tests.support import column
 
@@ -202,3 +202,12 @@ def test_decoding_names_the_labels_above_one_half():
     assert answer["bag"] == pytest.approx(torch.tensor([-1.0, -1.0]).sigmoid().numpy())
     again = task.encode(cells(*[(text, None, None, None) for text in answer[""]]))
     assert again.targets.tolist() == [[1, 0, 1], [0, 0, 0]]
+
+
+def test_labels_are_counted_where_they_apply_and_are_known():
+    garbage = np.ones((4, 2), dtype=np.float32)
+    garbage[3] = 0
+    labelled = np.array([[True, False], [True, True], [False, False], [True, True]])
+    encoded = Encoded(garbage, labelled, np.zeros((4, 3), dtype=bool))
+    counts = MultiLabel(["hat", "bag"]).tally(encoded, np.array([0, 1, 1, 1]), 2)
+    assert {name: n.tolist() for name, n in counts.items()} == {"hat": [1, 1], "bag": [0, 1]}

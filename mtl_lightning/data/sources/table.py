@@ -55,7 +55,10 @@ class TableSource(Source):
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Read the table and find its images; see `Source.read`."""
-        table = open_table(self.path)
+        return self.read_rows(open_table(self.path), tasks)
+
+    def read_rows(self, table: TableFile, tasks: Sequence[str]) -> SourceTable:
+        """Do what `read` does with the rows of a table that is open already, all or some."""
         columns = self._label_columns(table, tasks)
         paths, images = self._located(table)
         taken = {self.image, *columns.values()}

@@ -1,0 +1,87 @@
+"""How often chance leaves a task out of a batch: exact, from the counts of labelled rows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def chance_of_none(rows: int, labelled: int, drawn: int) -> float:
+    """Return the chance that of ``drawn`` rows, drawn without replacement, none is labelled.
+
+    It is the hypergeometric C(rows - labelled, drawn) / C(rows, drawn).
+
+    Args:
+        rows: How many there are.
+        labelled: How many of them carry a label.
+        drawn: How many are drawn.
+    """
+    if drawn > rows - labelled:
+        return 0.0
+    # The product over the drawn rows of the share of bare rows among those still there.
+    left = rows - np.arange(drawn, dtype=np.float64)
+    return float(np.exp(np.log1p(-labelled / left).sum())) if labelled else 1.0
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """What makes up one optimizer step, as :class:`~mtl_lightning.data.plan.StepPlan` deals it out.
+
+    Attributes:
+        batch_size: Rows of one device in one micro-batch.
+        world_size: Number of devices.
+        accumulate: Micro-batches of one step.
+    """
+
+    batch_size: int
+    world_size: int = 1
+    accumulate: int = 1
+
+    @property
+    def rank(self) -> int:
+        """Rows of one device in one step."""
+        return self.batch_size * self.accumulate
+
+    @property
+    def whole(self) -> int:
+        """Rows of one step."""
+        return self.rank * self.world_size
+
+
+@dataclass(frozen=True)
+class Absence:
+    """How often an epoch in random order leaves a task out.
+
+    Attributes:
+        rows: Training rows.
+        labelled: Those that carry a label of the task.
+        batch: The chance that one device's batch has no label of the task.
+        rank: The chance that one device has none in a whole step.
+        step: The chance that a whole step has none.
+        steps: Steps of an epoch.
+        share: The expected share of these that have none; the last step may be smaller.
+    """
+
+    rows: int
+    labelled: int
+    batch: float
+    rank: float
+    step: float
+    steps: int
+    share: float
+
+    @classmethod
+    def of(cls, rows: int, labelled: int, size: StepSize) -> "Absence":
+        """Compute it for a task with ``labelled`` of ``rows`` training rows."""
+        whole, last = divmod(rows, size.whole)
+        steps = whole + (last > 0)
+        step = chance_of_none(rows, labelled, min(size.whole, rows))
+        lacking = whole * step + (chance_of_none(rows, labelled, last) if last else 0.0)
+        return cls(
+            rows,
+            labelled,
+            batch=chance_of_none(rows, labelled, min(size.batch_size, rows)),
+            rank=chance_of_none(rows, labelled, min(size.rank, rows)),
+            step=step,
+            steps=steps,
+            share=lacking / steps if steps else 1.0,
+        )

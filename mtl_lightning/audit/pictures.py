@@ -1,0 +1,175 @@
+"""The images themselves: their sizes from their headers, and whether a sample can be decoded."""
+
+import os
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from mtl_lightning.audit.findings import Finding, Level
+from mtl_lightning.audit.progress import Progress
+from mtl_lightning.audit.survey import Read, is_file
+from mtl_lightning.data.images import Pixels
+from mtl_lightning.data.merged import MergedTable
+from mtl_lightning.data.sources.base import Source
+from mtl_lightning.errors import UserError
+
+SIZED, DECODED = 10_000, 500
+"""Images whose header is read, and images that are decoded, unless all of them are."""
+UPSCALED = 0.25
+"""A share of images smaller than the network's that is worth a word."""
+SMALLEST = 32
+"""Pixels below which most backbones take no image, so that scans of digits must be enlarged."""
+_ORIENTATION, _TURNED = 274, (5, 6, 7, 8)
+_WITH_EXIF_FIRST = ("JPEG", "MPO", "WEBP")
+"""Formats whose orientation is known without decoding."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What was found by looking at images.
+
+    Attributes:
+        total: How many there are.
+        rows: (n,) those whose size is known, in order.
+        sizes: (n, 2) their heights and widths, in pixels.
+        decoded: How many were decoded.
+        unreadable: Row to what is wrong.
+        equal: Rows that have the same pixels, among the decoded that are no files.
+    """
+
+    total: int
+    rows: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    decoded: int
+    unreadable: dict[int, str]
+    equal: list[list[int]]
+
+    def upscaled(self, size: tuple[int, int]) -> float:
+        """Return the share of images that are smaller than (height, width) in any dimension."""
+        return float((self.sizes < np.array(size)).any(axis=1).mean()) if len(self.rows) else 0.0
+
+    def extremes(self) -> tuple[int, int]:
+        """Return the positions in ``rows`` of the image with the fewest and the most pixels."""
+        area = self.sizes.prod(axis=1)
+        return int(area.argmin()), int(area.argmax())
+
+
+def look(table: MergedTable, seed: int, everything: bool, progress: Progress) -> Pictures:
+    """Look at the images of a table.
+
+    Args:
+        table: The images.
+        seed: Of the sample.
+        everything: Look at all of them instead.
+        progress: Shows what takes long.
+    """
+    order = np.random.default_rng(seed).permutation(len(table))
+    sized = order if everything else order[:SIZED]
+    decoded = set((order if everything else order[:DECODED]).tolist())
+    files = [int(row) for row in sorted(sized) if is_file(table.images[row])]
+    threads = os.cpu_count() or 1
+    headers = progress.each(_header, [table.images[row] for row in files], "reading sizes", threads)
+    sizes = {row: size for row, size in zip(files, headers, strict=True) if size is not None}
+    doubtful = [row for row in files if row not in sizes]  # decoding them says what is wrong
+    rows = sorted(decoded.union(doubtful))
+    threads = threads if all(map(_is_plain, table.sources)) else 1
+    looked = progress.each(lambda row: _try(table, row), rows, "decoding images", threads)
+    unreadable: dict[int, str] = {}
+    contents: dict[bytes, list[int]] = {}
+    for row, result in zip(rows, looked, strict=True):
+        if isinstance(result, str):
+            unreadable[row] = result
+            sizes.pop(row, None)
+        else:
+            sizes[row], content = result
+            contents.setdefault(content, []).append(row)
+    contents.pop(b"", None)
+    known = sorted(sizes)
+    return Pictures(
+        total=len(table),
+        rows=np.array(known, dtype=np.int64),
+        sizes=np.array([sizes[row] for row in known], dtype=np.int64).reshape(-1, 2),
+        decoded=len(rows),
+        unreadable=unreadable,
+        equal=[same for same in contents.values() if len(same) > 1],
+    )
+
+
+def _is_plain(source: Source) -> bool:
+    """Whether a source loads files, which any number of threads may do."""
+    source = source.source if isinstance(source, Read) else source
+    return type(source).load is Source.load
+
+
+def _header(path: str) -> tuple[int, int] | None:
+    """Return (height, width) as the eye sees it, None if the file does not say."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if image.format in _WITH_EXIF_FIRST and image.getexif().get(_ORIENTATION) in _TURNED:
+                return width, height
+            return height, width
+    except Exception:  # Pillow's readers let a broken file surface as any type there is
+        return None
+
+
+def _try(table: MergedTable, row: int) -> tuple[tuple[int, int], bytes] | str:
+    """Return (height, width) and, of what is no file, a hash of the pixels; or what is wrong."""
+    try:
+        pixels = table.load(row)
+    except UserError as error:
+        return str(error)
+    except Exception as error:  # a source of one's own may fail in any way
+        return f"{table.where(row)}: {type(error).__name__}: {' '.join(str(error).split())}"
+    height, width = pixels.shape[:2]
+    return (height, width), b"" if is_file(table.images[row]) else _hash(pixels)
+
+
+def _hash(pixels: Pixels) -> bytes:
+    shape = np.array(pixels.shape, dtype=np.int64).tobytes()
+    return blake2b(shape + pixels.tobytes(), digest_size=16).digest()
+
+
+def thumbnail(table: MergedTable, row: int, side: int) -> Image.Image | None:
+    """Return an image in a square of ``side`` pixels, None if it cannot be read."""
+    try:
+        image = Image.fromarray(table.load(row))
+    except Exception:  # as `_try` says of it, if it is in the sample
+        return None
+    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return image
+
+
+def findings(pictures: Pictures, size: tuple[int, int]) -> list[Finding]:
+    """Name what cannot be read, and say if many images would be enlarged.
+
+    Args:
+        pictures: What was found.
+        size: The (height, width) that the network takes.
+    """
+    found = []
+    if pictures.unreadable:
+        part = pictures.decoded < pictures.total
+        found.append(
+            Finding(
+                Level.ERROR,
+                f"{len(pictures.unreadable):,} of the {pictures.decoded:,} images that were "
+                f"decoded cannot be read",
+                "replace them, or take their rows out" + (" (--all tries every one)" * part),
+                tuple(pictures.unreadable.values()),
+            )
+        )
+    share = pictures.upscaled(size)
+    if share > UPSCALED and min(size) > SMALLEST:
+        found.append(
+            Finding(
+                Level.WARNING,
+                f"{share:.0%} of the images are smaller than {size[0]} x {size[1]} and would be "
+                f"enlarged",
+                "a smaller data.image_size trains faster and loses nothing of them",
+            )
+        )
+    return found

@@ -1,0 +1,243 @@
+"""All of the audit of one config, as one object that a screen and a page can show."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from mtl_lightning.audit import contents, pictures, quick, survey
+from mtl_lightning.audit.contents import Copies
+from mtl_lightning.audit.findings import Finding, Level, ordered
+from mtl_lightning.audit.odds import Absence, StepSize
+from mtl_lightning.audit.pictures import Pictures
+from mtl_lightning.audit.progress import Progress
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.merged import MergedTable
+from mtl_lightning.data.splits import SPLITS
+from mtl_lightning.errors import UserError
+from mtl_lightning.tasks import Encoded
+
+
+@dataclass
+class Report:
+    """What was found.
+
+    Attributes:
+        name: Of the config.
+        data: The data module; its table is the one that was audited.
+        size: What a step is made of.
+        table: The merged images; None if no source could be read.
+        encoded: Task to its labels, of the tasks whose labels could be read.
+        tallies: Task to its classes by split, of the tasks that have classes.
+        numbers: Task to its labels that are numbers, of the tasks without classes.
+        absences: Task to how often steps go without it.
+        together: (K, K) training images that carry labels of both of two tasks.
+        copies: Images that are there under several names.
+        pictures: What was found by looking at images.
+        findings: What is wrong or worth knowing, the worst first.
+    """
+
+    name: str
+    data: PartialLabels
+    size: StepSize
+    table: MergedTable | None = None
+    encoded: dict[str, Encoded] = field(default_factory=dict)
+    tallies: dict[str, quick.Tally] = field(default_factory=dict)
+    numbers: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    absences: dict[str, Absence] = field(default_factory=dict)
+    together: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    copies: list[Copies] = field(default_factory=list)
+    pictures: Pictures | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+    def count(self, level: Level) -> int:
+        """Return how many findings are of a level."""
+        return sum(finding.level is level for finding in self.findings)
+
+
+def audit(
+    name: str,
+    data: PartialLabels,
+    size: StepSize,
+    seed: int,
+    everything: bool,
+    progress: Progress,
+) -> Report:
+    """Audit the data of a config.
+
+    Args:
+        name: Of the config.
+        data: Nothing of it has been read yet.
+        size: What a step is made of.
+        seed: Of the sample of images.
+        everything: Decode all images instead.
+        progress: Shows what takes long.
+
+    Raises:
+        UserError: If there is nothing to audit: no source, or shares that are none.
+    """
+    if not data.sources:
+        raise UserError("data.sources is empty: name at least one source of labelled images")
+    report = Report(name, data, size)
+    fields = [field for task in data.tasks for field in data.fields(task)] + data.left_out
+    read, found = survey.read_all(data.sources, fields)
+    whole = len(read) == len(data.sources) and not found
+    report.table, contradictions = survey.join(read, fields, data.fractions, data.split_seed)
+    found += contradictions
+    if report.table is not None:
+        data.table = report.table
+        found += _labels(report, whole)
+        found += _images(report, report.table, seed, everything, progress)
+    report.findings = ordered(found)
+    return report
+
+
+def _labels(report: Report, whole: bool) -> list[Finding]:
+    """Fill in what the labels say; ``whole``: all sources could be read."""
+    data = report.data
+    found: list[Finding] = []
+    try:
+        data.setup("fit")
+        report.encoded = {name: data.encoded(name) for name in data.tasks}
+        notes = data.notes()
+    except UserError:  # one task's is enough for it; here all are told
+        notes = []
+        for name in data.tasks:
+            found += _encode(report, name, whole)
+    splits = data.merged().splits
+    report.tallies = quick.tallies(data.tasks, report.encoded, splits)
+    report.numbers = _numbers(report)
+    report.absences = quick.absences(report.encoded, splits, report.size)
+    has = np.stack([data.has_label(name) for name in data.tasks])
+    training = has[:, splits == SPLITS.index("train")].astype(np.float64)
+    report.together = (training @ training.T).astype(np.int64)
+    found += [finding for name in report.encoded for finding in _unlearnable(report, name)]
+    found += quick.missing(report.absences, report.size)
+    for name, counts in report.tallies.items():
+        found += quick.of_classes(name, counts) + quick.more_of_classes(name, counts)
+    return found + [Finding(Level.NOTE, note) for note in notes]
+
+
+def _encode(report: Report, name: str, whole: bool) -> list[Finding]:
+    """Encode one task, and say which labels cannot be read."""
+    data = report.data
+    task, cells = data.tasks[name], data.cells(name)
+    training = data.merged().splits == SPLITS.index("train")
+    known = cells[training & data.has_label(name)]
+    if not len(known):
+        what = f"task {name}: no label in the training split, so it could never learn"
+        return [Finding(Level.ERROR, what, "label some")] if whole else []
+    try:
+        task.complete(known)
+        encoded = task.encode(cells)
+    except UserError as error:
+        return [Finding(Level.ERROR, f"task {name}: {error}")]
+    report.encoded[name] = encoded
+    return _unreadable(report, name, encoded)
+
+
+def _unreadable(report: Report, name: str, encoded: Encoded) -> list[Finding]:
+    places = np.argwhere(encoded.bad)
+    if not len(places):
+        return []
+    data, cells = report.data, report.data.cells(name)
+    texts = [cells[tuple(place)] for place in places.tolist()]
+    where = []
+    for text, count in pd.Series(texts).value_counts(sort=True).items():
+        place = places[texts.index(text)]
+        column = data.fields(name)[place[1] if len(place) > 1 else 0]
+        first = data.merged().where(int(place[0]), column)
+        where.append(f'"{text}" ({count:,}), first in {first}')
+    return [
+        Finding(
+            Level.ERROR,
+            f"task {name}: {len(places):,} labels cannot be read",
+            f"expected {data.tasks[name].expected(texts[0])}",
+            tuple(where),
+        )
+    ]
+
+
+def _unlearnable(report: Report, name: str) -> list[Finding]:
+    """Say what the task itself refuses to learn from: labels that are all the same."""
+    encoded = report.encoded[name]
+    rows = (report.data.merged().splits == SPLITS.index("train")) & (encoded.counts() > 0)
+    if not rows.any():
+        return []
+    labels = torch.from_numpy(encoded.targets[rows]), torch.from_numpy(encoded.labelled[rows])
+    try:
+        report.data.tasks[name].fit(*labels)
+    except UserError as error:
+        return [Finding(Level.ERROR, f"task {name}: {error}")]
+    return []
+
+
+def _numbers(report: Report) -> dict[str, npt.NDArray[np.float64]]:
+    return {
+        name: encoded.targets[encoded.labelled].astype(np.float64)
+        for name, encoded in report.encoded.items()
+        if name not in report.tallies and encoded.targets.ndim == 1
+    }
+
+
+def _images(
+    report: Report, table: MergedTable, seed: int, everything: bool, progress: Progress
+) -> list[Finding]:
+    """Fill in what the files and the images say."""
+    looked = pictures.look(table, seed, everything, progress)
+    same = contents.find_copies(table.images.tolist(), progress)
+    report.copies = contents.described(table, same + looked.equal)
+    report.pictures = looked
+    found = contents.findings(table, report.copies)
+    return found + pictures.findings(looked, report.data.size)
+
+
+def samples(report: Report, number: int, seed: int) -> dict[str, list[int]]:
+    """Choose images of each task to be shown, of every class or from the least to the greatest.
+
+    Args:
+        report: The audit.
+        number: Images a task.
+        seed: Of the choice.
+    """
+    chosen = {}
+    for name, encoded in report.encoded.items():
+        rows = np.flatnonzero(encoded.counts() > 0)
+        if name in report.numbers:
+            order = rows[np.argsort(encoded.targets[rows], kind="stable")]
+            picked = np.linspace(0, len(order) - 1, min(number, len(order))).round()
+            chosen[name] = order[picked.astype(np.int64)].tolist()
+        else:
+            chosen[name] = _of_each(rows, _texts(report.data, name, rows), number, seed)
+    return chosen
+
+
+def _of_each(rows: npt.NDArray[np.int64], texts: list[str], number: int, seed: int) -> list[int]:
+    """Take turns among the labels, the most frequent first; the result stands in their order."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    frame = pd.DataFrame({"row": rows[order], "text": [texts[i] for i in order]})
+    frame["turn"] = frame.groupby("text").cumcount()
+    frame["count"] = frame.groupby("text")["row"].transform("size")
+    first = frame.sort_values(["turn", "count", "text"], ascending=[True, False, True])
+    shown = first.head(number).sort_values(["text", "turn"])
+    return [int(row) for row in shown["row"]]
+
+
+def _texts(data: PartialLabels, task: str, rows: npt.NDArray[np.int64]) -> list[str]:
+    if len(data.fields(task)) == 1:  # of a million rows one by one would take seconds
+        texts: list[str] = data.cells(task)[rows].tolist()
+        return texts
+    return [label_text(data, task, row) for row in rows.tolist()]
+
+
+def label_text(data: PartialLabels, task: str, row: int) -> str:
+    """Return the label of an image for a task in the words of its table."""
+    cells = data.merged().cells
+    said = [(field, cells[field][row]) for field in data.fields(task)]
+    return ", ".join(
+        str(cell) if field == task else f"{field.partition('/')[2]}: {cell}"
+        for field, cell in said
+        if cell is not None
+    )

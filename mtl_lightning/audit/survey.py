@@ -1,0 +1,149 @@
+"""Sources read one by one, so that what is wrong with one does not hide what the others say."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_lightning.audit.findings import Finding, Level
+from mtl_lightning.data.merged import MergedTable, merge
+from mtl_lightning.data.sources.base import Source, SourceTable
+from mtl_lightning.data.sources.locate import locate, texts
+from mtl_lightning.data.sources.table import TableSource
+from mtl_lightning.data.sources.tabular import TableFile, open_table
+from mtl_lightning.data.splits import check_fractions
+from mtl_lightning.errors import UserError
+
+CONTRADICTIONS = {
+    "split": ("images with two splits", "name one split for each image"),
+    "group": ("groups in two splits", "keep each group in one split"),
+}
+"""What a contradiction is about to what it is called, and how it is mended."""
+
+
+class Read(Source):
+    """A source that has been read already.
+
+    Args:
+        source: It still loads the images.
+        table: What it said.
+    """
+
+    def __init__(self, source: Source, table: SourceTable) -> None:
+        self.source, self.table = source, table
+
+    def read(self, tasks: Sequence[str]) -> SourceTable:
+        """Return what was read."""
+        del tasks
+        return self.table
+
+    def load(self, image: str) -> npt.NDArray[np.uint8]:
+        """Load an image as the source does."""
+        return self.source.load(image)
+
+
+def read_all(
+    sources: Mapping[str, Source], fields: Sequence[str]
+) -> tuple[dict[str, Source], list[Finding]]:
+    """Read what can be read, and say what cannot.
+
+    Of a table whose images are not all there, the rows stay whose image is.
+
+    Args:
+        sources: The sources by name.
+        fields: See `Source.read`.
+    """
+    read: dict[str, Source] = {}
+    findings: list[Finding] = []
+    for name, source in sources.items():
+        try:
+            read[name] = Read(source, source.read(fields))
+        except UserError as error:
+            table, missing = _present(source)
+            if not missing:
+                findings.append(Finding(Level.ERROR, f"data.sources.{name}: {error}"))
+                continue
+            findings.append(_absent(name, str(error), missing))
+            if table is not None and isinstance(source, TableSource):
+                try:
+                    read[name] = Read(source, source.read_rows(table, fields))
+                except UserError as second:
+                    findings.append(Finding(Level.ERROR, f"data.sources.{name}: {second}"))
+    return read, findings
+
+
+def _present(source: Source) -> tuple[TableFile | None, list[str]]:
+    """Return the rows of a table whose images are there, if any, and what the others name."""
+    if not isinstance(source, TableSource):
+        return None, []
+    try:
+        table = open_table(source.path)
+        paths = table.column(source.image) if source.image in table.names else texts([])
+        named = np.array([path is not None for path in paths], dtype=bool)
+        exists = np.zeros(len(paths), dtype=bool)
+        exists[named] = locate(source.root, paths[named].tolist(), source.allow_outside_root)[1]
+    except UserError:
+        return None, []
+    missing = [
+        f"{table.path} row {table.rows[i]}: {paths[i] or 'an empty cell'}"
+        for i in np.flatnonzero(~exists)
+    ]
+    return (_some(table, np.flatnonzero(exists)) if exists.any() else None), missing
+
+
+def _some(table: TableFile, chosen: npt.NDArray[np.int64]) -> TableFile:
+    def fetch(name: str) -> Sequence[object]:
+        cells = table.fetch(name)
+        return [cells[i] for i in chosen.tolist()]
+
+    return TableFile(table.path, table.names, table.rows[chosen], fetch)
+
+
+def _absent(name: str, error: str, missing: list[str]) -> Finding:
+    if len(missing) == 1:
+        return Finding(Level.ERROR, f"data.sources.{name}: {error}")
+    return Finding(
+        Level.ERROR,
+        f"data.sources.{name}: {len(missing):,} rows name images that are not there",
+        "correct the paths, or `root`, or leave the rows out",
+        tuple(missing),
+    )
+
+
+def join(
+    sources: Mapping[str, Source], fields: Sequence[str], fractions: Mapping[str, float], seed: int
+) -> tuple[MergedTable | None, list[Finding]]:
+    """Merge what was read, and tell every contradiction; what is said first holds.
+
+    Args:
+        sources: What `read_all` gives.
+        fields: See `Source.read`.
+        fractions: See `merge`.
+        seed: See `merge`.
+
+    Raises:
+        UserError: If ``fractions`` are not sensible.
+    """
+    check_fractions(fractions)
+    if not sources:
+        return None, []
+    told: dict[str, list[str]] = {}
+
+    def complain(about: str, message: str) -> None:
+        told.setdefault(about, []).append(message.partition("; expected ")[0])
+
+    table = merge(sources, fields, fractions, seed, complain)
+    return table, [_contradicted(about, messages) for about, messages in told.items()]
+
+
+def _contradicted(about: str, messages: list[str]) -> Finding:
+    what, mend = CONTRADICTIONS.get(
+        about, (f"images labelled in two ways, {about}", "keep one answer for each image")
+    )
+    return Finding(Level.ERROR, f"{what}: {len(messages):,}", mend, tuple(messages))
+
+
+def is_file(image: str) -> bool:
+    """Whether an image is the path of a file, and not a key of its source's own."""
+    return os.path.isabs(image)

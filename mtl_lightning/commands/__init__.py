@@ -1,0 +1,1 @@
+"""The commands beyond Lightning's own: one module each, with ``run(arguments) -> exit status``."""

@@ -1,0 +1,106 @@
+"""``mtl-lightning init``: a config proposed from tables and folders."""
+
+import os
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+from mtl_lightning.errors import UserError, did_you_mean, one_line
+
+HELP = """usage: mtl-lightning init TABLE_OR_FOLDER... [--output FILE.yaml]
+
+Looks at tables (CSV, TSV, JSON Lines, Parquet) and folders (a folder a class; train, val and test
+with a folder a class in each; a folder of tables) and proposes a config: tasks with their classes,
+sources, splits, image size, weights for rare classes. The config runs as it is, and its comments
+say what else could be. Columns that are no task are left out, and named.
+
+options:
+  --output FILE.yaml  write the config there; a file that is there is never overwritten. Without it
+                      the config is printed
+  -h, --help          print this
+
+exit status: 0 if a config was proposed, 2 if not
+"""
+OPTIONS = ("--output", "--help")
+SUFFIXES = (".yaml", ".yml")
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command and return the exit status.
+
+    Raises:
+        UserError: If nothing can be proposed, or the file to write is there already.
+    """
+    if {"-h", "--help"} & set(arguments):
+        sys.stdout.write(HELP)
+        return 0
+    from mtl_lightning import flags
+
+    outputs, paths = flags.taken(arguments, ("--output",))
+    output = Path(outputs[-1]) if outputs else None
+    if output is not None:
+        _check(output)
+    for path in paths:
+        if path.startswith("-"):
+            option = path.partition("=")[0]
+            raise UserError(f"{option}: no such option of init{did_you_mean(option, OPTIONS)}")
+    if not paths:
+        raise UserError("init needs a table or a folder: mtl-lightning init types.csv photos/")
+    try:
+        return _propose(paths, output)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise UserError(f"{error.filename}: {error.strerror}") from error
+
+
+def _check(output: Path) -> None:
+    if output.suffix.lower() not in SUFFIXES:
+        raise UserError(f"--output {output}: expected a name that ends in {SUFFIXES[0]}")
+    if os.path.lexists(output):
+        raise UserError(
+            f"--output {output}: is there already, and is never overwritten; give another name"
+        )
+
+
+def _propose(paths: list[str], output: Path | None) -> int:
+    # From here on torch is needed, which takes seconds to import.
+    from mtl_lightning import cli
+    from mtl_lightning.proposal.propose import propose
+    from mtl_lightning.proposal.writing import written
+
+    cli.begin()
+    proposal = propose(paths)
+    typed = ["mtl-lightning", "init", *paths]
+    text = written(proposal, shlex.join(typed), str(output or "config.yaml"))
+    told = [f"left out: {where}: {why}" for where, why in proposal.left_out]
+    told += [f"note: {note}" for note in proposal.notes]
+    refused = _refusal(text)
+    if refused:
+        told.append(f"note: `fit` will refuse the data as they are: {refused}")
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with output.open("x", encoding="utf-8") as file:
+            file.write(text)
+        tasks = ", ".join(plan.name for plan in proposal.tasks)
+        sys.stdout.write(f"written: {output} ({proposal.images:,} images; tasks {tasks})\n")
+    for line in told:
+        sys.stderr.write(f"{one_line(line)}\n")
+    return 0
+
+
+def _refusal(text: str) -> str:
+    """Return what ``fit`` would say of the data of a config, nothing if it takes them."""
+    from mtl_lightning import cli, config
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(text, encoding="utf-8")
+        try:
+            cli.build_data(config.prepare("fit", ["--config", str(path)]).config).setup("fit")
+        except UserError as error:
+            return str(error)
+    return ""

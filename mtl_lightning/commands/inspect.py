@@ -1,0 +1,140 @@
+"""``mtl-lightning inspect``: what is in the data of a config, before anything is trained."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtl_lightning.errors import UserError, did_you_mean
+
+HELP = """usage: mtl-lightning inspect --config FILE [--KEY VALUE ...] [options]
+
+Audits the data of a config before any training: what is labelled by whom, classes, tasks that
+steps go without, copies and leaks between splits, labels that contradict each other or look
+misspelt, sizes of images, images that cannot be read. Nothing is changed.
+
+options:
+  --config FILE       the config that `fit` takes; several are merged
+  --KEY VALUE         changes a key of it, as for `fit`: --data.batch_size 64
+  --only TASK...      audit these tasks alone
+  --output FILE.html  also write a page with every finding, all classes and samples of each task
+  --sheet FILE.png    also draw the samples of each task with their labels
+  --all               decode every image; without it 500 are, and 10,000 are asked for their size
+  -h, --help          print this
+
+exit status: 0 if nothing is wrong (warnings are allowed), 1 if an error was found, 2 if the config
+itself cannot be used
+"""
+OPTIONS = ("--config", "--only", "--output", "--sheet", "--all", "--help", "--name", "--ckpt_path")
+FILES = {"--output": (".html", ".htm"), "--sheet": (".png",)}
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command and return the exit status.
+
+    Raises:
+        UserError: If the config, or a name of a file to write, is wrong.
+    """
+    if {"-h", "--help"} & set(arguments):
+        sys.stdout.write(HELP)
+        return 0
+    from mtl_lightning import flags
+
+    outputs, rest = {}, list(arguments)
+    for option in FILES:
+        values, rest = flags.taken(rest, (option,))
+        if values:
+            outputs[option] = _checked(option, Path(values[-1]))
+    everything = "--all" in rest
+    rest = [argument for argument in rest if argument != "--all"]
+    try:
+        return _audit(rest, outputs.get("--output"), outputs.get("--sheet"), everything)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise UserError(f"{error.filename}: {error.strerror}") from error
+
+
+def _checked(option: str, path: Path) -> Path:
+    """Refuse a file that cannot be what is wanted before minutes are spent on it."""
+    if path.suffix.lower() not in FILES[option]:
+        raise UserError(f"{option} {path}: expected a name that ends in {FILES[option][0]}")
+    if path.is_dir():
+        raise UserError(f"{option} {path}: this is a folder; give the name of a file in it")
+    return path
+
+
+def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everything: bool) -> int:
+    # From here on torch is needed, which takes seconds to import.
+    from rich import get_console
+
+    from mtl_lightning import cli, config
+    from mtl_lightning.audit import page as pages
+    from mtl_lightning.audit import screen
+    from mtl_lightning.audit import sheet as sheets
+    from mtl_lightning.audit.findings import Level
+    from mtl_lightning.audit.progress import Progress
+    from mtl_lightning.audit.report import audit
+
+    cli.begin()
+    prepared = config.prepare("inspect", arguments)
+    if prepared.flags:
+        _refuse(prepared.flags[0], config.SECTIONS)
+    console = get_console()
+    data = cli.build_data(prepared.config)
+    seed = prepared.config.get("seed_everything")
+    report = audit(
+        prepared.name,
+        data,
+        step_size(prepared.config, data.batch_size),
+        seed=seed if type(seed) is int else 0,
+        everything=everything,
+        progress=Progress(console),
+    )
+    written = [path for path in (page, sheet) if path is not None]
+    if page is not None:
+        pages.write(report, page)
+    if sheet is not None:
+        sheets.write(report, sheet)
+    for part in screen.parts(report):
+        console.print(part, highlight=False)
+    for path in written:
+        console.print(f"written: {path}", markup=False, highlight=False)
+    return int(report.count(Level.ERROR) > 0)
+
+
+def _refuse(argument: str, sections: Mapping[str, Any]) -> None:
+    option = argument.partition("=")[0]
+    if not option.startswith("-"):
+        raise UserError(f'"{option}": not expected here; options begin with --')
+    known = (*OPTIONS, *(f"--{section}" for section in sections))
+    raise UserError(f"{option}: no such option of inspect{did_you_mean(option, known)}")
+
+
+def step_size(config: Mapping[str, Any], batch_size: int) -> Any:
+    """Return what the config's trainer would make a step of.
+
+    Args:
+        config: The whole config.
+        batch_size: Of the data.
+    """
+    from mtl_lightning.audit.odds import StepSize
+
+    trainer = config.get("trainer") or {}
+    nodes = int(trainer.get("num_nodes") or 1)
+    devices = _devices(trainer.get("devices") or "auto", trainer.get("accelerator") or "auto")
+    accumulate = int(trainer.get("accumulate_grad_batches") or 1)
+    return StepSize(batch_size, devices * nodes, accumulate)
+
+
+def _devices(devices: Any, accelerator: str) -> int:
+    """Count what ``trainer.devices`` means; those of a machine with GPUs where it says auto."""
+    import torch
+
+    text = str(devices).strip(" []").rstrip(",")
+    if text not in ("auto", "-1"):
+        listed = isinstance(devices, list) or "," in str(devices)
+        return len(text.split(",")) if listed else int(text)
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.cuda.device_count()
+    return 1

@@ -1,0 +1,69 @@
+"""What a folder is: classes, splits of classes, a place of tables, or images without labels."""
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from mtl_lightning.data.sources.folder import images_below
+from mtl_lightning.data.sources.tabular import SUFFIXES
+from mtl_lightning.data.splits import SPELLINGS
+
+GENERIC = re.compile("(data(set)?|image|img|photo|picture|raw|file)s?")
+"""Names of folders that say nothing of what their classes are."""
+
+
+@dataclass
+class Folder:
+    """What was found out about a folder.
+
+    Attributes:
+        path: As the user wrote it, or the folder of all splits if this is one of them.
+        tables: Tables in it.
+        task: What its classes could be called.
+        classes: Class to its number of images, in all splits; empty if it has no classes.
+        splits: Whether the folders at the top are splits.
+        images: All images below it.
+    """
+
+    path: str
+    task: str
+    tables: list[str] = field(default_factory=list)
+    classes: dict[str, int] = field(default_factory=dict)
+    splits: bool = False
+    images: list[str] = field(default_factory=list)
+
+
+def look(path: str) -> Folder:
+    """Look at a folder; of ``data/train`` beside ``data/val`` at both."""
+    above, name = os.path.split(os.path.abspath(path))
+    if name.lower() in SPELLINGS and all(n.lower() in SPELLINGS for n in _folders(above)):
+        path = os.path.dirname(path.rstrip("/")) or "."
+        name = os.path.basename(above)
+    task = "label" if GENERIC.fullmatch(name.lower()) or not name else re.sub(r"[^\w-]+", "_", name)
+    folder = Folder(path, task)
+    with os.scandir(path) as entries:
+        folder.tables = sorted(
+            entry.path for entry in entries if entry.is_file() and _is_table(entry.name)
+        )
+    below = [key.removeprefix("./") for key in images_below(path, ".")]
+    folder.images = [os.path.join(path, key) for key in below]
+    top = _folders(path)
+    folder.splits = bool(top) and all(name.lower() in SPELLINGS for name in top)
+    depth = 1 if folder.splits else 0
+    parts = [key.split("/") for key in below]
+    classes = Counter(part[depth] for part in parts if len(part) > depth + 1)
+    if len(classes) > 1:
+        folder.classes = dict(sorted(classes.items()))
+    return folder
+
+
+def _is_table(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _folders(path: str) -> list[str]:
+    with os.scandir(path) as entries:
+        return sorted(
+            entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+        )

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+
+from mtl_lightning.audit.findings import Level
+from mtl_lightning.audit.survey import Read, is_file, join, read_all
+from mtl_lightning.data.sources import FolderSource, TableSource
+from mtl_lightning.data.splits import SPLITS
+from mtl_lightning.errors import UserError
+from tests.audit.messy import photo
+from tests.support import Memory
+
+
+@pytest.fixture
+def table(tmp_path):
+    for number in range(4):
+        photo(tmp_path / f"{number}.jpg", number)
+    rows = ["0.jpg,a", "9.jpg,b", "1.jpg,a", ",b", "2.jpg,b"]
+    (tmp_path / "t.csv").write_text("image,kind\n" + "\n".join(rows) + "\n")
+    return TableSource(tmp_path / "t.csv")
+
+
+def test_of_a_table_with_missing_images_the_others_are_read(table, tmp_path):
+    read, (finding,) = read_all({"t": table}, ["kind"])
+    assert finding.level is Level.ERROR
+    assert finding.what == "data.sources.t: 2 rows name images that are not there"
+    where = f"{tmp_path}/t.csv row "
+    assert finding.where == (f"{where}3: 9.jpg", f"{where}5: an empty cell")
+    found = read["t"].read(["kind"])
+    assert found.rows.tolist() == [2, 4, 6]
+    assert found.labels["kind"].tolist() == ["a", "a", "b"]
+    assert read["t"].load(found.images[0]).shape == (40, 48, 3)
+
+
+def test_one_missing_image_is_told_as_fit_would(table, tmp_path):
+    (tmp_path / "t.csv").write_text("image,kind\n0.jpg,a\n9.jpg,b\n")
+    read, (finding,) = read_all({"t": table}, ["kind"])
+    with pytest.raises(UserError) as error:
+        table.read(["kind"])
+    assert finding.what == f"data.sources.t: {error.value}"
+    assert len(read["t"].read(["kind"]).images) == 1
+
+
+def test_a_source_that_is_wrong_does_not_hide_the_others(table, tmp_path):
+    (tmp_path / "bad.csv").write_text("image,kind,split\n0.jpg,a,tarin\n8.jpg,a,train\n")
+    (tmp_path / "bare.csv").write_text("image,kind\n8.jpg,a\n")
+    sources = {
+        "gone": FolderSource(tmp_path / "gone", "kind"),
+        "bad": TableSource(tmp_path / "bad.csv"),
+        "bare": TableSource(tmp_path / "bare.csv"),
+        "column": TableSource(tmp_path / "bad.csv", image="img"),
+        "memory": Memory({"kind": ["a", "b"]}, ["train", "val"]),
+    }
+    read, findings = read_all(sources, ["kind"])
+    assert list(read) == ["memory"]
+    lines = [finding.what for finding in findings]
+    assert [line.split(":")[0].rpartition(".")[2] for line in lines] == [
+        *("gone", "bad", "bad", "bare", "column")
+    ]
+    assert "8.jpg" in lines[1]
+    assert 'row 2, column "split": "tarin" is no split' in lines[2]
+
+
+def test_every_contradiction_is_told():
+    one = Memory({"kind": ["a", "b", "a"]}, ["train", "train", "val"])
+    two = Memory({"kind": ["b", "b", "b"]}, ["train", "test", "val"])
+    read, findings = read_all({"one": one, "two": two}, ["kind"])
+    assert not findings
+    assert all(isinstance(source, Read) for source in read.values())
+    table, findings = join(read, ["kind"], {}, 0)
+    assert [finding.what for finding in findings] == [
+        'images labelled in two ways, task "kind": 2',
+        "images with two splits: 1",
+    ]
+    assert len(findings[0].where) == 2
+    assert findings[0].where[1] == (
+        'memory memory:2 says "a", memory memory:2 says "b" for memory:2 (task "kind")'
+    )
+    assert table.cells["kind"].tolist() == ["a", "b", "a"]
+    assert [SPLITS[split] for split in table.splits] == ["train", "train", "val"]
+    assert isinstance(table.load(0), np.ndarray)
+
+
+def test_nothing_to_join():
+    assert join({}, ["kind"], {}, 0) == (None, [])
+    with pytest.raises(UserError, match="unknown split"):
+        join({}, ["kind"], {"vall": 0.1}, 0)
+
+
+def test_keys_are_no_files():
+    assert is_file("/a/b.jpg")
+    assert not is_file("digits:17")

@@ -1,0 +1,115 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from mtl_lightning.__main__ import main
+
+TINY = [
+    *("--model.backbone", "Torchvision", "--model.backbone.name", "squeezenet1_1"),
+    *("--model.backbone.weights", "null", "--trainer.max_epochs", "1"),
+    *("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "1"),
+    *("--data.image_size", "32", "--data.num_workers", "0", "--trainer.accelerator", "cpu"),
+]
+
+
+@pytest.fixture
+def tables(own_process):
+    """Two tables about photos that overlap, in a folder beside them."""
+    draw = np.random.default_rng(0)
+    Path("shop/photos").mkdir(parents=True)
+    names = [f"photos/{i:02}.png" for i in range(60)]
+    for name in names:
+        pixels = draw.integers(0, 256, (40, 52, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"shop/{name}")
+    kinds = draw.choice(["Dress", "Shirt", "no: shoes"], 40).tolist()
+    types = {"id": range(40), "photo": names[:40], "kind": kinds}
+    types |= {"price": draw.normal(20, 5, 40).round(2), "hat": ["yes", "no"] * 20}
+    types |= {"bag": [1, 0, 0, None] * 10, "tags": ["red;blue", "red", "none", "blue"] * 10}
+    pd.DataFrame(types).to_csv("shop/types.csv", index=False)
+    audience = {"image": names[20:], "audience": ["kids", *["adults"] * 4] * 8}
+    audience |= {"sender": [f"s{i // 4}" for i in range(40)]}
+    pd.DataFrame(audience).to_csv("shop/audience.tsv", index=False, sep="\t")
+    return ["shop/types.csv", "shop/audience.tsv"]
+
+
+def test_from_two_tables_to_a_training_network_in_two_commands(tables, capsys):
+    assert main(["init", *tables, "--output", "new/shop.yaml"]) == 0
+    out, err = capsys.readouterr()
+    assert out == (
+        "written: new/shop.yaml (60 images; tasks attributes, kind, price, tags, audience)\n"
+    )
+    assert err == ('left out: shop/types.csv, column "id": it names rows, or groups of rows\n')
+    assert main(["fit", "--config", "new/shop.yaml", *TINY]) == 0, capsys.readouterr().err
+    log = pd.read_csv("runs/shop/version_0/metrics.csv")
+    for task in ("attributes", "kind", "price", "tags", "audience"):
+        assert log[f"train/{task}/n_labelled"].max() > 0
+
+
+def test_without_output_the_config_alone_is_printed(tables, capsys):
+    assert main(["init", *tables]) == 0
+    out, err = capsys.readouterr()
+    config = yaml.safe_load(out)
+    assert list(config) == ["tasks", "model", "data", "trainer"]
+    assert config["data"]["sources"]["types"]["init_args"]["image"] == "photo"
+    assert '#   shop/types.csv, column "id": it names rows' in out
+    assert err.startswith("left out: shop/types.csv")
+    assert "--config config.yaml" in out
+
+
+def test_a_folder_of_tables(tables, capsys):
+    assert main(["init", "shop"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    paths = [source["init_args"]["path"] for source in config["data"]["sources"].values()]
+    assert paths == ["shop/audience.tsv", "shop/types.csv"]
+
+
+def test_what_fit_would_refuse_is_said_but_proposed(tables, capsys):
+    frame = pd.DataFrame({"image": [f"photos/{i:02}.png" for i in range(30)]})
+    frame["kind"] = ["Hat", "Dress", "Shirt"] * 10
+    frame.to_csv("shop/more.csv", index=False)
+    assert main(["init", *tables, "shop/more.csv", "--output", "c.yaml"]) == 0
+    err = capsys.readouterr().err.splitlines()
+    assert err[-1].startswith("note: `fit` will refuse the data as they are: shop/types.csv row ")
+    assert Path("c.yaml").is_file()
+
+
+def test_nothing_is_overwritten(cli, tables):
+    Path("mine.yaml").write_text("precious")
+    Path("link.yaml").symlink_to("nowhere")
+    for name in ("mine.yaml", "link.yaml"):
+        said = cli.refused("init", *tables, "--output", name)
+        assert said.startswith(f"--output {name}: is there already, and is never overwritten")
+    assert Path("mine.yaml").read_text() == "precious"
+    assert not Path("nowhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("", "init needs a table or a folder"),
+        ("shop --outptu x.yaml", '--outptu: no such option of init; did you mean "--output"?'),
+        ("shop --output", "--output needs a value"),
+        ("shop --output c.json", "--output c.json: expected a name that ends in .yaml"),
+        ("shopp", 'shopp: no such file or folder; did you mean "shop"?'),
+        ("shop --output shop/types.csv/c.yaml", "shop/types.csv"),
+    ],
+)
+def test_what_cannot_be(cli, tables, flags, said):
+    assert cli.refused("init", *flags.split()).startswith(said)
+
+
+def test_help_imports_no_torch():
+    code = (
+        "import sys\nfrom mtl_lightning.__main__ import main\n"
+        "assert main(['init', '--help']) == 0\n"
+        "print(sorted({'torch', 'pandas', 'numpy', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: mtl-lightning init TABLE_OR_FOLDER...")
+    assert done.stdout.splitlines()[-1] == "[]"
