@@ -96,36 +96,26 @@ class Classification(Task):
 
         If any cell is a distribution, targets are float32 ``(N, K)``.
         """
-        labelled = pd.notna(cells)
-        index = pd.Index(self.classes)
-        targets = index.get_indexer(pd.Index(cells))
-        stray = labelled & (targets < 0)
-        if stray.any():
-            # A column of integers with gaps is written as 1.0, 2.0 by many programs.
-            whole = pd.Index([str(cell).removesuffix(".0") for cell in cells[stray]])
-            targets[stray] = index.get_indexer(whole)
-        bad = labelled & (targets < 0)
-        shares = {int(row): self._distribution(cells[row]) for row in np.flatnonzero(bad)}
-        soft = {row: share for row, share in shares.items() if share is not None}
-        bad[list(soft)] = False
-        hard = np.where(targets < 0, 0, targets).astype(np.int64)
+        codes, distinct = pd.factorize(cells)  # few distinct texts, many rows
+        positions = {name: number for number, name in enumerate(self.classes)}
+        # A column of integers with gaps is written as 1.0, 2.0 by many programs.
+        found = [positions.get(t, positions.get(t.removesuffix(".0"), -1)) for t in distinct]
+        targets = np.array([*found, -1], dtype=np.int64)  # the last is that of empty cells
+        soft = {
+            code: share
+            for code in np.flatnonzero(targets[:-1] < 0).tolist()
+            if (share := _distribution(distinct[code], positions)) is not None
+        }
+        readable = targets >= 0
+        readable[list(soft)] = True
+        labelled, bad = readable[codes], (codes >= 0) & ~readable[codes]
+        hard = np.where(targets < 0, 0, targets)
         if not soft:
-            return Encoded(hard, labelled & ~bad, bad)
+            return Encoded(hard[codes], labelled, bad)
         distributions = np.eye(len(self.classes), dtype=np.float32)[hard]
-        for row, share in soft.items():
-            distributions[row] = share
-        return Encoded(distributions, labelled & ~bad, bad)
-
-    def _distribution(self, cell: str) -> NDArray[np.float32] | None:
-        """Read ``Dress:3|Shirt:1`` as ``(K,)`` shares, or None if it is no distribution."""
-        votes = np.zeros(len(self.classes))
-        for name, share in parsed_votes(cell) or ():
-            if name not in self.classes:
-                return None
-            votes[self.classes.index(name)] += share
-        with np.errstate(over="ignore"):
-            total = votes.sum()
-        return (votes / total).astype(np.float32) if 0 < total < np.inf else None
+        for code, share in soft.items():
+            distributions[code] = share
+        return Encoded(distributions[codes], labelled, bad)
 
     def expected(self, cell: str) -> str:
         """Name the known classes, the nearest first."""
@@ -215,6 +205,19 @@ class Classification(Task):
 def _probabilities(logits: Tensor) -> Tensor:
     """Softmax in at least float32: bfloat16 has three digits, too few to calibrate with."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
+
+
+def _distribution(cell: str, positions: Mapping[str, int]) -> NDArray[np.float32] | None:
+    """Read ``Dress:3|Shirt:1`` as ``(K,)`` shares, or None if it is no distribution."""
+    given = parsed_votes(cell)
+    if given is None or not all(name in positions for name, _ in given):
+        return None
+    votes = np.zeros(len(positions))
+    for name, share in given:
+        votes[positions[name]] += share
+    with np.errstate(over="ignore"):
+        total = votes.sum()
+    return (votes / total).astype(np.float32) if 0 < total < np.inf else None
 
 
 def parsed_votes(cell: str) -> list[tuple[str, float]] | None:

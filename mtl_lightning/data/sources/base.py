@@ -7,8 +7,9 @@ Adding a source
 2. ``read(tasks)`` returns a `SourceTable`. Labels are text (`str`) exactly as they should be
    compared, or None where a label is not there; a task that the source knows nothing of is left
    out of ``labels``. Whatever the user can mend is a `UserError` that names file, row and column.
-3. ``images`` identifies an image across sources: the resolved path of a file (`locate.locate`),
-   or a key of your own such as ``"digits:17"``; for the latter override `load`.
+3. ``images`` identifies an image across sources: the resolved path of a file (`rooted.rooted`,
+   which refuses what is outside of the source's root unless ``allow_outside_root`` is an argument
+   of yours and true), or a key of your own such as ``"digits:17"``; for that override `load`.
 4. ``keys`` decides the random split, so it must be the same on every machine: the path relative
    to the source's root, or the key of your own.
 5. Import the class in ``sources/__init__.py`` and test it in ``tests/data/sources/test_<name>.py``.

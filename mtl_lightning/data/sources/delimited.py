@@ -3,18 +3,20 @@
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import IO
+from operator import itemgetter
 
 import numpy as np
 
+from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.data.sources.content import Content, check_text, first_fault
+from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.errors import UserError, quoted
 
-_CHUNK = 1024  # rows
-_REMEMBERED = 100_000  # texts
+_CHUNK = 256  # rows; of larger ones the garbage collector sees more
+_REMEMBERED = 10_000  # texts of a column
 _LONGEST = 2**31 - 1  # the most that csv can be told on every system
 _NAMES = {",": "comma", "\t": "tab", ";": "semicolon"}
 
@@ -34,33 +36,27 @@ def read_delimited(path: str, separator: str) -> Content:
             is longer than the header.
     """
     check_text(path)
-    numbers: list[int] = []
-    parts: list[np.ndarray[tuple[int, int], np.dtype[np.object_]]] = []
-    seen: dict[str, str] = {}
     with open(path, encoding="utf-8-sig", newline="") as file, _long_cells():
-        rows = _rows(path, file, separator)
+        reader = csv.reader(file, delimiter=separator, strict=True, skipinitialspace=True)
         try:
-            header = _header(f"{path} row 1", next(rows, (1, []))[1], separator)
-            while chunk := list(islice(rows, _CHUNK)):
-                numbers += [number for number, _ in chunk]
-                cells = list(chain.from_iterable(row for _, row in chunk))
-                # Equal texts share one object: a wide table of few labels stays small.
-                shared = np.fromiter(map(seen.setdefault, cells, cells), object, len(cells))
-                parts.append(shared.reshape(len(chunk), len(header)))
-                if len(seen) > _REMEMBERED:
-                    seen.clear()
+            header = _header(f"{path} row 1", next(reader, []), separator)
+            numbers, columns = _body(path, reader, len(header), separator)
         except (UnicodeDecodeError, _NulError):
             raise UserError(_undecodable(path, separator)) from None
-    columns = {name: i for i, name in enumerate(header) if name}
+        except csv.Error:
+            raise UserError(_stray_quote(path, separator)) from None
+    by_name = {name: column for name, column in zip(header, columns, strict=True) if name}
     return Content(
         [name for name in header if name],
         np.asarray(numbers, dtype=np.int64),
-        lambda name: [cell for part in parts for cell in part[:, columns[name]]],
+        lambda name: list(chain.from_iterable(by_name[name])),
     )
 
 
 def _header(where: str, row: list[str], separator: str) -> list[str]:
     names = [name.strip() for name in row]
+    if "\0" in "".join(names):
+        raise _NulError
     if not any(names):
         raise UserError(f"{where} is empty; expected the names of the columns there")
     for other, called in _NAMES.items():
@@ -82,39 +78,43 @@ def _long_cells() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _rows(path: str, file: IO[str], separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the header, and the rows that are not blank, as wide as it; each with its number."""
-    number, header = 0, []
-    pending: list[str] = []
-    lines = _lines(file, pending)
-    try:
-        for number, row in enumerate(
-            csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=True), 1
-        ):
-            pending.clear()
-            text = "".join(row)
-            if number == 1:
-                header = row
-            elif not text or text.isspace():
+def _body(
+    path: str, reader: Iterator[list[str]], width: int, separator: str
+) -> tuple[list[int], list[list[Texts]]]:
+    """Return the numbers of the rows that are not blank, and each column in pieces."""
+    numbers: list[int] = []
+    columns: list[list[Texts]] = [[] for _ in range(width)]
+    # Equal texts of a column share one object: a wide table of few labels stays small.
+    seen: list[dict[str, str]] = [{} for _ in range(width)]
+    number, first = 2, itemgetter(0)
+    while rows := list(islice(reader, _CHUNK)):
+        own = list(range(number, number + len(rows)))
+        number += len(rows)
+        # What is done for each of a million rows is left to loops in C.
+        if set(map(len, rows)) != {width} or not all(map(str.strip, map(first, rows))):
+            fitted = [
+                (n, whole)
+                for n, row in zip(own, rows, strict=True)
+                if (whole := _fitted(f"{path} row {n}", row, width, separator)) is not None
+            ]
+            if not fitted:
                 continue
-            elif len(row) != len(header):
-                row = _fitted(f"{path} row {number}", row, len(header), separator)
-            yield number, row
-    except csv.Error:
-        what = _stray_quote("".join(pending), header, separator)
-        raise UserError(f"{path} row {number + 1}{what}") from None
-
-
-def _lines(file: IO[str], pending: list[str]) -> Iterator[str]:
-    """Yield the lines; those of the row that is being read are kept in ``pending``."""
-    for line in file:
-        if "\0" in line:
+            own, rows = [n for n, _ in fitted], [row for _, row in fitted]
+        if "\0" in "".join(chain.from_iterable(rows)):
             raise _NulError
-        pending.append(line)
-        yield line
+        numbers += own
+        for pieces, known, cells in zip(columns, seen, zip(*rows, strict=True), strict=True):
+            # As an array: the garbage collector would look at each cell of a list.
+            few = len(known) < _REMEMBERED
+            pieces.append(texts([*map(known.setdefault, cells, cells)] if few else cells))
+    return numbers, columns
 
 
-def _fitted(where: str, row: list[str], width: int, separator: str) -> list[str]:
+def _fitted(where: str, row: list[str], width: int, separator: str) -> list[str] | None:
+    """Return a row as wide as the header, or None for a blank one."""
+    text = "".join(row)
+    if not text or text.isspace():
+        return None
     surplus = [cell for cell in row[width:] if cell and not cell.isspace()]
     if surplus:
         raise UserError(
@@ -138,8 +138,23 @@ def _undecodable(path: str, separator: str) -> str:
     return f"{path} row {number}{column}: {what}"
 
 
-def _stray_quote(text: str, header: list[str], separator: str) -> str:
-    """Say which cell of the row with which ``text`` begins has a quote that should not be there."""
+def _stray_quote(path: str, separator: str) -> str:
+    """Say which cell has a quote that should not be there."""
+    number = 0
+    header: list[str] = []
+    lines: list[str] = []
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        try:
+            for row in csv.reader(
+                _kept(file, lines), delimiter=separator, strict=True, skipinitialspace=True
+            ):
+                number, header = number + 1, header or row
+                lines.clear()  # what is left at the end are those of the row that is wrong
+        except csv.Error:
+            pass
+    text = "".join(lines)
+    if "\0" in text:
+        return _undecodable(path, separator)
     quotes = r' *"[^"]*(?:""[^"]*)*"(?!")'
     good = re.compile(rf'(?:{quotes}| *(?![ "])[^{separator}\r\n]*)(?=[{separator}\r\n]|\Z)')
     column = start = 0
@@ -150,7 +165,13 @@ def _stray_quote(text: str, header: list[str], separator: str) -> str:
         if re.compile(quotes).match(text, start)
         else "begins with a quote that nothing closes"
     )
-    return f"{_column(header, column)}: the cell {what}"
+    return f"{path} row {number + 1}{_column(header, column)}: the cell {what}"
+
+
+def _kept(lines: Iterable[str], kept: list[str]) -> Iterator[str]:
+    for line in lines:
+        kept.append(line)
+        yield line
 
 
 def _column(header: list[str], position: int) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.errors import UserError, quoted, short
@@ -47,18 +46,15 @@ def locate(
     Raises:
         UserError: If a folder may not be listed.
     """
-    parts = [path.rpartition("/") for path in paths]
-    codes, folders = pd.factorize(texts([head + slash for head, slash, _ in parts]))
-    names = [name for _, _, name in parts]
-    wanted = set(names)
     top = None if allow_outside_root else os.path.realpath(root)
-    files = [_files(os.path.join(root, folder), wanted, top) for folder in folders]
-    found = [files[code].get(name) for code, name in zip(codes.tolist(), names, strict=True)]
-    exists = np.fromiter((file is not None for file in found), dtype=np.bool_, count=len(found))
-    resolved = texts(found)
-    missing = np.flatnonzero(~exists).tolist()
-    resolved[missing] = texts([paths[i] for i in missing])
-    return resolved, exists
+    files: dict[str, str | None] = dict.fromkeys(paths)
+    for folder in {path[: path.rfind("/") + 1]: None for path in paths}:
+        _list_files(root, folder, top, files)
+    images = np.fromiter(map(files.get, paths), dtype=object, count=len(paths))
+    exists: npt.NDArray[np.bool_] = images != None  # noqa: E711 (elementwise)
+    if not exists.all():
+        images[~exists] = texts([path for path in paths if files[path] is None])
+    return images, exists
 
 
 def relative_keys(root: Path, paths: Sequence[str]) -> Texts:
@@ -69,6 +65,9 @@ def relative_keys(root: Path, paths: Sequence[str]) -> Texts:
     """
     top = os.path.join(os.path.abspath(root), "")
     odd = ("./", "//", "/.")
+    whole = "\n".join(paths)
+    if not any(part in whole for part in (top, *odd)):
+        return texts(paths)
     return texts(
         [
             os.path.normpath(path).replace(os.sep, "/") if any(o in path for o in odd) else path
@@ -121,39 +120,39 @@ def is_below(real: str, top: str) -> bool:
     return real == top or real.startswith(os.path.join(top, ""))
 
 
-def _files(folder: str, wanted: set[str], top: str | None) -> dict[str, str]:
-    """Map the names of the wanted files that stand in ``folder`` to their resolved paths.
+def _list_files(root: Path, folder: str, top: str | None, files: dict[str, str | None]) -> None:
+    """Fill in those of the files that are in ``folder``, which ends in ``/``.
 
     Nothing that is not below ``top`` is listed or taken; None: wherever it is.
     """
     if len(folder) > LONGEST_PATH:
-        return {}
-    files = {}
+        return
     try:
-        real = os.path.realpath(folder)
+        real = os.path.realpath(os.path.join(root, folder))
         if top is not None and not is_below(real, top):
-            return {}
+            return
         with os.scandir(real) as entries:
             for entry in entries:
-                if entry.name in wanted and (file := _resolved(entry, top)):
-                    files[entry.name] = file
+                path = folder + entry.name
+                if path not in files:
+                    continue
+                if entry.is_file(follow_symlinks=False):
+                    files[path] = entry.path
+                elif entry.is_symlink() and (file := _resolved(entry, top)):
+                    files[path] = file
     except ValueError:  # a NUL, or what is no text
-        return {}
+        return
     except OSError as error:
-        if error.errno in _NOWHERE:
-            return {}
-        raise UserError(f"folder {real} cannot be listed: {error.strerror}") from None
-    return files
+        if error.errno not in _NOWHERE:
+            raise UserError(f"folder {real} cannot be listed: {error.strerror}") from None
 
 
-def _resolved(entry: "os.DirEntry[str]", top: str | None) -> str:
-    """Return where the file of an entry is, or "" if it is none or may not be taken."""
+def _resolved(link: "os.DirEntry[str]", top: str | None) -> str:
+    """Return where the file is that a link leads to, or "" if it is none or may not be taken."""
     try:
-        if not entry.is_file():
+        if not link.is_file():
             return ""
-    except OSError:  # a link that leads in a circle
+    except OSError:  # it leads in a circle
         return ""
-    if not entry.is_symlink():
-        return entry.path
-    file = os.path.realpath(entry.path)
+    file = os.path.realpath(link.path)
     return file if top is None or is_below(file, top) else ""

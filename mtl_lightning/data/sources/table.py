@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,7 @@ class TableSource(Source):
         return SourceTable(
             origin=self.path,
             images=images,
-            keys=relative_keys(self.root, paths.tolist()),
+            keys=relative_keys(self.root, paths),
             labels={task: self._labels(table, column) for task, column in columns.items()},
             splits=None if split is None else _splits(table, split),
             groups=None if group is None else table.column(group),
@@ -77,22 +78,19 @@ class TableSource(Source):
 
     def read_images(self) -> tuple[Texts, Texts]:
         """Return the image paths as the table writes them, and resolved, without any label."""
-        return self._located(open_table(self.path))
+        paths, images = self._located(open_table(self.path))
+        return texts(paths), images
 
-    def _located(self, table: TableFile) -> tuple[Texts, Texts]:
-        paths = table.column(_required(table, self.image, "image"))
-        empty = np.flatnonzero(paths == None)  # noqa: E711 (elementwise)
+    def _located(self, table: TableFile) -> tuple[list[str], Texts]:
+        cells = table.column(_required(table, self.image, "image"))
+        empty = np.flatnonzero(cells == None)  # noqa: E711 (elementwise)
         if empty.size:
             raise UserError(
                 f"{table.where(empty[0], self.image)} is empty; expected the path of an image"
             )
-        images = rooted(
-            self.root,
-            paths.tolist(),
-            lambda i: table.where(i, self.image),
-            self.allow_outside_root,
-        )
-        return paths, images
+        paths: list[str] = cells.tolist()
+        where = partial(table.where, column=self.image)
+        return paths, rooted(self.root, paths, where, self.allow_outside_root)
 
     def _label_columns(self, table: TableFile, tasks: Sequence[str]) -> dict[str, str]:
         if self.labels is None:

@@ -5,15 +5,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.data.sources.delimited import read_delimited
 from mtl_lightning.data.sources.json_lines import read_json_lines
-from mtl_lightning.data.sources.locate import texts, url
+from mtl_lightning.data.sources.locate import url
 from mtl_lightning.data.sources.parquet import read_parquet
 from mtl_lightning.errors import UserError, did_you_mean, listed, quoted
 
@@ -24,6 +24,7 @@ SUFFIXES = (*_SEPARATORS, *_JSON_LINES, ".parquet")
 
 LONGEST_CELL = 32_767
 """Characters of a path or a label; a spreadsheet's cell holds no more."""
+_FEW = 10_000  # different cells of a column
 
 
 @dataclass(frozen=True)
@@ -57,22 +58,45 @@ class TableFile:
         """
         cells = self.fetch(name)
         try:
-            raw = [value if type(value) is str else as_text(value) for value in cells]
+            if set(map(type, cells)) <= {str, type(None)}:
+                raw = cast("Sequence[str | None]", cells)
+            else:
+                raw = list(map(as_text, cells))
         except TypeError:
             nested = next(i for i, value in enumerate(cells) if _is_nested(value))
             raise UserError(
                 f"{self.where(nested, name)}: "
                 "expected text, a number or a truth value, not a nested or binary value"
             ) from None
-        # Equal texts share one object from here on: a million labels take no more than a few.
-        codes, distinct = pd.factorize(texts(raw))
-        for code in np.flatnonzero(np.fromiter(map(len, distinct), np.int64) > LONGEST_CELL)[:1]:
+        few = _few(raw)
+        try:
+            # Equal texts share one object from here on: a million labels take no more than a few.
+            own = _stripped if few is None else {text: _stripped(text) for text in few}.get
+            return np.fromiter(map(own, raw), dtype=object, count=len(raw))
+        except OverflowError:
+            i, text = next((i, t) for i, t in enumerate(raw) if t and len(t) > LONGEST_CELL)
             raise UserError(
-                f"{self.where(np.argmax(codes == code), name)}: there are {len(distinct[code]):,} "
-                f"characters in this cell; expected at most {LONGEST_CELL:,}"
-            )
-        clean = texts([*(value.strip() or None for value in distinct), None])
-        return clean[codes]  # a null has code -1, the last
+                f"{self.where(i, name)}: there are {len(text):,} characters in this cell; "
+                f"expected at most {LONGEST_CELL:,}"
+            ) from None
+
+
+def _few(cells: Sequence[str | None]) -> set[str | None] | None:
+    """Return the different cells, or None if there are many."""
+    different: set[str | None] = set()
+    for start in range(0, len(cells), _FEW):
+        different.update(cells[start : start + _FEW])
+        if len(different) > _FEW:
+            return None
+    return different
+
+
+def _stripped(text: str | None) -> str | None:
+    if not text:
+        return None
+    if len(text) > LONGEST_CELL:
+        raise OverflowError
+    return text.strip() or None
 
 
 def as_text(value: object) -> str | None:

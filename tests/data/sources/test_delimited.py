@@ -80,7 +80,6 @@ def test_the_cell_that_is_no_text_is_named(fault):
     assert refused(good + b"5,x" + fault).startswith('t.csv row 3004, column "b": ')
     assert refused(good + fault).startswith('t.csv row 3004, column "a": ')
     assert refused(b"a" + fault + b",b\n").startswith("t.csv row 1: ")
-    assert refused(good + b"1,2,3" + fault).startswith("t.csv row 3004: ")
 
 
 @pytest.mark.parametrize(
@@ -105,4 +104,4 @@ def test_long_cells_are_read_and_the_limit_of_csv_stays_as_it_was():
 
 def test_equal_texts_are_one_object():
     cells = read("a,b\n" + "label one,label one\n" * 3000)[1]
-    assert len({id(cell) for cell in cells["a"] + cells["b"]}) == 1
+    assert len(set(map(id, cells["a"]))) == len(set(map(id, cells["b"]))) == 1
