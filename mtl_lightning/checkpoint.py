@@ -134,7 +134,8 @@ def _check_sums(path: Path) -> None:
     """Compare the checksum of every part of the file."""
     with zipfile.ZipFile(path) as file:
         if any(part.compress_type != zipfile.ZIP_STORED for part in file.infolist()):
-            raise UserError("cannot be read; it is of another kind")  # torch compresses nothing
+            # torch packs nothing, and what is packed may be a thousand times as long.
+            raise UserError("cannot be read; it is of another kind")
         try:
             damaged = file.testzip()
         except (OSError, RuntimeError, NotImplementedError) as error:
@@ -163,7 +164,6 @@ def _folders(path: Path) -> Iterator[Path]:
     """Yield the folders in which a checkpoint of the same run may lie, the newest first."""
     if path.is_dir():
         yield from (path, path / "checkpoints")
-        return
     yield path.parent
     run = path.parent.parent
     if path.parent.name == "checkpoints":

@@ -114,7 +114,6 @@ def check_component(
     """
     known = subclasses(classes)
     if isinstance(value, str):
-        trust.check_text(None, value, path)  # none of ours is a bare name, and it may be a file
         value = {"class_path": value}
     if not isinstance(value, Mapping):
         raise UserError(

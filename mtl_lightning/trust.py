@@ -27,9 +27,7 @@ from mtl_lightning.errors import UserError
 PACKAGES = ("mtl_lightning", "torch", "torchvision", "timm", "torchjd")
 """A checkpoint may name classes of these."""
 
-NARROWER: dict[type, tuple[str, ...]] = {
-    nn.Module: ("mtl_lightning", "torch.nn.modules", "torchvision.transforms")
-}
+NARROWER: dict[type, tuple[str, ...]] = {nn.Module: ("mtl_lightning", "torchvision.transforms.v2")}
 """Where every layer would be of the right kind, only these: some of the others download."""
 
 INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"

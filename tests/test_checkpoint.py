@@ -78,11 +78,10 @@ def archive(path: Path) -> None:
 
 
 def bomb(path: Path) -> None:
-    """A checkpoint whose weights are packed: torch does not, and could not read it lazily."""
-    checkpoints.write("y.ckpt")
-    with zipfile.ZipFile("y.ckpt") as of, zipfile.ZipFile(path, "w") as file:
-        for part in of.infolist():
-            file.writestr(part.filename, of.read(part), zipfile.ZIP_DEFLATED)
+    """A checkpoint with a part beside it that takes long to unpack, if somebody does."""
+    checkpoints.write(path)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("x/data/bomb", bytes(1_000_000), zipfile.ZIP_DEFLATED)
 
 
 FOREIGN = {
@@ -93,7 +92,7 @@ FOREIGN = {
         "cannot be read; it is of another kind",
     ),
     "another archive": (archive, "cannot be read; it is damaged, or of another kind"),
-    "packed weights": (bomb, "cannot be read; it is"),
+    "a bomb": (bomb, "cannot be read; it is of another kind"),
     "a whole network": (
         lambda p: torch.save(nn.ReLU(), p),
         "is not read; it holds torch.nn.modules.activation.ReLU, and loading that would run it",
@@ -142,6 +141,13 @@ def test_a_part_that_is_not_there(part):
     content = {key: value for key, value in checkpoints.GOOD.items() if key != part}
     torch.save(content, "x.ckpt")
     assert refused("x.ckpt") == OURS
+
+
+def test_beside_a_folder_that_is_called_like_a_checkpoint_there_may_be_one():
+    checkpoints.write(RUN / "version_0/checkpoints/best.ckpt")
+    path = RUN / "version_0/checkpoints/last.ckpt"
+    path.mkdir()
+    assert refused(path).endswith("checkpoints/best.ckpt (epoch 3, step 120)")
 
 
 def test_weights_alone_can_be_tested_but_not_trained_on():

@@ -155,6 +155,7 @@ FOR_TRAINING = [
             ("RandomHorizontalFlip", {"p": EVIL}),
         )
     ),
+    ("data.augmentation", [{"class_path": "torch.nn.Flatten"}]),
     ("data.augmentation.0.class_path", "timm.task.distillation.DistillationTeacher"),
 ]
 
@@ -311,6 +312,26 @@ NAMED += [list[Callable[..., Any]], dict[type | str, int], object, Normalize, to
 def test_where_a_text_stays_a_text(hint, typed, untyped):
     assert trust.is_plain(hint) == bool(typed)
     assert trust.is_plain(hint, untyped=True) == bool(untyped)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_imported"),
+    [
+        *((name, True) for name in ("torch.optim.SGD", "timm.optim.Lion", "mine.Own")),
+        *((name, False) for name in ("torch._inductor.X", "torch.testing._internal.common.X")),
+        *((name, False) for name in ("torchx.X", "mine.more.X", "evil.X", "X", "")),
+    ],
+)
+def test_what_may_be_imported(name, is_imported):
+    marked = trust.marked(name, trust.Origin("x.ckpt", {"mine"}))
+    if is_imported:
+        trust.check_import(marked, "model.backbone.class_path")
+    else:
+        with pytest.raises(
+            UserError, match=r"^checkpoint x\.ckpt: model\.backbone names the class "
+        ):
+            trust.check_import(marked, "model.backbone.class_path")
+    trust.check_import(name, "model.backbone.class_path")  # the user's own
 
 
 def test_marks_come_off():
