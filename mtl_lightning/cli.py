@@ -1,7 +1,6 @@
 """LightningCLI with our links, our run folder and short error messages."""
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -16,7 +15,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich import get_console
 
 from mtl_lightning import config as configs
-from mtl_lightning import reading
+from mtl_lightning import folder, reading
 from mtl_lightning.callbacks.bar import Bar
 from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.callbacks.plots import Plots
@@ -242,14 +241,16 @@ def build_data(config: Mapping[str, Any]) -> PartialLabels:
     return data
 
 
-def begin() -> None:
-    """Settle what every command needs before a config is read."""
+def begin(arguments: list[str]) -> None:
+    """Settle what every command needs before a config is read.
+
+    Args:
+        arguments: What was typed, which may name modules of the current folder.
+    """
     quieten()
     set_dumper("yaml", reading.dump)  # jsonargparse's own writes the text 1e3 as a number
-    # Own tasks and sources, from the current folder; last, as a checkpoint that came with a folder
-    # may bring a timm.py too, for the moment at which timm is imported.
-    elsewhere = [folder for folder in sys.path if os.path.abspath(folder) != os.getcwd()]
-    sys.path[:] = [*elsewhere, os.getcwd()]
+    folder.close()
+    folder.open_for(arguments)
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -258,19 +259,19 @@ def run(command: str, arguments: list[str]) -> None:
     Raises:
         UserError: For anything the user can mend.
     """
-    begin()
+    begin(arguments)
     asked = _help_asked(arguments)
     if asked:
         prepared = configs.Prepared({}, asked, "run", Path("runs"), None)
     else:
         prepared = configs.prepare(command, arguments)
-    folder = run_folder(prepared.root, prepared.name, prepared.checkpoint)
-    is_new = not folder.exists()
+    run_in = run_folder(prepared.root, prepared.name, prepared.checkpoint)
+    is_new = not run_in.exists()
     try:
-        MultiTaskCLI(command, prepared, folder)
+        MultiTaskCLI(command, prepared, run_in)
     except Exception as error:
         if is_new and "LOCAL_RANK" not in os.environ:
-            discard(folder, prepared.root)
+            discard(run_in, prepared.root)
         mended = _for_the_user(error, prepared)
         if mended is error:
             raise

@@ -18,7 +18,7 @@ import torch
 from pytorch_lightning import Trainer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mtl_lightning import checks, flags, reading, trust
+from mtl_lightning import checks, flags, folder, reading, trust
 from mtl_lightning.checkpoint import remembered
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import Source
@@ -137,6 +137,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     given: dict[str, Any] = {}
     for file in files:
         given = merged(given, reading.load(Path(file)))
+    folder.open_for(given)
     only, rest = flags.several(rest, "--only")
     typed = {}
     for key in ("name", "ckpt_path", "weights_only"):

@@ -22,10 +22,15 @@ from typing import Any
 
 from torch import nn
 
+from mtl_lightning import folder
 from mtl_lightning.errors import UserError
 
 PACKAGES = ("mtl_lightning", "torch", "torchvision", "timm", "torchjd")
 """A checkpoint may name classes of these."""
+
+LATE = ("timm.optim", "torchjd")
+"""Of what is not imported yet these alone are: other modules of the packages, as those of torch for
+servers, import in their turn what may not be installed, and what is not theirs then."""
 
 NARROWER: dict[type, tuple[str, ...]] = {nn.Module: ("mtl_lightning", "torchvision.transforms.v2")}
 """Where every layer would be of the right kind, only these: some of the others download."""
@@ -123,11 +128,11 @@ def check_import(class_path: str, path: str) -> None:
     """Refuse to import a module that only a checkpoint names.
 
     Raises:
-        UserError: If it is neither the user's own nor a public one of the packages.
+        UserError: If it is neither the user's own nor one of the packages'.
     """
     if isinstance(class_path, Marked):
         module = class_path.rpartition(".")[0]
-        if module not in class_path.origin.own and not _is_public(module):
+        if module not in class_path.origin.own and not _is_importable(module):
             raise _refused(class_path, path, PACKAGES)
 
 
@@ -204,13 +209,12 @@ def _refused(class_path: Marked, path: str, packages: Iterable[str]) -> UserErro
     )
 
 
-def _is_public(module: str) -> bool:
-    """Whether a module belongs to the packages, and not to a namesake in the current folder."""
-    package, *parts = module.split(".")
-    if package not in PACKAGES or any(part.startswith("_") for part in parts):
-        return False
-    elsewhere = [folder for folder in sys.path if os.path.abspath(folder) != os.getcwd()]
-    return package in sys.modules or PathFinder.find_spec(package, elsewhere) is not None
+def _is_importable(module: str) -> bool:
+    """Whether a module of the packages is imported, or may be: and from where it is installed."""
+    if module in sys.modules:
+        return _is_inside(module, PACKAGES)
+    package = module.partition(".")[0]
+    return _is_inside(module, LATE) and bool(PathFinder.find_spec(package, folder.elsewhere()))
 
 
 def _is_inside(module: str, packages: Iterable[str]) -> bool:

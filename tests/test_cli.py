@@ -352,11 +352,14 @@ def test_a_file_that_is_called_like_a_value_is_not_read(cli):
     assert not Path("ran").exists()
 
 
-def test_the_current_folder_is_searched_last(cli):
-    """There a `timm.py` may wait for the moment at which timm is imported."""
+def test_the_current_folder_is_searched_where_the_user_names_a_module_of_it(cli):
+    """Without that, an `apex.py` would wait there for the moment at which timm looks for one."""
+    Path("nearby.py").write_text("from mtl_lightning import Regression as Own")
     sys.path.insert(0, os.getcwd())
     cli.run("fit", "--config", small(), "--print_config")
-    assert [folder for folder in sys.path if folder in ("", os.getcwd())] == sys.path[-1:]
+    assert os.getcwd() not in sys.path
+    cli.run("fit", "--config", small({"tasks.ink": "nearby.Own"}), "--print_config")
+    assert sys.path[-1] == os.getcwd()
 
 
 # --------------------------------------------------------------------- validate, test

@@ -70,7 +70,7 @@ def _propose(paths: list[str], output: Path | None) -> int:
     from mtl_lightning.proposal.propose import propose
     from mtl_lightning.proposal.writing import written
 
-    cli.begin()
+    cli.begin([])
     proposal = propose(paths)
     typed = ["mtl-lightning", "init", *paths]
     text = written(proposal, shlex.join(typed), str(output or "config.yaml"))

@@ -76,7 +76,7 @@ def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everythi
     from mtl_lightning.audit.progress import Progress
     from mtl_lightning.audit.report import audit
 
-    cli.begin()
+    cli.begin(arguments)
     prepared = config.prepare("inspect", arguments)
     if prepared.flags:
         _refuse(prepared.flags[0], config.SECTIONS)
