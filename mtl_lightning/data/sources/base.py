@@ -43,6 +43,9 @@ class SourceTable:
             file or the position in a Parquet file, counted from 1; None where there is no table
             and the image's key says it better.
         columns: Task to the column that its labels are from, for messages.
+        origins: How messages name the file of each row, where the rows are of several; None: all
+            are of ``origin``.
+        notes: What the user should know before training, a line each.
     """
 
     origin: str
@@ -53,6 +56,8 @@ class SourceTable:
     groups: Texts | None = None
     rows: npt.NDArray[np.int64] | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    origins: Texts | None = None
+    notes: Sequence[str] = ()
 
     def where(self, i: int, task: str | None = None) -> str:
         """Name row ``i`` (a position in the arrays) for a message: ``type.csv row 17``.
@@ -64,7 +69,8 @@ class SourceTable:
         column = (
             f', column "{self.columns[task]}"' if task is not None and task in self.columns else ""
         )
-        return f"{self.origin} row {self.rows[i]}{column}"
+        origin = self.origin if self.origins is None else self.origins[i]
+        return f"{origin} row {self.rows[i]}{column}"
 
 
 class Source(ABC):

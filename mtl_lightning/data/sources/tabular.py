@@ -211,17 +211,23 @@ def _records(path: str, lines: list[str], numbers: Sequence[int]) -> list[dict[s
 def _parquet(path: str) -> TableFile:
     file = pa.parquet.ParquetFile(path)
 
-    def fetch(name: str) -> Sequence[object]:
-        cells = file.read(columns=[name]).column(name)
-        if pa.types.is_dictionary(cells.type):
-            cells = cells.cast(cells.type.value_type)
-        if pa.types.is_float32(cells.type) or pa.types.is_float16(cells.type):
-            # As float64 a third would read 0.3333333432674408: the text is what was meant.
-            shortest = cells.cast(pa.string()).cast(pa.float64())
-            return list(shortest.to_pylist())
-        if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
-            return list(cells.to_numpy())
-        return list(cells.to_pylist())
-
     rows = np.arange(1, file.metadata.num_rows + 1, dtype=np.int64)
-    return TableFile(path, list(file.schema_arrow.names), rows, fetch)
+    return TableFile(
+        path,
+        list(file.schema_arrow.names),
+        rows,
+        lambda name: arrow_values(file.read(columns=[name]).column(name)),
+    )
+
+
+def arrow_values(cells: pa.ChunkedArray) -> Sequence[object]:
+    """Return an Arrow column as Python's values, its floats with no more digits than were meant."""
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.cast(cells.type.value_type)
+    if pa.types.is_float32(cells.type) or pa.types.is_float16(cells.type):
+        # As float64 a third would read 0.3333333432674408: the text is what was meant.
+        shortest = cells.cast(pa.string()).cast(pa.float64())
+        return list(shortest.to_pylist())
+    if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
+        return list(cells.to_numpy())
+    return list(cells.to_pylist())
