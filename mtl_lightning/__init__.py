@@ -29,12 +29,17 @@ from mtl_lightning._version import __version__
 
 if TYPE_CHECKING:
     from mtl_lightning.data import (
+        CelebASource,
         DigitsSource,
+        FashionAISource,
+        FilenameSource,
         FolderSource,
+        MultiMNISTSource,
         PartialLabels,
         Source,
         SourceTable,
         TableSource,
+        UTKFaceSource,
     )
     from mtl_lightning.errors import UserError
     from mtl_lightning.models import (
@@ -52,12 +57,17 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "data": (
+        "CelebASource",
         "DigitsSource",
+        "FashionAISource",
+        "FilenameSource",
         "FolderSource",
+        "MultiMNISTSource",
         "PartialLabels",
         "Source",
         "SourceTable",
         "TableSource",
+        "UTKFaceSource",
     ),
     "errors": ("UserError",),
     "models": ("VGG16", "Backbone", "Hard", "Network", "Sharing", "Soft", "Timm", "Torchvision"),
@@ -69,11 +79,15 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "VGG16",
     "Backbone",
+    "CelebASource",
     "Classification",
     "DigitsSource",
+    "FashionAISource",
+    "FilenameSource",
     "FolderSource",
     "Hard",
     "MultiLabel",
+    "MultiMNISTSource",
     "MultiTask",
     "Network",
     "PartialLabels",
@@ -86,6 +100,7 @@ __all__ = [
     "Task",
     "Timm",
     "Torchvision",
+    "UTKFaceSource",
     "UserError",
     "__version__",
 ]

@@ -3,19 +3,29 @@
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import (
+    CelebASource,
     DigitsSource,
+    FashionAISource,
+    FilenameSource,
     FolderSource,
+    MultiMNISTSource,
     Source,
     SourceTable,
     TableSource,
+    UTKFaceSource,
 )
 
 __all__ = [
     "Batch",
+    "CelebASource",
     "DigitsSource",
+    "FashionAISource",
+    "FilenameSource",
     "FolderSource",
+    "MultiMNISTSource",
     "PartialLabels",
     "Source",
     "SourceTable",
     "TableSource",
+    "UTKFaceSource",
 ]
