@@ -8,10 +8,12 @@ from mtl_lightning.data.sources import (
     FashionAISource,
     FilenameSource,
     FolderSource,
+    HuggingFaceSource,
     MultiMNISTSource,
     Source,
     SourceTable,
     TableSource,
+    TorchvisionSource,
     UTKFaceSource,
 )
 
@@ -22,10 +24,12 @@ __all__ = [
     "FashionAISource",
     "FilenameSource",
     "FolderSource",
+    "HuggingFaceSource",
     "MultiMNISTSource",
     "PartialLabels",
     "Source",
     "SourceTable",
     "TableSource",
+    "TorchvisionSource",
     "UTKFaceSource",
 ]

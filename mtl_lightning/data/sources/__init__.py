@@ -6,8 +6,10 @@ from mtl_lightning.data.sources.digits import DigitsSource
 from mtl_lightning.data.sources.fashionai import FashionAISource
 from mtl_lightning.data.sources.filename import FilenameSource
 from mtl_lightning.data.sources.folder import FolderSource
+from mtl_lightning.data.sources.huggingface import HuggingFaceSource
 from mtl_lightning.data.sources.multimnist import MultiMNISTSource
 from mtl_lightning.data.sources.table import TableSource
+from mtl_lightning.data.sources.torchvision import TorchvisionSource
 from mtl_lightning.data.sources.utkface import UTKFaceSource
 
 __all__ = [
@@ -16,9 +18,11 @@ __all__ = [
     "FashionAISource",
     "FilenameSource",
     "FolderSource",
+    "HuggingFaceSource",
     "MultiMNISTSource",
     "Source",
     "SourceTable",
     "TableSource",
+    "TorchvisionSource",
     "UTKFaceSource",
 ]
