@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
-from mtl_lightning.data.sources.locate import Path, locate, relative_keys
+from mtl_lightning.data.sources.columns import Columns, Labels, Values, for_messages
+from mtl_lightning.data.sources.locate import Path, relative_keys
+from mtl_lightning.data.sources.rooted import rooted
 from mtl_lightning.data.sources.tabular import TableFile, open_table
-from mtl_lightning.data.splits import SPELLINGS
-from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.errors import UserError
 
 
 class TableSource(Source):
@@ -21,12 +22,16 @@ class TableSource(Source):
         root: The folder that the paths are relative to; by default the one in which the table
             stands by the name given.
         labels: Task to column, or for a multi-label task label to column; by default every column
-            that bears the name of a task or of a label.
+            that bears the name of a task or of a label. Of several columns (``[new, old]``) the
+            first that is not empty is the label; it is an error if another contradicts it.
         split: The column of splits (train, val, test; empty: undecided); by default the column
             ``split`` if there is one that is no label.
         group: The column of groups, whose rows are never in two splits; by default the column
             ``group`` if there is one that is no label.
         missing: Texts that mean "not labelled", besides the empty cell.
+        values: What texts mean, null for "not labelled": either of one task, such as ``{gender:
+            {m: male, f: female}}``, which must then name every text that occurs (or have it as a
+            meaning), or of all tasks, ``{m: male}``, which leaves other texts as they are.
     """
 
     def __init__(
@@ -34,10 +39,11 @@ class TableSource(Source):
         path: Path,
         image: str = "image",
         root: Path | None = None,
-        labels: dict[str, str | dict[str, str]] | None = None,
+        labels: Labels | None = None,
         split: str | None = None,
         group: str | None = None,
         missing: list[str] | None = None,
+        values: Values | None = None,
     ) -> None:
         self.path = os.path.expanduser(path)
         self.image = image
@@ -46,119 +52,44 @@ class TableSource(Source):
         self.split = split
         self.group = group
         self.missing = missing or []
+        self.values = values
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Read the table and find its images; see `Source.read`."""
         table = open_table(self.path)
-        columns = self._label_columns(table, tasks)
-        paths, images = self._located(table)
-        taken = {self.image, *columns.values()}
-        split = _optional(table, self.split, "split", taken)
-        group = _optional(table, self.group, "group", taken)
+        columns = _columns(table)
+        chosen = columns.of_tasks(tasks, self.labels, taken=(self.image,))
+        paths, images = self._located(columns)
+        taken = {self.image, *(name for names in chosen.values() for name in names)}
         return SourceTable(
             origin=self.path,
             images=images,
             keys=relative_keys(self.root, paths.tolist()),
-            labels={task: self._labels(table, column) for task, column in columns.items()},
-            splits=None if split is None else _splits(table, split),
-            groups=None if group is None else table.column(group),
+            labels=columns.labels(chosen, tasks, self.values, self.missing),
+            splits=columns.splits(self.split, taken),
+            groups=columns.optional(self.group, "group", taken),
             rows=table.rows,
-            columns=columns,
+            columns=for_messages(chosen),
         )
 
     def read_images(self) -> tuple[Texts, Texts]:
         """Return the image paths as the table writes them, and resolved, without any label."""
-        return self._located(open_table(self.path))
+        return self._located(_columns(open_table(self.path)))
 
-    def _located(self, table: TableFile) -> tuple[Texts, Texts]:
-        paths = table.column(_required(table, self.image, "image"))
-        self._check_paths(table, paths)
-        images, exists = locate(self.root, paths.tolist())
-        if not exists.all():
-            self._fail_missing(table, paths, np.flatnonzero(~exists).tolist())
-        return paths, images
+    def _located(self, columns: Columns) -> tuple[Texts, Texts]:
+        paths = columns.fetch(columns.required(self.image, "image"))
 
-    def _label_columns(self, table: TableFile, tasks: Sequence[str]) -> dict[str, str]:
-        if self.labels is None:
-            columns = {t: c for t in tasks if (c := _bearing(t, tasks, table)) and c != self.image}
-            if not columns:
-                raise UserError(
-                    f"{self.path} has no column named after a task; tasks: {listed(tasks)}; "
-                    f"columns: {listed(table.names)}; say `labels: {{<task>: <column>}}`"
-                )
-            return columns
-        if not self.labels:
-            raise UserError(f"{self.path}: `labels` is empty; expected {{<task>: <column>}}")
-        columns = {}
-        for task, column in self.labels.items():
-            if isinstance(column, str):
-                columns[task] = column
-            else:
-                columns |= {f"{task}/{label}": own for label, own in column.items()}
-        for task in columns:
-            if task not in tasks:
-                raise UserError(
-                    f'{self.path}: `labels` names the task "{task}", expected one of '
-                    f"{listed(tasks)}{did_you_mean(task, tasks)}"
-                )
-        return {t: _required(table, c, f'labels of task "{t}"') for t, c in columns.items()}
+        def where(i: int) -> str:
+            return columns.where(i, self.image)
 
-    def _labels(self, table: TableFile, column: str) -> Texts:
-        cells = table.column(column)
-        for text in self.missing:
-            cells[cells == text] = None
-        return cells
-
-    def _check_paths(self, table: TableFile, paths: Texts) -> None:
         empty = np.flatnonzero(paths == None)  # noqa: E711 (elementwise)
         if empty.size:
-            raise UserError(
-                f'{self.path} row {table.rows[empty[0]]}, column "{self.image}" is empty; '
-                "expected the path of an image"
-            )
-
-    def _fail_missing(self, table: TableFile, paths: Texts, missing: Sequence[int]) -> None:
-        first = missing[0]
-        raise UserError(
-            f'{self.path} row {table.rows[first]}, column "{self.image}": there is no file '
-            f'"{paths[first]}" in {os.path.abspath(self.root)} ({len(missing)} of {len(paths)} '
-            "images are not there); is `root` the folder that the paths are relative to?"
-        )
+            raise UserError(f"{where(int(empty[0]))} is empty; expected the path of an image")
+        return paths, rooted(self.root, paths.tolist(), where)
 
 
-def _bearing(task: str, tasks: Sequence[str], table: TableFile) -> str | None:
-    """Return the column that bears the name of a task, or of a label as ``task/label``."""
-    if task in table.names:
-        return task
-    label = task.rpartition("/")[2]
-    return label if label in table.names and label not in tasks else None
+def _columns(table: TableFile) -> Columns:
+    def where(i: int, name: str) -> str:
+        return f'{table.path} row {table.rows[i]}, column "{name}"'
 
-
-def _required(table: TableFile, column: str, purpose: str) -> str:
-    if column not in table.names:
-        raise UserError(
-            f'{table.path} has no column "{column}" ({purpose}); '
-            f"columns: {listed(table.names)}{did_you_mean(column, table.names)}"
-        )
-    return column
-
-
-def _optional(table: TableFile, column: str | None, default: str, taken: set[str]) -> str | None:
-    if column is not None:
-        return _required(table, column, default)
-    return default if default in table.names and default not in taken else None
-
-
-def _splits(table: TableFile, column: str) -> Texts:
-    cells = table.column(column)
-    for text in {cell for cell in cells if cell is not None}:
-        chosen = cells == text
-        split = SPELLINGS.get(text.lower())
-        if split is None:
-            row = table.rows[np.flatnonzero(chosen)[0]]
-            raise UserError(
-                f'{table.path} row {row}, column "{column}": "{text}" is no split; expected '
-                f"train, val, test or an empty cell{did_you_mean(text, SPELLINGS)}"
-            )
-        cells[chosen] = split
-    return cells
+    return Columns(table.path, table.names, table.column, where)
