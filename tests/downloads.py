@@ -11,7 +11,13 @@ from torchvision import datasets
 
 from mtl_lightning.data.sources.fashionai import ATTRIBUTES
 
-SPLITS = ("train", "val", "test")
+CELEBA = """
+5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair
+Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair
+Heavy_Makeup High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face
+Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair
+Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young
+"""
 
 
 def photos(folder: Path, names: list[str]) -> None:
@@ -46,7 +52,7 @@ def fashionai(folder: Path, per_attribute: int = 6) -> None:
 
 def celeba(folder: Path, count: int = 24) -> None:
     """Write CelebA's lists and images, all in one folder, as torchvision puts them."""
-    attributes = ["5_o_Clock_Shadow", "Eyeglasses", "Male", "Smiling", "Young"]
+    attributes = CELEBA.split()
     draw = np.random.default_rng(0)
     answers = draw.choice([-1, 1], (count, len(attributes)))
     names = [f"{i + 1:06}.jpg" for i in range(count)]
@@ -91,8 +97,8 @@ def cifar100(root: Path, monkeypatch: pytest.MonkeyPatch, train: int = 40, test:
     contents: dict[str, dict[str, object]] = {
         name: {
             "data": draw.integers(0, 256, (count, 3072), dtype=np.uint8),
-            "fine_labels": [(7 * i) % 100 for i in range(count)],
-            "coarse_labels": [i % 20 for i in range(count)],
+            "fine_labels": [7 * (i % 10) for i in range(count)],
+            "coarse_labels": [i % 10 for i in range(count)],
             "filenames": [f"{name}_{i}.png" for i in range(count)],
         }
         for name, count in (("train", train), ("test", test))
@@ -109,6 +115,22 @@ def cifar100(root: Path, monkeypatch: pytest.MonkeyPatch, train: int = 40, test:
     monkeypatch.setattr(datasets.CIFAR100, "test_list", [["test", sums["test"]]])
     meta = datasets.CIFAR100.meta | {"md5": sums["meta"]}
     monkeypatch.setattr(datasets.CIFAR100, "meta", meta)
+
+
+def vehicles(folder: Path, count: int = 40) -> None:
+    """Write three tables about photographs of vehicles, each of which has its own gaps."""
+    names = [f"images/{i // 4:04}_c{i % 4:03}_{i:08}.jpg" for i in range(count)]
+    photos(folder, names)
+    for table, values in {
+        "colour": ["white", "black", "gray", "grey", ""],
+        "type": ["sedan", "suv", "", "truck"],
+        "pose": ["front", "", "rear", "side", "front_side"],
+    }.items():
+        rows = [
+            f"{name},{i // 4:04},{values[i // 4 % len(values)]}" for i, name in enumerate(names)
+        ]
+        header = f"image,vehicle,{table}"
+        (folder / f"{table}.csv").write_text("\n".join([header, *rows]) + "\n")
 
 
 def pets(root: Path) -> None:

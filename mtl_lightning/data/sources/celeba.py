@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
-from mtl_lightning.data.sources.columns import Columns, Labels, for_messages
+from mtl_lightning.data.sources.columns import Columns, Labels, Values, for_messages
 from mtl_lightning.data.sources.locate import Path, texts
 from mtl_lightning.data.sources.rooted import rooted
 from mtl_lightning.errors import UserError
@@ -31,6 +31,8 @@ class CelebASource(Source):
             official download.
         labels: Task to attribute, see `TableSource`; by default the attributes that bear the name
             of a task or of a label.
+        values: What ``yes`` and ``no`` mean, see `TableSource`: ``{gender: {yes: male, no:
+            female}}``.
         images: The folder of images; by default ``img_align_celeba``.
         partition: Whether the splits are those of ``list_eval_partition.txt``.
         identities: Whether the images of one person (``identity_CelebA.txt``) form a group.
@@ -40,12 +42,14 @@ class CelebASource(Source):
         self,
         path: Path,
         labels: Labels | None = None,
+        values: Values | None = None,
         images: Path | None = None,
         partition: bool = True,
         identities: bool = False,
     ) -> None:
         self.path = os.path.expanduser(path)
         self.labels = labels
+        self.values = values
         self.images = None if images is None else os.path.expanduser(images)
         self.partition = partition
         self.identities = identities
@@ -71,7 +75,7 @@ class CelebASource(Source):
             origin=origin,
             images=rooted(root, names.tolist(), lambda i: f"{origin} row {rows[i]}"),
             keys=names,
-            labels=columns.labels(chosen, tasks),
+            labels=columns.labels(chosen, tasks, self.values),
             splits=split,
             groups=self._of_images("identity_CelebA.txt", names) if self.identities else None,
             rows=rows,

@@ -67,7 +67,7 @@ class FashionAISource(Source):
 
     def __init__(
         self,
-        paths: Path | list[str],
+        paths: list[str] | str,
         root: Path | None = None,
         labels: Labels | None = None,
         maybe: float = 0.2,

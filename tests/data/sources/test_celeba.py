@@ -51,10 +51,16 @@ def test_attributes_are_tasks_or_labels_of_one(download, folders):
 
 
 def test_labels_identities_and_no_partition(download):
-    source = CelebASource(download(), labels={"sex": "Male"}, partition=False, identities=True)
+    source = CelebASource(
+        download(),
+        labels={"sex": "Male"},
+        values={"sex": {"yes": "m", "no": "f"}},
+        partition=False,
+        identities=True,
+    )
     table = source.read(["sex", "Young"])
     assert {task: cells.tolist() for task, cells in table.labels.items()} == {
-        "sex": ["yes", "no", "no"]
+        "sex": ["m", "f", "f"]
     }
     assert table.splits is None
     assert table.groups.tolist() == ["2880", "2937", "8692"]
