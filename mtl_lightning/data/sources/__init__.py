@@ -7,6 +7,7 @@ from mtl_lightning.data.sources.fashionai import FashionAISource
 from mtl_lightning.data.sources.filename import FilenameSource
 from mtl_lightning.data.sources.folder import FolderSource
 from mtl_lightning.data.sources.huggingface import HuggingFaceSource
+from mtl_lightning.data.sources.market1501 import Market1501AttributeSource
 from mtl_lightning.data.sources.multimnist import MultiMNISTSource
 from mtl_lightning.data.sources.table import TableSource
 from mtl_lightning.data.sources.torchvision import TorchvisionSource
@@ -19,6 +20,7 @@ __all__ = [
     "FilenameSource",
     "FolderSource",
     "HuggingFaceSource",
+    "Market1501AttributeSource",
     "MultiMNISTSource",
     "Source",
     "SourceTable",
