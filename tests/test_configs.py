@@ -27,8 +27,9 @@ def tables(folder: Path) -> None:
     names = [f"photos/{i:03}.jpg" for i in range(30)]
     photos(folder, names)
     photos(folder, [f"folders/{c}/{i}.jpg" for c in ("adults", "kids") for i in range(5)])
+    photos(folder, ["named/Dress_kids_1.jpg", "named/Shirt__2.jpg"])
     types = [
-        "Dress",
+        "dress",
         None,
         "Shirt",
         "Shoes",
@@ -48,7 +49,7 @@ def tables(folder: Path) -> None:
     pd.DataFrame(
         {
             "image": names[10:],
-            "audience": ["adults", None] * 10,
+            "audience": ["ad", None] * 10,
             "stripes": ["yes", "no", None, "no"] * 5,
             "bare_arms": [None, 0, 1, 1] * 5,
             "price_eur": [None if i % 3 == 0 else 9.5 + i for i in range(20)],
