@@ -30,12 +30,20 @@ from mtl_lightning._version import __version__
 
 if TYPE_CHECKING:
     from mtl_lightning.data import (
+        CelebASource,
         DigitsSource,
+        FashionAISource,
+        FilenameSource,
         FolderSource,
+        HuggingFaceSource,
+        Market1501AttributeSource,
+        MultiMNISTSource,
         PartialLabels,
         Source,
         SourceTable,
         TableSource,
+        TorchvisionSource,
+        UTKFaceSource,
     )
     from mtl_lightning.errors import UserError
     from mtl_lightning.models import (
@@ -53,12 +61,20 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "data": (
+        "CelebASource",
         "DigitsSource",
+        "FashionAISource",
+        "FilenameSource",
         "FolderSource",
+        "HuggingFaceSource",
+        "Market1501AttributeSource",
+        "MultiMNISTSource",
         "PartialLabels",
         "Source",
         "SourceTable",
         "TableSource",
+        "TorchvisionSource",
+        "UTKFaceSource",
     ),
     "errors": ("UserError",),
     "models": ("VGG16", "Backbone", "Hard", "Network", "Sharing", "Soft", "Timm", "Torchvision"),
@@ -70,11 +86,17 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "VGG16",
     "Backbone",
+    "CelebASource",
     "Classification",
     "DigitsSource",
+    "FashionAISource",
+    "FilenameSource",
     "FolderSource",
     "Hard",
+    "HuggingFaceSource",
+    "Market1501AttributeSource",
     "MultiLabel",
+    "MultiMNISTSource",
     "MultiTask",
     "Network",
     "PartialLabels",
@@ -87,6 +109,8 @@ __all__ = [
     "Task",
     "Timm",
     "Torchvision",
+    "TorchvisionSource",
+    "UTKFaceSource",
     "UserError",
     "__version__",
 ]

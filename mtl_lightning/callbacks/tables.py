@@ -36,7 +36,7 @@ class Tables(Callback):
         console = get_console()
         console.print(merged_table(data))
         for note in data.notes():
-            console.print(f"[yellow]note:[/] {note}", highlight=False)
+            console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
         sizes = [(p.numel(), p.requires_grad) for p in pl_module.parameters()]
         total, trained = sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
         frozen = f", {trained / 1e6:.2f} M of them trained" if trained < total else ""
