@@ -32,12 +32,20 @@ from mtl_lightning._version import __version__
 
 if TYPE_CHECKING:
     from mtl_lightning.data import (
+        CelebASource,
         DigitsSource,
+        FashionAISource,
+        FilenameSource,
         FolderSource,
+        HuggingFaceSource,
+        Market1501AttributeSource,
+        MultiMNISTSource,
         PartialLabels,
         Source,
         SourceTable,
         TableSource,
+        TorchvisionSource,
+        UTKFaceSource,
     )
     from mtl_lightning.errors import UserError
     from mtl_lightning.models import (
@@ -55,12 +63,20 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "data": (
+        "CelebASource",
         "DigitsSource",
+        "FashionAISource",
+        "FilenameSource",
         "FolderSource",
+        "HuggingFaceSource",
+        "Market1501AttributeSource",
+        "MultiMNISTSource",
         "PartialLabels",
         "Source",
         "SourceTable",
         "TableSource",
+        "TorchvisionSource",
+        "UTKFaceSource",
     ),
     "errors": ("UserError",),
     "models": ("VGG16", "Backbone", "Hard", "Network", "Sharing", "Soft", "Timm", "Torchvision"),
@@ -72,11 +88,17 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "VGG16",
     "Backbone",
+    "CelebASource",
     "Classification",
     "DigitsSource",
+    "FashionAISource",
+    "FilenameSource",
     "FolderSource",
     "Hard",
+    "HuggingFaceSource",
+    "Market1501AttributeSource",
     "MultiLabel",
+    "MultiMNISTSource",
     "MultiTask",
     "Network",
     "PartialLabels",
@@ -89,6 +111,8 @@ __all__ = [
     "Task",
     "Timm",
     "Torchvision",
+    "TorchvisionSource",
+    "UTKFaceSource",
     "UserError",
     "__version__",
 ]

@@ -11,6 +11,9 @@ from mtl_lightning.errors import UserError, did_you_mean
 TEXT_LISTS = ("classes", "missing", "labels")
 """Keys whose values are compared as text: ``[0, 1]`` and ``[no, yes]`` mean what they look like."""
 
+TEXT_MAPS = ("values",)
+"""Keys below which all is text but null: ``{m: 1, f: null}``."""
+
 _TEXT = "tag:yaml.org,2002:str"
 
 
@@ -35,6 +38,8 @@ class _Loader(yaml.SafeLoader):
                 key.tag = _TEXT
             if key.value in TEXT_LISTS:
                 _read_as_text(value)
+            elif key.value in TEXT_MAPS:
+                _read_map_as_text(value)
         node.value = [pair for pair in node.value if not _says_nothing(*pair)]
         return node
 
@@ -49,6 +54,14 @@ def _read_as_text(node: yaml.Node) -> None:
         for item in node.value:
             if isinstance(item, yaml.ScalarNode):
                 item.tag = _TEXT
+
+
+def _read_map_as_text(node: yaml.Node) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for _, value in node.value:
+            _read_map_as_text(value)
+    elif isinstance(node, yaml.ScalarNode) and node.tag != "tag:yaml.org,2002:null":
+        node.tag = _TEXT
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -130,6 +143,8 @@ def parse(text: str, key: str) -> Any:
             return None
         if key in TEXT_LISTS:
             _read_as_text(node)
+        elif key in TEXT_MAPS:
+            _read_map_as_text(node)
         return loader.construct_document(node)
     except yaml.YAMLError:
         return text

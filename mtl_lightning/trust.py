@@ -35,6 +35,9 @@ servers, import in their turn what may not be installed, and what is not theirs 
 NARROWER: dict[type, tuple[str, ...]] = {nn.Module: ("mtl_lightning", "torchvision.transforms.v2")}
 """Where every layer would be of the right kind, only these: some of the others download."""
 
+RUNNING = ("mtl_lightning.data.sources.torchvision", "mtl_lightning.data.sources.huggingface")
+"""Classes here import, unpickle or download what their arguments name: not for a stranger."""
+
 INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"
 """Under ``_instantiator`` Lightning notes what to call with the hyper-parameters, and calls it."""
 
@@ -140,10 +143,17 @@ def check_class(class_path: str, found: type, bases: Iterable[type], path: str) 
     """Refuse a class that only a checkpoint names, and that is from elsewhere.
 
     Raises:
-        UserError: If its home is neither a module of the user's own nor one of the packages.
+        UserError: If its home is neither a module of the user's own nor one of the packages, or it
+            runs what its arguments name.
     """
     if not isinstance(class_path, Marked):
         return
+    if found.__module__ in RUNNING:
+        place = path.removesuffix(".class_path")
+        raise UserError(
+            f"{said_by(class_path)}{place} names {found.__name__}, which "
+            f"may run or download what it is told to; if you trust it, {class_path.origin.mend}"
+        )
     packages = next((NARROWER[base] for base in bases if base in NARROWER), PACKAGES)
     home, named, own = found.__module__, class_path.rpartition(".")[0], class_path.origin.own
     if _is_inside(home, packages):

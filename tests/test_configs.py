@@ -1,13 +1,16 @@
 """Every shipped config is run through fit, test and predict, on small data."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from pytorch_lightning import Callback
 
 from mtl_lightning.__main__ import main
+from tests import downloads
+from tests.downloads import photos
 from tests.support import SHARED
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -16,14 +19,7 @@ QUICK = [
     *("--trainer.limit_val_batches", "1", "--data.num_workers", "0"),
     *("--data.batch_size", "8", "--trainer.accelerator", "cpu"),
 ]
-
-
-def photos(folder: Path, names: list[str]) -> None:
-    draw = np.random.default_rng(0)
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw.integers(0, 256, (40, 36, 3), dtype=np.uint8)).save(path)
+SMALL = ["--data.image_size", "32", "--trainer.precision", "32-true"]
 
 
 def tables(folder: Path) -> None:
@@ -31,8 +27,9 @@ def tables(folder: Path) -> None:
     names = [f"photos/{i:03}.jpg" for i in range(30)]
     photos(folder, names)
     photos(folder, [f"folders/{c}/{i}.jpg" for c in ("adults", "kids") for i in range(5)])
+    photos(folder, ["named/Dress_kids_1.jpg", "named/Shirt__2.jpg"])
     types = [
-        "Dress",
+        "dress",
         None,
         "Shirt",
         "Shoes",
@@ -52,7 +49,7 @@ def tables(folder: Path) -> None:
     pd.DataFrame(
         {
             "image": names[10:],
-            "audience": ["adults", None] * 10,
+            "audience": ["ad", None] * 10,
             "stripes": ["yes", "no", None, "no"] * 5,
             "bare_arms": [None, 0, 1, 1] * 5,
             "price_eur": [None if i % 3 == 0 else 9.5 + i for i in range(20)],
@@ -68,6 +65,13 @@ def run(*arguments: str) -> None:
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def undrawn(here, monkeypatch):
+    """An empty folder, and no pictures, which take longer than the small training."""
+    monkeypatch.setattr("mtl_lightning.cli.Plots", lambda run: Callback())
+    return here
 
 
 def test_template(here):
@@ -88,6 +92,53 @@ def test_quickstart(here):
     photos(here, ["a.png", "b.webp", "c.bmp"])
     run("predict", "--name", "quickstart", "--ckpt_path", "best", "--images", "*.*")
     assert pd.read_csv("predictions.csv")["image"].tolist() == ["a.png", "b.webp", "c.bmp"]
+
+
+def whole(name: str, images: str, *arguments: str) -> set[str]:
+    """Run fit, test and predict with a config; return the columns of the predictions."""
+    run("fit", "--config", str(CONFIGS / f"{name}.yaml"), *QUICK, *SMALL, *arguments)
+    here = ["--data.num_workers", "0", "--trainer.accelerator", "cpu"]
+    run("test", "--config", str(CONFIGS / f"{name}.yaml"), "--ckpt_path", "best", *here)
+    run("predict", "--name", name, "--ckpt_path", "best", "--images", images, *here)
+    return set(pd.read_csv("predictions.csv"))
+
+
+def test_fashionai(undrawn):
+    downloads.fashionai(undrawn / "fashionai")
+    columns = whole("fashionai", "fashionai/rank", "--model.backbone.init_args.weights", "null")
+    tasks = ("collar", "neck", "lapel", "neckline", "sleeve", "skirt", "pant", "coat")
+    heads = {task: sum(name.startswith(f"{task}:") for name in columns) for task in tasks}
+    assert list(heads.values()) == [5, 5, 5, 10, 9, 6, 6, 8]
+    measured = json.loads(Path("runs/fashionai/version_0/test_metrics.json").read_text())
+    assert 0 <= measured["tasks"]["neckline"]["shared_ap"] <= 1
+
+
+def test_celeba(undrawn):
+    downloads.celeba(undrawn / "celeba")
+    columns = whole("celeba", "celeba", "--model.backbone.init_args.weights", "null")
+    labels = {name.partition(":")[2] for name in columns if ":" in name}
+    assert labels == (set(downloads.CELEBA.split()) - {"Male"}) | {"male", "female"}
+
+
+def test_utkface(undrawn, capsys):
+    downloads.utkface(undrawn / "UTKFace")
+    columns = whole("utkface", "UTKFace", "--model.backbone.init_args.weights", "null")
+    assert {"age", "gender:male", "race:White", "race:Others"} <= columns
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 of 31 file names do not match and are left out" in said
+
+
+def test_cifar100(undrawn, monkeypatch):
+    downloads.cifar100(undrawn / "data", monkeypatch)
+    photos(undrawn / "new", ["a.png"])
+    assert {"fine:fine_07", "coarse:coarse_09"} <= whole("cifar100", "new")
+
+
+def test_vehicles(undrawn):
+    downloads.vehicles(undrawn / "vehicles")
+    columns = whole("vehicles", "vehicles", "--model.backbone.init_args.weights", "null")
+    assert {"colour:gray", "type:suv", "pose:front"} <= columns
+    assert "colour:grey" not in columns
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real photographs of ../shared")

@@ -57,6 +57,13 @@ def test_labels_are_text(key):
     assert parse(labels, key) == text
 
 
+def test_what_texts_mean_is_text_or_null():
+    written = "{0: no, gender: {m: 1, f: true, x: null, y: ~}}"
+    meant = {"0": "no", "gender": {"m": "1", "f": "true", "x": None, "y": None}}
+    assert read(f"a: {{values: {written}}}") == {"a": {"values": meant}}
+    assert parse(written, "values") == meant
+
+
 def test_keys_are_names():
     assert read("a: {no: 1, 3: 2, null: 3, true: 4}") == {
         "a": {"no": 1, "3": 2, "null": 3, "true": 4}

@@ -1,5 +1,6 @@
 """What a stranger's checkpoint asks for. Whatever it imports or calls would leave a file `ran`."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -103,6 +104,28 @@ def test_a_namesake_in_the_current_folder_is_not_the_package(monkeypatch):
 def test_a_source_of_a_stranger():
     said = refused("test", {"data.sources.shop": EVIL})
     assert said.startswith('checkpoint x.ckpt: data.sources.shop names the class "evil.Thing"')
+
+
+@pytest.mark.parametrize(
+    ("name", "init_args"),
+    [
+        ("TorchvisionSource", {"dataset": "evil.Thing", "root": "."}),
+        ("TorchvisionSource", {"dataset": "MNIST", "root": "."}),
+        ("mtl_lightning.data.TorchvisionSource", {"dataset": "evil.Thing", "root": "."}),
+        ("HuggingFaceSource", {"path": "evil/things"}),
+    ],
+)
+def test_a_source_that_imports_or_downloads_what_it_is_told_to(name, init_args):
+    shop = {"class_path": name, "init_args": init_args}
+    said = refused("test", {"data.sources.shop": shop})
+    assert said == (
+        f"checkpoint x.ckpt: data.sources.shop names {name.rpartition('.')[2]}, which may run or "
+        "download what it is told to; if you trust it, name it in a config of your own (--config)"
+    )
+    if "evil.Thing" not in init_args.values():
+        Path("own.yaml").write_text(json.dumps({"data": {"sources": {"own": shop}}}))
+        own = prepared("test", {"data.sources.shop": EVIL}, "--config", "own.yaml")
+        assert list(own["data"]["sources"]) == ["own"]
 
 
 def test_prediction_needs_no_source_of_a_stranger():

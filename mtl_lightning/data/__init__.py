@@ -3,19 +3,35 @@
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import (
+    CelebASource,
     DigitsSource,
+    FashionAISource,
+    FilenameSource,
     FolderSource,
+    HuggingFaceSource,
+    Market1501AttributeSource,
+    MultiMNISTSource,
     Source,
     SourceTable,
     TableSource,
+    TorchvisionSource,
+    UTKFaceSource,
 )
 
 __all__ = [
     "Batch",
+    "CelebASource",
     "DigitsSource",
+    "FashionAISource",
+    "FilenameSource",
     "FolderSource",
+    "HuggingFaceSource",
+    "Market1501AttributeSource",
+    "MultiMNISTSource",
     "PartialLabels",
     "Source",
     "SourceTable",
     "TableSource",
+    "TorchvisionSource",
+    "UTKFaceSource",
 ]

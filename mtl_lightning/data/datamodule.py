@@ -196,7 +196,8 @@ class PartialLabels(LightningDataModule):
 
     def notes(self) -> list[str]:
         """Return what a user should know before training, a line each."""
-        table, notes = self.merged(), []
+        table = self.merged()
+        notes = table.notes()
         if table.val_from_train:
             notes.append("the tables name no val row: its share (data.splits) was taken from train")
         bare = int((table.splits == SPLITS.index("train")).sum()) - len(self.rows("train"))

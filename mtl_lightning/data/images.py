@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ Pixels = npt.NDArray[np.uint8]
 _WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
 
 
-def decode(path: str | os.PathLike[str]) -> Pixels:
+def decode(path: str | os.PathLike[str], content: bytes | None = None) -> Pixels:
     """Read an image file as the eye sees it.
 
     The EXIF orientation is applied; transparency (alpha, or a transparent colour) is laid on
@@ -23,6 +24,7 @@ def decode(path: str | os.PathLike[str]) -> Pixels:
 
     Args:
         path: A file of any format that Pillow reads.
+        content: What the file holds, if it does not lie at ``path``, which then only names it.
 
     Returns:
         RGB pixels, (height, width, 3), uint8, writable.
@@ -31,9 +33,8 @@ def decode(path: str | os.PathLike[str]) -> Pixels:
         UserError: If the file cannot be read, is broken or is not an image.
     """
     try:
-        with Image.open(path) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.array(_rgb(image))
+        with Image.open(path if content is None else BytesIO(content)) as image:
+            return pixels_of(image)
     except FileNotFoundError:
         raise UserError(f"image {os.fspath(path)} does not exist") from None
     except Exception as error:  # Pillow's readers let a broken file surface as any type there is
@@ -42,6 +43,12 @@ def decode(path: str | os.PathLike[str]) -> Pixels:
             f"image {os.fspath(path)} cannot be read ({reason}); "
             "expected an intact JPEG, PNG, WebP or BMP file"
         ) from error
+
+
+def pixels_of(image: Image.Image) -> Pixels:
+    """Return a Pillow image as the eye sees it, see `decode`: (height, width, 3) RGB, uint8."""
+    ImageOps.exif_transpose(image, in_place=True)
+    return np.array(_rgb(image))
 
 
 def image_shape(size: int | Sequence[int]) -> tuple[int, int]:

@@ -155,6 +155,14 @@ class MergedTable:
         except UserError as error:
             raise UserError(f"{self.where(row)}: {error}") from error
 
+    def notes(self) -> list[str]:
+        """Return what the sources want the user to know before training, a line each."""
+        return [
+            f"data.sources.{name}: {note}"
+            for name, table in zip(self.names, self._pool.tables, strict=True)
+            for note in table.notes
+        ]
+
     def counts(self, fields: Mapping[str, Sequence[str]]) -> Counts:
         """Count images and labels by source and split.
 

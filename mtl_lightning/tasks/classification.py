@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from mtl_lightning.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks.base import LOOKS_MISSING, Encoded, Task, if_missing
-from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError
+from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError, SharedAnswers
 from mtl_lightning.tasks.pictures import ConfusionPicture
 
 DRAWN_UP_TO = 1000  # classes; the counts of more pairs take too much memory
@@ -35,6 +35,9 @@ class Classification(Task):
             the loss, however often it occurs (n / (K * n_c), as in scikit-learn). Weights are
             scaled so that their mean over the training labels is 1.
         label_smoothing: Share of the target that is spread evenly over all classes (0..1).
+        second_answers: Measures, besides, ``shared_accuracy`` and ``shared_ap``, in which an
+            answer that has a share in the label, though not the largest, is ``right``, or makes
+            them ``skip`` the row; see `SharedAnswers`.
         weight: What this task's loss is multiplied by in the sum over tasks.
     """
 
@@ -46,12 +49,14 @@ class Classification(Task):
         classes: list[str] | None = None,
         class_weights: list[float] | Literal["balanced"] | None = None,
         label_smoothing: float = 0.0,
+        second_answers: Literal["right", "skip"] | None = None,
         weight: float = 1.0,
     ) -> None:
         super().__init__(weight)
         if not 0 <= label_smoothing < 1:
             raise UserError(f"label_smoothing should be in 0..1. Found {label_smoothing}")
         self.label_smoothing = label_smoothing
+        self.second_answers = second_answers
         self.class_weights = class_weights
         self.classes: list[str] = []
         if classes is not None:
@@ -165,22 +170,27 @@ class Classification(Task):
     def metrics(self) -> MetricCollection:
         """Accuracy over rows, macro F1, balanced accuracy, and expected calibration error."""
         k = len(self.classes)
-        return MetricCollection(
-            {
-                "accuracy": MulticlassAccuracy(k, average="micro", validate_args=False),
-                "macro_f1": MulticlassF1Score(k, average="macro", validate_args=False),
-                "balanced_accuracy": BalancedAccuracy(k),
-                "calibration_error": CalibrationError(),
-            },
-            compute_groups=False,
-        )
+        metrics: dict[str, Metric | MetricCollection] = {
+            "accuracy": MulticlassAccuracy(k, average="micro", validate_args=False),
+            "macro_f1": MulticlassF1Score(k, average="macro", validate_args=False),
+            "balanced_accuracy": BalancedAccuracy(k),
+            "calibration_error": CalibrationError(),
+        }
+        if self.second_answers is not None:
+            metrics["shared"] = SharedAnswers(skip=self.second_answers == "skip")
+        return MetricCollection(metrics, compute_groups=False)
 
     def update(
         self, metrics: MetricCollection, outputs: Tensor, targets: Tensor, labelled: Tensor
     ) -> None:
         """Give the metrics probabilities, so that none has to guess what logits are."""
         del labelled
-        metrics.update(_probabilities(outputs), most_probable(targets))
+        probabilities = _probabilities(outputs)
+        if not targets.is_floating_point():
+            metrics.update(probabilities, targets)
+            return
+        # Only the metrics that ask for the shares are given them.
+        metrics.update(probabilities, most_probable(targets), shares=targets)
 
     def decode(self, outputs: Tensor) -> Mapping[str, NDArray[np.generic]]:
         """Give the most probable class and the probability of each."""

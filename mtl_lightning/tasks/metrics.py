@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from mtl_lightning.tasks.base import Task
+from mtl_lightning.tasks.label_metrics import BINS
 
 
 class BalancedAccuracy(Metric):
@@ -84,6 +85,75 @@ class CalibrationError(Metric):
     def compute(self) -> Tensor:
         """Return the mean over rows of ``|accuracy - confidence|`` of their bin, a scalar."""
         return (self.hits - self.confidence).abs().sum() / self.rows.sum()
+
+
+class SharedAnswers(Metric):
+    """Accuracy where a label may be shared by classes, and the mean accuracy of the surest answers.
+
+    The score of FashionAI's "Attributes Recognition of Apparel" (Tianchi, 2018), whose labels have
+    classes that it may be, is the mean over tasks of ``shared_ap``: of the accuracy of the
+    answers that are at least as sure as one of them, over all of them. By its rules an answer on
+    a class that it may be is neither right nor wrong.
+
+    Args:
+        skip: Whether an answer that has a share in the label, but not the largest, is neither
+            right nor wrong; else it is right.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    names = ("shared_accuracy", "shared_ap")
+    rows: Tensor
+    hits: Tensor
+    skipped: Tensor
+
+    def __init__(self, skip: bool) -> None:
+        super().__init__()
+        self.skip = skip
+        for name in ("rows", "hits", "skipped"):
+            self.add_state(name, torch.zeros(BINS, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor, shares: Tensor | None = None) -> None:
+        """Take ``(B, K)`` probabilities, ``(B,)`` classes, and the ``(B, K)`` shares behind these.
+
+        Without shares the class has all of the label.
+        """
+        confidence, answer = preds.max(1)
+        hit = answer == target
+        skipped = torch.zeros_like(hit)
+        if shares is not None:
+            own = shares.gather(1, answer[:, None]).squeeze(1)
+            hit = own > 0
+            skipped = hit & (own < shares.amax(1)) & self.skip
+        bins = (confidence * BINS).long().clamp(0, BINS - 1)
+        for state, these in (
+            (self.rows, ~skipped),
+            (self.hits, hit & ~skipped),
+            (self.skipped, skipped),
+        ):
+            state += torch.bincount(bins[these], minlength=BINS)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return ``shared_accuracy`` and ``shared_ap``; NaN where every row was skipped."""
+        # From the surest down; on the CPU, since not every device has float64.
+        rows, hits, skipped = (
+            state.flip(0).cpu().double() for state in (self.rows, self.hits, self.skipped)
+        )
+        after = rows.cumsum(0)
+        before = after - rows
+        # The rows of one of the 1000 bins of confidence stand in no order: each of them is right
+        # with their mean accuracy. So the k-th row of all adds mean + rest / k to their sum.
+        mean = hits / rows.clamp(min=1)
+        rest = hits.cumsum(0) - hits - mean * before
+        sums = mean * rows + rest * (torch.digamma(after + 1) - torch.digamma(before + 1))
+        # A skipped row changes nothing but is a threshold too, once there is any answer above it.
+        at_skipped = torch.where(rows > 0, sums / rows, hits.cumsum(0) / before)
+        counted = skipped * (after > 0)
+        total = sums.sum() + (at_skipped.nan_to_num() * counted).sum()
+        return {
+            "shared_accuracy": hits.sum() / rows.sum(),
+            "shared_ap": total / (rows + counted).sum(),
+        }
 
 
 class R2(Metric):

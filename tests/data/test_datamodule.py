@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -397,6 +398,22 @@ def test_a_note_says_that_val_was_taken_from_train():
     data.setup("fit")
     assert "its share (data.splits) was taken from train" in data.notes()[0]
     assert len(data.rows("val")) == 3
+
+
+def test_what_the_sources_note_comes_first():
+    class Noting(Memory):
+        def read(self, tasks):
+            return replace(super().read(tasks), notes=["2 names are left out", "and so on"])
+
+    labels = {"kind": ["cat", "dog", None]}
+    source, plain = Noting(labels, ["train"] * 3), Memory(labels, ["val"] * 3, name="plain")
+    data = PartialLabels({"kind": Classification()}, {"plain": plain, "m": source}, image_size=16)
+    data.setup("fit")
+    assert data.notes() == [
+        "data.sources.m: 2 names are left out",
+        "data.sources.m: and so on",
+        "1 training images carry no label and are left out",
+    ]
 
 
 def test_nothing_to_note():

@@ -13,7 +13,13 @@ from sklearn.metrics import (
 )
 
 from mtl_lightning.tasks import Classification, Regression
-from mtl_lightning.tasks.metrics import R2, BalancedAccuracy, CalibrationError, TaskMetrics
+from mtl_lightning.tasks.metrics import (
+    R2,
+    BalancedAccuracy,
+    CalibrationError,
+    SharedAnswers,
+    TaskMetrics,
+)
 
 
 def draw(shape, seed=0):
@@ -54,6 +60,62 @@ def test_classification_metrics_are_scikit_learns(occurring):
     loss = torch.nn.functional.cross_entropy(outputs, targets)
     assert values["loss"] == pytest.approx(loss.item(), rel=1e-6)
     assert values["n_labelled"] == 60
+
+
+# Three classes; the answer is always the first, surer from row to row up, with a share of 1, 0.2
+# (the largest is another's), 0, and 0.8 in the label.
+SHARES = torch.tensor([[1.0, 0, 0], [0.2, 0.8, 0], [0, 0, 1.0], [0.8, 0.2, 0]])
+ANSWERS = torch.tensor([[0.9, 0.05, 0.05], [0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.6, 0.2, 0.2]]).log()
+
+
+@pytest.mark.parametrize(
+    ("second_answers", "accuracy", "ap"),
+    [
+        ("right", 3 / 4, (1 + 1 + 2 / 3 + 3 / 4) / 4),
+        ("skip", 2 / 3, (1 + 1 + 1 / 2 + 2 / 3) / 4),
+    ],
+)
+def test_shared_answers_by_hand(second_answers, accuracy, ap):
+    task = Classification(["a", "b", "c"], second_answers=second_answers)
+    values = measured(task, ANSWERS, SHARES, sizes=[1, 3])
+    assert values["shared_accuracy"] == pytest.approx(accuracy)
+    assert values["shared_ap"] == pytest.approx(ap)
+    assert values["accuracy"] == 0.5
+    assert "shared_ap" not in measured(Classification(["a", "b", "c"]), ANSWERS, SHARES)
+
+
+def test_shared_answers_are_the_rules_of_the_competition():
+    """By the published algorithm: for each threshold the accuracy of the answers that pass it."""
+    outputs, shares = 3 * draw((200, 5)), torch.zeros(200, 5)
+    for row, letters in enumerate(draw((200, 5), seed=1).argsort(1)):
+        shares[row, letters[0]] = 0.8
+        shares[row, letters[1]] = 0.2 if row % 3 == 0 else 0
+    confidence, answer = outputs.softmax(1).max(1)
+    share = shares[torch.arange(200), answer]
+    precisions = []
+    for threshold in confidence.sort(descending=True).values:
+        correct = ((confidence >= threshold) & (share == shares.amax(1))).sum().item()
+        wrong = ((confidence >= threshold) & (share == 0)).sum().item()
+        if correct + wrong:
+            precisions.append(correct / (correct + wrong))
+    task = Classification(["a", "b", "c", "d", "e"], second_answers="skip")
+    values = measured(task, outputs, shares / shares.sum(1, keepdim=True))
+    assert values["shared_ap"] == pytest.approx(np.mean(precisions), abs=2e-3)  # 1000 bins
+    assert values["shared_accuracy"] == pytest.approx(correct / (correct + wrong))
+
+
+def test_shared_answers_of_plain_classes_and_of_equal_confidence():
+    metric = SharedAnswers(skip=True)
+    metric.update(torch.tensor([[0.7, 0.3]]).repeat(4, 1), torch.tensor([0, 0, 0, 1]))
+    values = metric.compute()
+    assert values["shared_accuracy"] == 0.75
+    assert values["shared_ap"].item() == pytest.approx(0.75)  # in any order, on the average
+
+
+def test_where_every_answer_is_passed_over_there_is_no_score():
+    metric = SharedAnswers(skip=True)
+    metric.update(torch.tensor([[0.7, 0.3]]), torch.tensor([1]), torch.tensor([[0.2, 0.8]]))
+    assert math.isnan(metric.compute()["shared_ap"])
 
 
 def test_calibration_error_by_hand():

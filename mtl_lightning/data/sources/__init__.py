@@ -1,8 +1,30 @@
 """Where images and labels come from: one file a kind of source. The recipe is in `base`."""
 
 from mtl_lightning.data.sources.base import Source, SourceTable
+from mtl_lightning.data.sources.celeba import CelebASource
 from mtl_lightning.data.sources.digits import DigitsSource
+from mtl_lightning.data.sources.fashionai import FashionAISource
+from mtl_lightning.data.sources.filename import FilenameSource
 from mtl_lightning.data.sources.folder import FolderSource
+from mtl_lightning.data.sources.huggingface import HuggingFaceSource
+from mtl_lightning.data.sources.market1501 import Market1501AttributeSource
+from mtl_lightning.data.sources.multimnist import MultiMNISTSource
 from mtl_lightning.data.sources.table import TableSource
+from mtl_lightning.data.sources.torchvision import TorchvisionSource
+from mtl_lightning.data.sources.utkface import UTKFaceSource
 
-__all__ = ["DigitsSource", "FolderSource", "Source", "SourceTable", "TableSource"]
+__all__ = [
+    "CelebASource",
+    "DigitsSource",
+    "FashionAISource",
+    "FilenameSource",
+    "FolderSource",
+    "HuggingFaceSource",
+    "Market1501AttributeSource",
+    "MultiMNISTSource",
+    "Source",
+    "SourceTable",
+    "TableSource",
+    "TorchvisionSource",
+    "UTKFaceSource",
+]

@@ -44,7 +44,10 @@ class SourceTable:
         rows: The row as a spreadsheet shows it (the header is row 1), the line of a JSON Lines
             file or the position in a Parquet file, counted from 1; None where there is no table
             and the image's key says it better.
-        columns: Task to the column that its labels are from, for messages.
+        columns: Task to the columns that its labels are from, for messages.
+        origins: How messages name the file of each row, where the rows are of several; None: all
+            are of ``origin``.
+        notes: What the user should know before training, a line each.
     """
 
     origin: str
@@ -54,18 +57,21 @@ class SourceTable:
     splits: Texts | None = None
     groups: Texts | None = None
     rows: npt.NDArray[np.int64] | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    origins: Texts | None = None
+    notes: Sequence[str] = ()
 
     def where(self, i: int, task: str | None = None) -> str:
         """Name row ``i`` (a position in the arrays) for a message: ``type.csv row 17``.
 
-        With a task, its column is named too.
+        With a task, its columns are named too.
         """
         if self.rows is None:
             return f"{self.origin} {short(self.keys[i])}"
-        name = None if task is None else self.columns.get(task)
-        column = "" if name is None else f", column {quoted(name)}"
-        return f"{self.origin} row {self.rows[i]}{column}"
+        names = () if task is None else self.columns.get(task, ())
+        column = f", column {' or '.join(map(quoted, names))}" if names else ""
+        origin = self.origin if self.origins is None else self.origins[i]
+        return f"{origin} row {self.rows[i]}{column}"
 
 
 class Source(ABC):

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 
-from mtl_lightning.data.sources.base import Source, SourceTable
+from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.locate import Path, check_inside, locate, texts
 from mtl_lightning.data.splits import SPELLINGS
 from mtl_lightning.errors import UserError, did_you_mean, listed, quoted, short
@@ -61,15 +61,9 @@ class FolderSource(Source):
                 f"folder {self.path} has no image; expected {layout} with {listed(EXTENSIONS)}"
             )
         keys, labels, splits = (texts(column) for column in zip(*found, strict=True))
-        images, exists = locate(self.path, keys.tolist(), self.allow_outside_root)
-        if not exists.all():
-            key = keys[~exists][0]
-            if not self.allow_outside_root:
-                check_inside(self.path, key)
-            raise UserError(f"folder {self.path}: {short(key)} links to nothing")
         return SourceTable(
             origin=f"folder {self.path.rstrip('/')}/",
-            images=images,
+            images=found_below(self.path, keys.tolist(), self.allow_outside_root),
             keys=keys,
             labels={self.task: labels},
             splits=splits if by_split else None,
@@ -86,6 +80,21 @@ class FolderSource(Source):
                     f"folder {self.path}: {quoted(name)} is not a name in UTF-8; rename it"
                 )
         return names
+
+
+def found_below(root: str, keys: Sequence[str], allow_outside_root: bool = False) -> Texts:
+    """Resolve the images that `images_below` lists, of which links may lead anywhere.
+
+    Raises:
+        UserError: If one leads to nothing, or out of ``root``, unless that is allowed.
+    """
+    images, exists = locate(root, keys, allow_outside_root)
+    if not exists.all():
+        key = texts(keys)[~exists][0]
+        if not allow_outside_root:
+            check_inside(root, key)
+        raise UserError(f"folder {root}: {short(key)} links to nothing")
+    return images
 
 
 def images_below(root: str, folder: str, allow_outside_root: bool = False) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Parquet: typed columns, of which only those that are asked for are read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -32,13 +32,7 @@ def read_parquet(path: str) -> Content:
             cells = file.read(columns=[name]).column(name)
         except _BROKEN as error:
             raise UserError(f"{path}, column {quoted(name)} {_damage(error)}") from None
-        try:
-            return _values(cells)
-        except _BROKEN:
-            row = next(i for i, cell in enumerate(cells, 1) if not _is_readable(cell))
-            kind = _kind(cells)
-            what = "text there is not UTF-8" if _is_text(kind) else f"{kind} there is out of range"
-            raise UserError(f"{path} row {row}, column {quoted(name)}: the {what}") from None
+        return arrow_values(cells, lambda i: f"{path} row {rows[i]}, column {quoted(name)}")
 
     rows = np.arange(1, file.metadata.num_rows + 1, dtype=np.int64)
     return Content(names, rows, fetch)
@@ -48,6 +42,25 @@ def _damage(error: Exception) -> str:
     if isinstance(error, pa.ArrowNotImplementedError):
         return f"cannot be read: {one_line(str(error))}"
     return "is damaged; copy the file, or write it anew"  # Arrow's reason is for programmers
+
+
+def arrow_values(cells: pa.ChunkedArray, where: Callable[[int], str]) -> list[object]:
+    """Return an Arrow column as Python's values, its floats with no more digits than were meant.
+
+    Args:
+        cells: The column, which a dictionary may say by numbers.
+        where: Names the cell of a row (a position) for messages.
+
+    Raises:
+        UserError: If a text is not UTF-8, or a moment is beyond what Python can say.
+    """
+    try:
+        return _values(cells)
+    except _BROKEN:
+        row = next(i for i, cell in enumerate(cells) if not _is_readable(cell))
+        kind = _kind(cells)
+        what = "text there is not UTF-8" if _is_text(kind) else f"{kind} there is out of range"
+        raise UserError(f"{where(row)}: the {what}") from None
 
 
 def _values(cells: pa.ChunkedArray) -> list[object]:

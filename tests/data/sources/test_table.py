@@ -175,3 +175,31 @@ def test_an_unknown_label_is_an_error(write):
     path = write("image,hat\na.jpg,1\n")
     with pytest.raises(UserError, match=r'names the task "tags/hta".*did you mean "tags/hat"'):
         TableSource(path, labels={"tags": {"hta": "hat"}}).read(FIELDS)
+
+
+def test_values_are_translated_and_several_columns_feed_one_task(write):
+    path = write("image,sex,m_f,old\na.jpg,m,,\nb.jpg,,f,female\nc.jpg,,,?\n")
+    source = TableSource(
+        path,
+        labels={"gender": ["sex", "m_f", "old"]},
+        values={"gender": {"m": "male", "f": "female", "?": None}},
+    )
+    table = source.read(["gender"])
+    assert table.labels["gender"].tolist() == ["male", "female", None]
+    assert table.where(1, "gender") == f'{path} row 3, column "sex" or "m_f" or "old"'
+
+
+def test_columns_that_contradict_each_other_name_the_row(write):
+    path = write("image,new,old\na.jpg,x,\nb.jpg,x,y\n")
+    with pytest.raises(UserError) as caught:
+        TableSource(path, labels={"type": ["new", "old"]}).read(TASKS)
+    assert str(caught.value) == (
+        f'{path} row 3, column "new" says "x", column "old" says "y" (task "type"); '
+        "expected one answer"
+    )
+
+
+def test_a_text_without_a_meaning_names_the_row(write):
+    path = write("image,type\na.jpg,m\nb.jpg,F\n")
+    with pytest.raises(UserError, match=r't.csv row 3, column "type": "F" is not among the `val'):
+        TableSource(path, values={"type": {"m": "male", "f": "female"}}).read(TASKS)

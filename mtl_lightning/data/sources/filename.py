@@ -1,0 +1,149 @@
+"""Labels from the parts of file names, by a regular expression."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from mtl_lightning.data.sources.base import Source, SourceTable, Texts
+from mtl_lightning.data.sources.columns import Columns, Labels, Values
+from mtl_lightning.data.sources.folder import EXTENSIONS, found_below, images_below
+from mtl_lightning.data.sources.locate import Path, texts
+from mtl_lightning.errors import UserError, listed, quoted, short
+
+Unmatched: TypeAlias = Literal["error", "skip"]
+
+
+class FilenameSource(Source):
+    r"""Images whose names say what is on them, such as ``Dress_kids_0017.png``.
+
+    Of the pattern's named groups those that bear the name of a task, or of a label of one that
+    has many, hold its labels; ``split`` and ``group``, if no tasks are called so, hold these. A
+    group that is empty or takes no part in the match says "not labelled".
+
+    Args:
+        path: The folder; all images below it are taken, hidden ones aside.
+        pattern: A regular expression of the *whole* path of a file below the folder, its suffix
+            included, such as ``(?P<type>[A-Za-z]+)_(?P<audience>kids|adults|)_.*``.
+        labels: Task to the group that holds its labels, where their names differ; see
+            `TableSource`.
+        values: What texts mean, see `TableSource`.
+        missing: Texts that mean "not labelled", besides the empty one.
+        unmatched: What becomes of names that the pattern does not match: ``error``, or ``skip``:
+            these images are left out, and ``fit`` says how many.
+        allow_outside_root: Whether links may lead out of ``path``; say so only of a folder that
+            you trust.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        pattern: str,
+        labels: Labels | None = None,
+        values: Values | None = None,
+        missing: list[str] | None = None,
+        unmatched: Unmatched = "error",
+        allow_outside_root: bool = False,
+    ) -> None:
+        self.path = os.path.expanduser(path)
+        try:
+            self.pattern = re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"pattern is no regular expression: {error}") from None
+        if not self.pattern.groupindex:
+            raise UserError("pattern has no named group; expected one such as (?P<type>[a-z]+)")
+        self.labels = labels
+        self.values = values
+        self.missing = missing or []
+        self.unmatched = unmatched
+        self.allow_outside_root = allow_outside_root
+
+    def read(self, tasks: Sequence[str]) -> SourceTable:
+        """List the images and match their names; see `Source.read`."""
+        found = match_names(
+            self.path, self.pattern, self.unmatched, "unmatched", self.allow_outside_root
+        )
+        columns = found.columns()
+        chosen = columns.of_tasks(tasks, self.labels)
+        taken = {name for names in chosen.values() for name in names}
+        return SourceTable(
+            origin=found.origin,
+            images=found.images,
+            keys=found.keys,
+            labels=columns.labels(chosen, tasks, self.values, self.missing),
+            splits=columns.splits(None, taken),
+            groups=columns.optional(None, "group", taken),
+            notes=found.notes,
+        )
+
+
+@dataclass(frozen=True)
+class Names:
+    """The images of a folder whose names match a pattern.
+
+    Attributes:
+        origin: How messages name the folder.
+        keys: Their paths below the folder.
+        images: Their resolved paths.
+        groups: Named group to what it matched in each name, None where that is nothing.
+        notes: What the user should know.
+    """
+
+    origin: str
+    keys: Texts
+    images: Texts
+    groups: dict[str, Texts]
+    notes: list[str]
+
+    def columns(self) -> Columns:
+        """Return the groups as columns of labels."""
+        return Columns(
+            self.origin,
+            list(self.groups),
+            lambda name: self.groups[name].copy(),
+            lambda i, name: f"{self.origin} {short(self.keys[i])}, group {quoted(name)}",
+            kind="group",
+        )
+
+
+def match_names(
+    path: str,
+    pattern: re.Pattern[str],
+    unmatched: Unmatched,
+    option: str,
+    allow_outside_root: bool = False,
+) -> Names:
+    """Match the names of the images below a folder.
+
+    Args:
+        path: The folder.
+        pattern: Of the whole path below the folder, with named groups.
+        unmatched: What becomes of the others, see `FilenameSource`.
+        option: What the user calls ``unmatched``.
+        allow_outside_root: Whether links may lead out of the folder.
+
+    Raises:
+        UserError: If there is no image, a name does not match, or an image links to nothing, or
+            elsewhere where that is not allowed.
+    """
+    if not os.path.isdir(path):
+        raise UserError(f"folder {path} does not exist or is not a folder")
+    names = [name.removeprefix("./") for name in images_below(path, ".", allow_outside_root)]
+    if not names:
+        raise UserError(f"folder {path} has no image; expected {listed(EXTENSIONS)}")
+    origin = f"folder {path.rstrip('/')}/"
+    matches = [pattern.fullmatch(name) for name in names]
+    keys = [name for name, match in zip(names, matches, strict=True) if match]
+    strays = [name for name, match in zip(names, matches, strict=True) if not match]
+    told = f"{origin}: {len(strays):,} of {len(names):,} file names do not match"
+    if strays and (unmatched == "error" or not keys):
+        remedy = f"; mend them, or leave these images out: `{option}: skip`" if keys else ""
+        raise UserError(f"{told}, first {quoted(strays[0])}; expected {pattern.pattern}{remedy}")
+    images = found_below(path, keys, allow_outside_root)
+    groups = {
+        name: texts([(match[name] or "").strip() or None for match in matches if match])
+        for name in pattern.groupindex
+    }
+    notes = [f"{told} and are left out, first {quoted(strays[0])}"] if strays else []
+    return Names(origin, texts(keys), images, groups, notes)

@@ -1,0 +1,288 @@
+"""Data sets of the Hugging Face library `datasets`, from a folder, a file or the hub."""
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mtl_lightning.data.images import decode
+from mtl_lightning.data.sources.base import Source, SourceTable, Texts
+from mtl_lightning.data.sources.columns import Columns, Labels, Values
+from mtl_lightning.data.sources.locate import Path, is_below, relative_keys, texts
+from mtl_lightning.data.sources.parquet import arrow_values
+from mtl_lightning.data.sources.rooted import rooted
+from mtl_lightning.data.sources.tabular import TableFile
+from mtl_lightning.data.splits import SPELLINGS, SPLITS
+from mtl_lightning.errors import UserError, did_you_mean, listed, one_line, quoted, short
+
+_KEY = "huggingface:"
+"""What the keys of images begin with that are no files of their own."""
+
+
+class HuggingFaceSource(Source):
+    """A data set with a column of images and columns of labels.
+
+    Needs ``pip install 'mtl-lightning[huggingface]'``. Classes are called by their names; what
+    such a column has for "no label" (-1) is none.
+
+    Args:
+        path: A folder written by ``save_to_disk``; a folder of Parquet files or images, or one
+            Parquet file; or the name of a data set on the hub, such as ``uoft-cs/cifar100``, which
+            is downloaded once.
+        name: Which configuration of the data set, where it has several.
+        revision: Which version on the hub: a branch, tag or commit; by default the newest.
+        image: The column of images; by default the only one.
+        splits: The data set's split to ``train``, ``val``, ``test``, or null: divided by
+            ``data.splits``. Splits that are not named are left out. By default those whose names
+            mean one of ours; a data set with a single split is divided.
+        labels: Task to column, see `TableSource`.
+        values: What texts mean, see `TableSource`.
+        missing: Texts that mean "not labelled", besides null and the empty text.
+        group: The column of groups, whose rows are never in two splits; by default the column
+            ``group`` if there is one that is no label.
+        allow_outside_root: Whether images that are files of their own may be elsewhere than below
+            ``path`` (or the library's folder of what it has fetched or unpacked), by ``../``, an
+            absolute path or a link; say so only of a data set that you trust.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str | None = None,
+        revision: str | None = None,
+        image: str | None = None,
+        splits: dict[str, str | None] | None = None,
+        labels: Labels | None = None,
+        values: Values | None = None,
+        missing: list[str] | None = None,
+        group: str | None = None,
+        allow_outside_root: bool = False,
+    ) -> None:
+        self.path = os.path.expanduser(path)
+        self.name = name
+        self.revision = revision
+        self.image = image
+        self.splits = splits
+        self.labels = labels
+        self.values = values
+        self.missing = missing or []
+        self.group = group
+        self.allow_outside_root = allow_outside_root
+        self._opened: dict[str, Any] = {}
+        for split in (splits or {}).values():
+            if split is not None and split not in SPLITS:
+                raise UserError(
+                    f'`splits` has "{split}"; expected {listed(SPLITS)} or null'
+                    f"{did_you_mean(split, SPLITS)}"
+                )
+
+    def read(self, tasks: Sequence[str]) -> SourceTable:
+        """Open the data set and read its labels; see `Source.read`."""
+        opened = self._open()
+        splits = self._splits(list(opened))
+        parts = [_Part(self.path, name, opened[name], self.allow_outside_root) for name in splits]
+        origins = np.repeat(texts([part.origin for part in parts]), [len(p.rows) for p in parts])
+        rows = np.concatenate([part.rows for part in parts])
+        columns = Columns(
+            self.path,
+            list(dict.fromkeys(name for part in parts for name in part.names)),
+            lambda name: np.concatenate([part.cells(name) for part in parts]),
+            lambda i, name: f"{origins[i]} row {rows[i]}, column {quoted(name)}",
+        )
+        chosen = columns.of_tasks(tasks, self.labels)
+        taken = {name for names in chosen.values() for name in names}
+        return SourceTable(
+            origin=self.path,
+            images=np.concatenate([part.images for part in parts]),
+            keys=np.concatenate([part.keys for part in parts]),
+            labels=columns.labels(chosen, tasks, self.values, self.missing),
+            splits=np.concatenate([texts([splits[p.split]] * len(p.rows)) for p in parts]),
+            groups=columns.optional(self.group, "group", taken),
+            rows=rows,
+            columns=chosen,
+            origins=origins,
+        )
+
+    def load(self, image: str) -> npt.NDArray[np.uint8]:
+        """Return an image as (height, width, 3) RGB, uint8."""
+        if not image.startswith(_KEY):
+            return decode(image)
+        split, row = image.rsplit(":", 2)[1:]
+        data = self._open()[split]
+        return decode(image, data[int(row)][data.column_names[0]]["bytes"])
+
+    def _open(self) -> dict[str, Any]:
+        """Return the data set's splits by name, the images in them not decoded."""
+        if not self._opened:
+            try:
+                import datasets  # an extra
+            except ImportError:
+                raise UserError(
+                    "HuggingFaceSource needs the library datasets: "
+                    "pip install 'mtl-lightning[huggingface]'"
+                ) from None
+            try:
+                found = self._load_all(datasets)
+            except Exception as error:  # of the library, of the network or of the disk
+                raise UserError(self._why(error)) from error
+            parts = found if isinstance(found, dict) else {"all": found}
+            self._opened = {str(name): self._with_images(name, parts[name]) for name in parts}
+        return self._opened
+
+    def _load_all(self, datasets: Any) -> Any:
+        if os.path.isfile(self.path):
+            return datasets.load_dataset("parquet", data_files=self.path)
+        saved = ("dataset_dict.json", "state.json")
+        if any(os.path.isfile(os.path.join(self.path, name)) for name in saved):
+            return datasets.load_from_disk(self.path)
+        if os.path.isdir(self.path):
+            return datasets.load_dataset(self.path, self.name)
+        with _offline_if_unreachable(datasets):
+            return datasets.load_dataset(self.path, self.name, revision=self.revision)
+
+    def _why(self, error: Exception) -> str:
+        reason = one_line(" ".join(str(error).split())) or type(error).__name__
+        if os.path.exists(self.path):
+            return f"{self.path} cannot be opened by the library datasets: {reason}"
+        return (
+            f"{self.path} is no folder or file here, and as the name of a data set on the hub it "
+            f"cannot be fetched ({reason}); without internet, give the path of a folder that "
+            "save_to_disk wrote, or of Parquet files"
+        )
+
+    def _with_images(self, split: str, data: Any) -> Any:
+        """Return a split whose column of images gives files or bytes, and is the first."""
+        from datasets import Image
+
+        images = [name for name, feature in data.features.items() if isinstance(feature, Image)]
+        if self.image is None and len(images) != 1:
+            raise UserError(
+                f"{self.path}, split {split}, has {len(images)} columns of images "
+                f"({listed(images) or 'none'}); say which it is: `image: <column>`; "
+                f"columns: {listed(data.column_names)}"
+            )
+        name = images[0] if self.image is None else self.image
+        if name not in data.features:
+            raise UserError(
+                f"{self.path}, split {split}, has no column {quoted(name)} (image); columns: "
+                f"{listed(data.column_names)}{did_you_mean(name, data.column_names)}"
+            )
+        try:
+            undecoded = data.cast_column(name, Image(decode=False))
+        except (TypeError, ValueError, NotImplementedError) as error:  # Arrow's are of these
+            raise UserError(
+                f"{self.path}, split {split}: column {quoted(name)} holds no images but "
+                f"{short(str(data.features[name]))}: {one_line(' '.join(str(error).split()))}"
+            ) from None
+        others = [other for other in data.column_names if other != name]
+        return undecoded.select_columns([name, *others])
+
+    def _splits(self, names: Sequence[str]) -> dict[str, str | None]:
+        """Return our split of each of the data set's that is used."""
+        if self.splits is not None:
+            for name in self.splits:
+                if name not in names:
+                    raise UserError(
+                        f"{self.path} has no split {quoted(name)}; splits: {listed(names)}"
+                        f"{did_you_mean(name, names)}"
+                    )
+            return self.splits
+        if len(names) == 1:
+            return {names[0]: None}
+        unknown = [name for name in names if name.lower() not in SPELLINGS]
+        if unknown:
+            raise UserError(
+                f"{self.path}: is its split {quoted(unknown[0])} to train, val or test? Say "
+                f"`splits: {{{short(unknown[0])}: ...}}`, with all that are to be used of "
+                f"{listed(names)}"
+            )
+        return {name: SPELLINGS[name.lower()] for name in names}
+
+
+class _Part:
+    """One split of a data set, as columns of text.
+
+    Args:
+        path: The data set.
+        split: The split's name.
+        data: The split, its first column the images, not decoded.
+        allow_outside_root: See `HuggingFaceSource`.
+    """
+
+    def __init__(self, path: str, split: str, data: Any, allow_outside_root: bool) -> None:
+        self.split = split
+        self.data = data
+        self.rows = np.arange(len(data), dtype=np.int64)
+        self.origin = f"{path} ({split})"
+        self.names: list[str] = data.column_names[1:]
+        files = data.data.column(data.column_names[0]).combine_chunks()
+        within = files.field("bytes").is_valid().to_numpy(zero_copy_only=False)
+        names = np.where(within, None, files.field("path").to_numpy(zero_copy_only=False))
+        beside = np.flatnonzero(~within)
+        if pd.isna(names[beside]).any():
+            row = beside[pd.isna(names[beside])][0]
+            raise UserError(f"{self.origin} row {row} has no image; expected one in every row")
+        self.keys = texts([f"{split}:{row}" for row in self.rows.tolist()])
+        self.images = texts([f"{_KEY}{path}:{data.info.config_name}:{key}" for key in self.keys])
+        paths = names[beside].tolist()
+        root = _root(path, paths)
+        self.images[beside] = rooted(
+            root, paths, lambda i: f"{self.origin} row {beside[i]}", allow_outside_root
+        )
+        self.keys[beside] = relative_keys(root, paths)
+
+    def cells(self, name: str) -> Texts:
+        """Return a column as text, None where a cell is empty and where there is no such column."""
+        if name not in self.names:
+            return texts([None] * len(self.rows))
+        feature = self.data.features[name]
+        cells = arrow_values(
+            self.data.data.column(name),
+            lambda i: f"{self.origin} row {i}, column {quoted(name)}",
+        )
+        classes = getattr(feature, "names", None)
+        if classes is not None:  # a column of classes; -1 is none of them
+            named: dict[object, str] = dict(enumerate(classes))
+            cells = [named.get(code) for code in cells]
+        return TableFile(self.origin, self.names, self.rows, lambda _: cells).column(name)
+
+
+def _root(path: str, files: Sequence[str]) -> str:
+    """Return the folder below which the files that a data set names should be."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    # What is not of the user's own the library unpacks, or downloads, into one of these.
+    for fetched in map(str, (config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE)):
+        if files and is_below(files[0], fetched):
+            return fetched
+    return path if os.path.isdir(path) else os.path.dirname(path)
+
+
+@contextmanager
+def _offline_if_unreachable(datasets: Any) -> Iterator[None]:
+    """Let the library look only at what it has fetched before, where there is no internet.
+
+    By itself it asks six times, for half a minute, with a warning each.
+    """
+    from huggingface_hub import constants
+
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+        reachable = True
+    except OSError:
+        reachable = bool(getproxies())  # which may know the name
+    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    if not reachable:
+        datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before

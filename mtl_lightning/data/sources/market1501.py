@@ -1,0 +1,187 @@
+"""Market-1501: pedestrians, and the attributes of each of them."""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_lightning.data.sources.base import Source, SourceTable, Texts
+from mtl_lightning.data.sources.columns import Columns, Labels, Values
+from mtl_lightning.data.sources.folder import found_below, images_below
+from mtl_lightning.data.sources.locate import Path, texts
+from mtl_lightning.errors import UserError, one_line, quoted, short
+
+_FOLDERS = {"bounding_box_train": "train", "bounding_box_test": "test", "query": "test"}
+_NAME = re.compile(r"\w+/(?P<identity>(?!0000)\d{4})_c\ds\d_.*")
+_ANSWERS = {
+    "gender": ["male", "female"],
+    "hair": ["short", "long"],
+    "up": ["long", "short"],
+    "down": ["long", "short"],
+    "clothes": ["dress", "pants"],
+    "age": ["young", "teenager", "adult", "old"],
+}
+"""What 1, 2, ... mean; of all other attributes: no, yes."""
+_COLOURS = {"upcolor": "up", "downcolor": "down"}
+
+
+class Market1501AttributeSource(Source):
+    """The 751 and 750 pedestrians of Market-1501 with 27 attributes of each.
+
+    Lin et al., "Improving Person Re-identification by Attribute and Identity Learning", Pattern
+    Recognition 2019; https://github.com/vana77/Market-1501_Attribute. There are labels for
+    ``gender`` (``male``, ``female``), ``age`` (``young``, ``teenager``, ``adult``, ``old``),
+    ``hair`` (``short``, ``long``), ``up`` and ``down`` (the length of sleeves and of the lower
+    clothing: ``long``, ``short``), ``clothes`` (``dress``, ``pants``), and with ``yes`` or ``no``
+    ``hat``, ``backpack``, ``bag``, ``handbag`` and the colours ``upblack`` to ``downbrown``;
+    ``upcolor`` and ``downcolor`` are the one colour that is so.
+
+    ``bounding_box_train`` is train, ``bounding_box_test`` and ``query`` are test; a person is a
+    group. Distractors and junk (identities 0000 and -1) are left out: nobody described them.
+
+    Args:
+        path: The folder ``Market-1501-v15.09.15``.
+        attributes: The file ``market_attribute.mat``; by default it is in ``path``.
+        labels: Task to attribute, see `TableSource`; by default the attributes that bear the name
+            of a task or of a label.
+        values: What texts mean, see `TableSource`.
+        allow_outside_root: Whether links may lead out of ``path``; say so only of a folder that
+            you trust.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        attributes: Path | None = None,
+        labels: Labels | None = None,
+        values: Values | None = None,
+        allow_outside_root: bool = False,
+    ) -> None:
+        self.path = os.path.expanduser(path)
+        beside = os.path.join(self.path, "market_attribute.mat")
+        self.attributes = beside if attributes is None else os.path.expanduser(attributes)
+        self.labels = labels
+        self.values = values
+        self.allow_outside_root = allow_outside_root
+
+    def read(self, tasks: Sequence[str]) -> SourceTable:
+        """Read the attributes and find the images; see `Source.read`."""
+        keys, identities, splits = self._images()
+        persons = {split: _Persons(self.attributes, split) for split in ("train", "test")}
+        for key, identity, split in zip(keys, identities, splits, strict=True):
+            if identity not in persons[split].number:
+                raise UserError(
+                    f"{self.attributes} says nothing of {identity} in {split} ({short(key)})"
+                )
+
+        def fetch(name: str) -> Texts:
+            answers = {split: own.answers(name) for split, own in persons.items()}
+            numbers = [persons[s].number[i] for s, i in zip(splits, identities, strict=True)]
+            return texts([answers[s][n] for s, n in zip(splits, numbers, strict=True)])
+
+        origin = f"folder {self.path.rstrip('/')}/"
+        columns = Columns(
+            self.attributes,
+            persons["train"].names,
+            fetch,
+            lambda i, name: (
+                f"{self.attributes}, identity {identities[i]}, attribute {quoted(name)}"
+            ),
+            kind="attribute",
+        )
+        chosen = columns.of_tasks(tasks, self.labels)
+        return SourceTable(
+            origin=origin,
+            images=found_below(self.path, keys, self.allow_outside_root),
+            keys=texts(keys),
+            labels=columns.labels(chosen, tasks, self.values),
+            splits=texts(splits),
+            groups=texts(identities),
+        )
+
+    def _images(self) -> tuple[list[str], list[str], list[str]]:
+        """Return the images of known persons below the folder, who each is, and its split."""
+        found = []
+        for folder, split in _FOLDERS.items():
+            if os.path.isdir(os.path.join(self.path, folder)):
+                for name in images_below(self.path, folder, self.allow_outside_root):
+                    match = _NAME.fullmatch(name)
+                    if match:
+                        found.append((name, match["identity"], split))
+        if not found:
+            raise UserError(
+                f"folder {self.path} has no image such as "
+                "bounding_box_train/0002_c1s1_000451_03.jpg; expected the folder of Market-1501"
+            )
+        keys, identities, splits = zip(*found, strict=True)
+        return list(keys), list(identities), list(splits)
+
+
+class _Persons:
+    """What ``market_attribute.mat`` says of the persons of a split.
+
+    Args:
+        path: The file.
+        split: ``train`` or ``test``.
+
+    Attributes:
+        number: Identity to the person's position.
+        names: The attributes.
+    """
+
+    def __init__(self, path: str, split: str) -> None:
+        self.where = f"{path} ({split})"
+        fields = _fields(path, split)
+        identities = np.atleast_1d(fields.pop("image_index"))
+        self.number = {str(identity): i for i, identity in enumerate(identities)}
+        self.codes = {name: np.atleast_1d(codes) for name, codes in fields.items()}
+        for name, codes in self.codes.items():
+            if len(codes) != len(identities):
+                raise UserError(
+                    f"{self.where} has {len(codes)} answers for {short(name)} and "
+                    f"{len(identities)} identities; expected as many"
+                )
+        several = [name for name, prefix in _COLOURS.items() if f"{prefix}black" in self.codes]
+        self.names = [*self.codes, *several]
+
+    def answers(self, name: str) -> list[str | None]:
+        """Return the label of each person."""
+        if name in _COLOURS:
+            return self._colour(_COLOURS[name])
+        meanings = dict(enumerate(_ANSWERS.get(name, ["no", "yes"]), start=1))
+        codes = self.codes[name].tolist()
+        for identity, code in zip(self.number, codes, strict=True):
+            if code not in meanings:
+                raise UserError(
+                    f"{self.where}, identity {short(identity)}: {short(name)} is {code:g}; "
+                    f"expected a number from 1 to {len(meanings)}"
+                )
+        return [meanings[code] for code in codes]
+
+    def _colour(self, prefix: str) -> list[str | None]:
+        """Return each person's only colour; None where there is none, or are several."""
+        own = [name for name in self.codes if re.fullmatch(f"{prefix}.+", name)]
+        yes = np.array([self.codes[name] == 2 for name in own]).T
+        return [own[row.argmax()].removeprefix(prefix) if row.sum() == 1 else None for row in yes]
+
+
+def _fields(path: str, split: str) -> dict[str, npt.NDArray[Any]]:
+    from scipy.io import loadmat  # which other sources need not wait for
+
+    if not os.path.isfile(path):
+        raise UserError(
+            f"{path} does not exist; say where market_attribute.mat is: `attributes: <file>`"
+        )
+    try:
+        fields = dict(loadmat(path, simplify_cells=True)["market_attribute"][split])
+        if "image_index" not in fields:
+            raise KeyError("image_index")
+    except Exception as error:  # SciPy's reader lets a broken file surface as any type there is
+        reason = one_line(" ".join(str(error).split())) or type(error).__name__
+        raise UserError(
+            f"{path} is not the market_attribute.mat of Market-1501_Attribute ({reason})"
+        ) from error
+    return fields

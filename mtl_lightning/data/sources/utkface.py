@@ -1,0 +1,63 @@
+"""UTKFace: faces whose file names say age, gender and race."""
+
+import os
+import re
+from collections.abc import Sequence
+
+from mtl_lightning.data.sources.base import Source, SourceTable
+from mtl_lightning.data.sources.columns import Labels
+from mtl_lightning.data.sources.filename import Unmatched, match_names
+from mtl_lightning.data.sources.locate import Path, texts
+
+_NAME = re.compile(r"(?:.*/)?(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_[^/]*")
+_MEANINGS = {
+    "gender": {"0": "male", "1": "female"},
+    "race": {"0": "White", "1": "Black", "2": "Asian", "3": "Indian", "4": "Others"},
+}
+
+
+class UTKFaceSource(Source):
+    """The 23,708 faces of UTKFace, named ``[age]_[gender]_[race]_[date&time].jpg``.
+
+    Zhang, Song and Qi, "Age Progression/Regression by Conditional Adversarial Autoencoder", CVPR
+    2017; https://susanqq.github.io/UTKFace. There are three kinds of labels: ``age`` in years (0
+    to 116), ``gender`` (``male``, ``female``) and ``race`` (``White``, ``Black``, ``Asian``,
+    ``Indian``, ``Others``), as the authors call them. There is no official split.
+
+    A few names lack a part, such as ``39_1_20170116174525125.jpg.chip.jpg``; what they do say
+    cannot be told for certain.
+
+    Args:
+        path: The folder ``UTKFace``, or one above the folders ``part1`` to ``part3``.
+        labels: Task to one of the three kinds; by default the tasks of these names.
+        malformed: ``error`` where a name is not as above, or ``skip``: these images are left out,
+            and ``fit`` says how many.
+        allow_outside_root: Whether links may lead out of ``path``; say so only of a folder that
+            you trust.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        labels: Labels | None = None,
+        malformed: Unmatched = "error",
+        allow_outside_root: bool = False,
+    ) -> None:
+        self.path = os.path.expanduser(path)
+        self.labels = labels
+        self.malformed = malformed
+        self.allow_outside_root = allow_outside_root
+
+    def read(self, tasks: Sequence[str]) -> SourceTable:
+        """List the images and read their names; see `Source.read`."""
+        found = match_names(self.path, _NAME, self.malformed, "malformed", self.allow_outside_root)
+        for group, meanings in _MEANINGS.items():
+            found.groups[group] = texts([meanings[code] for code in found.groups[group]])
+        columns = found.columns()
+        return SourceTable(
+            origin=found.origin,
+            images=found.images,
+            keys=found.keys,
+            labels=columns.labels(columns.of_tasks(tasks, self.labels), tasks),
+            notes=found.notes,
+        )
