@@ -13,7 +13,7 @@ import yaml
 from pytorch_lightning import Callback
 
 from mtl_lightning.__main__ import main
-from mtl_lightning.quiet import NOISE, quieten
+from mtl_lightning.quiet import NOISE, REMARKS, quieten
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,6 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
     quieten()
     for message in NOISE:
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
+    config.addinivalue_line("filterwarnings", f"ignore:::{REMARKS}")
 
 
 DROP = object()
