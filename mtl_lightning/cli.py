@@ -15,6 +15,7 @@ from rich import get_console
 
 from mtl_lightning import config as configs
 from mtl_lightning import reading
+from mtl_lightning.callbacks.bad_images import BadImagesFile
 from mtl_lightning.callbacks.bar import Bar
 from mtl_lightning.callbacks.checkpoints import Best, Last
 from mtl_lightning.callbacks.plots import Plots
@@ -145,7 +146,7 @@ class MultiTaskCLI(LightningCLI):
                     "predict needs --images: a folder, a table with a column `image`, "
                     "or a glob such as 'photos/*.jpg'"
                 )
-            images = UnlabelledImages.find(config.images)
+            images = UnlabelledImages.find(config.images, self.datamodule.max_pixels)
             output = Path(config.output)
             check_output(output)
             self.datamodule.to_predict = images
@@ -186,7 +187,12 @@ class MultiTaskCLI(LightningCLI):
             )
 
     def _own_callbacks(self) -> list[Callback]:
-        callbacks: list[Callback] = [Tables(self.run), ResultsFile(self.run), Plots(self.run)]
+        callbacks: list[Callback] = [
+            Tables(self.run),
+            ResultsFile(self.run),
+            Plots(self.run),
+            BadImagesFile(self.run),
+        ]
         if (
             self.subcommand == "fit"
             and self._get(self.config, "trainer").enable_checkpointing is not False

@@ -273,9 +273,13 @@ class MultiTask(LightningModule):
         """Leave alone what belongs to a task without a label in the whole step.
 
         Its gradient is 0, but weight decay and momentum would move it; without a gradient the
-        optimizer passes it by, its state included.
+        optimizer passes it by, its state included. So it is with the whole network in a step
+        whose images were all bad (`data.on_bad_image: skip`).
         """
         del optimizer
+        if not any(self._step_counts.values()):
+            for parameter in self.network.parameters():
+                parameter.grad = None
         for name in self.tasks:
             if not self._step_counts[name]:
                 for parameter in self.network.own_parameters(name):

@@ -63,13 +63,17 @@ class StepPlan:
             return np.arange(len(self.rows))
         return np.random.default_rng([self.shuffle_seed, epoch]).permutation(len(self.rows))
 
+    def beginning(self, number: int) -> int:
+        """Return the number of the first micro-batch of the step of micro-batch ``number``."""
+        return number // self.accumulate * self.accumulate
+
     def requests(self, epoch: int, rank: int, start: int = 0) -> Iterator[Request]:
         """Yield what ``rank`` loads, from its micro-batch number ``start`` on."""
         width = self.batch_size * self.world_size
         order = self.order(epoch)[: len(self) * width]
         parts = self.world_size * self.accumulate
         for number in range(start, len(self)):
-            step = number // self.accumulate * self.accumulate
+            step = self.beginning(number)
             in_step = order[step * width : (step + self.accumulate) * width]
             mine = order[number * width : (number + 1) * width][rank :: self.world_size]
             yield Request(
