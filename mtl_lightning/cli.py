@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich import get_console
 
 from mtl_lightning import config as configs
-from mtl_lightning import reading
+from mtl_lightning import ranks, reading
 from mtl_lightning.callbacks.bad_images import BadImagesFile
 from mtl_lightning.callbacks.bar import Bar
 from mtl_lightning.callbacks.checkpoints import Best, Last
@@ -233,12 +233,13 @@ def run(command: str, arguments: list[str]) -> None:
         prepared = configs.prepare(command, arguments)
     folder = run_folder(prepared.root, prepared.name, prepared.checkpoint)
     is_new = not folder.exists()
+    ranks.prepare(folder)
     try:
         MultiTaskCLI(command, prepared, folder)
     except Exception as error:
         if is_new and "LOCAL_RANK" not in os.environ:
             discard(folder, prepared.root)
-        mended = _for_the_user(error, prepared)
+        mended = ranks.settle(_for_the_user(error, prepared))
         if mended is error:
             raise
         raise mended from error

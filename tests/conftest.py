@@ -27,7 +27,13 @@ def pytest_configure(config: pytest.Config) -> None:
 DROP = object()
 """As a value in the changes of a config: leave the key out."""
 
-_SET_BY_CODE = ("MTL_LIGHTNING_RUN", "MTL_LIGHTNING_DEBUG", "PL_GLOBAL_SEED", "LOCAL_RANK")
+_SET_BY_CODE = (
+    "MTL_LIGHTNING_RUN",
+    "MTL_LIGHTNING_RANK_SAYS",
+    "MTL_LIGHTNING_DEBUG",
+    "PL_GLOBAL_SEED",
+    "LOCAL_RANK",
+)
 
 
 @pytest.fixture(autouse=True)
