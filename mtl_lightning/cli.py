@@ -15,7 +15,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich import get_console
 
 from mtl_lightning import config as configs
-from mtl_lightning import folder, reading
+from mtl_lightning import folder, ranks, reading
+from mtl_lightning.callbacks.bad_images import BadImagesFile
 from mtl_lightning.callbacks.bar import Bar
 from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.callbacks.plots import Plots
@@ -159,7 +160,9 @@ class MultiTaskCLI(LightningCLI):
                     "predict needs --images: a folder, a table with a column `image`, "
                     "or a glob such as 'photos/*.jpg'"
                 )
-            images = UnlabelledImages.find(config.images, config.allow_outside_root)
+            images = UnlabelledImages.find(
+                config.images, config.allow_outside_root, self.datamodule.max_pixels
+            )
             output = Path(config.output)
             check_output(output)
             self.datamodule.to_predict = images
@@ -201,7 +204,12 @@ class MultiTaskCLI(LightningCLI):
             )
 
     def _own_callbacks(self) -> list[Callback]:
-        callbacks: list[Callback] = [Tables(self.run), ResultsFile(self.run), Plots(self.run)]
+        callbacks: list[Callback] = [
+            Tables(self.run),
+            ResultsFile(self.run),
+            Plots(self.run),
+            BadImagesFile(self.run),
+        ]
         if self.subcommand != "fit":
             return callbacks
         checkpoints = None
@@ -267,12 +275,13 @@ def run(command: str, arguments: list[str]) -> None:
         prepared = configs.prepare(command, arguments)
     run_in = run_folder(prepared.root, prepared.name, prepared.checkpoint)
     is_new = not run_in.exists()
+    ranks.prepare(run_in)
     try:
         MultiTaskCLI(command, prepared, run_in)
     except Exception as error:
         if is_new and "LOCAL_RANK" not in os.environ:
             discard(run_in, prepared.root)
-        mended = _for_the_user(error, prepared)
+        mended = ranks.settle(_for_the_user(error, prepared))
         if mended is error:
             raise
         raise mended from error

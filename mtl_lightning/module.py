@@ -324,7 +324,8 @@ class MultiTask(LightningModule):
         """Make only steps that are finite, and leave alone what no label in the step is about.
 
         The gradient of an absent task is 0, but weight decay and momentum would move it; without a
-        gradient the optimizer passes it by, its state included.
+        gradient the optimizer passes it by, its state included. So it is with the whole network in
+        a step whose images were all bad (`data.on_bad_image: skip`).
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
@@ -337,6 +338,10 @@ class MultiTask(LightningModule):
         for micro in seen:
             self._measure(micro, "train")
         absent = [name for name in self.tasks if not self._step_counts[name]]
+        if len(absent) == len(self.tasks):
+            for parameter in parameters:
+                parameter.grad = None
+            return
         for name in absent:
             for parameter in self.network.own_parameters(name):
                 parameter.grad = None

@@ -30,6 +30,11 @@ NOISE = (
 )
 
 
+REMARKS = r"PIL\."
+"""The modules whose remarks on single files (tags that make no sense) would fill a terminal: what
+makes a file unusable is an error."""
+
+
 def quieten() -> None:
     """Hide tips, banners and warnings that are not about the user's own run."""
     # Lightning calls parts of jsonargparse that are deprecated.
@@ -38,3 +43,4 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
+    warnings.filterwarnings("ignore", module=REMARKS)

@@ -89,9 +89,9 @@ def run_folder(root: Path, name: str, checkpoint: Path | None) -> Path:
 def discard(run: Path, root: Path) -> None:
     """Remove the folder of a run that failed before it trained, and the empty ones above it.
 
-    A run with a checkpoint or with metrics stays.
+    A run with a checkpoint, with metrics or with a list of bad images stays.
     """
-    if (run / "checkpoints").exists() or (run / "metrics.csv").exists():
+    if any((run / name).exists() for name in ("checkpoints", "metrics.csv", "bad_images.csv")):
         return
     shutil.rmtree(run, ignore_errors=True)
     for folder in (run.parent, root):

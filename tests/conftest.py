@@ -14,7 +14,7 @@ from hypothesis import settings
 from pytorch_lightning import Callback
 
 from mtl_lightning.__main__ import main
-from mtl_lightning.quiet import NOISE, quieten
+from mtl_lightning.quiet import NOISE, REMARKS, quieten
 
 # The same examples in each run; `--hypothesis-profile default` tries others.
 settings.register_profile("same", derandomize=True, deadline=None, database=None)
@@ -26,12 +26,19 @@ def pytest_configure(config: pytest.Config) -> None:
     quieten()
     for message in NOISE:
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
+    config.addinivalue_line("filterwarnings", f"ignore:::{REMARKS}")
 
 
 DROP = object()
 """As a value in the changes of a config: leave the key out."""
 
-_SET_BY_CODE = ("MTL_LIGHTNING_RUN", "MTL_LIGHTNING_DEBUG", "PL_GLOBAL_SEED", "LOCAL_RANK")
+_SET_BY_CODE = (
+    "MTL_LIGHTNING_RUN",
+    "MTL_LIGHTNING_RANK_SAYS",
+    "MTL_LIGHTNING_DEBUG",
+    "PL_GLOBAL_SEED",
+    "LOCAL_RANK",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from torch import nn
 from torchmetrics import MetricCollection
@@ -66,6 +67,34 @@ class Memory(Source):
     def load(self, image: str) -> np.ndarray:
         number = int(image.rpartition(":")[2])
         return np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+
+
+def labelled_photos(bad: Mapping[int, bytes], rows: int = 24) -> dict[str, Any]:
+    """Write images and their table into the current folder; return a config that reads them.
+
+    Args:
+        bad: Row to what is written instead of an image.
+        rows: Of the table; the last quarter is val and test.
+    """
+    Path("photos").mkdir()
+    lines = ["image,kind,size,split"]
+    for row in range(rows):
+        path = Path(f"photos/{row:02}.png")
+        pixels = np.random.default_rng(row).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        if row in bad:
+            path.write_bytes(bad[row])
+        split = "train" if row < rows * 3 // 4 else ("val", "test")[row % 2]
+        lines.append(f"{path},{KINDS[row % 3]},{row},{split}")
+    Path("photos.csv").write_text("\n".join(lines), encoding="utf-8")
+    source = {"class_path": "TableSource", "init_args": {"path": "photos.csv"}}
+    return {
+        "tasks": {"kind": {"class_path": "Classification"}, "size": {"class_path": "Regression"}},
+        "data.sources": {"photos": source},
+        "data.batch_size": 4,
+        "trainer.limit_train_batches": 1.0,
+        "trainer.limit_val_batches": 1.0,
+    }
 
 
 KINDS = ("cat", "dog", "eel")

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests import checkpoints
 from tests.conftest import DROP, small
+from tests.support import labelled_photos
 
 RUN = Path("runs/small/version_0")
 
@@ -425,3 +426,58 @@ def test_a_prediction_that_cannot_be(cli, trained, flags, said):
     Path("broken/a.png").write_text("no image")
     Path("t.csv").write_text("image\n../x.png\n")
     assert cli.refused("predict", "--ckpt_path", str(trained), *flags.split()).startswith(said)
+
+
+# --------------------------------------------------------------------- bad images
+
+NOT_AN_IMAGE = (
+    "cannot be read (not an image, or broken at its start); expected an intact JPEG, PNG, WebP, "
+    "BMP, GIF or TIFF file"
+)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_bad_image_is_one_line_that_names_path_and_row(cli, num_workers):
+    config = small(labelled_photos({5: b"<html>not found</html>"}))
+    said = cli.refused("fit", "--config", config, "--data.num_workers", str(num_workers))
+    assert said == (
+        f"photos.csv row 7: image {Path('photos/05.png').resolve()} {NOT_AN_IMAGE}; "
+        f"data.on_bad_image: skip goes on without such images"
+    )
+
+
+def test_an_image_over_the_limit_is_a_bad_image(cli):
+    config = small(labelled_photos({}))
+    said = cli.refused("fit", "--config", config, "--data.max_pixels", "1000")
+    assert "row " in said
+    assert ".png has 1,024 pixels, and data.max_pixels allows 1,000; data.on_bad_image" in said
+
+
+def test_bad_images_are_skipped_and_listed_from_training_to_prediction(cli):
+    bad = {5: b"", 18: b"oops", 21: b"oops"}
+    options = {"data.on_bad_image": "skip", "data.max_bad_share": 0.4}
+    config = small(labelled_photos(bad) | options)
+    assert cli.run("fit", "--config", config).endswith(
+        f"note: skipped 2 images that could not be used; see {RUN}/bad_images.csv\n"
+    )
+    paths = [str(Path(f"photos/{row:02}.png").resolve()) for row in bad]
+    assert listed() == [
+        (paths[0], "photos.csv row 7", "train", "cannot be read (an empty file); expected an "),
+        (paths[1], "photos.csv row 20", "val", NOT_AN_IMAGE[:44]),
+    ]
+    cli.run("test", "--config", config, "--ckpt_path", "last")
+    assert json.loads((RUN / "test_metrics.json").read_text())["tasks"]["kind"]["n_labelled"] == 2
+    assert listed()[2:] == [(paths[2], "photos.csv row 23", "test", NOT_AN_IMAGE[:44])]
+    cli.run("predict", "--name", "small", "--ckpt_path", "last", "--images", "photos")
+    answers = pd.read_csv("predictions.csv")
+    assert answers.pop("image").tolist() == [f"photos/{row:02}.png" for row in range(24)]
+    assert answers.isna().all(axis=1).tolist() == [row in bad for row in range(24)]
+    assert answers.isna().any(axis=1).tolist() == [row in bad for row in range(24)]
+    assert [split for *_, split, _ in listed()[3:]] == ["predict"] * 3
+
+
+def listed() -> list[tuple[str, ...]]:
+    """Return the lines of the list of bad images, reasons cut short, val after train."""
+    with (RUN / "bad_images.csv").open(newline="", encoding="utf-8") as file:
+        lines = [(*line[:3], line[3][:44]) for line in csv.reader(file)]
+    return sorted(lines[1:3], key=lambda line: line[2]) + lines[3:]

@@ -19,7 +19,11 @@ def test_only_what_is_listed_is_silenced():
         quieten()
         warnings.warn("The 'x' does not have many workers which may be a bottleneck", stacklevel=1)
         warnings.warn("your loss is NaN", stacklevel=1)
-    assert [str(w.message) for w in seen] == ["your loss is NaN"]
+        warnings.warn_explicit(
+            "a tag makes no sense", UserWarning, "x.py", 1, "PIL.TiffImagePlugin"
+        )
+        warnings.warn_explicit("of another", UserWarning, "x.py", 1, "PILLAR")
+    assert [str(w.message) for w in seen] == ["your loss is NaN", "of another"]
 
 
 @pytest.mark.parametrize("message", NOISE)

@@ -51,7 +51,7 @@ class PredictionsFile(Callback):
             for task, answer in outputs["answers"].items()
             for key, values in answer.items()
         }
-        self._parts.append({"rows": outputs["rows"], "columns": columns})
+        self._parts.append({"rows": outputs["rows"], "columns": columns, "bad": list(batch.bad)})
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bring the ranks together, drop padding, restore the order, and write."""
@@ -67,7 +67,11 @@ class PredictionsFile(Callback):
         table = {"image": np.asarray(self.images, dtype=object)[rows[order]]}
         for name in parts[0]["columns"]:
             table[name] = np.concatenate([part["columns"][name] for part in parts])[order]
-        self._write(pd.DataFrame(table))
+        answers = pd.DataFrame(table)
+        skipped = np.isin(rows[order], [row for part in parts for row in part["bad"]])
+        for name in answers.columns[1:]:
+            answers[name] = answers[name].mask(skipped)
+        self._write(answers)
         pl_module.print(f"written: {self.output} ({len(order):,} images)")
 
     def _write(self, frame: pd.DataFrame) -> None:

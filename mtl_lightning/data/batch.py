@@ -22,6 +22,7 @@ class Batch:
         step_rows: The number of images in the whole optimizer step.
         parts: By how much the trainer divides what this micro-batch adds to the step's gradient
             (ranks times accumulated micro-batches); the loss is multiplied by it.
+        bad: Row to why its image could not be used; the image is black then, nothing is labelled.
     """
 
     # Not a dataclass: Lightning converts the tensors inside of one to the precision of the network,
@@ -35,6 +36,7 @@ class Batch:
         counts: dict[str, int],
         step_rows: int,
         parts: int,
+        bad: dict[int, str] | None = None,
     ) -> None:
         self.images = images
         self.targets = targets
@@ -43,6 +45,7 @@ class Batch:
         self.counts = counts
         self.step_rows = step_rows
         self.parts = parts
+        self.bad = bad or {}
 
     def __len__(self) -> int:
         """The number of images, padding included."""

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mtl_lightning.data import transforms
+from mtl_lightning.data.bad_images import BadImages, Progress, Skip, refuse
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.dataset import ImageDataset, Images
-from mtl_lightning.data.images import image_shape
+from mtl_lightning.data.images import MAX_PIXELS, image_shape
 from mtl_lightning.data.merged import MergedTable, merge
 from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.data.sampling import PlanSampler
@@ -44,6 +45,10 @@ class PartialLabels(LightningDataModule):
         num_workers: Processes that load images.
         augmentation: ``default`` (crops, flips, mild colour changes), ``none``, or a list of
             torchvision v2 transforms; for training only.
+        on_bad_image: ``error``: an image that cannot be read stops the run. ``skip``: it is as if
+            its row had no place in the step; such images are counted and listed.
+        max_bad_share: More than this share of the images of a split, skipped, stops the run.
+        max_pixels: Larger images are bad images, refused before they are decoded.
         left_out: Tasks (and ``task/label``) that the sources may speak of though this run leaves
             them out, as ``--only`` does; images and splits stay those of the whole config.
     """
@@ -58,14 +63,23 @@ class PartialLabels(LightningDataModule):
         batch_size: int = 32,
         num_workers: int = 2,
         augmentation: Literal["default", "none"] | list[nn.Module] = "default",
+        on_bad_image: Literal["error", "skip"] = "error",
+        max_bad_share: float = 0.05,
+        max_pixels: int = MAX_PIXELS,
         left_out: list[str] | None = None,
     ) -> None:
         super().__init__()
         if built_from_config():
             self.save_hyperparameters(logger=False)
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("num_workers", num_workers, 0),
+            ("max_pixels", max_pixels, 1),
+        ):
             if value < least:
                 raise UserError(f"data.{name} should be at least {least}. Found {value}")
+        if not 0 <= max_bad_share <= 1:
+            raise UserError(f"data.max_bad_share should be in 0..1. Found {max_bad_share}")
         self.tasks = tasks
         self.sources = sources or {}
         self.fractions = DEFAULT_SPLITS if splits is None else splits
@@ -74,11 +88,16 @@ class PartialLabels(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.augmentation = augmentation
+        self.on_bad_image = on_bad_image
+        self.max_pixels = max_pixels
         self.left_out = left_out or []
         self.to_predict: Images | None = None
         self.resumed = (0, 0)  # set by whoever resumes: an epoch, and its rows that were taken
         self.train_plan: StepPlan | None = None
         self.table: MergedTable | None = None
+        self.bad = BadImages(max_bad_share)
+        for source in self.sources.values():
+            source.max_pixels = max_pixels
         self._encoded: dict[str, Encoded] = {}
 
     @_restricted_classmethod
@@ -239,7 +258,7 @@ class PartialLabels(LightningDataModule):
             return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
         transform = transforms.build(self.augmentation, self.size)
-        return self._loader(self.merged(), plan, progress, transform, seed)
+        return self._loader(self.merged(), "train", plan, progress, transform, seed)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Load each validation image once."""
@@ -255,7 +274,7 @@ class PartialLabels(LightningDataModule):
             raise UserError("predict needs images: give --images FOLDER, TABLE or GLOB")
         rows = np.arange(len(self.to_predict))
         plan = StepPlan(rows, {}, self.batch_size, self._trainer().world_size)
-        return self._loader(self.to_predict, plan, _from_the_start)
+        return self._loader(self.to_predict, "predict", plan, _from_the_start)
 
     def _trainer(self) -> Trainer:
         if self.trainer is None:
@@ -275,24 +294,30 @@ class PartialLabels(LightningDataModule):
         )
 
     def _evaluated(self, split: str) -> DataLoader[Batch]:
-        return self._loader(self.merged(), self._plan(split), _from_the_start)
+        return self._loader(self.merged(), split, self._plan(split), _from_the_start)
 
     def _loader(
         self,
         images: Images,
+        split: str,
         plan: StepPlan,
-        progress: Callable[[], tuple[int, int]],
+        progress: Progress,
         transform: nn.Module | None = None,
         seed: int = 0,
     ) -> DataLoader[Batch]:
-        dataset = ImageDataset(
-            images, self._encoded if plan.labels else {}, self.size, transform, seed
-        )
+        encoded = self._encoded if plan.labels else {}
+        dataset = ImageDataset(images, encoded, self.size, transform, seed, self.max_pixels)
+        trainer, skip = self._trainer(), self.on_bad_image == "skip"
+        through: Callable[[Iterator[Batch]], Iterator[Batch]] = refuse
+        if skip:
+            device = trainer.strategy.root_device
+            through = Skip(self.bad, split, images, encoded, plan, progress, device)
         return LateLoader(
             dataset,
+            passed_on=through,
             # The data set is asked for a whole batch by one request instead of a list of rows.
-            batch_sampler=PlanSampler(plan, self._trainer().global_rank, progress),  # type: ignore[arg-type]
-            collate_fn=_as_it_is,  # type: ignore[arg-type]  # the data set collates already
+            batch_sampler=PlanSampler(plan, trainer.global_rank, progress, whole_steps=skip),
+            collate_fn=_as_it_is,  # the data set collates already
             num_workers=self.num_workers,
             worker_init_fn=_ignore_signals,
             persistent_workers=self.num_workers > 0,
@@ -305,11 +330,25 @@ class LateLoader(DataLoader[Batch]):
 
     Lightning makes the iterator before it restores a checkpoint's epoch and position; workers
     would by then be loading the wrong images.
+
+    Args:
+        arguments: A ``DataLoader``'s.
+        passed_on: What batches go through, in the main process; it is the one to know of the ranks.
+        options: A ``DataLoader``'s.
     """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        passed_on: Callable[[Iterator[Batch]], Iterator[Batch]],
+        **options: Any,
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self.passed_on = passed_on
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator, on purpose
         """Begin when the first batch is asked for."""
-        yield from super().__iter__()
+        yield from self.passed_on(super().__iter__())
 
 
 def _ignore_signals(_: int) -> None:

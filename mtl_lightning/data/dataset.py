@@ -11,8 +11,9 @@ from torch.utils.data import Dataset
 
 from mtl_lightning.data import transforms
 from mtl_lightning.data.batch import PADDING, Batch
-from mtl_lightning.data.images import resize
+from mtl_lightning.data.images import MAX_PIXELS, resize
 from mtl_lightning.data.plan import Request
+from mtl_lightning.errors import UserError
 from mtl_lightning.tasks import Encoded
 
 
@@ -23,11 +24,24 @@ class Images(Protocol):
         """The number of images."""
 
     def load(self, row: int) -> NDArray[np.uint8]:
-        """Return the image ``(H, W, 3)``, RGB."""
+        """Return the image ``(H, W, 3)``, RGB.
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+
+    def name(self, row: int) -> str:
+        """Return the path of the image, or what else it is called."""
+
+    def where(self, row: int) -> str:
+        """Return what a message calls the place that names the image."""
 
 
 class ImageDataset(Dataset[Batch]):
     """Answers one request of the step plan with one batch.
+
+    An image that cannot be used is no error here, in a process of its own perhaps: the batch says
+    so, and whoever is given it decides.
 
     Args:
         images: The images.
@@ -35,6 +49,7 @@ class ImageDataset(Dataset[Batch]):
         size: Height and width of the batch's images, in pixels.
         transform: Augmentation; ``None``: the centre of the image.
         seed: Of the augmentation, which depends on this, the epoch and the row, nothing else.
+        max_pixels: Of an image that was scaled to cover ``size``.
     """
 
     def __init__(
@@ -44,6 +59,7 @@ class ImageDataset(Dataset[Batch]):
         size: tuple[int, int],
         transform: nn.Module | None,
         seed: int,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.images = images
         self.encoded = dict(encoded)
@@ -51,6 +67,7 @@ class ImageDataset(Dataset[Batch]):
         self.transform = transform
         self.centre = transforms.default_eval(size)
         self.seed = seed
+        self.max_pixels = max_pixels
 
     def __len__(self) -> int:
         """The number of images."""
@@ -59,28 +76,43 @@ class ImageDataset(Dataset[Batch]):
     def __getitems__(self, request: Request) -> Batch:
         """Load one micro-batch; the name is torch's, for data sets that load whole batches."""
         rows = request.rows
-        real = torch.from_numpy(rows != PADDING)
+        bad: dict[int, str] = {}
+        images = torch.stack([self._image(int(row), request.epoch, bad) for row in rows])
+        real = torch.from_numpy((rows != PADDING) & ~np.isin(rows, list(bad)))
         labelled, targets = {}, {}
         for task, encoded in self.encoded.items():
             mask = torch.from_numpy(encoded.labelled[rows])
             labelled[task] = mask & real.view((-1,) + (1,) * (mask.ndim - 1))
             targets[task] = torch.from_numpy(encoded.targets[rows])
         return Batch(
-            images=torch.stack([self._image(int(row), request.epoch) for row in rows]),
+            images=images,
             targets=targets,
             labelled=labelled,
             rows=torch.from_numpy(rows),
             counts=request.counts,
             step_rows=request.step_rows,
             parts=request.parts,
+            bad=bad,
         )
 
-    def _image(self, row: int, epoch: int) -> Tensor:
-        if row == PADDING:
+    def _image(self, row: int, epoch: int, bad: dict[int, str]) -> Tensor:
+        """Return one image of the batch; a black one if there is none, and why in ``bad``."""
+        try:
+            resized = None if row == PADDING else self._resized(row)
+        except UserError as error:
+            resized, bad[row] = None, str(error)
+        if resized is None:
             return torch.zeros(3, *self.size, dtype=torch.uint8)
-        resized = resize(self.images.load(row), self.size)
         image = torch.from_numpy(resized).permute(2, 0, 1)
         if self.transform is None:
             centred: Tensor = self.centre(image)
             return centred
         return transforms.augment(self.transform, image, (self.seed, epoch, row))
+
+    def _resized(self, row: int) -> NDArray[np.uint8]:
+        image = self.images.load(row)
+        try:
+            return resize(image, self.size, self.max_pixels)
+        except UserError as error:
+            where, name = self.images.where(row), self.images.name(row)
+            raise UserError(f"{where}: image {name} has {error}") from error

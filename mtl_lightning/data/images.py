@@ -1,21 +1,34 @@
 """From an image file to RGB pixels, and down to the size that training wants."""
 
 import os
-from collections.abc import Sequence
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 
 from mtl_lightning.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
 
+MAX_PIXELS = 89_478_485
+"""Pillow's own threshold: 256 MiB of RGB. Few cameras exceed it, and each worker can hold one."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
+"""What is read, by content and not by name. Pillow knows more, of which one runs a program (EPS)
+and others take what they allocate from where no limit looks."""
+
 _WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
 
 
-def decode(path: str | os.PathLike[str], content: bytes | None = None) -> Pixels:
+def decode(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, content: bytes | None = None
+) -> Pixels:
     """Read an image file as the eye sees it.
 
     The EXIF orientation is applied; transparency (alpha, or a transparent colour) is laid on
@@ -23,26 +36,69 @@ def decode(path: str | os.PathLike[str], content: bytes | None = None) -> Pixels
     an animation the first frame is taken.
 
     Args:
-        path: A file of any format that Pillow reads.
+        path: A file of one of `FORMATS`, whatever it is called.
+        max_pixels: A larger image is refused by its header, before it is decoded.
         content: What the file holds, if it does not lie at ``path``, which then only names it.
 
     Returns:
         RGB pixels, (height, width, 3), uint8, writable.
 
     Raises:
-        UserError: If the file cannot be read, is broken or is not an image.
+        UserError: If the file cannot be read, is broken, is not an image, or is too large.
     """
+    name = os.fspath(path)
     try:
-        with Image.open(path if content is None else BytesIO(content)) as image:
+        if content is None:
+            _check_file(os.stat(path))
+        opened = path if content is None else BytesIO(content)
+        with _limited(max_pixels), Image.open(opened, formats=FORMATS) as image:
+            _check_size(image, max_pixels)
             return pixels_of(image)
     except FileNotFoundError:
-        raise UserError(f"image {os.fspath(path)} does not exist") from None
-    except Exception as error:  # Pillow's readers let a broken file surface as any type there is
-        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"image {name} does not exist") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        pixels = int(re.findall(r"\d+", str(error))[0])
         raise UserError(
-            f"image {os.fspath(path)} cannot be read ({reason}); "
-            "expected an intact JPEG, PNG, WebP or BMP file"
+            f"image {name} has {pixels:,} pixels, and data.max_pixels allows {max_pixels:,}"
         ) from error
+    except Exception as error:  # Pillow's readers let a broken file surface as any type there is
+        if isinstance(error, OSError) and error.strerror is not None:  # no fault of its content
+            raise UserError(f"image {name} cannot be read: {error.strerror}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = "not an image, or broken at its start"  # Pillow's names the path once more
+        raise UserError(
+            f"image {name} cannot be read ({reason}); "
+            "expected an intact JPEG, PNG, WebP, BMP, GIF or TIFF file"
+        ) from error
+
+
+def _check_file(found: os.stat_result) -> None:
+    """Refuse what cannot be an image; to open a pipe would wait for who writes to it."""
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError("a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file")
+    if not found.st_size:
+        raise ValueError("an empty file")
+
+
+@contextmanager
+def _limited(max_pixels: int) -> Iterator[None]:
+    """Have Pillow's own checks, some of which come before there is an image, use our limit."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    tags = getattr(image, "tag_v2", {})  # a TIFF's, whose tiles may be larger than the image
+    tile = int(tags.get(TILEWIDTH, 0)) * int(tags.get(TILELENGTH, 0))
+    pixels = max(image.width * image.height, tile)
+    if pixels > max_pixels:
+        raise Image.DecompressionBombError(str(pixels))
+    if not pixels:
+        raise ValueError("no pixels")
 
 
 def pixels_of(image: Image.Image) -> Pixels:
@@ -63,22 +119,31 @@ def image_shape(size: int | Sequence[int]) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def resize(image: Pixels, size: tuple[int, int]) -> Pixels:
+def resize(image: Pixels, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> Pixels:
     """Scale an image until it just covers ``size``, keeping its aspect: nothing is distorted.
 
     Args:
         image: (height, width, 3), uint8.
         size: The (height, width) to cover.
+        max_pixels: Of the result: to cover 128 x 128, a strip of 1 x 100,000 grows 16,384-fold.
 
     Returns:
         (h, w, 3), uint8, with h >= height, w >= width and one of them equal, antialiased; the
         same array if it has that size already.
+
+    Raises:
+        UserError: If the result would have more pixels than allowed.
     """
     height, width = image.shape[:2]
     scale = max(size[0] / height, size[1] / width)
     target = max(size[0], round(height * scale)), max(size[1], round(width * scale))
     if target == (height, width):
         return image
+    if target[0] * target[1] > max_pixels:
+        raise UserError(
+            f"{height} x {width} pixels, which cover {size[0]} x {size[1]} as {target[0]} x "
+            f"{target[1]}, and data.max_pixels allows {max_pixels:,}"
+        )
     scaled = Image.fromarray(image).resize((target[1], target[0]), Image.Resampling.BILINEAR)
     return np.array(scaled)
 

@@ -143,6 +143,10 @@ class MergedTable:
         said_by = -1 if task is None else int(self._said_by[task][row])
         return self._pool.where(said_by if said_by >= 0 else int(self._first[row]), task)
 
+    def name(self, row: int) -> str:
+        """Return the image's path, or its source's own key."""
+        return str(self.images[row])
+
     def load(self, row: int) -> Pixels:
         """Return the image of a row as (height, width, 3) RGB, uint8.
 

@@ -84,13 +84,16 @@ class StepPlan:
             rows += self.resumed[1] - self.first(epoch) * self._width
         return min(rows, self._used)
 
+    def beginning(self, epoch: int, number: int) -> int:
+        """Return the number of the first micro-batch of the step of micro-batch ``number``."""
+        return max(number // self.accumulate * self.accumulate, self.first(epoch))
+
     def requests(self, epoch: int, rank: int, start: int = 0) -> Iterator[Request]:
         """Yield what ``rank`` loads, from its micro-batch number ``start`` on."""
         order = self.order(epoch)[: self._used]
         parts = self.world_size * self.accumulate
-        first = self.first(epoch)
-        for number in range(max(start, first), len(self)):
-            step = max(number // self.accumulate * self.accumulate, first)
+        for number in range(max(start, self.first(epoch)), len(self)):
+            step = self.beginning(epoch, number)
             end = number // self.accumulate * self.accumulate + self.accumulate
             in_step = order[self.taken(epoch, step) : self.taken(epoch, end)]
             both = self.taken(epoch, number), self.taken(epoch, number + 1)

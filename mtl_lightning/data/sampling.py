@@ -18,12 +18,20 @@ class PlanSampler(Sampler[Request]):
         plan: The plan of the split.
         rank: This process.
         progress: Gives ``(epoch, micro-batches of it already done)``.
+        whole_steps: Start at the beginning of the optimizer step in which training is.
     """
 
-    def __init__(self, plan: StepPlan, rank: int, progress: Callable[[], tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        plan: StepPlan,
+        rank: int,
+        progress: Callable[[], tuple[int, int]],
+        whole_steps: bool = False,
+    ) -> None:
         self.plan = plan
         self.rank = rank
         self.progress = progress
+        self.whole_steps = whole_steps
 
     def __len__(self) -> int:
         """The number of micro-batches of a whole epoch, to which the trainer applies its limit."""
@@ -32,4 +40,6 @@ class PlanSampler(Sampler[Request]):
     def __iter__(self) -> Iterator[Request]:
         """Yield requests from the present position on."""
         epoch, start = self.progress()
+        if self.whole_steps:
+            start = self.plan.beginning(epoch, start)
         return self.plan.requests(epoch, self.rank, start)

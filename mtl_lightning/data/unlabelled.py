@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtl_lightning.data.images import Pixels, decode
+from mtl_lightning.data.images import MAX_PIXELS, Pixels, decode
 from mtl_lightning.data.sources.folder import EXTENSIONS, images_below
 from mtl_lightning.data.sources.locate import check_inside, locate, url
 from mtl_lightning.data.sources.table import TableSource
@@ -21,20 +21,32 @@ class UnlabelledImages:
     Attributes:
         names: What each is called in the predictions: as the table writes it, else its path.
         paths: The files.
+        max_pixels: Larger images are refused.
     """
 
     names: list[str]
     paths: list[str]
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def load(self, row: int) -> Pixels:
         """Return an image as (height, width, 3) RGB, uint8."""
-        return decode(self.paths[row])
+        return decode(self.paths[row], self.max_pixels)
+
+    def name(self, row: int) -> str:
+        """Return the path of an image."""
+        return self.paths[row]
+
+    def where(self, row: int) -> str:
+        """Return what a message calls the place that names an image."""
+        return f"--images, image {row + 1}"
 
     @classmethod
-    def find(cls, spec: str, allow_outside_root: bool = False) -> "UnlabelledImages":
+    def find(
+        cls, spec: str, allow_outside_root: bool = False, max_pixels: int = MAX_PIXELS
+    ) -> "UnlabelledImages":
         """Find what ``--images`` means.
 
         Args:
@@ -42,6 +54,7 @@ class UnlabelledImages:
                 order), a single image, or a glob (sorted).
             allow_outside_root: Whether a table's paths, or links in a folder, may lead out of the
                 folder.
+            max_pixels: Larger images are refused when they are loaded.
 
         Raises:
             UserError: If there is nothing, or a file of a table is not there or may not be taken.
@@ -49,11 +62,11 @@ class UnlabelledImages:
         spec = os.path.expanduser(spec)
         if os.path.isdir(spec):
             paths = _below(spec, allow_outside_root)
-            return cls(list(map(_readable, paths)), paths)
+            return cls(list(map(_readable, paths)), paths, max_pixels)
         if spec.lower().endswith(SUFFIXES):
             source = TableSource(spec, allow_outside_root=allow_outside_root)
             names, files = source.read_images()
-            return cls(names.tolist(), files.tolist())
+            return cls(names.tolist(), files.tolist(), max_pixels)
         if url(spec):
             raise UserError(f"--images {spec} is a URL; download the images and say where they are")
         paths = sorted(path for path in glob.glob(spec, recursive=True) if os.path.isfile(path))
@@ -64,7 +77,7 @@ class UnlabelledImages:
                 f"--images {spec}: no such file or folder, and nothing matches it as a glob"
                 f"{did_you_mean(name, near)}"
             )
-        return cls(list(map(_readable, paths)), paths)
+        return cls(list(map(_readable, paths)), paths, max_pixels)
 
 
 def _below(folder: str, allow_outside_root: bool) -> list[str]:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,21 +15,38 @@ from tests.support import KINDS, make_data, make_module, make_trainer
 class Images:
     """Images that differ, in an order that is not that of their names."""
 
-    def __init__(self, count):
+    def __init__(self, count, bad=()):
+        self.bad = bad
         self.names = [f"photo {(7 * i) % count}, a.png" for i in range(count)]
 
     def __len__(self):
         return len(self.names)
 
+    def name(self, row):
+        return self.names[row]
+
+    def where(self, row):
+        return "--images"
+
     def load(self, row):
+        if row in self.bad:
+            raise UserError(f"image {self.names[row]} cannot be read (broken)")
         return np.random.default_rng(row).integers(0, 256, (16, 16, 3), dtype=np.uint8)
 
 
-def predicted(folder: Path, devices: int, count: int, suffix: str = ".csv", times: int = 1) -> Path:
+def predicted(
+    folder: Path,
+    devices: int,
+    count: int,
+    suffix: str = ".csv",
+    times: int = 1,
+    bad: tuple[int, ...] = (),
+    what: Literal["error", "skip"] = "error",
+) -> Path:
     """Predict ``count`` images and return the file."""
     output = folder / f"new folder/{devices} {count}{suffix}"
-    data, images = make_data(batch_size=2), Images(count)
-    data.to_predict = images
+    data = make_data(batch_size=2, on_bad_image=what, max_bad_share=0.7)
+    images = data.to_predict = Images(count, bad)
     module = make_module()
     module.tasks["size"].fit(torch.tensor([40.0, 60.0]), torch.ones(()))
     trainer = make_trainer(
@@ -89,12 +107,39 @@ def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     name = f"{__name__}.predicted"
     cases = [(name, {"folder": folder, "devices": 2, "count": count}) for count in COUNTS]
-    return dict(zip(COUNTS, two_ranks.run(cases, folder), strict=True))
+    bad = {"count": 8, "bad": (0, 3, 5, 7), "what": "skip"}
+    cases.append((name, {"folder": folder, "devices": 2, **bad}))
+    return dict(zip([*COUNTS, "bad"], two_ranks.run(cases, folder), strict=True))
 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_every_image_once_in_order_on_two_ranks(two, count):
     assert_as_expected(two[count], count)
+
+
+def assert_empty_where_bad(path):
+    found, wanted = read(path), expected(8)
+    assert found["image"].tolist() == wanted["image"].tolist()
+    answers = found.columns[1:]
+    assert found[answers].isna().all(axis=1).tolist() == [i in (0, 3, 5, 7) for i in range(8)]
+    wanted.loc[[0, 3, 5, 7], answers] = None
+    pd.testing.assert_frame_equal(found, wanted, check_dtype=False, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_bad_image_has_its_row_without_answers(tmp_path, suffix):
+    assert_empty_where_bad(predicted(tmp_path, 1, 8, suffix, bad=(0, 3, 5, 7), what="skip"))
+
+
+def test_a_bad_image_has_its_row_without_answers_on_two_ranks(two):
+    assert_empty_where_bad(two["bad"])
+
+
+@pytest.mark.parametrize(("what", "message"), [("error", "cannot be read"), ("skip", "6 of 8")])
+def test_a_bad_image_or_too_many_stop_it_before_anything_is_written(tmp_path, what, message):
+    with pytest.raises(UserError, match=message):
+        predicted(tmp_path, 1, 8, bad=(0, 1, 2, 3, 4, 5), what=what)
+    assert not list(tmp_path.glob("new folder/*"))
 
 
 def test_a_second_prediction_starts_anew(tmp_path):

@@ -18,6 +18,7 @@ def batch():
         counts={"year": 5, "kind": 6},
         step_rows=6,
         parts=2,
+        bad={7: "broken"},
     )
 
 
@@ -31,6 +32,7 @@ def test_to_moves_every_tensor_and_keeps_the_rest(batch):
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert len(tensors) == 6
     assert (moved.counts, moved.step_rows, moved.parts) == (batch.counts, 6, 2)
+    assert moved.bad == {7: "broken"}
     assert batch.images.device.type == "cpu"
 
 
@@ -49,3 +51,4 @@ def test_a_batch_travels_between_processes(batch):
     copy = pickle.loads(pickle.dumps(batch))
     assert copy.rows.tolist() == batch.rows.tolist()
     assert copy.counts == batch.counts
+    assert copy.bad == batch.bad

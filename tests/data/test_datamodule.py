@@ -435,6 +435,9 @@ def test_without_sources():
     [
         ({"batch_size": 0}, r"data\.batch_size should be at least 1\. Found 0"),
         ({"num_workers": -1}, r"data\.num_workers should be at least 0\. Found -1"),
+        ({"max_pixels": 0}, r"data\.max_pixels should be at least 1\. Found 0"),
+        ({"max_bad_share": 1.01}, r"data\.max_bad_share should be in 0\.\.1\. Found 1\.01"),
+        ({"max_bad_share": -0.1}, r"data\.max_bad_share should be in 0\.\.1\. Found -0\.1"),
         ({"image_size": [8, 8, 8]}, "image_size"),
         ({"image_size": 0}, "image_size"),
     ],

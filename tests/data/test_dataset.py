@@ -7,6 +7,7 @@ from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.dataset import ImageDataset
 from mtl_lightning.data.plan import Request
 from mtl_lightning.data.transforms import default_train
+from mtl_lightning.errors import UserError
 from mtl_lightning.tasks import Encoded
 
 
@@ -89,3 +90,45 @@ def test_images_have_the_size_asked_for(size):
 
 def test_its_length_is_the_number_of_images():
     assert len(dataset()) == 6
+
+
+class Broken(Pictures):
+    """Rows 2 and 4 are broken, row 5 is a strip, row 0 shows a mistake of whoever wrote this."""
+
+    def load(self, row):
+        if row in (2, 4):
+            raise UserError(f"t.csv row {row}: image /{row}.png cannot be read (broken)")
+        if row == 5:
+            return np.zeros((1, 5000, 3), np.uint8)
+        return super().load(row) if row else {}["no such key"]
+
+    def name(self, row):
+        return f"/{row}.png"
+
+    def where(self, row):
+        return f"t.csv row {row}"
+
+
+@pytest.mark.parametrize("transform", [None, default_train((16, 16))])
+def test_a_bad_image_is_black_unlabelled_and_named(transform):
+    data = ImageDataset(Broken(), ENCODED, (16, 16), transform, 7, max_pixels=16 * 4000)
+    batch = data.__getitems__(request(4, 1, PADDING, 5, 2, 3))
+    assert batch.bad == {
+        4: "t.csv row 4: image /4.png cannot be read (broken)",
+        5: "t.csv row 5: image /5.png has 1 x 5000 pixels, which cover 16 x 16 as 16 x 80000, and "
+        "data.max_pixels allows 64,000",
+        2: "t.csv row 2: image /2.png cannot be read (broken)",
+    }
+    kind = dict(zip(batch.rows.tolist(), batch.labelled["kind"].tolist(), strict=True))
+    assert kind == {4: False, 1: False, PADDING: False, 5: False, 2: False, 3: False}
+    tags = batch.labelled["tags"].any(1).tolist()
+    assert tags == [False, True, False, False, False, True]
+    assert batch.images.flatten(1).any(1).tolist() == [False, True, False, False, False, True]
+    assert torch.equal(batch.images[1], images(dataset(transform), 1)), "others are as ever"
+    assert (batch.counts, batch.step_rows) == ({"kind": 9, "tags": 20}, 12), "corrected elsewhere"
+
+
+def test_a_mistake_in_the_code_is_no_bad_image():
+    data = ImageDataset(Broken(), ENCODED, (16, 16), None, 7)
+    with pytest.raises(KeyError, match="no such key"):
+        data.__getitems__(request(0))

@@ -1,11 +1,20 @@
+import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import PIL
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from mtl_lightning.data.images import decode, image_shape, resize
+from mtl_lightning.data import images
+from mtl_lightning.data.images import FORMATS, decode, image_shape, resize
 from mtl_lightning.errors import UserError
+from tests import bombs
 
 RED, GREEN, WHITE = [255, 0, 0], [0, 255, 0], [255, 255, 255]
 
@@ -103,6 +112,142 @@ def test_broken_files_are_named(tmp_path):
         decode(saved(tmp_path, Image.new("F", (2, 2), 0.5), "x.tiff"))
 
 
+def bad_files(folder: Path) -> dict[str, str]:
+    """Write a bad file of each kind; return what is said of it."""
+    whole = saved(folder, Image.effect_noise((64, 64), 50), "whole.png").read_bytes()
+    contents = {
+        "cut.png": (whole[:2000], "image file is truncated"),
+        "start.png": (whole[:20], "Truncated File Read"),
+        "zero.png": (b"", "an empty file"),
+        "zeros.png": (bytes(5000), "not an image, or broken at its start"),
+        "text.png": (b"404 not found", "not an image, or broken at its start"),
+        "program.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+        "no_pixels.png": (bombs.png(0, 5), ""),
+    }
+    for name, (content, _) in contents.items():
+        (folder / name).write_bytes(content)
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    said = {name: reason for name, (_, reason) in contents.items()}
+    return said | {"folder.png": "a folder", "pipe.png": "not a regular file"}
+
+
+def test_each_bad_file_is_named_with_what_is_wrong(tmp_path):
+    for name, reason in bad_files(tmp_path).items():
+        with pytest.raises(UserError) as caught:
+            decode(tmp_path / name)
+        said = str(caught.value)
+        assert said.startswith(f"image {tmp_path / name} cannot be read ({reason}")
+        assert "; expected an intact JPEG, PNG, WebP, BMP, GIF or TIFF file" in said
+        assert "\n" not in said
+        assert said.count(str(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("number", [5, 13, 24])
+def test_what_the_system_says_of_a_file_is_passed_on(tmp_path, monkeypatch, number):
+    path = saved(tmp_path, Image.new("RGB", (2, 2)))
+
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("builtins.open", fail)
+    with pytest.raises(UserError) as caught:
+        decode(path)
+    assert str(caught.value) == f"image {path} cannot be read: {os.strerror(number)}"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "TIFF", "WEBP"])
+def test_content_decides_and_not_the_name(tmp_path, kind):
+    path = saved(tmp_path, Image.new("RGB", (3, 2), tuple(RED)), "x.jpg", format=kind)
+    assert decode(path).shape == (2, 3, 3)
+
+
+def test_the_formats_are_those_of_pillow():
+    Image.init()
+    assert set(FORMATS) <= set(Image.OPEN)
+
+
+def test_an_image_over_the_limit_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    path = saved(tmp_path, Image.new("RGB", (10, 9)))
+    assert decode(path, 90).shape == (9, 10, 3)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    for limit in (89, 44, 1):  # Pillow only warns up to twice its limit
+        message = f"image {path} has 90 pixels, and data.max_pixels allows {limit}"
+        with pytest.raises(UserError, match=re.escape(message)):
+            decode(path, limit)
+
+
+def test_the_limit_is_ours_alone_and_pillows_is_left_as_it_was(tmp_path, monkeypatch):
+    path = saved(tmp_path, Image.new("RGB", (10, 9)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 7)
+    decode(path, 90)
+    assert Image.MAX_IMAGE_PIXELS == 7
+    with pytest.raises(UserError):
+        decode(path, 9)
+    assert Image.MAX_IMAGE_PIXELS == 7
+
+
+MEASURE = """
+import importlib.util, json, resource, sys
+from pathlib import Path
+
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))  # should it fail
+spec = importlib.util.spec_from_file_location("images", sys.argv[1])  # without torch
+images = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(images)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+first, *bombs = [Path(name) for name in sys.argv[2:]]
+images.decode(first)
+found = {}
+for bomb in bombs:
+    before = peak()
+    try:
+        said = str(images.decode(bomb).shape)
+    except Exception as error:
+        said = str(error)
+    unit = 1 if sys.platform == "darwin" else 1024
+    found[bomb.name] = (peak() - before) * unit / 2**20, said
+print(json.dumps(found))
+"""
+
+
+def measured(folder: Path, files: dict[str, Any]) -> dict[str, tuple[float, str]]:
+    """Decode files in a process of its own; return by how many MiB each raised its peak."""
+    for name, make in files.items():
+        (folder / name).write_bytes(make())
+    paths = [saved(folder, Image.new("RGB", (4, 4)), "plain.bmp"), *(folder / n for n in files)]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", MEASURE, images.__file__, *map(str, paths)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, tuple[float, str]] = json.loads(done.stdout)
+    return found
+
+
+def test_memory_does_not_grow_with_a_decompression_bomb(tmp_path):
+    found = measured(tmp_path, bombs.BOMBS)
+    assert set(found) == set(bombs.BOMBS)
+    assert max((tmp_path / name).stat().st_size for name in found) < 3 << 20
+    for name, (growth, said) in found.items():
+        assert growth < 30, (name, growth, said)
+    for name in ("rgb.png", "palette.png", "frame.gif", "canvas.webp", "tile.tiff"):
+        assert "pixels, and data.max_pixels allows 89,478,485" in found[name][1], found[name]
+    for name in ("text.png", "unicode.png", "profile.png"):
+        assert "Decompressed data too large" in found[name][1], found[name]
+
+
+@pytest.mark.skipif(
+    int(PIL.__version__.partition(".")[0]) < 13,
+    reason="Pillow 12, the last for Python 3.10, reads tags that overlap as often as they ask",
+)
+def test_memory_does_not_grow_with_tags_that_overlap(tmp_path):
+    for name, (growth, said) in measured(tmp_path, bombs.TAGS).items():
+        assert growth < 30, (name, growth, said)
+
+
 def test_image_shape():
     assert image_shape(32) == (32, 32)
     assert image_shape([32, 48]) == (32, 48)
@@ -132,3 +277,12 @@ def test_resize_is_antialiased_and_keeps_what_fits():
     small = resize(stripes, (8, 8))
     assert abs(small.astype(int) - 127).max() < 20
     assert resize(stripes, (64, 32)) is stripes
+
+
+@pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1)])
+def test_a_strip_that_would_grow_without_bound_is_refused(shape):
+    with pytest.raises(UserError, match=r"cover 128 x 128 as .*12800000.*data\.max_pixels allows"):
+        resize(np.zeros((*shape, 3), np.uint8), (128, 128))
+    assert resize(np.zeros((1, 50, 3), np.uint8), (2, 2), max_pixels=200).shape == (2, 100, 3)
+    with pytest.raises(UserError):
+        resize(np.zeros((1, 50, 3), np.uint8), (2, 2), max_pixels=199)

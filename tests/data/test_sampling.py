@@ -31,3 +31,10 @@ def test_its_length_is_the_whole_epochs_for_the_trainer_applies_its_limit_itself
     sampler = PlanSampler(limited, 0, lambda: (0, 0))
     assert len(sampler) == 5
     assert len(list(sampler)) == 3
+
+
+def test_it_may_begin_with_the_whole_step_in_which_training_is():
+    plan = StepPlan(np.arange(14), {}, batch_size=2, accumulate=3)
+    for start, first in enumerate([0, 0, 0, 3, 3, 3, 6]):
+        sampler = PlanSampler(plan, 0, lambda start=start: (0, start), whole_steps=True)
+        assert rows(sampler) == rows(plan.requests(0, 0))[first:]

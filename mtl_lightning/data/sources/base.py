@@ -23,7 +23,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mtl_lightning.data.images import decode
+from mtl_lightning.data.images import MAX_PIXELS, decode
 from mtl_lightning.errors import quoted, short
 
 Texts: TypeAlias = npt.NDArray[np.object_]
@@ -75,7 +75,13 @@ class SourceTable:
 
 
 class Source(ABC):
-    """A collection of images that carries labels for some of the tasks."""
+    """A collection of images that carries labels for some of the tasks.
+
+    Attributes:
+        max_pixels: Larger images are refused; ``data.max_pixels``, set by the DataModule.
+    """
+
+    max_pixels: int = MAX_PIXELS
 
     @abstractmethod
     def read(self, tasks: Sequence[str]) -> SourceTable:
@@ -98,4 +104,4 @@ class Source(ABC):
         Raises:
             UserError: If the file cannot be read as an image.
         """
-        return decode(image)
+        return decode(image, self.max_pixels)
