@@ -153,7 +153,7 @@ def test_a_step_is_loaded_ahead_and_no_more():
 def test_a_training_resumed_within_a_step_counts_what_it_has_done_of_it(start):
     bad = {11, 14, 15, 16, 21, 23}
     whole = list(skip()(batches(bad, [])))
-    rest = list(skip(start)(batches(bad, [], PLAN.beginning(start))))
+    rest = list(skip(start)(batches(bad, [], PLAN.beginning(3, start))))
     assert [b.rows.tolist() for b in rest] == [b.rows.tolist() for b in whole[start:]]
     assert [b.counts for b in rest] == [b.counts for b in whole[start:]]
     assert [b.step_rows for b in rest] == [b.step_rows for b in whole[start:]]
