@@ -160,7 +160,9 @@ class TorchvisionSource(Source):
 
     def _part(self, own: dict[str, Any]) -> Any:
         asked = {"download": True} if self.download else {}
-        return self.cls(**{"root": self.root} | self.arguments | own | asked)
+        known = inspect.signature(self.cls).parameters
+        where = {"root": self.root} if "root" in known else {}  # FakeData has none
+        return self.cls(**where | self.arguments | own | asked)
 
 
 def _resolved(dataset: str) -> Any:

@@ -114,6 +114,14 @@ def test_targets_of_ones_own_class(form, labels):
     assert table.splits.tolist() == ["train"] * 3
 
 
+def test_a_class_without_a_root():
+    arguments = {"size": 5, "image_size": [3, 8, 8]}
+    source = TorchvisionSource("FakeData", ".", arguments=arguments, labels={"kind": "target"})
+    table = source.read(["kind"])
+    assert table.splits.tolist() == [None] * 5
+    assert source.load(table.images[4]).shape == (8, 8, 3)
+
+
 def test_images_are_pictures_or_uint8():
     source = TorchvisionSource(OURS, "", SPLIT | {"test": {"split": "test"}})
     images = source.read(["target"]).images
