@@ -52,6 +52,9 @@ def own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     yield
     for name in _SET_BY_CODE:
         os.environ.pop(name, None)
+    for name, module in list(sys.modules.items()):  # modules of the test's own folder
+        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 SMALL = """

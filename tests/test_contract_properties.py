@@ -1,5 +1,6 @@
 """The absence contract on random tasks, masks, ranks and accumulation, against plain loops."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,8 @@ class Expected:
     """What plain loops say of a simulation, whose network is shown one image at a time."""
 
     def __init__(self, simulation: Simulation) -> None:
-        self.case, self.network = simulation.case, simulation.module.network
+        # A copy: what holds soft sharing together writes weights, be it by a rate of 0.
+        self.case, self.network = simulation.case, copy.deepcopy(simulation.module.network)
         self.loops = {
             name: reference.loop(task, [row[name] for row in self.case.train if name in row])
             for name, task in simulation.tasks.items()
@@ -124,15 +126,27 @@ class Expected:
         return [number for number in in_split if self.rows[number][1]]
 
     def step(self, numbers: list[int]) -> tuple[Tensor, dict[str, Tensor | None]]:
-        """Return the loss of a step and its gradients: None where nothing depends on a weight."""
+        """Return the loss of a step and its gradients: None where the optimizer has no part.
+
+        That is where the loss does not depend on a weight; and the backbone of an absent task,
+        which the penalty alone moves.
+        """
         rows = [self.rows[number] for number in numbers]
         loss = reference.step_loss(self.loops, rows, self.case.reduction)
         if self.case.soft and self.case.soft[0] and len(self.loops) > 1:
             copies = [list(b.parameters()) for b in self.network.sharing.backbones.values()]
             loss = loss + reference.penalty(copies, *self.case.soft)
         names, weights = zip(*self.network.named_parameters(), strict=True)
-        gradients = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
-        return loss.detach(), dict(zip(names, gradients, strict=True))
+        found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+        of_weight = dict(zip(weights, found, strict=True))
+        if self.case.soft:
+            heads = self.network.heads
+            for task, backbone in self.network.sharing.backbones.items():
+                if all(
+                    of_weight[weight] is None for weight in self.network.heads[task].parameters()
+                ):
+                    of_weight |= dict.fromkeys(backbone.parameters())
+        return loss.detach(), dict(zip(names, of_weight.values(), strict=True))
 
     def check_results(self, split: str, found: Results) -> None:
         """Compare what was measured of a split; in training that is not every metric."""

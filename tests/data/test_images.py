@@ -36,9 +36,9 @@ def test_formats_give_the_same_rgb(tmp_path, name):
 def test_a_file_that_lies_elsewhere(tmp_path):
     path = saved(tmp_path, Image.new("RGB", (6, 4), (200, 100, 50)))
     content = path.read_bytes()
-    np.testing.assert_array_equal(decode("shard:17", content), decode(path))
+    np.testing.assert_array_equal(decode("shard:17", content=content), decode(path))
     with pytest.raises(UserError, match="image shard:17 cannot be read"):
-        decode("shard:17", content[:30])
+        decode("shard:17", content=content[:30])
 
 
 @pytest.mark.parametrize(("mode", "value"), [("L", 77), ("1", 255)])
