@@ -142,9 +142,7 @@ class Expected:
         if self.case.soft:
             heads = self.network.heads
             for task, backbone in self.network.sharing.backbones.items():
-                if all(
-                    of_weight[weight] is None for weight in self.network.heads[task].parameters()
-                ):
+                if all(of_weight[weight] is None for weight in heads[task].parameters()):
                     of_weight |= dict.fromkeys(backbone.parameters())
         return loss.detach(), dict(zip(names, of_weight.values(), strict=True))
 
