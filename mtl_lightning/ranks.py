@@ -17,7 +17,7 @@ import torch.distributed as dist
 from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from pytorch_lightning.strategies.launchers import subprocess_script
 
-from mtl_lightning.errors import UserError
+from mtl_lightning.errors import UserError, one_line
 
 PATIENCE = 5.0
 """Seconds in which a process that failed is found to have, or one that waits for it may end."""
@@ -61,7 +61,7 @@ def settle(error: Exception) -> BaseException:
     rank = os.environ.get("LOCAL_RANK", "0")
     if rank != "0" and _SAYS in os.environ:
         if isinstance(error, UserError):
-            Path(f"{os.environ[_SAYS]}{rank}").write_text(str(error), encoding="utf-8")
+            Path(f"{os.environ[_SAYS]}{rank}").write_text(one_line(str(error)), encoding="utf-8")
             return SystemExit(2)
         if _by_another(error):
             time.sleep(2 * PATIENCE)  # the first process will have ended this one by then

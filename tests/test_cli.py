@@ -451,6 +451,10 @@ def test_an_image_over_the_limit_is_a_bad_image(cli):
     said = cli.refused("fit", "--config", config, "--data.max_pixels", "1000")
     assert "row " in said
     assert ".png has 1,024 pixels, and data.max_pixels allows 1,000; data.on_bad_image" in said
+    cli.run("fit", "--config", config, "--data.max_pixels", "1024")
+    predict = ("predict", "--name", "small", "--ckpt_path", "last", "--images", "photos")
+    said = cli.refused(*predict, "--data.max_pixels", "1000")
+    assert said.startswith("image photos/00.png has 1,024 pixels, and data.max_pixels allows 1,000")
 
 
 def test_bad_images_are_skipped_and_listed_from_training_to_prediction(cli):

@@ -94,10 +94,10 @@ def test_without_others_nothing_changes():
 
 def test_another_leaves_its_line_to_the_first(run, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "3")
-    error = ranks.settle(UserError("t.csv row 2: ä"))
+    error = ranks.settle(UserError("t.csv row 2: ä\udcff"))
     assert isinstance(error, SystemExit)
     assert error.code == 2
-    assert (run / ".rank_3").read_text(encoding="utf-8") == "t.csv row 2: ä"
+    assert (run / ".rank_3").read_text(encoding="utf-8") == r"t.csv row 2: ä\udcff"
     begun = time.monotonic()
     assert ranks.settle(LOST) is LOST
     assert time.monotonic() - begun > 0.3, "the first should have ended it by now"

@@ -68,7 +68,11 @@ class BadImagesFile(Callback):
             return
         lines = _lines(self.path)
         listed = {tuple(line[0:3:2]) for line in lines}  # image and split
-        lines += [list(astuple(one)) for one in bad if (one.image, one.split) not in listed]
+        for one in bad:
+            # A file's name need not be text that can be written.
+            line = [cell.encode("utf-8", "backslashreplace").decode() for cell in astuple(one)]
+            if tuple(line[0:3:2]) not in listed:
+                lines.append(line)
         with replaced(self.path) as file:
             csv.writer(file).writerows([[field.name for field in fields(BadImage)], *lines])
         self._next = time.monotonic() + pause

@@ -118,7 +118,7 @@ class Skip:
         """Yield the batches, a whole step of them loaded before its first."""
         accumulate, (epoch, start) = self.plan.accumulate, self.progress()
         number = self.plan.beginning(epoch, start)
-        done = start - number
+        done = max(start - number, 0)
         while step := list(islice(batches, accumulate - number % accumulate)):
             lost, rows = self._lost({r: why for b in step for r, why in b.bad.items()})
             for batch in step[done:]:

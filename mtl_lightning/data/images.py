@@ -46,14 +46,27 @@ def decode(
     Raises:
         UserError: If the file cannot be read, is broken, is not an image, or is too large.
     """
-    name = os.fspath(path)
-    try:
+    with reading(os.fspath(path), max_pixels):
         if content is None:
             _check_file(os.stat(path))
         opened = path if content is None else BytesIO(content)
-        with _limited(max_pixels), Image.open(opened, formats=FORMATS) as image:
-            _check_size(image, max_pixels)
-            return pixels_of(image)
+        with Image.open(opened, formats=FORMATS) as image:
+            return pixels_of(image, max_pixels)
+
+
+@contextmanager
+def reading(name: str, max_pixels: int) -> Iterator[None]:
+    """Turn whatever goes wrong while an image is read into a ``UserError`` of one line.
+
+    Args:
+        name: Of the image, for the message.
+        max_pixels: What a larger image has Pillow raise, where it looks before there is an image.
+    """
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+    try:
+        yield
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError(f"image {name} does not exist") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -71,6 +84,8 @@ def decode(
             f"image {name} cannot be read ({reason}); "
             "expected an intact JPEG, PNG, WebP, BMP, GIF or TIFF file"
         ) from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _check_file(found: os.stat_result) -> None:
@@ -79,16 +94,6 @@ def _check_file(found: os.stat_result) -> None:
         raise ValueError("a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file")
     if not found.st_size:
         raise ValueError("an empty file")
-
-
-@contextmanager
-def _limited(max_pixels: int) -> Iterator[None]:
-    """Have Pillow's own checks, some of which come before there is an image, use our limit."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:
@@ -101,8 +106,9 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise ValueError("no pixels")
 
 
-def pixels_of(image: Image.Image) -> Pixels:
-    """Return a Pillow image as the eye sees it, see `decode`: (height, width, 3) RGB, uint8."""
+def pixels_of(image: Image.Image, max_pixels: int) -> Pixels:
+    """Return a Pillow image as the eye sees it, see `decode`; call it within `reading`."""
+    _check_size(image, max_pixels)
     ImageOps.exif_transpose(image, in_place=True)
     return np.array(_rgb(image))
 

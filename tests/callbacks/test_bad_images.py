@@ -8,6 +8,7 @@ import pytest
 
 from mtl_lightning.callbacks import bad_images
 from mtl_lightning.callbacks.bad_images import BadImagesFile
+from mtl_lightning.data.bad_images import BadImage
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.errors import UserError
 from tests.support import Memory, fit, make_module, make_tasks, make_trainer
@@ -101,6 +102,16 @@ def test_it_is_written_when_an_image_is_found_but_not_all_the_time(
     fit(tmp_path, make_data(batch_size=1), callbacks=[Callback(tmp_path)])
     assert len(set(written)) == times
     assert len(listed(tmp_path)) == 2
+
+
+def test_a_name_that_is_no_text_is_listed_all_the_same(tmp_path):
+    data = make_data()
+    data.bad.found["train"] = {0: BadImage("/\udcff.png", "t.csv row 2", "train", "broken")}
+    for _ in range(2):
+        make_trainer(tmp_path, callbacks=[BadImagesFile(tmp_path)]).validate(
+            make_module(), datamodule=data, verbose=False
+        )
+    assert listed(tmp_path) == [["/\\udcff.png", "t.csv row 2", "train", "broken"]]
 
 
 def test_a_trial_leaves_nothing_behind(tmp_path, capsys):

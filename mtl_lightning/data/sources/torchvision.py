@@ -13,7 +13,7 @@ from filelock import FileLock
 from PIL import Image
 from torchvision import datasets
 
-from mtl_lightning.data.images import pixels_of
+from mtl_lightning.data.images import pixels_of, reading
 from mtl_lightning.data.sources.base import Source, SourceTable
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.locate import Path, texts
@@ -122,9 +122,11 @@ class TorchvisionSource(Source):
     def load(self, image: str) -> npt.NDArray[np.uint8]:
         """Return an image as (height, width, 3) RGB, uint8."""
         split, number = image.split(":")[-2:]
-        found = self._open()[split][int(number)][0]
-        if isinstance(found, Image.Image):
-            return pixels_of(found)
+        data = self._open()[split]
+        with reading(image, self.max_pixels):
+            found = data[int(number)][0]
+            if isinstance(found, Image.Image):
+                return pixels_of(found, self.max_pixels)
         pixels = np.asarray(found)
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3:
             raise UserError(

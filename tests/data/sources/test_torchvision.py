@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,7 @@ from torchvision import datasets
 
 from mtl_lightning.data.sources import TorchvisionSource
 from mtl_lightning.errors import UserError
-from tests import downloads
+from tests import bombs, downloads
 
 
 class Ours(datasets.VisionDataset):
@@ -194,3 +196,27 @@ def test_wrong_targets_and_values(tmp_path):
         read(OURS, "", SPLIT, labels={"a": "trget"}, tasks=["a"])
     with pytest.raises(UserError, match=r'Ours:train:2, target "target": "2" is not among'):
         read(OURS, "", SPLIT, values={"target": {"0": "a", "1": "b"}}, tasks=["target"])
+
+
+def test_images_that_cannot_be_used_are_named(tmp_path):
+    folder = tmp_path / "cat"
+    folder.mkdir()
+    Image.effect_noise((60, 50), 50).save(folder / "0.png")
+    whole = (folder / "0.png").read_bytes()
+    for number, content in enumerate([whole[: len(whole) // 2], b"oops", bombs.png(9000, 9000)]):
+        (folder / f"{number + 1}.png").write_bytes(content)
+    source = TorchvisionSource("ImageFolder", tmp_path)
+    images = source.read(["target"]).images
+    source.max_pixels = 3000
+    assert source.load(images[0]).shape == (50, 60, 3)
+    for image, reason in zip(
+        images[1:],
+        [
+            r"cannot be read \(image file is truncated",
+            r"cannot be read \(not an image, or broken at its start",
+            "has 81,000,000 pixels, and data.max_pixels allows 3,000",
+        ],
+        strict=True,
+    ):
+        with pytest.raises(UserError, match=rf"^image {re.escape(image)} {reason}"):
+            source.load(image)
