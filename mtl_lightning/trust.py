@@ -214,7 +214,7 @@ def _refused(class_path: Marked, path: str, packages: Iterable[str]) -> UserErro
     place = path.removesuffix(".class_path")
     *most, last = packages
     return UserError(
-        f'{said_by(class_path)}{place} names the class "{class_path[:100]}", which is none of '
+        f'{said_by(class_path)}{place} names the class "{class_path[:100]}", which is no class of '
         f"{', '.join(most)} or {last}; if you trust it, {class_path.origin.mend}"
     )
 

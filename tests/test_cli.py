@@ -405,6 +405,21 @@ def test_predict(cli, trained):
     assert pd.read_parquet("new/p.parquet")["image"].tolist() == ["photos/1.png"]
 
 
+def test_labels_that_a_terminal_would_obey_are_trained_on_and_answered(cli):
+    labels = ["\x1b[2Jred", "two\nlines", "[bold]x[/]", "\u202e$a^b$", "x" * 3000]
+    rows = [{"image": name, "kind": labels[i % 5]} for i, name in enumerate(photos("photos", 40))]
+    Path("t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    sources = {"own": {"class_path": "TableSource", "init_args": {"path": "t.jsonl"}}}
+    tasks = {"kind": {"class_path": "Classification"}}
+    out = cli.run("fit", "--config", small({"tasks": tasks, "data.sources": sources}))
+    out += cli.run("test", "--config", "small.yaml", "--ckpt_path", "best")
+    out += cli.run("predict", "--config", "small.yaml", "--ckpt_path", "best", "--images", "photos")
+    assert "\x1b" not in out
+    table = pd.read_csv("predictions.csv")
+    assert set(table["kind"]) <= set(labels)
+    assert {f"kind:{label}" for label in labels} <= set(table)
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -18,7 +18,9 @@ from mtl_lightning.errors import UserError
 from mtl_lightning.models.preprocessing import Normalize
 from tests import checkpoints
 
-NONE_OF = ", which is none of mtl_lightning, torch, torchvision, timm or torchjd; if you trust it, "
+NONE_OF = (
+    ", which is no class of mtl_lightning, torch, torchvision, timm or torchjd; if you trust it, "
+)
 EVIL = {"class_path": "evil.Thing"}
 SHELL = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", "ran"]}}
 

@@ -51,10 +51,12 @@ def check_parquet(path: str) -> None:
         head = file.read(12)
         file.seek(-min(4, file.seek(0, 2)), 2)
         tail = file.read()
-    if not head.startswith(b"PAR"):
+    if head.startswith(b"PARE"):
+        raise UserError(f"{path} is an encrypted Parquet file; decrypt it")
+    if not head.startswith(b"PAR1"):
         begins = quoted(head.decode("utf-8", "replace"))
         raise UserError(f"{path} is no Parquet file, it begins with {begins}")
-    if tail != head[:4]:
+    if tail != b"PAR1":
         raise UserError(f"{path} is cut off, the end of a Parquet file is not there; copy it anew")
 
 

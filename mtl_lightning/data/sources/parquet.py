@@ -9,7 +9,7 @@ import pyarrow.parquet
 from mtl_lightning.data.sources.content import Content, check_parquet
 from mtl_lightning.errors import UserError, one_line, quoted
 
-_BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError)
+_BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
 
 
 def read_parquet(path: str) -> Content:
@@ -24,6 +24,7 @@ def read_parquet(path: str) -> Content:
     try:
         file = pa.parquet.ParquetFile(path, page_checksum_verification=True)
         names = list(file.schema_arrow.names)
+        rows = np.arange(1, file.metadata.num_rows + 1, dtype=np.int64)
     except _BROKEN as error:
         raise UserError(f"{path} {_damage(error)}") from None
 
@@ -34,7 +35,6 @@ def read_parquet(path: str) -> Content:
             raise UserError(f"{path}, column {quoted(name)} {_damage(error)}") from None
         return arrow_values(cells, lambda i: f"{path} row {rows[i]}, column {quoted(name)}")
 
-    rows = np.arange(1, file.metadata.num_rows + 1, dtype=np.int64)
     return Content(names, rows, fetch)
 
 

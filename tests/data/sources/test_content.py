@@ -42,6 +42,8 @@ def test_what_may_be_text_passes(content):
         (b"\xff" * 20, 'it begins with "\ufffd{12}"'),
         (b"PAR1 and so on", "is cut off"),
         (b"PAR1 and so on PARE", "is cut off"),
+        (b"PARE and so on PARE", "is an encrypted Parquet file; decrypt it"),
+        (b"PARK", 'it begins with "PARK"'),
     ],
 )
 def test_what_is_no_whole_parquet_file(content, said):

@@ -140,4 +140,6 @@ def test_keys_do_not_depend_on_the_machine(root):
     paths = ["a.jpg", "./a.jpg", "b/../a.jpg", "b//c.jpg", f"{root}/a.jpg", "../x/a.jpg"]
     expected = ["a.jpg", "a.jpg", "a.jpg", "b/c.jpg", "a.jpg", "../x/a.jpg"]
     assert relative_keys(root, paths).tolist() == expected
+    for path, key in zip(paths, expected, strict=True):
+        assert relative_keys(root, [path, "a"]).tolist() == [key, "a"]
     assert relative_keys(root, ["/other/a.jpg"]).tolist() == ["/other/a.jpg"]

@@ -23,6 +23,19 @@ def refused(content: bytes, column: str) -> str:
     return str(error.value)
 
 
+def test_more_rows_than_any_memory_holds_are_damage():
+    whole = written(a=list(range(1000)))
+    length = int.from_bytes(whole[-8:-4], "little")
+    footer = whole[-8 - length : -8]
+    few, many = b"\xd0\x0f", b"\x80" * 8 + b"\x40"  # 1000 and 2**61 as Thrift writes them
+    assert footer.count(b"\x16" + few) > 1
+    claimed = footer.replace(b"\x16" + few, b"\x16" + many)
+    said = refused(
+        whole[: -8 - length] + claimed + len(claimed).to_bytes(4, "little") + b"PAR1", "a"
+    )
+    assert said == "t.parquet is damaged; copy the file, or write it anew"
+
+
 def test_a_dot_in_a_name_is_no_path():
     written(**{"a.b": [1], "a": [2], "c": [{"a": 3}]})
     assert read_parquet("t.parquet").fetch("a.b") == [1]
