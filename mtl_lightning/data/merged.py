@@ -42,9 +42,14 @@ class _Pool:
     def __init__(self, tables: Sequence[SourceTable]) -> None:
         self.tables = tables
         self.starts = np.cumsum([0, *(len(table.images) for table in tables)])
-        codes, images = pd.factorize(np.concatenate([table.images for table in tables]))
-        self.image_of_row: Rows = codes.astype(np.int64)
-        self.images: Texts = images
+        images: Texts = np.concatenate([table.images for table in tables])
+        self.distinct = len(set(images)) == len(images)
+        if self.distinct:  # as most are: the rest is then soon done
+            self.image_of_row: Rows = np.arange(len(images))
+            self.images: Texts = images
+        else:
+            codes, self.images = pd.factorize(images)
+            self.image_of_row = codes.astype(np.int64)
 
     def slice(self, source: int) -> slice:
         """Return the rows of a source."""
@@ -82,6 +87,8 @@ class _Pool:
             complain: Hears of each contradiction.
             task: Whose labels they are; None: they are splits.
         """
+        if self.distinct:
+            return values, np.where(pd.notna(values), self.image_of_row, -1)
         codes, _ = pd.factorize(values)
         first = self.first(codes)
         rows = np.flatnonzero(codes >= 0)
