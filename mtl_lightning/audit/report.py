@@ -85,7 +85,7 @@ def audit(
     fields = [field for task in data.tasks for field in data.fields(task)] + data.left_out
     read, found = survey.read_all(data.sources, fields)
     whole = len(read) == len(data.sources) and not found
-    report.table, contradictions = survey.join(read, fields, data.fractions, data.split_seed)
+    report.table, contradictions = survey.join(read, fields, data)
     found += contradictions
     if report.table is not None:
         data.table = report.table
