@@ -102,7 +102,12 @@ OF_COMMANDS: dict[str, dict[str, Any]] = {
 }
 LINKED = ("tasks", "image_size")
 """What the model is told by other keys."""
-TRAINING = (("model", "optimizer"), ("model", "lr_scheduler"), ("data", "augmentation"))
+TRAINING = (
+    ("model", "optimizer"),
+    ("model", "lr_scheduler"),
+    ("data", "augmentation"),
+    ("data", "sampling"),
+)
 """What nothing but training reads."""
 
 

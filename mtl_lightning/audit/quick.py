@@ -35,7 +35,7 @@ def notes(data: PartialLabels, size: StepSize) -> list[str]:
     """
     encoded = {name: data.encoded(name) for name in data.tasks}
     splits = data.merged().splits
-    found = missing(absences(encoded, splits, size), size)
+    found = missing(absences(data, encoded, splits, size), size)
     for name, counts in tallies(data.tasks, encoded, splits).items():
         found += of_classes(name, counts)
     return [finding.line() for finding in found]
@@ -49,8 +49,12 @@ def tallies(
     return {name: counts for name, counts in counted.items() if counts}
 
 
-def absences(encoded: Mapping[str, Encoded], splits: Splits, size: StepSize) -> dict[str, Absence]:
-    """Return how often each task is absent from a step."""
+def absences(
+    data: PartialLabels, encoded: Mapping[str, Encoded], splits: Splits, size: StepSize
+) -> dict[str, Absence]:
+    """Return how often each task is absent from a step, where images are taken at random."""
+    if data.sampling is not None:
+        return {}
     training = splits == SPLITS.index("train")
     labelled = {name: training & (own.counts() > 0) for name, own in encoded.items()}
     rows = int(np.any(list(labelled.values()), axis=0).sum()) if labelled else 0

@@ -110,7 +110,7 @@ def _labels(report: Report, whole: bool) -> list[Finding]:
     splits = data.merged().splits
     report.tallies = quick.tallies(data.tasks, report.encoded, splits)
     report.numbers = _numbers(report)
-    report.absences = quick.absences(report.encoded, splits, report.size)
+    report.absences = quick.absences(data, report.encoded, splits, report.size)
     has = np.stack([data.has_label(name) for name in data.tasks])
     training = has[:, splits == SPLITS.index("train")].astype(np.float64)
     report.together = (training @ training.T).astype(np.int64)

@@ -2,6 +2,7 @@
 
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.sampling import AtLeast, LabelBalanced, Mixed, Sampling, Shuffled
 from mtl_lightning.data.sources import (
     CelebASource,
     DigitsSource,
@@ -19,6 +20,7 @@ from mtl_lightning.data.sources import (
 )
 
 __all__ = [
+    "AtLeast",
     "Batch",
     "CelebASource",
     "DigitsSource",
@@ -26,9 +28,13 @@ __all__ = [
     "FilenameSource",
     "FolderSource",
     "HuggingFaceSource",
+    "LabelBalanced",
     "Market1501AttributeSource",
+    "Mixed",
     "MultiMNISTSource",
     "PartialLabels",
+    "Sampling",
+    "Shuffled",
     "Source",
     "SourceTable",
     "TableSource",

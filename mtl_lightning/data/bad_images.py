@@ -120,20 +120,22 @@ class Skip:
         number = self.plan.beginning(epoch, start)
         done = max(start - number, 0)
         while step := list(islice(batches, accumulate - number % accumulate)):
-            lost, rows = self._lost({r: why for b in step for r, why in b.bad.items()})
+            lost, rows = self._lost(step)
             for batch in step[done:]:
                 batch.counts = {task: n - lost[task] for task, n in batch.counts.items()}
                 batch.step_rows -= rows
                 yield batch
             done, number = 0, number + len(step)
 
-    def _lost(self, reasons: dict[int, str]) -> tuple[dict[str, int], int]:
+    def _lost(self, step: list[Batch]) -> tuple[dict[str, int], int]:
         """Return the labels that a step loses by bad images, by task, and the number of these.
 
         Args:
-            reasons: Row to why its image is bad, of this rank and step.
+            step: What this rank has of it.
         """
-        rows = np.fromiter(reasons, dtype=np.int64, count=len(reasons))
+        reasons = {row: why for batch in step for row, why in batch.bad.items()}
+        rows = np.concatenate([batch.rows.numpy() for batch in step])
+        rows = rows[np.isin(rows, list(reasons))]  # a sampling may take an image twice in a step
         own = [int(labels.labelled[rows].sum()) for labels in self.encoded.values()]
         numbers = torch.tensor([*own, len(rows)], device=self.device)
         if self.plan.world_size > 1:

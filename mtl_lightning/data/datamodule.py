@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,13 +18,14 @@ from torch.utils.data import DataLoader
 from mtl_lightning.data import transforms
 from mtl_lightning.data.bad_images import BadImages, Progress, Skip, refuse
 from mtl_lightning.data.batch import Batch
+from mtl_lightning.data.batch_sampler import PlanSampler
 from mtl_lightning.data.dataset import ImageDataset, Images
 from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.images import MAX_PIXELS, image_shape
 from mtl_lightning.data.merged import MergedTable, merge
 from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.data.pool import OnConflict
-from mtl_lightning.data.sampling import PlanSampler
+from mtl_lightning.data.sampling import Population, Sampling
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.errors import UserError, quoted
@@ -52,6 +54,7 @@ class PartialLabels(LightningDataModule):
         num_workers: Processes that load images.
         augmentation: ``default`` (crops, flips, mild colour changes), ``none``, or a list of
             torchvision v2 transforms; for training only.
+        sampling: Which training images an epoch takes; left out: each once, in random order.
         on_bad_image: ``error``: an image that cannot be read stops the run. ``skip``: it is as if
             its row had no place in the step; such images are counted and listed.
         max_bad_share: More than this share of the images of a split, skipped, stops the run.
@@ -72,6 +75,7 @@ class PartialLabels(LightningDataModule):
         batch_size: int = 32,
         num_workers: int = 2,
         augmentation: Literal["default", "none"] | list[nn.Module] = "default",
+        sampling: Sampling | None = None,
         on_bad_image: Literal["error", "skip"] = "error",
         max_bad_share: float = 0.05,
         max_pixels: int = MAX_PIXELS,
@@ -99,6 +103,7 @@ class PartialLabels(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.augmentation = augmentation
+        self.sampling = sampling
         self.on_bad_image = on_bad_image
         self.max_pixels = max_pixels
         self.left_out = left_out or []
@@ -246,7 +251,24 @@ class PartialLabels(LightningDataModule):
             validated = self._encoded[name].labelled[self.rows("val")]
             if len(validated) and not validated.any():
                 notes.append(f"task {name} has no label in val: it is reported as absent")
+        if self.sampling is not None and self.trainer is not None:
+            plan = self._plan("train", self._trainer().accumulate_grad_batches, global_seed())
+            notes.append(f"{type(self.sampling).__name__}: {self._composition(plan)}")
         return notes
+
+    def _composition(self, plan: StepPlan) -> str:
+        """Say what a sampling makes of the first epoch."""
+        taken = plan.order(0)
+        rows, names = plan.rows[taken], self.merged().names
+        sources = np.bincount(self.merged().source[rows], minlength=len(names)).tolist()
+        labels = {name: int(counts[taken].sum()) for name, counts in plan.labels.items()}
+        counted = zip([*names, *labels], [*sources, *labels.values()], strict=True)
+        listed = [f"{name} {count:,}" for name, count in counted]
+        return (
+            f"of {len(taken):,} training images the first epoch takes {len(np.unique(taken)):,}; "
+            f"with those that it takes again, by source: {', '.join(listed[: len(names)])}; "
+            f"labels: {', '.join(listed[len(names) :])}"
+        )
 
     def training_labels(self, task: str) -> tuple[Tensor, Tensor]:
         """Return the targets of the training rows that carry a label of the task, and their mask.
@@ -302,7 +324,7 @@ class PartialLabels(LightningDataModule):
     def _plan(self, split: str, accumulate: int = 1, shuffle_seed: int | None = None) -> StepPlan:
         rows = self.rows(split)
         labels = {name: encoded.counts()[rows] for name, encoded in self._encoded.items()}
-        return StepPlan(
+        plan = StepPlan(
             rows=rows,
             labels=labels,
             batch_size=self.batch_size,
@@ -310,6 +332,12 @@ class PartialLabels(LightningDataModule):
             accumulate=accumulate,
             shuffle_seed=shuffle_seed,
         )
+        if shuffle_seed is None or self.sampling is None:
+            return plan
+        strata = {name: self.tasks[name].strata(e)[rows] for name, e in self._encoded.items()}
+        population = Population(self.merged().source[rows], strata)
+        self.sampling.check(population, plan.step_width)
+        return replace(plan, draw=partial(self.sampling.draw, population))
 
     def _evaluated(self, split: str) -> DataLoader[Batch]:
         return self._loader(self.merged(), split, self._plan(split), _from_the_start)

@@ -6,7 +6,7 @@ and "sum over labelled rows / labelled rows in the step" needs no communication 
 of later micro-batches.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,8 @@ class StepPlan:
         accumulate: Micro-batches of one optimizer step.
         limit: Stop after so many micro-batches (``trainer.limit_train_batches``).
         shuffle_seed: Shuffle each epoch in another way, with this seed; ``None``: keep the order.
+        draw: What an epoch takes instead, from the rows of a step and random numbers:
+            `Sampling.draw`.
         resumed: ``(epoch, rows)``: an earlier process, of whatever batch size and number of ranks,
             has taken the first rows of this epoch.
     """
@@ -53,6 +55,7 @@ class StepPlan:
     accumulate: int = 1
     limit: int | None = None
     shuffle_seed: int | None = None
+    draw: Callable[[int, np.random.Generator], NDArray[np.int64]] | None = None
     resumed: tuple[int, int] = (0, 0)
 
     def __len__(self) -> int:
@@ -64,7 +67,10 @@ class StepPlan:
         """Return the positions in ``rows`` in the order in which the epoch takes them."""
         if self.shuffle_seed is None:
             return np.arange(len(self.rows))
-        return np.random.default_rng([self.shuffle_seed, epoch]).permutation(len(self.rows))
+        random = np.random.default_rng([self.shuffle_seed, epoch])
+        if self.draw is None:
+            return random.permutation(len(self.rows))
+        return self.draw(self.step_width, random)
 
     def first(self, epoch: int) -> int:
         """Return the number of the micro-batch with which this process begins the epoch.
@@ -105,6 +111,11 @@ class StepPlan:
                 parts=parts,
                 epoch=epoch,
             )
+
+    @property
+    def step_width(self) -> int:
+        """The rows of a whole optimizer step, on all ranks together."""
+        return self._width * self.accumulate
 
     @property
     def _width(self) -> int:

@@ -103,6 +103,13 @@ class Task(nn.Module, ABC):
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
         """Turn cells (str, or None where there is no label) into targets and masks."""
 
+    def strata(self, encoded: Encoded) -> NDArray[np.int64]:
+        """Return the class of each row, which sampling may balance: ``(N,)``, -1 without a label.
+
+        A task without classes has one, 0.
+        """
+        return np.where(encoded.counts() > 0, 0, -1)
+
     @abstractmethod
     def expected(self, cell: str) -> str:
         """Say in a few words what should have stood where ``cell`` stands."""

@@ -122,6 +122,12 @@ class Classification(Task):
             distributions[code] = share
         return Encoded(distributions[codes], labelled, bad)
 
+    def strata(self, encoded: Encoded) -> NDArray[np.int64]:
+        """Return the position of each row's class; of a distribution, of the likeliest."""
+        targets = encoded.targets
+        positions = targets if targets.ndim == 1 else np.argmax(targets, axis=1)
+        return np.where(encoded.labelled, positions, -1)
+
     def expected(self, cell: str) -> str:
         """Name the known classes, the nearest first."""
         hint = did_you_mean(cell, self.classes) or if_missing(cell)

@@ -129,7 +129,14 @@ def skip(start: int = 0, share: float = 1.0) -> Skip:
     return Skip(BadImages(share), "train", Named(), ENCODED, PLAN, lambda: (3, start), cpu)
 
 
-def test_counts_are_those_of_the_step_without_its_bad_images():
+def again(step_rows: int, random: np.random.Generator) -> np.ndarray:
+    """Take images several times in a step, as a sampling may."""
+    return np.array([1, 1, 4, 1, 5, 4, 0, 11, 11, 11, 2, 11, 13, 13])
+
+
+@pytest.mark.parametrize("draw", [None, again])
+def test_counts_are_those_of_the_step_without_its_bad_images(draw, monkeypatch):
+    monkeypatch.setitem(globals(), "PLAN", replace(PLAN, draw=draw))
     bad = {11, 14, 15, 16, 21, 23}
     given = list(skip()(batches(bad, [])))
     assert [len(batch) for batch in given] == [2] * 7

@@ -9,6 +9,7 @@ from torchvision.transforms import v2
 
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.sampling import AtLeast
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.errors import UserError
 from mtl_lightning.module import MultiTask
@@ -381,6 +382,27 @@ def test_notes_say_what_a_user_should_know():
         "task size has no label in val: it is reported as absent",
         "task rare has no label in val: it is reported as absent",
     ]
+
+
+def test_a_sampling_decides_what_an_epoch_takes_and_says_so(tmp_path):
+    data = make_data(sampling=AtLeast(2))
+    batches = trained(tmp_path, data, accumulate_grad_batches=2, max_epochs=2)
+    assert_counts_are_those_of_each_step(batches, 2)
+    whole = [batch for _, batch in batches.seen if batch.step_rows == 16]
+    assert len(whole) == 2 * 4
+    assert all(min(batch.counts.values()) >= 2 for batch in whole)
+    (note,) = (note for note in data.notes() if "AtLeast" in note)
+    taken = data.train_plan.order(0)
+    assert note.startswith(
+        f"AtLeast: of {len(taken)} training images the first epoch takes "
+        f"{len(set(taken.tolist()))}; with those that it takes again, by source: memory "
+        f"{len(taken)}; labels: kind "
+    )
+
+
+def test_a_sampling_that_cannot_be_is_an_error_before_training(tmp_path):
+    with pytest.raises(UserError, match="9 labelled images of each of 3 tasks are 27, and a step"):
+        trained(tmp_path, make_data(sampling=AtLeast(9)), accumulate_grad_batches=2)
 
 
 def test_a_note_says_that_nothing_is_validated():

@@ -1,7 +1,7 @@
 import numpy as np
 
+from mtl_lightning.data.batch_sampler import PlanSampler
 from mtl_lightning.data.plan import StepPlan
-from mtl_lightning.data.sampling import PlanSampler
 
 PLAN = StepPlan(np.arange(10), {}, batch_size=2, world_size=2, shuffle_seed=1)
 

@@ -1,0 +1,9 @@
+"""What an epoch takes, in which order: one file a way; ``base`` says how to add one."""
+
+from mtl_lightning.data.sampling.at_least import AtLeast
+from mtl_lightning.data.sampling.base import Population, Sampling
+from mtl_lightning.data.sampling.label_balanced import LabelBalanced
+from mtl_lightning.data.sampling.mixed import Mixed
+from mtl_lightning.data.sampling.shuffled import Shuffled
+
+__all__ = ["AtLeast", "LabelBalanced", "Mixed", "Population", "Sampling", "Shuffled"]

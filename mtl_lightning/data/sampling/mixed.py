@@ -1,0 +1,50 @@
+"""Sources in set shares, in every step alike."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtl_lightning.data.sampling.base import Places, Population, Sampling, cycled
+from mtl_lightning.errors import UserError
+
+
+class Mixed(Sampling):
+    """Sources in set shares, spread evenly over the epoch so that every step has all of them.
+
+    A source of n images gets a share in proportion to n^(1/T) (Arivazhagan et al. 2019, "Massively
+    multilingual neural machine translation in the wild", section 4.2). No image of a source is
+    taken twice before all of it have been taken.
+
+    Args:
+        temperature: T. 1: in proportion to their sizes, each image once; the higher, the more often
+            small sources are taken, up to equal shares.
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        if not temperature >= 1:
+            raise UserError(f"data.sampling: temperature should be 1 or more. Found {temperature}")
+        self.temperature = temperature
+
+    def draw(self, population: Population, step_rows: int, random: np.random.Generator) -> Places:
+        """Return the sources interleaved; see `Sampling.draw`."""
+        del step_rows
+        names, sizes = np.unique(population.source, return_counts=True)
+        shares = sizes.astype(np.float64) ** (1 / self.temperature)
+        numbers = apportioned(shares, len(population))
+        places, moments = [], []
+        for name, number in zip(names, numbers.tolist(), strict=True):
+            own = np.flatnonzero(population.source == name)
+            places.append(cycled(own, number, random))
+            # Each in a stretch of its own, of equal lengths: they are neither bunched nor in step.
+            moments.append((np.arange(number) + random.random(number)) / max(number, 1))
+        order = np.argsort(np.concatenate(moments), kind="stable")
+        taken: Places = np.concatenate(places)[order]
+        return taken
+
+
+def apportioned(shares: NDArray[np.float64], total: int) -> Places:
+    """Return whole numbers in proportion to the shares that add up to the total."""
+    exact = shares / shares.sum() * total
+    whole: Places = np.floor(exact).astype(np.int64)
+    rest = np.argsort(whole - exact, kind="stable")[: total - int(whole.sum())]
+    whole[rest] += 1
+    return whole
