@@ -9,6 +9,7 @@ The folders stand in the order in which data flows:
 ``data/``             sources -> one merged table with masks -> step plan -> batches
 ``tasks/``            what a label means: target, head size, loss, metrics, decoding
 ``models/``           uint8 images -> ``{task: output}``; plain ``nn.Module``, exportable
+``balancing/``        how K losses or gradients become one update, TorchJD's methods included
 ``module``            the LightningModule: one shared step, metrics, optimizer; with ``schedule``,
                       ``results`` (what was measured of a split) and ``hparams``
 ``callbacks/``        tables, checkpoints, predictions, saved config; ``EMA``, ``Unfreeze``

@@ -16,6 +16,7 @@ import torch
 from pytorch_lightning import Trainer
 
 from mtl_lightning import checks, flags, reading
+from mtl_lightning.balancing.arguments import check_method, fill_sizes
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import Source
 from mtl_lightning.errors import UserError, did_you_mean, listed
@@ -151,6 +152,9 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     config["name"] = name = name or _run_of(checkpoint)
     check_keys(command, config)
     _fill_schedule(config)
+    if _part(config, "model", "balancing") is not None and isinstance(config["tasks"], Mapping):
+        entry = fill_sizes(config["model"]["balancing"], list(config["tasks"]))
+        config["model"]["balancing"] = entry
     check(config)
     if below:
         _check_same_tasks(config["tasks"], below["tasks"])
@@ -323,6 +327,8 @@ def check(config: Mapping[str, Any]) -> None:
     if backbone is not None:
         with torch.device("meta"):  # its weights would take seconds
             checks.tried(Backbone, backbone, "model.backbone")
+    if _part(config, "model", "balancing") is not None:
+        check_method(config["model"], list(config["tasks"]))
 
 
 def check_tasks(tasks: Mapping[str, Any]) -> None:
