@@ -19,8 +19,8 @@ The folders stand in the order in which data flows:
 ====================  =============================================================================
 
 ``data/`` knows nothing of networks, ``tasks/`` and ``models/`` nothing of files; only ``module``
-and ``cli`` know both. The recipe for adding a task, a source, a backbone or a sharing is the
-docstring of the ``base`` module in its folder.
+and ``cli`` know both. The recipe for adding a task, a source, a backbone, a sharing or a method of
+balancing is the docstring of the ``base`` module in its folder.
 """
 
 import importlib
@@ -29,6 +29,15 @@ from typing import TYPE_CHECKING, Any
 from mtl_lightning._version import __version__
 
 if TYPE_CHECKING:
+    from mtl_lightning.balancing import (
+        DBMTL,
+        Balancing,
+        DynamicPrioritisation,
+        GradientBalancing,
+        GradNorm,
+        LossBalancing,
+        ScaleInvariant,
+    )
     from mtl_lightning.data import (
         DigitsSource,
         FolderSource,
@@ -52,6 +61,15 @@ if TYPE_CHECKING:
     from mtl_lightning.tasks import Classification, MultiLabel, Regression, Task
 
 _HOMES = {
+    "balancing": (
+        "DBMTL",
+        "Balancing",
+        "DynamicPrioritisation",
+        "GradNorm",
+        "GradientBalancing",
+        "LossBalancing",
+        "ScaleInvariant",
+    ),
     "data": (
         "DigitsSource",
         "FolderSource",
@@ -68,17 +86,24 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "DBMTL",
     "VGG16",
     "Backbone",
+    "Balancing",
     "Classification",
     "DigitsSource",
+    "DynamicPrioritisation",
     "FolderSource",
+    "GradNorm",
+    "GradientBalancing",
     "Hard",
+    "LossBalancing",
     "MultiLabel",
     "MultiTask",
     "Network",
     "PartialLabels",
     "Regression",
+    "ScaleInvariant",
     "Sharing",
     "Soft",
     "Source",

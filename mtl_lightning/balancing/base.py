@@ -64,7 +64,7 @@ class Balancing:
             dtype: Of the state, float32 or float64.
         """
         self.state = {
-            name: value.to(device=device, dtype=dtype)
+            name: value.to(device=device, dtype=dtype, copy=True)
             for name, value in self.initial_state().items()
         }
 

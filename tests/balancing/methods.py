@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torchjd import aggregation, scalarization
 
+from mtl_lightning import balancing
+
 
 def preferences(tasks: int) -> torch.Tensor:
     return torch.linspace(1.0, 2.0, tasks, dtype=torch.float64)
@@ -15,6 +17,7 @@ LOSS: dict[str, Callable[[int], Any]] = {
     "COSMOS": lambda k: scalarization.COSMOS(0.5, preferences(k)),
     "Constant": lambda k: scalarization.Constant(preferences(k)),
     "DWA": lambda k: scalarization.DWA(),
+    "DynamicPrioritisation": lambda k: balancing.DynamicPrioritisation(),
     "FAMO": lambda k: scalarization.FAMO(k),
     "GeometricMean": lambda k: scalarization.GeometricMean(),
     "IMTLL": lambda k: scalarization.IMTLL(k),
@@ -22,6 +25,7 @@ LOSS: dict[str, Callable[[int], Any]] = {
     "PBI": lambda k: scalarization.PBI(0.5, preferences(k)),
     "Random": lambda k: scalarization.Random(),
     "STCH": lambda k: scalarization.STCH(0.5),
+    "ScaleInvariant": lambda k: balancing.ScaleInvariant(),
     "Sum": lambda k: scalarization.Sum(),
     "UW": lambda k: scalarization.UW(k),
 }
@@ -33,10 +37,12 @@ GRADIENT: dict[str, Callable[[int], Any]] = {
     "CR-MOGM": lambda k: aggregation.CRMOGMWeighting(aggregation.MGDAWeighting()),
     "ConFIG": lambda k: aggregation.ConFIG(),
     "Constant (of gradients)": lambda k: aggregation.Constant(preferences(k)),
+    "DBMTL": lambda k: balancing.DBMTL(),
     "DualProj": lambda k: aggregation.DualProj(),
     "ExcessMTL": lambda k: aggregation.ExcessMTL(),
     "FairGrad": lambda k: aggregation.FairGrad(1.0),
     "GradDrop": lambda k: aggregation.GradDrop(),
+    "GradNorm": lambda k: balancing.GradNorm(),
     "GradVac": lambda k: aggregation.GradVac(),
     "IMTLG": lambda k: aggregation.IMTLG(),
     "Krum": lambda k: aggregation.Krum(0),
@@ -51,3 +57,6 @@ GRADIENT: dict[str, Callable[[int], Any]] = {
     "UPGrad": lambda k: aggregation.UPGrad(),
 }
 """Number of tasks to a method that reads gradients."""
+
+OURS = ("DBMTL", "DynamicPrioritisation", "GradNorm", "ScaleInvariant")
+"""Methods that TorchJD has none of."""

@@ -99,6 +99,7 @@ def resumed(folder: Path, name: str, of: str, stops: list[int]) -> Any:
 
 REMEMBERING = [("DWA", "losses"), ("FAMO", "losses"), ("UW", "losses"), ("IMTLL", "losses")]
 REMEMBERING += [(n, "parameters") for n in ("ExcessMTL", "GradVac", "NashMTL", "PCD", "CR-MOGM")]
+REMEMBERING += [("DynamicPrioritisation", "losses"), ("GradNorm", "features")]
 REMEMBERING += [("PCGrad", "features"), ("Random", "losses")]
 
 
