@@ -22,6 +22,7 @@ from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
 from mtl_lightning.callbacks.results_file import ResultsFile
 from mtl_lightning.callbacks.saved_config import SavedConfig
 from mtl_lightning.callbacks.tables import Tables
+from mtl_lightning.callbacks.weights_file import WeightsFile
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.errors import UserError
@@ -194,6 +195,8 @@ class MultiTaskCLI(LightningCLI):
             options = self._get(self.config, "checkpoint")
             folder = self.run / "checkpoints"
             callbacks += [Best(folder, options.monitor, options.mode), Last(folder)]
+        if self.prepared.export_weights is not None:
+            callbacks.append(WeightsFile(self.prepared.export_weights))
         return callbacks
 
     def _loggers(self, given: Any) -> list[Logger] | Literal[False]:

@@ -91,6 +91,7 @@ class Prepared:
         name: The name of the run.
         root: The folder of all runs.
         checkpoint: The file that ``ckpt_path`` means.
+        export_weights: Where a balancing's average weights are written to.
     """
 
     config: dict[str, Any]
@@ -98,6 +99,7 @@ class Prepared:
     name: str
     root: Path
     checkpoint: Path | None
+    export_weights: Path | None = None
 
 
 def prepare(command: str, arguments: list[str]) -> Prepared:
@@ -111,6 +113,9 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     for file in files:
         given = merged(given, reading.load(Path(file)))
     only, rest = flags.several(rest, "--only")
+    exports, rest = flags.taken(rest, ("--export-weights",))
+    if exports and command != "fit":
+        raise UserError(f"--export-weights: {command} balances nothing; it is for fit")
     typed = {}
     for key in ("name", "ckpt_path"):
         values, rest = flags.taken(rest, (f"--{key}",))
@@ -158,7 +163,8 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     check(config)
     if below:
         _check_same_tasks(config["tasks"], below["tasks"])
-    return Prepared(config, rest, name, root, checkpoint)
+    export = Path(exports[-1]) if exports else None
+    return Prepared(config, rest, name, root, checkpoint, export)
 
 
 def _root(config: Mapping[str, Any], changes: list[tuple[str, str]]) -> Path:

@@ -112,8 +112,10 @@ class MultiTask(LightningModule):
         self.make_lr_scheduler = lr_scheduler
         self.backbone_lr_scale = backbone_lr_scale
         self.results: dict[str, Results] = {}
-        self._step_counts: dict[str, int] = {}
+        self.step_counts: dict[str, int] = {}
         self._begun = False
+        self.shares: dict[str, Tensor] = {}
+        """This rank's and micro-batch's share of each task's loss, until the backward pass."""
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return ``{task: (B, num_outputs)}`` for ``(B, 3, H, W)`` uint8 images."""
@@ -208,8 +210,8 @@ class MultiTask(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this rank's and micro-batch's share of the loss of the whole step."""
         _, sums = self._step(batch, "train")
-        self._step_counts = batch.counts
-        shares = self._shares(sums, batch)
+        self.step_counts = batch.counts
+        shares = self.shares = self._shares(sums, batch)
         if self.balance is None:
             loss = torch.stack(list(shares.values())).sum()
         else:
@@ -242,6 +244,7 @@ class MultiTask(LightningModule):
         else:
             scaler = getattr(self.trainer.precision_plugin, "scaler", None)
             self.balance.backward(loss, 1.0 if scaler is None else scaler.get_scale())
+        self.shares = {}  # and with them what is left of the graph
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Let the balancing see what the update did, if it wants to."""
@@ -349,6 +352,6 @@ class MultiTask(LightningModule):
         """
         del optimizer
         for name in self.tasks:
-            if not self._step_counts[name]:
+            if not self.step_counts[name]:
                 for parameter in self.network.own_parameters(name):
                     parameter.grad = None

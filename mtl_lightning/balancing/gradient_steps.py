@@ -75,6 +75,7 @@ class GradientSteps(Steps):
         self.of = of
         self.every_n_steps = every_n_steps
         self.gramian: Tensor | None = None
+        self.weighed_anew = True
         super().__init__(method, tasks)
         if every_n_steps < 1:
             raise UserError(
@@ -135,8 +136,10 @@ class GradientSteps(Steps):
         """Compute the raw outputs of every task, and keep the graph below the features apart."""
         present = self.present(batch.counts)
         self._network, self._step = network, step
-        self._anew = step % self.every_n_steps == 0 or any(n not in self._held for n in present)
-        if self.of == "parameters" and self._anew and isinstance(network.sharing, Hard):
+        self.weighed_anew = step % self.every_n_steps == 0 or any(
+            n not in self._held for n in present
+        )
+        if self.of == "parameters" and self.weighed_anew and isinstance(network.sharing, Hard):
             self._pass = self._in_segments(network.sharing, batch, present)
         else:
             features = network.sharing(batch.images, batch.labelled)
@@ -218,7 +221,7 @@ class GradientSteps(Steps):
         above, heads = self._above(names, shares, scale)
         if not shared:
             weights = torch.ones(len(present))
-        elif not self._anew:
+        elif not self.weighed_anew:
             weights = torch.stack([self._held[n] for n in present])
             self._below(shared, names, above, weights)
         elif self.of == "features":

@@ -1,5 +1,6 @@
 """What tests of methods share: the gradients of a step, ours and by plain autograd."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,23 @@ class Gradients(Callback):
             }
 
 
-def one_step(folder: Path, module: MultiTask, rows: int = 12, **trainer: Any) -> Gradients:
+def one_step(
+    folder: Path,
+    module: MultiTask,
+    rows: int = 12,
+    more: Sequence[Callback] = (),
+    **trainer: Any,
+) -> Gradients:
     """Take one step on ``rows`` images; all three tasks have labels among them."""
     gradients = Gradients()
     options = {"max_steps": 1, "max_epochs": -1, "precision": "64-true"} | trainer
-    fit(folder, make_data(train=rows, batch_size=rows), module, callbacks=[gradients], **options)
+    fit(
+        folder,
+        make_data(train=rows, batch_size=rows),
+        module,
+        callbacks=[gradients, *more],
+        **options,
+    )
     return gradients
 
 
