@@ -14,6 +14,7 @@ MGDA 97.26 / 95.90.
 """
 
 import argparse
+import functools
 import gzip
 import struct
 import time
@@ -95,10 +96,12 @@ class LeNet(Backbone):
         super().__init__(trunk, {"all": list(trunk)}, None, normal, "flatten", None)
 
     def feature_map(self, images: Tensor) -> Tensor:
+        """Run the trunk on one channel: (B, 3, 28, 28) to (B, 50, 1, 1)."""
         maps: Tensor = self.trunk(images[:, :1])
         return maps[:, :, None, None]
 
     def named_weights(self, name: str) -> NamedWeights:
+        """There are none."""
         raise NotImplementedError
 
 
@@ -150,7 +153,8 @@ def train(
             optimizer.step()
             if steps is not None:
                 with torch.no_grad():
-                    steps.after_update(lambda: shares(net(batch.images), batch), batch.counts)
+                    look = functools.partial(seen_again, net, batch)
+                    steps.after_update(look, batch.counts)
             number += 1
         if steps is not None:
             steps.method.epoch_end({})
@@ -165,6 +169,11 @@ def shares(outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         kept = torch.where(batch.labelled[task], losses, 0.0).sum()
         found[task] = kept / max(batch.counts[task], 1)
     return found
+
+
+def seen_again(net: Network, batch: Batch) -> dict[str, Tensor]:
+    """Return the losses of a batch as they are now."""
+    return shares(net(batch.images), batch)
 
 
 def step(net: Network, steps: Any, batch: Batch, number: int) -> None:

@@ -20,6 +20,7 @@ class Layered(Backbone):
     def __init__(
         self, norm: str = "group", train_norm: bool = False, loose: bool = False, first: bool = True
     ) -> None:
+        torch.manual_seed(1)
         norms = {"group": lambda: nn.GroupNorm(2, 6), "batch": lambda: nn.BatchNorm2d(6)}
         trunk = nn.Sequential(
             nn.Conv2d(3, 6, 3, stride=2, padding=1),

@@ -155,6 +155,19 @@ def test_bf16_gives_the_gradients_of_bf16(tmp_path, of):
     assert (one - other).norm() < 0.1 * one.norm()
 
 
+@pytest.mark.parametrize("of", ["parameters", "features"])
+def test_a_scaler_scales_gradients_and_changes_no_weight(tmp_path, of):
+    plain = module_of(IMTLG(), gradients=of)
+    step = one_step(tmp_path, plain)
+    scaled = module_of(IMTLG(), gradients=of)
+    backward = scaled.balance.backward
+    scaled.balance.backward = lambda loss, scale: backward(loss, 1024.0)
+    other = one_step(tmp_path, scaled)
+    for name, gradient in step.found.items():
+        torch.testing.assert_close(other.found[name], 1024 * gradient)
+    assert plain.balance.average_weights() == pytest.approx(scaled.balance.average_weights())
+
+
 def test_gradients_that_are_not_numbers_touch_no_state(tmp_path):
     module = module_of(GRADIENT["GradVac"](3))
     with torch.no_grad():
