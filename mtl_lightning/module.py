@@ -19,7 +19,7 @@ from mtl_lightning.balancing.steps import Steps, statistics_kept
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.images import image_shape
 from mtl_lightning.errors import UserError
-from mtl_lightning.finite import Seen, explain, is_finite
+from mtl_lightning.finite import Seen, explain, has_finite_gradients, is_finite
 from mtl_lightning.hparams import built_from_config, check_remembered, global_seed
 from mtl_lightning.models import VGG16, Backbone, Hard, NamedModules, Network, Sharing
 from mtl_lightning.results import Results
@@ -121,6 +121,7 @@ class MultiTask(LightningModule):
         self.results: dict[str, Results] = {}
         self.step_counts: dict[str, int] = {}
         self._seen: list[Seen] = []
+        self._batch: Batch
         self._begun = False
         self.shares: dict[str, Tensor] = {}
         """This rank's and micro-batch's share of each task's loss, until the backward pass."""
@@ -261,7 +262,7 @@ class MultiTask(LightningModule):
         # They are measured when the step is made: see on_before_optimizer_step.
         detached = {name: value.detach() for name, value in outputs.items()}
         self._seen.append(Seen(batch, detached, {n: value.detach() for n, value in sums.items()}))
-        self.step_counts = batch.counts
+        self.step_counts, self._batch = batch.counts, batch
         shares = self.shares = self._shares(sums, batch)
         if self.balance is None:
             loss = torch.stack(list(shares.values())).sum()
@@ -297,9 +298,16 @@ class MultiTask(LightningModule):
             self.balance.backward(loss, 1.0 if scaler is None else scaler.get_scale())
         self.shares = {}  # and with them what is left of the graph
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Let the balancing see what the update did, if it wants to."""
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        """Make the step, and let the balancing see what it did, if it wants to.
+
+        (At once: a callback may write a checkpoint at the end of the batch.)
+        """
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.balance is not None:
+            batch = self._batch
             self.balance.after_update(lambda: self._seen_again(batch, batch_idx), batch.counts)
 
     @torch.no_grad()
@@ -406,10 +414,14 @@ class MultiTask(LightningModule):
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         seen, self._seen = self._seen, []
         if not is_finite(seen, parameters, scaled, self.trainer):
+            if self.balance is not None:
+                self.balance.undo()
             self._not_finite(seen)
             for parameter in parameters:
                 parameter.grad = None
             return
+        if self.balance is not None and scaled and not has_finite_gradients(parameters):
+            self.balance.undo()  # the scaler will leave this step out
         for micro in seen:
             self._measure(micro, "train")
         absent = [name for name in self.tasks if not self.step_counts[name]]

@@ -7,7 +7,7 @@ weighs: the sum of every task's gradient times its weight. A head follows its ow
 No gradient goes through ``backward``, so that DDP has nothing to reduce: ranks add up here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -206,6 +206,7 @@ class GradientSteps(Steps):
     def loss(self, shares: Mapping[str, Tensor], counts: Mapping[str, int], step: int) -> Tensor:
         """Return the sum of the losses, for the eye; gradients come from what is kept here."""
         del step
+        self._keep()
         self._shares, self._present = dict(shares), self.present(counts)
         return torch.stack(list(shares.values())).sum().detach().requires_grad_()
 
@@ -369,6 +370,15 @@ class GradientSteps(Steps):
             for parameter, gradient in zip(shared, gradients, strict=True):
                 if gradient is not None:
                     self._jacobian.add(parameter, task, gradient)
+
+    def _kept(self) -> Callable[[], None]:
+        others, held = super()._kept(), dict(self._held)
+
+        def back() -> None:
+            others()
+            self._held = held
+
+        return back
 
     # ----------------------------------------------------------------- checkpoints
 

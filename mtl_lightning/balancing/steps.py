@@ -33,9 +33,11 @@ class Steps(ABC):
         method.attach(tasks)
         self.weights: dict[str, float | Tensor] = {}
         self._saved: Mapping[str, Any] = {}
+        self._back: Callable[[], None] | None = None
         self._forget()
 
     def _forget(self) -> None:
+        self._back = None
         self._sums, self._steps = torch.zeros(len(self.tasks)), torch.zeros(len(self.tasks))
 
     def check(self, trainer: Trainer, network: Network) -> None:
@@ -95,15 +97,43 @@ class Steps(ABC):
             scale: By what the trainer multiplies losses, and divides gradients again.
         """
 
+    def _keep(self) -> None:
+        """Remember what there was before a step, at its first part, until it is made or not."""
+        if self._back is None:
+            self._back = self._kept()
+
+    def _kept(self) -> Callable[[], None]:
+        """Return what puts all that is remembered back to what it is now."""
+        state = {name: value.clone() for name, value in self.method.state.items()}
+        sums, steps = self._sums.clone(), self._steps.clone()
+
+        def back() -> None:
+            self.method.state, self._sums, self._steps = state, sums, steps
+
+        return back
+
+    def undo(self) -> None:
+        """Forget what was learned from a step that is not made; nothing is looked at after it."""
+        back, self._back = self._back, None
+        if back is not None:
+            back()
+
     def after_update(
         self, look: Callable[[], Mapping[str, Tensor]], counts: Mapping[str, int]
     ) -> None:
-        """Take note that the weights have moved.
+        """Take note that the weights have moved, unless the step was undone.
 
         Args:
             look: Gives the shares of the losses of the same batch as they are now.
             counts: Task to the number of its labels in the step.
         """
+        back, self._back = self._back, None
+        if back is not None:
+            self._look_again(look, counts)
+
+    def _look_again(
+        self, look: Callable[[], Mapping[str, Tensor]], counts: Mapping[str, int]
+    ) -> None:
         del look, counts
 
     def present(self, counts: Mapping[str, int]) -> list[int]:
@@ -145,6 +175,7 @@ class LossSteps(Steps):
         Its value is that of the whole step; its derivative by this rank's network is the weighted
         sum of this rank's gradients, of which the trainer takes the mean over ranks.
         """
+        self._keep()
         present = self.present(counts)
         stacked = torch.stack(list(shares.values()))
         values = stacked[present].detach().clone()
@@ -167,10 +198,9 @@ class LossSteps(Steps):
         del scale
         loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
 
-    def after_update(
+    def _look_again(
         self, look: Callable[[], Mapping[str, Tensor]], counts: Mapping[str, int]
     ) -> None:
-        """Look at the losses again, for a method that wants it."""
         present = self.present(counts)
         if not self.method.looks_again or not present:
             return

@@ -1,4 +1,4 @@
-"""Two ranks are one process, for every method; and a resumed run is the whole one."""
+"""Two ranks are one process, for every method."""
 
 import warnings
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import seed_everything
 
 from mtl_lightning.quiet import quieten
 from tests import two_ranks
@@ -17,7 +16,6 @@ from tests.support import (
     make_data,
     make_module,
     make_more_tasks,
-    make_trainer,
     weights,
 )
 
@@ -78,37 +76,3 @@ def test_two_ranks_equal_one_process(two, tmp_path, case):
     other, other_weights = two[case]
     assert largest_difference(one, other) < (1e-5 if case[0] in SOLVED else 1e-9)
     assert one_weights == pytest.approx(other_weights, rel=1e-3 if case[0] in SOLVED else 1e-6)
-
-
-def resumed(folder: Path, name: str, of: str, stops: list[int]) -> Any:
-    """Train four epochs in as many goes as there are stops."""
-    folder.mkdir()
-    checkpoint = None
-    for last in [*stops, 4]:
-        method, options = method_of(name, of, 3)
-        optimizer = lambda p: torch.optim.AdamW(p, lr=1e-2)  # noqa: E731
-        module = make_module(balancing=method, optimizer=optimizer, **options)
-        trainer = make_trainer(folder, max_epochs=last)
-        seed_everything(3, verbose=False)
-        trainer.fit(module, datamodule=make_data(train=18), ckpt_path=checkpoint)
-        checkpoint = folder / "a.ckpt"
-        trainer.save_checkpoint(checkpoint)
-        assert torch.load(checkpoint, weights_only=True)["balancing"]["method"]
-    return weights(module), module.balance.average_weights()
-
-
-REMEMBERING = [("DWA", "losses"), ("FAMO", "losses"), ("UW", "losses"), ("IMTLL", "losses")]
-REMEMBERING += [(n, "parameters") for n in ("ExcessMTL", "GradVac", "NashMTL", "PCD", "CR-MOGM")]
-REMEMBERING += [("DynamicPrioritisation", "losses"), ("GradNorm", "features")]
-REMEMBERING += [("PCGrad", "features"), ("Random", "losses")]
-
-
-@pytest.mark.parametrize("case", REMEMBERING, ids=" of ".join)
-def test_a_resumed_run_is_the_whole_one_bit_for_bit(tmp_path, case):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        whole = resumed(tmp_path / "a", *case, [])
-        parts = resumed(tmp_path / "b", *case, [1, 3])
-    for name in whole[0]:
-        assert torch.equal(whole[0][name], parts[0][name]), name
-    assert whole[1] == parts[1]

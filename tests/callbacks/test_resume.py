@@ -115,7 +115,7 @@ def train(folder: Path, kill_at: int | None = None, **changes: Any) -> list[str]
     return kill.hooks
 
 
-PARTS = {"dropout": "module", "lr_scheduler": "module"}
+PARTS = dict.fromkeys(("dropout", "lr_scheduler", "balancing", "gradients"), "module")
 PARTS |= dict.fromkeys(("batch_size", "num_workers", "augmentation", "train"), "data")
 
 
