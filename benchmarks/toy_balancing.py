@@ -91,8 +91,10 @@ def front() -> Tensor:
     return torch.stack([x1, x2.detach()], 1)
 
 
-def descend(make: Callable[[], Any], start: tuple[float, float], steps: int) -> Tensor:
-    """Return where a method ends, (2,)."""
+def descend(
+    make: Callable[[], Any], start: tuple[float, float], steps: int, lr: float = 1e-3
+) -> Tensor:
+    """Return where a method ends, (2,), by Adam with a rate."""
     method = make()
     if isinstance(method, scalarization.Scalarizer):
         method = from_scalarizer(method)
@@ -102,10 +104,10 @@ def descend(make: Callable[[], Any], start: tuple[float, float], steps: int) -> 
     method.begin(torch.device("cpu"), torch.float64)
     x = torch.tensor(start, dtype=torch.float64, requires_grad=True)
     learned = [p for own in method.parameters().values() for p in own]
-    optimizer = torch.optim.Adam([x, *learned], lr=1e-3)
+    optimizer = torch.optim.Adam([x, *learned], lr=lr)
     for step in range(steps):
         optimizer.zero_grad()
-        torch.manual_seed(step)
+        torch.default_generator.manual_seed(step)  # torch.manual_seed queues a call for a GPU
         take(method, x)
         optimizer.step()
         if isinstance(method, LossBalancing) and method.looks_again:
