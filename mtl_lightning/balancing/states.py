@@ -123,6 +123,9 @@ class NashKept(Kept):
 
     One problem is compiled for each number of tasks. The norm of the update, which TorchJD holds
     under ``max_norm``, grows with the root of their number, and so does what it is held under.
+
+    Raises:
+        UserError: If weights are to be held by TorchJD, which counts steps and keeps no names.
     """
 
     axes: ClassVar[Mapping[str, int]] = {"last": 1}
@@ -137,6 +140,12 @@ class NashKept(Kept):
 
     def __init__(self, part: Any, count: int) -> None:
         super().__init__(part, count)
+        if part.update_weights_every != 1:
+            raise UserError(
+                f"model.balancing: NashMTL: update_weights_every should be 1, or left out. Found "
+                f"{part.update_weights_every}; model.balance_every_n_steps does the same by task, "
+                f"where one is absent, and after a resume"
+            )
         self.max_norm = part.max_norm
         self._problems: dict[int, dict[str, Any]] = {}
 
@@ -152,7 +161,6 @@ class NashKept(Kept):
         part.init_gtg = np.eye(size)
         part.prvs_alpha = state["last"][rows].numpy()
         part.step = 1.0 if size in self._problems else 0.0
-        part.update_weights_every = 1  # the steps between are never asked for: see `every_n_steps`
         for name, value in self._problems.get(size, {}).items():
             setattr(part, name, value)
 

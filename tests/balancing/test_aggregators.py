@@ -209,3 +209,8 @@ def test_a_state_that_nobody_knows_is_refused():
 def test_preferences_that_do_not_fit_the_tasks_are_refused():
     with pytest.raises(UserError, match=r"pref_vector should have a number for each of the 3"):
         begun(UPGrad(pref_vector=torch.ones(2)))
+
+
+def test_weights_that_nash_would_hold_itself_are_refused():
+    with pytest.raises(UserError, match=r"Found 5; model\.balance_every_n_steps does the same"):
+        begun(NashMTL(3, update_weights_every=5))

@@ -116,6 +116,7 @@ def train(folder: Path, kill_at: int | None = None, **changes: Any) -> list[str]
 
 
 PARTS = dict.fromkeys(("dropout", "lr_scheduler", "balancing", "gradients"), "module")
+PARTS |= {"balance_every_n_steps": "module"}
 PARTS |= dict.fromkeys(("batch_size", "num_workers", "augmentation", "train"), "data")
 
 
