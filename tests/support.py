@@ -1,6 +1,6 @@
 """What many tests build on: a small backbone, images in memory, and a training of both."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torchmetrics.classification import BinaryAccuracy
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources.base import Source, SourceTable
+from mtl_lightning.errors import UserError
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.weights import NamedWeights
 from mtl_lightning.module import MultiTask
@@ -45,14 +46,19 @@ def column(values: Sequence[Any]) -> np.ndarray:
 
 
 class Memory(Source):
-    """Random images, with the labels and splits that a test wants."""
+    """Random images, with the labels and splits that a test wants; ``bad`` ones cannot be read."""
 
     def __init__(
-        self, labels: Mapping[str, Sequence[Any]], splits: Sequence[str], name: str = "memory"
+        self,
+        labels: Mapping[str, Sequence[Any]],
+        splits: Sequence[str],
+        name: str = "memory",
+        bad: Collection[int] = (),
     ) -> None:
         self.labels = labels
         self.splits = splits
         self.name = name
+        self.bad = bad
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         keys = column([f"{self.name}:{i}" for i in range(len(self.splits))])
@@ -66,6 +72,8 @@ class Memory(Source):
 
     def load(self, image: str) -> np.ndarray:
         number = int(image.rpartition(":")[2])
+        if number in self.bad:
+            raise UserError(f"image {image} cannot be read (broken)")
         return np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
 
 
@@ -135,10 +143,11 @@ def make_data(
     val: int = 7,
     batch_size: int = 8,
     tasks: dict[str, Task] | None = None,
+    bad: Collection[int] = (),
     **arguments: Any,
 ) -> PartialLabels:
     rows = train + val
-    source = Memory(sparse_labels(rows), ["train"] * train + ["val"] * val)
+    source = Memory(sparse_labels(rows), ["train"] * train + ["val"] * val, bad=bad)
     options = {"image_size": 16, "num_workers": 0, "augmentation": "none"} | arguments
     tasks = tasks or make_tasks()
     return PartialLabels(tasks, {"memory": source}, batch_size=batch_size, **options)

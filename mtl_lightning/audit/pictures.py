@@ -9,12 +9,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from mtl_lightning.audit.findings import Finding, Level
-from mtl_lightning.audit.progress import Progress
 from mtl_lightning.audit.survey import Read, is_file
 from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.merged import MergedTable
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.errors import UserError
+from mtl_lightning.progress import Progress
 
 SIZED, DECODED = 10_000, 500
 """Images whose header is read, and images that are decoded, unless all of them are."""

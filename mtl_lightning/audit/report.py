@@ -12,11 +12,12 @@ from mtl_lightning.audit.contents import Copies
 from mtl_lightning.audit.findings import Finding, Level, ordered
 from mtl_lightning.audit.odds import Absence, StepSize
 from mtl_lightning.audit.pictures import Pictures
-from mtl_lightning.audit.progress import Progress
+from mtl_lightning.data.copies import find_copies
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.merged import MergedTable
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.errors import UserError
+from mtl_lightning.progress import Progress
 from mtl_lightning.tasks import Encoded
 
 
@@ -84,7 +85,7 @@ def audit(
     fields = [field for task in data.tasks for field in data.fields(task)] + data.left_out
     read, found = survey.read_all(data.sources, fields)
     whole = len(read) == len(data.sources) and not found
-    report.table, contradictions = survey.join(read, fields, data.fractions, data.split_seed)
+    report.table, contradictions = survey.join(read, fields, data)
     found += contradictions
     if report.table is not None:
         data.table = report.table
@@ -187,7 +188,7 @@ def _images(
 ) -> list[Finding]:
     """Fill in what the files and the images say."""
     looked = pictures.look(table, seed, everything, progress)
-    same = contents.find_copies(table.images.tolist(), progress)
+    same = find_copies(table.images.tolist(), progress)
     report.copies = contents.described(table, same + looked.equal)
     report.pictures = looked
     found = contents.findings(table, report.copies)

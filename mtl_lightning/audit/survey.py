@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_lightning.audit.findings import Finding, Level
+from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.merged import MergedTable, merge
 from mtl_lightning.data.sources.base import Source, SourceTable
 from mtl_lightning.data.sources.locate import locate, texts
@@ -112,20 +113,19 @@ def _absent(name: str, error: str, missing: list[str]) -> Finding:
 
 
 def join(
-    sources: Mapping[str, Source], fields: Sequence[str], fractions: Mapping[str, float], seed: int
+    sources: Mapping[str, Source], fields: Sequence[str], data: PartialLabels
 ) -> tuple[MergedTable | None, list[Finding]]:
     """Merge what was read, and tell every contradiction; what is said first holds.
 
     Args:
         sources: What `read_all` gives.
         fields: See `Source.read`.
-        fractions: See `merge`.
-        seed: See `merge`.
+        data: Says how they are merged.
 
     Raises:
-        UserError: If ``fractions`` are not sensible.
+        UserError: If its fractions are not sensible.
     """
-    check_fractions(fractions)
+    check_fractions(data.fractions)
     if not sources:
         return None, []
     told: dict[str, list[str]] = {}
@@ -133,8 +133,19 @@ def join(
     def complain(about: str, message: str) -> None:
         told.setdefault(about, []).append(message.partition("; expected ")[0])
 
-    table = merge(sources, fields, fractions, seed, complain)
-    return table, [_contradicted(about, messages) for about, messages in told.items()]
+    table = merge(
+        sources,
+        fields,
+        data.fractions,
+        data.split_seed,
+        complain,
+        same_by=data.same_by,
+        on_conflict=data.on_conflict,
+    )
+    found = [_contradicted(about, messages) for about, messages in told.items()]
+    if data.on_conflict != "error":
+        found += [Finding(Level.WARNING, line) for line in table.contradicted()]
+    return table, found
 
 
 def _contradicted(about: str, messages: list[str]) -> Finding:

@@ -73,8 +73,8 @@ def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everythi
     from mtl_lightning.audit import screen
     from mtl_lightning.audit import sheet as sheets
     from mtl_lightning.audit.findings import Level
-    from mtl_lightning.audit.progress import Progress
     from mtl_lightning.audit.report import audit
+    from mtl_lightning.progress import Progress
 
     cli.begin(arguments)
     prepared = config.prepare("inspect", arguments)

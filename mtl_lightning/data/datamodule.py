@@ -18,9 +18,11 @@ from mtl_lightning.data import transforms
 from mtl_lightning.data.bad_images import BadImages, Progress, Skip, refuse
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.dataset import ImageDataset, Images
+from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.images import MAX_PIXELS, image_shape
 from mtl_lightning.data.merged import MergedTable, merge
 from mtl_lightning.data.plan import StepPlan
+from mtl_lightning.data.pool import OnConflict
 from mtl_lightning.data.sampling import PlanSampler
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.splits import SPLITS
@@ -40,6 +42,11 @@ class PartialLabels(LightningDataModule):
         splits: Shares of ``val`` and ``test`` where no table names a split; the rest is ``train``.
         split_seed: Which images these shares are. It is apart from ``seed_everything``, so that
             runs with several seeds are tested on the same images and never on their training.
+        same_by: Rows are about the same image if their files are one by ``path``; ``content``: or
+            are the same byte for byte, whatever they are called (all are read); ``key``: if they
+            have the same key, a column that each table names.
+        on_conflict: Two labels of one image that contradict each other are an ``error``; or the
+            ``first`` holds, in the order of sources and rows; or ``drop``: none does.
         image_size: Height and width in pixels, or one number for both.
         batch_size: Images per device and step.
         num_workers: Processes that load images.
@@ -59,6 +66,8 @@ class PartialLabels(LightningDataModule):
         sources: dict[str, Source] | None = None,
         splits: dict[str, float] | None = None,
         split_seed: int = 0,
+        same_by: SameBy = "path",
+        on_conflict: OnConflict = "error",
         image_size: int | list[int] = 128,
         batch_size: int = 32,
         num_workers: int = 2,
@@ -84,6 +93,8 @@ class PartialLabels(LightningDataModule):
         self.sources = sources or {}
         self.fractions = DEFAULT_SPLITS if splits is None else splits
         self.split_seed = split_seed
+        self.same_by: SameBy = same_by
+        self.on_conflict: OnConflict = on_conflict
         self.size = image_shape(image_size)
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -123,7 +134,14 @@ class PartialLabels(LightningDataModule):
                 )
             fields = [field for name in self.tasks for field in self.fields(name)]
             fields += self.left_out
-            self.table = merge(self.sources, fields, self.fractions, self.split_seed)
+            self.table = merge(
+                self.sources,
+                fields,
+                self.fractions,
+                self.split_seed,
+                same_by=self.same_by,
+                on_conflict=self.on_conflict,
+            )
         return self.table
 
     def fields(self, task: str) -> list[str]:

@@ -7,7 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.images import Pixels
+from mtl_lightning.data.pool import OnConflict, Pool, Rows
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.splits import (
     SPLITS,
@@ -17,9 +19,10 @@ from mtl_lightning.data.splits import (
     check_fractions,
     refuse,
 )
-from mtl_lightning.errors import UserError, quoted, short
+from mtl_lightning.errors import UserError
 
-Rows = npt.NDArray[np.int64]
+HOLDS = {"first": "the first holds", "drop": "none holds"}
+"""What becomes of labels that contradict each other, where that is no error."""
 
 
 @dataclass(frozen=True)
@@ -36,74 +39,6 @@ class Counts:
     labelled: dict[tuple[str, str, str], int]
 
 
-class _Pool:
-    """The rows of all sources in one sequence: what a row says, and which image it is about."""
-
-    def __init__(self, tables: Sequence[SourceTable]) -> None:
-        self.tables = tables
-        self.starts = np.cumsum([0, *(len(table.images) for table in tables)])
-        codes, images = pd.factorize(np.concatenate([table.images for table in tables]))
-        self.image_of_row: Rows = codes.astype(np.int64)
-        self.images: Texts = images
-
-    def slice(self, source: int) -> slice:
-        """Return the rows of a source."""
-        return slice(int(self.starts[source]), int(self.starts[source + 1]))
-
-    def where(self, row: int, task: str | None = None) -> str:
-        """Name a pooled row, and a task's column, for a message."""
-        source = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return self.tables[source].where(row - int(self.starts[source]), task)
-
-    def gather(self, columns: Sequence[Texts | None]) -> Texts:
-        """Put one column a source in sequence, None where a source has no such column."""
-        out = np.full(int(self.starts[-1]), None, dtype=object)
-        for source, column in enumerate(columns):
-            if column is not None:
-                out[self.slice(source)] = column
-        return out
-
-    def first(self, codes: npt.NDArray[np.integer]) -> Rows:
-        """Return each image's first row whose code is not negative, or -1."""
-        rows = np.flatnonzero(codes >= 0)
-        first = np.full(len(self.images), -1, dtype=np.int64)
-        first[self.image_of_row[rows[::-1]]] = rows[::-1]  # the last assignment stays
-        return first
-
-    def agree(
-        self, values: Texts, complain: Complain, task: str | None = None
-    ) -> tuple[Texts, Rows]:
-        """Return what is said of each image and the row that says it first.
-
-        Where two rows say different things of one image, ``complain`` hears of it.
-
-        Args:
-            values: What each row says, or None.
-            complain: Hears of each contradiction.
-            task: Whose labels they are; None: they are splits.
-        """
-        codes, _ = pd.factorize(values)
-        first = self.first(codes)
-        rows = np.flatnonzero(codes >= 0)
-        clash = rows[codes[rows] != codes[first[self.image_of_row[rows]]]]
-        what = "split" if task is None else f'task "{task}"'
-        alone = complain is refuse and len(clash) > 1  # the others are not heard of
-        more = f", and {len(clash) - 1:,} more like this" if alone else ""
-        for row in clash.tolist():
-            image = self.image_of_row[row]
-            other = int(first[image])
-            complain(
-                what,
-                f"{self.where(other, task)} says {quoted(values[other])}, {self.where(row, task)} "
-                f"says {quoted(values[row])} for {short(self.images[image])} ({what}{more}); "
-                "expected one answer",
-            )
-        said = first >= 0
-        out = np.full(len(self.images), None, dtype=object)
-        out[said] = values[first[said]]
-        return out, first
-
-
 @dataclass(frozen=True)
 class MergedTable:
     """All images of all sources, one row an image, in order of first appearance.
@@ -116,6 +51,8 @@ class MergedTable:
         names: The sources' names, in the config's order.
         sources: The sources.
         val_from_train: Whether `val` had to be taken from rows that a table names train.
+        conflicts: Task to the number of images whose labels contradict each other, if any do.
+        on_conflict: What became of them.
     """
 
     images: Texts
@@ -125,7 +62,9 @@ class MergedTable:
     names: tuple[str, ...]
     sources: tuple[Source, ...]
     val_from_train: bool
-    _pool: _Pool
+    conflicts: dict[str, int]
+    on_conflict: OnConflict
+    _pool: Pool
     _first: Rows
     _said_by: dict[str, Rows]
 
@@ -161,10 +100,21 @@ class MergedTable:
 
     def notes(self) -> list[str]:
         """Return what the sources want the user to know before training, a line each."""
-        return [
+        notes = [
             f"data.sources.{name}: {note}"
             for name, table in zip(self.names, self._pool.tables, strict=True)
             for note in table.notes
+        ]
+        if self.on_conflict != "error":
+            notes += [f"{line} (data.on_conflict)" for line in self.contradicted()]
+        return notes
+
+    def contradicted(self) -> list[str]:
+        """Return a line for each task some of whose labels contradict each other."""
+        holds = HOLDS.get(self.on_conflict, "the first holds")
+        return [
+            f"images with labels that contradict each other, task {task}: {count:,}; {holds}"
+            for task, count in self.conflicts.items()
         ]
 
     def counts(self, fields: Mapping[str, Sequence[str]]) -> Counts:
@@ -199,6 +149,8 @@ def merge(
     fractions: Mapping[str, float],
     seed: int,
     complain: Complain = refuse,
+    same_by: SameBy = "path",
+    on_conflict: OnConflict = "error",
 ) -> MergedTable:
     """Read the sources and join what they say of each image.
 
@@ -211,6 +163,9 @@ def merge(
         fractions: Share of `val` and `test` of the images that no table gives a split.
         seed: For that division.
         complain: What to do about a contradiction; if it returns, what is said first holds.
+        same_by: Which rows are about the same image, see `identities`.
+        on_conflict: ``first`` and ``drop``: contradicting labels are no error, but the first one in
+            the order of sources and rows holds, or none. Splits that contradict are always one.
 
     Returns:
         One row per distinct image, images without any label included.
@@ -223,12 +178,14 @@ def merge(
         raise UserError("data.sources is empty; expected at least one source")
     check_fractions(fractions)
     tables = [_read(name, source, tasks) for name, source in sources.items()]
-    pool = _Pool(tables)
-    cells, said_by = {}, {}
+    pool = Pool(tables, same_by)
+    cells, said_by, conflicts = {}, {}, {}
     for task in tasks:
         labels = pool.gather([table.labels.get(task) for table in tables])
-        cells[task], said_by[task] = pool.agree(labels, complain, task)
-    named, _ = pool.agree(pool.gather([table.splits for table in tables]), complain)
+        cells[task], said_by[task], conflicts[task] = pool.agree(
+            labels, complain, task, on_conflict
+        )
+    named, _, _ = pool.agree(pool.gather([table.splits for table in tables]), complain)
     first = pool.first(pool.image_of_row)
     splits, val_from_train = assign(
         named,
@@ -248,6 +205,8 @@ def merge(
         names=tuple(sources),
         sources=tuple(sources.values()),
         val_from_train=val_from_train,
+        conflicts={task: n for task, n in conflicts.items() if n},
+        on_conflict=on_conflict,
         _pool=pool,
         _first=first,
         _said_by=said_by,
@@ -261,7 +220,7 @@ def _read(name: str, source: Source, tasks: Sequence[str]) -> SourceTable:
         raise UserError(f"data.sources.{name}: {error}") from error
 
 
-def _keys(pool: _Pool, first: Rows) -> Texts:
+def _keys(pool: Pool, first: Rows) -> Texts:
     """Return each image's key: the least that any row has, whatever the order of the sources."""
     row_keys = pool.gather([table.keys for table in pool.tables])
     keys = row_keys[first]
@@ -271,7 +230,7 @@ def _keys(pool: _Pool, first: Rows) -> Texts:
     return keys
 
 
-def _united(pool: _Pool, groups: Texts) -> Texts | None:
+def _united(pool: Pool, groups: Texts) -> Texts | None:
     """Return a group for each image, the same for all whose groups an image links, or None."""
     codes, names = pd.factorize(groups)
     if not len(names):

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from mtl_lightning import cli, config
 from mtl_lightning.audit.odds import StepSize
-from mtl_lightning.audit.progress import Progress
 from mtl_lightning.audit.report import Report, audit
+from mtl_lightning.progress import Progress
 from tests.audit import messy
 
 

@@ -3,9 +3,11 @@ import pytest
 
 from mtl_lightning.audit.findings import Level
 from mtl_lightning.audit.survey import Read, is_file, join, read_all
+from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import FolderSource, TableSource
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.errors import UserError
+from mtl_lightning.tasks import Classification
 from tests.audit.messy import photo
 from tests.support import Memory
 
@@ -66,7 +68,7 @@ def test_every_contradiction_is_told():
     read, findings = read_all({"one": one, "two": two}, ["kind"])
     assert not findings
     assert all(isinstance(source, Read) for source in read.values())
-    table, findings = join(read, ["kind"], {}, 0)
+    table, findings = join(read, ["kind"], data())
     assert [finding.what for finding in findings] == [
         'images labelled in two ways, task "kind": 2',
         "images with two splits: 1",
@@ -80,10 +82,28 @@ def test_every_contradiction_is_told():
     assert isinstance(table.load(0), np.ndarray)
 
 
+def test_labels_that_may_contradict_each_other_are_a_warning():
+    one = Memory({"kind": ["a", "b", "a"]}, ["train", "train", "val"])
+    two = Memory({"kind": ["b", "b", "b"]}, ["train", "train", "val"])
+    read, _ = read_all({"one": one, "two": two}, ["kind"])
+    table, findings = join(read, ["kind"], data(on_conflict="drop"))
+    assert [(finding.level, finding.what) for finding in findings] == [
+        (
+            Level.WARNING,
+            "images with labels that contradict each other, task kind: 2; none holds",
+        )
+    ]
+    assert table.cells["kind"].tolist() == [None, "b", None]
+
+
 def test_nothing_to_join():
-    assert join({}, ["kind"], {}, 0) == (None, [])
+    assert join({}, ["kind"], data()) == (None, [])
     with pytest.raises(UserError, match="unknown split"):
-        join({}, ["kind"], {"vall": 0.1}, 0)
+        join({}, ["kind"], data(splits={"vall": 0.1}))
+
+
+def data(**options):
+    return PartialLabels({"kind": Classification()}, **options)
 
 
 def test_keys_are_no_files():

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from mtl_lightning import (
     Classification,
@@ -53,9 +54,9 @@ def links(**targets: str) -> Make:
     return make
 
 
-def labelled(task: str, sources: Mapping[str, Source]) -> str:
+def labelled(task: str, sources: Mapping[str, Source], **options: Any) -> str:
     """Read sources as `fit` does before it trains; name the images with their labels."""
-    data = PartialLabels({task: TASKS[task]()}, dict(sources), splits={})
+    data = PartialLabels({task: TASKS[task]()}, dict(sources), splits={}, **options)
     data.setup("fit")
     table = data.merged()
     cells = [table.cells[field] for field in data.fields(task)]
@@ -72,6 +73,7 @@ def table(
     task: str = "type",
     make: Make = nothing,
     path: str | None = None,
+    merged: Mapping[str, Any] | None = None,
     **options: object,
 ) -> Case:
     """Return the case of a table in shop/; ``make`` changes what is there."""
@@ -81,7 +83,8 @@ def table(
         make()
 
     def read() -> str:
-        return labelled(task, {"shop": TableSource(path or f"shop/{file}", **options)})
+        source = TableSource(path or f"shop/{file}", **options)
+        return labelled(task, {"shop": source}, **(merged or {}))
 
     return Case(name, both, read, expected)
 

@@ -16,7 +16,9 @@ LAST = Path("runs/shop/version_0/checkpoints/last.ckpt")
 X = "error: checkpoint runs/shop/version_0/checkpoints/last.ckpt: "
 GOOD = "; the newest good one is runs/shop/version_0/checkpoints/best.ckpt \\(epoch 3, step 120\\)"
 OURS = X + "was not written by `mtl-lightning fit`"
-NONE_OF = "which is none of mtl_lightning, torch, torchvision, timm or torchjd; if you trust it, .*"
+NONE_OF = (
+    "which is no class of mtl_lightning, torch, torchvision, timm or torchjd; if you trust it, .*"
+)
 EVIL = {"class_path": "evil.Thing"}
 
 

@@ -1,5 +1,7 @@
 """Labels, splits and groups"""
 
+from pathlib import Path
+
 from tests.bad_inputs import Case
 from tests.bad_inputs._shop import MILLION, cell, links, table, two_tables
 
@@ -14,6 +16,12 @@ FINE = "handled: a.jpg: Dress; b.jpg: Shirt; c.jpg: Shirt"
 def number(name: str, text: str, expected: str) -> Case:
     """Return the case of a cell for a regression."""
     return cell(name, text, expected, "price")
+
+
+def same_content() -> None:
+    """Give two images of the shop one content."""
+    for name in ("a", "b"):
+        Path(f"shop/{name}.jpg").write_bytes(b"the same")
 
 
 CELLS = [
@@ -42,7 +50,8 @@ CELLS = [
 ]
 BOTH = (
     'error: shop/t.csv row 2, column "type" says "Dress", shop/t.csv row 4, column "type" says '
-    '"Shirt" for /here/shop/a.jpg \\(task "type"\\); expected one answer'
+    '"Shirt" for /here/shop/a.jpg \\(task "type"\\); expected one answer, or '
+    "data.on_conflict: first or drop"
 )
 TWICE = [
     table("a row twice", "image,type\na.jpg,Dress\nb.jpg,Shirt\na.jpg,Dress\n", FINE[:-14]),
@@ -74,6 +83,24 @@ TWICE = [
         + "a.jpg,Shirt\nb.jpg,Shirt\nsub/c.jpg,Shirt\n",
         '.* row 8, column "type" .* \\(task "type", and 2 more like this\\); .*',
     ),
+    table(
+        "an image twice with two labels, on_conflict: first",
+        "image,type\na.jpg,Dress\nb.jpg,Shirt\na.jpg,Shirt\n",
+        "handled: a.jpg: Dress; b.jpg: Shirt",
+        merged={"on_conflict": "first"},
+    ),
+    table(
+        "an image twice with two labels, on_conflict: drop",
+        "image,type\nb.jpg,Dress\na.jpg,Shirt\nb.jpg,Shirt\n",
+        "handled: b.jpg: not labelled; a.jpg: Shirt",
+        merged={"on_conflict": "drop"},
+    ),
+    table(
+        "an image without a key",
+        "image,type,id\na.jpg,Dress,7\nb.jpg,Shirt,\n",
+        'error: data.sources.shop: shop/t.csv row 3, column "id" is empty; expected what the .*',
+        key="id",
+    ),
     two_tables(
         "an image in two tables with two labels",
         "a.jpg,Dress,,\n",
@@ -93,6 +120,13 @@ SPLITS = [
         "a.jpg,Dress,train,\n",
         "a.jpg,Dress,test,\n",
         'error: shop/a.csv row 2 says "train", shop/b.csv row 2 says "test" for .* \\(split\\); .*',
+    ),
+    table(
+        "a copy under another name in another split, same_by: content",
+        "image,type,split\na.jpg,Dress,train\nb.jpg,Dress,test\n",
+        'error: shop/t.csv row 2 says "train", shop/t.csv row 3 says "test" for .*/a.jpg .*',
+        make=same_content,
+        merged={"same_by": "content"},
     ),
     two_tables(
         "a group in two splits",

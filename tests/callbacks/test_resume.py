@@ -118,6 +118,7 @@ def train(folder: Path, kill_at: int | None = None, **changes: Any) -> list[str]
 PARTS = dict.fromkeys(("dropout", "lr_scheduler", "balancing", "gradients"), "module")
 PARTS |= {"balance_every_n_steps": "module"}
 PARTS |= dict.fromkeys(("batch_size", "num_workers", "augmentation", "train"), "data")
+PARTS |= dict.fromkeys(("bad", "on_bad_image", "max_bad_share"), "data")
 
 
 def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
@@ -250,6 +251,9 @@ def test_it_goes_on_from_a_checkpoint_that_somebody_else_wrote(whole, tmp_path, 
 
 ELASTIC = {"dropout": 0.0, "augmentation": "none", "precision": "64-true"}
 ELASTIC |= {"val_check_interval": 1.0, "limit_train_batches": 1.0}
+BAD = (3, 4, 11, 17, 30, 31, 32)
+"""Images that cannot be read, some of them in each step of 16."""
+ELASTIC |= {"bad": BAD, "on_bad_image": "skip", "max_bad_share": 0.5}
 
 
 def killed_on_ranks(folder: Path, devices: int, accumulate: int, batch_size: int, at: int) -> None:

@@ -171,25 +171,13 @@ def test_an_error_names_the_image_when_its_turn_has_come():
 # ------------------------------------------------------------------- trainings
 
 
-class Broken(Memory):
-    """Some of the images cannot be read."""
-
-    bad: frozenset[int] = frozenset()
-
-    def load(self, image: str) -> np.ndarray:
-        if int(image.rpartition(":")[2]) in self.bad:
-            raise UserError(f"image {image} cannot be read (broken)")
-        return super().load(image)
-
-
 TRAIN, VAL = 49, 7  # the last micro-batch has one image, so that one of two ranks has none
 SEED, BATCH = 3, 8
 
 
 def data_of(bad: set[int], kind: type[PartialLabels] = PartialLabels, **options: Any) -> Any:
     splits = ["train"] * TRAIN + ["val"] * VAL
-    source = Broken(sparse_labels(TRAIN + VAL), splits)
-    source.bad = frozenset(bad)
+    source = Memory(sparse_labels(TRAIN + VAL), splits, bad=bad)
     fixed = {"image_size": 16, "num_workers": 0, "augmentation": "none", "max_bad_share": 1.0}
     return kind(make_more_tasks(), {"memory": source}, **(fixed | options))
 

@@ -104,11 +104,88 @@ def test_contradictory_labels_name_both_rows():
         merge({"one": one, "two": two}, ["type"], {}, 0)
     assert str(caught.value) == (
         'type.csv row 3 says "Hat", audience.csv row 4 says "Shirt" for y (task "type"); '
-        "expected one answer"
+        "expected one answer, or data.on_conflict: first or drop"
     )
     within = Rows(row("x", type="Dress"), row("x", type="Hat"), name="type.csv")
     with pytest.raises(UserError, match=r'type.csv row 2 says "Dress", type.csv row 3 says "Hat"'):
         merge({"one": within}, ["type"], {}, 0)
+
+
+@pytest.mark.parametrize(
+    ("on_conflict", "cells", "holds"),
+    [("first", ["Dress", "Hat", None], "the first"), ("drop", [None, "Hat", None], "none")],
+)
+def test_of_contradictory_labels_the_first_may_hold_or_none(on_conflict, cells, holds):
+    one = Rows(row("x", type="Dress"), row("y"), row("x", type="Hat"), name="type.csv")
+    two = Rows(row("z"), row("x", type="Shirt"), row("y", type="Hat"), name="audience.csv")
+    table = merge({"one": one, "two": two}, ["type"], {}, 0, on_conflict=on_conflict)
+    assert table.images.tolist() == ["x", "y", "z"]
+    assert table.cells["type"].tolist() == cells
+    assert table.where(0, "type") == "type.csv row 2"
+    assert table.where(1, "type") == "audience.csv row 4"
+    assert table.notes() == [
+        f"images with labels that contradict each other, task type: 1; {holds} holds "
+        f"(data.on_conflict)"
+    ]
+    clear = merge({"two": two}, ["type"], {}, 0, on_conflict=on_conflict)
+    assert clear.notes() == []
+
+
+@pytest.mark.parametrize("on_conflict", ["first", "drop"])
+def test_a_split_that_is_contradicted_is_always_an_error(on_conflict):
+    one = Rows(row("x", "train"), row("x", "test"), name="a.csv")
+    with pytest.raises(
+        UserError, match=r'row 2 says "train", a.csv row 3 .*; expected one answer$'
+    ):
+        merge({"one": one}, [], {}, 0, on_conflict=on_conflict)
+
+
+def photos(folder, **contents):
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / f"{name}.png").write_bytes(content.encode())
+    return folder
+
+
+def test_copies_are_one_image_by_their_content(tmp_path):
+    one = photos(tmp_path / "one", a="AAA", b="BBB", c="AAA")
+    two = photos(tmp_path / "two", x="BBB", y="YYY", z="AAA")
+    (one / "t.csv").write_text("image,type\na.png,Dress\nb.png,\nc.png,\n")
+    (two / "t.csv").write_text("image,type,age\nx.png,Hat,\ny.png,Hat,3\nz.png,,4\n")
+    sources = {"one": TableSource(one / "t.csv"), "two": TableSource(two / "t.csv")}
+    assert len(merge(sources, ["type", "age"], {}, 0)) == 6
+    table = merge(sources, ["type", "age"], {}, 0, same_by="content")
+    assert [os.path.basename(image) for image in table.images] == ["a.png", "b.png", "y.png"]
+    assert table.source.tolist() == [0, 0, 1]
+    assert table.cells["type"].tolist() == ["Dress", "Hat", "Hat"]
+    assert table.cells["age"].tolist() == ["4", None, "3"]
+    assert table.where(1, "type") == f'{two}/t.csv row 2, column "type"'
+
+
+def test_a_copy_in_another_split_is_an_error(tmp_path):
+    folder = photos(tmp_path / "photos", a="AAA", b="AAA")
+    (folder / "t.csv").write_text("image,type,split\na.png,Dress,train\nb.png,Dress,test\n")
+    source = TableSource(folder / "t.csv")
+    assert len(merge({"s": source}, ["type"], {}, 0)) == 2
+    with pytest.raises(UserError, match=r'row 2 says "train", \S+ row 3 says "test" for .*/a.png'):
+        merge({"s": source}, ["type"], {}, 0, same_by="content")
+
+
+def test_images_may_be_one_by_a_key_column(tmp_path):
+    folder = photos(tmp_path / "photos", a="AAA", b="BBB", c="CCC")
+    (folder / "one.csv").write_text("image,id,type\na.png,7,Dress\nb.png,8,\n")
+    (folder / "two.csv").write_text("image,id,age\nc.png,7,5\n")
+    sources = {n: TableSource(folder / f"{n}.csv", key="id") for n in ("one", "two")}
+    table = merge(sources, ["type", "age"], {}, 0, same_by="key")
+    assert [os.path.basename(image) for image in table.images] == ["a.png", "b.png"]
+    assert table.cells["type"].tolist() == ["Dress", None]
+    assert table.cells["age"].tolist() == ["5", None]
+    (folder / "two.csv").write_text("image,id,age\nc.png,,5\n")
+    with pytest.raises(UserError, match=r'two.csv row 2, column "id" is empty; expected what the'):
+        merge(sources, ["type", "age"], {}, 0, same_by="key")
+    sources["two"].key = "ids"
+    with pytest.raises(UserError, match=r'no column "ids" \(key\); .*; did you mean "id"'):
+        merge(sources, ["type", "age"], {}, 0, same_by="key")
 
 
 def test_contradictory_splits_name_both_rows():
@@ -282,7 +359,8 @@ def test_every_contradiction_is_told_to_who_asks_and_the_first_answer_holds():
     )
     assert [about for about, _ in told] == ['task "type"', 'task "type"', "split", "group"]
     assert told[1][1] == (
-        'rows row 3 says "Hat", rows row 3 says "Shirt" for y (task "type"); expected one answer'
+        'rows row 3 says "Hat", rows row 3 says "Shirt" for y (task "type"); '
+        "expected one answer, or data.on_conflict: first or drop"
     )
     assert table.cells["type"].tolist() == ["Dress", "Hat", "Hat"]
     assert [SPLITS[split] for split in table.splits] == ["train", "test", "train"]

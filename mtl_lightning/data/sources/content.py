@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.errors import UserError, quoted
 
 _NO_TEXT = {
@@ -22,6 +23,13 @@ _NO_TEXT = {
 """How files begin that are taken for text, the longer of two alike first."""
 
 
+Cells: TypeAlias = Sequence[object] | Texts
+"""A column; in an array stand stripped text and None alone."""
+
+LONGEST_CELL = 32_767
+"""Characters of a path or a label; a spreadsheet's cell holds no more."""
+
+
 class Content(NamedTuple):
     """The rows of a file.
 
@@ -33,7 +41,7 @@ class Content(NamedTuple):
 
     names: list[str]
     rows: npt.NDArray[np.int64]
-    fetch: Callable[[str], Sequence[object]]
+    fetch: Callable[[str], Cells]
 
 
 def check_text(path: str) -> None:
@@ -58,6 +66,12 @@ def check_parquet(path: str) -> None:
         raise UserError(f"{path} is no Parquet file, it begins with {begins}")
     if tail != b"PAR1":
         raise UserError(f"{path} is cut off, the end of a Parquet file is not there; copy it anew")
+
+
+def holds_nul(path: str) -> bool:
+    """Whether there is a byte 0 in a file."""
+    with open(path, "rb") as file:
+        return any(b"\0" in piece for piece in iter(lambda: file.read(2**20), b""))
 
 
 def first_fault(path: str) -> tuple[str, str]:

@@ -3,15 +3,22 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from operator import itemgetter
 
 import numpy as np
 
 from mtl_lightning.data.sources.base import Texts
-from mtl_lightning.data.sources.content import Content, check_text, first_fault
+from mtl_lightning.data.sources.content import (
+    LONGEST_CELL,
+    Cells,
+    Content,
+    check_text,
+    first_fault,
+    holds_nul,
+)
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.errors import UserError, quoted
 
@@ -19,10 +26,6 @@ _CHUNK = 256  # rows; of larger ones the garbage collector sees more
 _REMEMBERED = 10_000  # texts of a column
 _LONGEST = 2**31 - 1  # the most that csv can be told on every system
 _NAMES = {",": "comma", "\t": "tab", ";": "semicolon"}
-
-
-class _NulError(Exception):
-    """A byte 0, which the csv of Python 3.10 refuses and later ones let pass."""
 
 
 def read_delimited(path: str, separator: str) -> Content:
@@ -36,27 +39,29 @@ def read_delimited(path: str, separator: str) -> Content:
             is longer than the header.
     """
     check_text(path)
+    if holds_nul(path):  # which the csv of Python 3.10 refuses and later ones let pass
+        raise UserError(_undecodable(path, separator))
     with open(path, encoding="utf-8-sig", newline="") as file, _long_cells():
         reader = csv.reader(file, delimiter=separator, strict=True, skipinitialspace=True)
         try:
             header = _header(f"{path} row 1", next(reader, []), separator)
-            numbers, columns = _body(path, reader, len(header), separator)
-        except (UnicodeDecodeError, _NulError):
+            numbers, columns, longest = _body(path, reader, len(header), separator)
+        except UnicodeDecodeError:
             raise UserError(_undecodable(path, separator)) from None
         except csv.Error:
             raise UserError(_stray_quote(path, separator)) from None
-    by_name = {name: column for name, column in zip(header, columns, strict=True) if name}
-    return Content(
-        [name for name in header if name],
-        np.asarray(numbers, dtype=np.int64),
-        lambda name: list(chain.from_iterable(by_name[name])),
-    )
+    at = {name: i for i, name in enumerate(header) if name}
+
+    def fetch(name: str) -> Cells:
+        cells: Texts = np.concatenate([texts([]), *columns[at[name]]])
+        return cells if longest[at[name]] <= LONGEST_CELL else cells.tolist()
+
+    named = [name for name in header if name]
+    return Content(named, np.asarray(numbers, dtype=np.int64), fetch)
 
 
 def _header(where: str, row: list[str], separator: str) -> list[str]:
     names = [name.strip() for name in row]
-    if "\0" in "".join(names):
-        raise _NulError
     if not any(names):
         raise UserError(f"{where} is empty; expected the names of the columns there")
     for other, called in _NAMES.items():
@@ -78,19 +83,28 @@ def _long_cells() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
+class _Known(dict[str, str | None]):
+    """Stripped text, or None, for each cell: one object for all that are equal."""
+
+    def __missing__(self, cell: str) -> str | None:
+        self[cell] = text = cell.strip() or None
+        return text
+
+
 def _body(
     path: str, reader: Iterator[list[str]], width: int, separator: str
-) -> tuple[list[int], list[list[Texts]]]:
-    """Return the numbers of the rows that are not blank, and each column in pieces."""
+) -> tuple[list[int], list[list[Texts]], list[int]]:
+    """Return the numbers of the rows that are not blank, and of each column pieces and longest."""
     numbers: list[int] = []
     columns: list[list[Texts]] = [[] for _ in range(width)]
-    # Equal texts of a column share one object: a wide table of few labels stays small.
-    seen: list[dict[str, str]] = [{} for _ in range(width)]
+    longest = [0] * width
+    known = [_Known() for _ in range(width)]
     number, first = 2, itemgetter(0)
     while rows := list(islice(reader, _CHUNK)):
         own = list(range(number, number + len(rows)))
         number += len(rows)
-        # What is done for each of a million rows is left to loops in C.
+        # What is done for each of a million rows is left to loops in C, and done while the few
+        # rows are in the processor's cache.
         if set(map(len, rows)) != {width} or not all(map(str.strip, map(first, rows))):
             fitted = [
                 (n, whole)
@@ -100,14 +114,19 @@ def _body(
             if not fitted:
                 continue
             own, rows = [n for n, _ in fitted], [row for _, row in fitted]
-        if "\0" in "".join(chain.from_iterable(rows)):
-            raise _NulError
         numbers += own
-        for pieces, known, cells in zip(columns, seen, zip(*rows, strict=True), strict=True):
+        for i, cells in enumerate(zip(*rows, strict=True)):
+            longest[i] = max(longest[i], *map(len, cells))
             # As an array: the garbage collector would look at each cell of a list.
-            few = len(known) < _REMEMBERED
-            pieces.append(texts([*map(known.setdefault, cells, cells)] if few else cells))
-    return numbers, columns
+            columns[i].append(texts(_cleaned(cells, known[i])))
+    return numbers, columns, longest
+
+
+def _cleaned(cells: Sequence[str], known: _Known) -> Sequence[str | None]:
+    if len(known) < _REMEMBERED:
+        return [*map(known.__getitem__, cells)]
+    stripped = [*map(str.strip, cells)]
+    return stripped if all(stripped) else [cell or None for cell in stripped]
 
 
 def _fitted(where: str, row: list[str], width: int, separator: str) -> list[str] | None:
@@ -153,8 +172,6 @@ def _stray_quote(path: str, separator: str) -> str:
         except csv.Error:
             pass
     text = "".join(lines)
-    if "\0" in text:
-        return _undecodable(path, separator)
     quotes = r' *"[^"]*(?:""[^"]*)*"(?!")'
     good = re.compile(rf'(?:{quotes}| *(?![ "])[^{separator}\r\n]*)(?=[{separator}\r\n]|\Z)')
     column = start = 0

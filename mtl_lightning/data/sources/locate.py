@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -47,14 +47,29 @@ def locate(
         UserError: If a folder may not be listed.
     """
     top = None if allow_outside_root else os.path.realpath(root)
-    files: dict[str, str | None] = dict.fromkeys(paths)
-    for folder in {path[: path.rfind("/") + 1]: None for path in paths}:
-        _list_files(root, folder, top, files)
-    images = np.fromiter(map(files.get, paths), dtype=object, count=len(paths))
-    exists: npt.NDArray[np.bool_] = images != None  # noqa: E711 (elementwise)
-    if not exists.all():
-        images[~exists] = texts([path for path in paths if files[path] is None])
+    images, exists = texts(paths), np.zeros(len(paths), dtype=np.bool_)
+    for folder, rows, names in _by_folder(paths):
+        before, files, links = _files(root, folder, top, set(names))
+        if files.issuperset(names):
+            images[rows] = texts([*map(before.__add__, names)])
+            exists[rows] = True
+            continue
+        for i, name in zip(rows.tolist(), names, strict=True):
+            if file := before + name if name in files else links.get(name):
+                images[i], exists[i] = file, True
     return images, exists
+
+
+def _by_folder(paths: Sequence[str]) -> Iterator[tuple[str, npt.NDArray[np.intp], list[str]]]:
+    """Yield each folder, which ends in ``/`` or is "", with the rows and names of its files."""
+    folders: dict[str, tuple[list[int], list[str]]] = {}
+    for i, path in enumerate(paths):
+        cut = path.rfind("/") + 1
+        own = folders.get(path[:cut]) or folders.setdefault(path[:cut], ([], []))
+        own[0].append(i)
+        own[1].append(path[cut:])
+    for folder, (rows, names) in folders.items():
+        yield folder, np.array(rows), names
 
 
 def relative_keys(root: Path, paths: Sequence[str]) -> Texts:
@@ -120,31 +135,40 @@ def is_below(real: str, top: str) -> bool:
     return real == top or real.startswith(os.path.join(top, ""))
 
 
-def _list_files(root: Path, folder: str, top: str | None, files: dict[str, str | None]) -> None:
-    """Fill in those of the files that are in ``folder``, which ends in ``/``.
+def _files(
+    root: Path, folder: str, top: str | None, wanted: Collection[str]
+) -> tuple[str, set[str], dict[str, str]]:
+    """Find files in ``folder``, which ends in ``/``.
 
     Nothing that is not below ``top`` is listed or taken; None: wherever it is.
+
+    Returns:
+        What stands before the names of the files, those of ``wanted`` that are files, and those
+        that are links to files, with what they lead to.
     """
+    files: set[str] = set()
+    links: dict[str, str] = {}
     if len(folder) > LONGEST_PATH:
-        return
+        return "", files, links
     try:
         real = os.path.realpath(os.path.join(root, folder))
         if top is not None and not is_below(real, top):
-            return
+            return "", files, links
         with os.scandir(real) as entries:
             for entry in entries:
-                path = folder + entry.name
-                if path not in files:
+                if entry.name not in wanted:
                     continue
                 if entry.is_file(follow_symlinks=False):
-                    files[path] = entry.path
+                    files.add(entry.name)
                 elif entry.is_symlink() and (file := _resolved(entry, top)):
-                    files[path] = file
+                    links[entry.name] = file
+        return os.path.join(real, ""), files, links
     except ValueError:  # a NUL, or what is no text
-        return
+        return "", files, links
     except OSError as error:
-        if error.errno not in _NOWHERE:
-            raise UserError(f"folder {real} cannot be listed: {error.strerror}") from None
+        if error.errno in _NOWHERE:
+            return "", files, links
+        raise UserError(f"folder {real} cannot be listed: {error.strerror}") from None
 
 
 def _resolved(link: "os.DirEntry[str]", top: str | None) -> str:

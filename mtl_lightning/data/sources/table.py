@@ -34,6 +34,8 @@ class TableSource(Source):
             meaning), or of all tasks, ``{m: male}``, which leaves other texts as they are.
         allow_outside_root: Whether images may be elsewhere than below ``root``, by ``../``, an
             absolute path or a link; say so only of a table that you trust.
+        key: The column of what an image is called in all tables and on every machine, for
+            ``data.same_by: key`` and for random splits; by default its path relative to ``root``.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class TableSource(Source):
         missing: list[str] | None = None,
         values: Values | None = None,
         allow_outside_root: bool = False,
+        key: str | None = None,
     ) -> None:
         self.path = os.path.expanduser(path)
         self.image = image
@@ -57,6 +60,7 @@ class TableSource(Source):
         self.missing = missing or []
         self.values = values
         self.allow_outside_root = allow_outside_root
+        self.key = key
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Read the table and find its images; see `Source.read`."""
@@ -65,13 +69,13 @@ class TableSource(Source):
     def read_rows(self, table: TableFile, tasks: Sequence[str]) -> SourceTable:
         """Do what `read` does with the rows of a table that is open already, all or some."""
         columns = _columns(table)
-        chosen = columns.of_tasks(tasks, self.labels, taken=(self.image,))
+        chosen = columns.of_tasks(tasks, self.labels, taken=self._no_labels())
         paths, images = self._located(columns)
-        taken = {self.image, *(name for names in chosen.values() for name in names)}
+        taken = {*self._no_labels(), *(name for names in chosen.values() for name in names)}
         return SourceTable(
             origin=self.path,
             images=images,
-            keys=relative_keys(self.root, paths.tolist()),
+            keys=self._keys(columns, paths),
             labels=columns.labels(chosen, tasks, self.values, self.missing),
             splits=columns.splits(self.split, taken),
             groups=columns.optional(self.group, "group", taken),
@@ -84,15 +88,31 @@ class TableSource(Source):
         return self._located(_columns(open_table(self.path)))
 
     def _located(self, columns: Columns) -> tuple[Texts, Texts]:
-        paths = columns.fetch(columns.required(self.image, "image"))
+        paths = _filled(columns, columns.required(self.image, "image"), "the path of an image")
+        images = rooted(
+            self.root,
+            paths.tolist(),
+            lambda i: columns.where(i, self.image),
+            self.allow_outside_root,
+        )
+        return paths, images
 
-        def where(i: int) -> str:
-            return columns.where(i, self.image)
+    def _no_labels(self) -> list[str]:
+        return [self.image] if self.key is None else [self.image, self.key]
 
-        empty = np.flatnonzero(paths == None)  # noqa: E711 (elementwise)
-        if empty.size:
-            raise UserError(f"{where(int(empty[0]))} is empty; expected the path of an image")
-        return paths, rooted(self.root, paths.tolist(), where, self.allow_outside_root)
+    def _keys(self, columns: Columns, paths: Texts) -> Texts:
+        if self.key is None:
+            return relative_keys(self.root, paths.tolist())
+        return _filled(columns, columns.required(self.key, "key"), "what the image is called")
+
+
+def _filled(columns: Columns, name: str, expected: str) -> Texts:
+    """Return the cells of a column of which none may be empty."""
+    cells = columns.fetch(name)
+    empty = np.flatnonzero(cells == None)  # noqa: E711 (elementwise)
+    if empty.size:
+        raise UserError(f"{columns.where(int(empty[0]), name)} is empty; expected {expected}")
+    return cells
 
 
 def _columns(table: TableFile) -> Columns:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_lightning.data.sources.base import Texts
+from mtl_lightning.data.sources.content import LONGEST_CELL, Cells
 from mtl_lightning.data.sources.delimited import read_delimited
 from mtl_lightning.data.sources.json_lines import read_json_lines
 from mtl_lightning.data.sources.locate import url
@@ -22,8 +23,6 @@ _JSON_LINES = (".jsonl", ".ndjson")
 SUFFIXES = (*_SEPARATORS, *_JSON_LINES, ".parquet")
 """The suffixes of the files that `open_table` reads."""
 
-LONGEST_CELL = 32_767
-"""Characters of a path or a label; a spreadsheet's cell holds no more."""
 _FEW = 10_000  # different cells of a column
 
 
@@ -41,7 +40,7 @@ class TableFile:
     path: str
     names: list[str]
     rows: npt.NDArray[np.int64]
-    fetch: Callable[[str], Sequence[object]]
+    fetch: Callable[[str], Cells]
 
     def where(self, i: int | np.integer, column: str) -> str:
         """Name the cell of row ``i`` (a position in ``rows``) for a message."""
@@ -57,6 +56,8 @@ class TableFile:
                 there.
         """
         cells = self.fetch(name)
+        if isinstance(cells, np.ndarray):
+            return cells
         try:
             if set(map(type, cells)) <= {str, type(None)}:
                 raw = cast("Sequence[str | None]", cells)

@@ -3,7 +3,7 @@ import threading
 
 from rich.console import Console
 
-from mtl_lightning.audit.progress import Progress
+from mtl_lightning.progress import Progress
 
 
 def console(terminal):

@@ -1,0 +1,42 @@
+"""Which rows are about the same image."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from rich.console import Console
+
+from mtl_lightning.data.copies import find_copies
+from mtl_lightning.data.sources.base import SourceTable, Texts
+from mtl_lightning.progress import Progress
+
+SameBy = Literal["path", "content", "key"]
+"""What rows about one image have in common: where the file lies, what it holds, or their key."""
+
+
+def identities(tables: Sequence[SourceTable], by: SameBy) -> Texts:
+    """Return a text for each row of all tables; of rows about the same image it is the same.
+
+    Args:
+        tables: The tables, of N rows together.
+        by: ``path``: the resolved path, or the source's own key. ``content``: that of the first
+            file that is the same byte for byte; images that are no files have no copies. ``key``:
+            the table's key, which is the path relative to its root unless a column names it.
+
+    Returns:
+        (N,) str.
+    """
+    if by == "key":
+        return np.concatenate([table.keys for table in tables])
+    images: Texts = np.concatenate([table.images for table in tables])
+    if by == "path":
+        return images
+    distinct = list(dict.fromkeys(images))
+    first = {
+        distinct[position]: distinct[group[0]]
+        for group in find_copies(distinct, Progress(Console(stderr=True)))
+        for position in group
+    }
+    out = np.empty(len(images), dtype=object)
+    out[:] = [first.get(image, image) for image in images]
+    return out
