@@ -1,7 +1,7 @@
 """What balancing costs: seconds and memory of a training step over those of a plain step.
 
     python benchmarks/balancing_cost.py [--tasks 2 8 40] [--labels one all] [--size 64]
-        [--batch 64] [--repeat 3] [--precision 32-true] [--accelerator cpu]
+        [--batch 64] [--repeat 3] [--device cpu] [--bf16]
 
 VGG16 with a head of 10 classes for each task, SGD. Compared are, in one process, round by round
 so that a busy machine is busy for all of them:
