@@ -11,6 +11,7 @@ The folders stand in the order in which data flows:
 ``data/``             sources -> one merged table with masks -> step plan -> batches
 ``tasks/``            what a label means: target, head size, loss, metrics, decoding
 ``models/``           uint8 images -> ``{task: output}``; plain ``nn.Module``, exportable
+``balancing/``        how K losses or gradients become one update, TorchJD's methods included
 ``module``            the LightningModule: one shared step, metrics, optimizer; with ``schedule``,
                       ``finite``, ``results`` (what was measured of a split) and ``hparams``
 ``callbacks/``        tables, checkpoints, resuming, signals, predictions; ``EMA``, ``Unfreeze``
@@ -21,8 +22,8 @@ The folders stand in the order in which data flows:
 ====================  =============================================================================
 
 ``data/`` knows nothing of networks, ``tasks/`` and ``models/`` nothing of files; only ``module``
-and ``cli`` know both. The recipe for adding a task, a source, a backbone or a sharing is the
-docstring of the ``base`` module in its folder.
+and ``cli`` know both. The recipe for adding a task, a source, a backbone, a sharing or a method of
+balancing is the docstring of the ``base`` module in its folder.
 """
 
 import importlib
@@ -31,6 +32,15 @@ from typing import TYPE_CHECKING, Any
 from mtl_lightning._version import __version__
 
 if TYPE_CHECKING:
+    from mtl_lightning.balancing import (
+        DBMTL,
+        Balancing,
+        DynamicPrioritisation,
+        GradientBalancing,
+        GradNorm,
+        LossBalancing,
+        ScaleInvariant,
+    )
     from mtl_lightning.data import (
         AtLeast,
         CelebASource,
@@ -67,6 +77,15 @@ if TYPE_CHECKING:
     from mtl_lightning.tasks import Classification, MultiLabel, Regression, Task
 
 _HOMES = {
+    "balancing": (
+        "DBMTL",
+        "Balancing",
+        "DynamicPrioritisation",
+        "GradNorm",
+        "GradientBalancing",
+        "LossBalancing",
+        "ScaleInvariant",
+    ),
     "data": (
         "AtLeast",
         "CelebASource",
@@ -96,18 +115,24 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "DBMTL",
     "VGG16",
     "AtLeast",
     "Backbone",
+    "Balancing",
     "CelebASource",
     "Classification",
     "DigitsSource",
+    "DynamicPrioritisation",
     "FashionAISource",
     "FilenameSource",
     "FolderSource",
+    "GradNorm",
+    "GradientBalancing",
     "Hard",
     "HuggingFaceSource",
     "LabelBalanced",
+    "LossBalancing",
     "Market1501AttributeSource",
     "Mixed",
     "MultiLabel",
@@ -117,6 +142,7 @@ __all__ = [
     "PartialLabels",
     "Regression",
     "Sampling",
+    "ScaleInvariant",
     "Sharing",
     "Shuffled",
     "Soft",

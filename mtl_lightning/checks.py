@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonargparse
+from torch import Tensor, nn
 
 from mtl_lightning import trust
 from mtl_lightning.errors import UserError, did_you_mean, listed
@@ -69,12 +70,12 @@ def check_value(hint: Any, value: Any, path: str) -> None:
     options = _options(hint)
     if value is None and type(None) in options:
         return
-    components = tuple(option for option in options if _is_component(option))
+    named = components(hint)
     by_name = _entries(options, dict)
     in_line = _entries(options, list, Iterable)
     produced = _produced(options)
-    if components and _names_a_class(value, [o for o in options if o not in components]):
-        check_component(components, value, path)
+    if named and _names_a_class(value, [o for o in options if o not in named]):
+        check_component(named, value, path)
     elif produced:
         check_component(tuple(produced), value, path, skip_first=True)
     elif by_name and isinstance(value, Mapping):
@@ -277,7 +278,7 @@ def _words(hint: Any) -> list[str]:
     if dataclasses.is_dataclass(hint):
         return ["{" + ", ".join(f"{field.name}: ..." for field in dataclasses.fields(hint)) + "}"]
     names = {str: "text", bool: "true or false", float: "a number", int: "an integer"}
-    names |= {type(None): "null", Path: "text"}
+    names |= {type(None): "null", Path: "text", Tensor: "a list of numbers"}
     return ["text" if _is_path(hint) else names.get(hint, getattr(hint, "__name__", str(hint)))]
 
 
@@ -314,9 +315,22 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
+def components(hint: Any) -> tuple[type, ...]:
+    """Return the classes that an annotation lets a config name."""
+    return tuple(option for option in _options(hint) if _is_component(option))
+
+
+def is_tensor(hint: Any) -> bool:
+    """Whether an annotation takes a tensor, which a config writes as a list of numbers."""
+    return Tensor in _options(hint)
+
+
 def _options(hint: Any) -> list[Any]:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
         return [option for argument in typing.get_args(hint) for option in _options(argument)]
+    if inspect.isclass(origin) and issubclass(origin, nn.Module):
+        return [origin]  # of a generic class: what it is generic in is no config's business
     return [hint]
 
 
@@ -345,6 +359,7 @@ def _is_component(hint: Any) -> bool:
     return (
         inspect.isclass(hint)
         and not _is_path(hint)
+        and hint is not Tensor  # a list of numbers: see mtl_lightning.balancing.arguments
         and hint.__module__ not in ("builtins", "pathlib", "datetime", "typing")
         and not dataclasses.is_dataclass(hint)
     )

@@ -25,6 +25,7 @@ from mtl_lightning.callbacks.results_file import ResultsFile
 from mtl_lightning.callbacks.saved_config import SavedConfig
 from mtl_lightning.callbacks.signals import Signals
 from mtl_lightning.callbacks.tables import Tables
+from mtl_lightning.callbacks.weights_file import WeightsFile
 from mtl_lightning.checkpoint_io import AtomicCheckpointIO
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.unlabelled import UnlabelledImages
@@ -217,6 +218,8 @@ class MultiTaskCLI(LightningCLI):
             options = self._get(self.config, "checkpoint")
             checkpoints = Checkpoints(self.run / "checkpoints", **vars(options))
             callbacks.append(checkpoints)
+        if self.prepared.export_weights is not None:
+            callbacks.append(WeightsFile(self.prepared.export_weights))
         return [Signals(self.run, checkpoints), *callbacks]
 
     def _plugins(self, given: Any) -> list[Any]:

@@ -19,6 +19,7 @@ from pytorch_lightning import Trainer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mtl_lightning import checks, flags, folder, reading, trust
+from mtl_lightning.balancing.arguments import check_method, fill_sizes
 from mtl_lightning.checkpoint import remembered
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import Source
@@ -122,6 +123,7 @@ class Prepared:
         root: The folder of all runs.
         checkpoint: The file that ``ckpt_path`` means.
         resumed_step: The optimizer steps that were made before it was written.
+        export_weights: Where a balancing's average weights are written to.
     """
 
     config: dict[str, Any]
@@ -130,6 +132,7 @@ class Prepared:
     root: Path
     checkpoint: Path | None
     resumed_step: int | None = None
+    export_weights: Path | None = None
 
 
 def prepare(command: str, arguments: list[str]) -> Prepared:
@@ -144,6 +147,9 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
         given = merged(given, reading.load(Path(file)))
     folder.open_for(given)
     only, rest = flags.several(rest, "--only")
+    exports, rest = flags.taken(rest, ("--export-weights",))
+    if exports and command != "fit":
+        raise UserError(f"--export-weights: {command} balances nothing; it is for fit")
     typed = {}
     for key in ("name", "ckpt_path", "weights_only"):
         values, rest = flags.taken(rest, (f"--{key}",))
@@ -192,11 +198,16 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     config["name"] = name = name or _run_of(checkpoint)
     check_keys(command, config)
     _fill_schedule(config)
+    if _part(config, "model", "balancing") is not None and isinstance(config["tasks"], Mapping):
+        entry = fill_sizes(config["model"]["balancing"], list(config["tasks"]))
+        config["model"]["balancing"] = entry
     check(config)
     if below:
         _check_same_tasks(config["tasks"], below["tasks"])
     config["weights_only"] = True  # also where Lightning finds a checkpoint itself, under SLURM
-    return Prepared(trust.unmarked(config), rest, name, root, checkpoint, below.get("step"))
+    export = Path(exports[-1]) if exports else None
+    plain = trust.unmarked(config)
+    return Prepared(plain, rest, name, root, checkpoint, below.get("step"), export)
 
 
 def _check_weights_only(given: Mapping[str, Any]) -> None:
@@ -367,6 +378,8 @@ def check(config: Mapping[str, Any]) -> None:
     if backbone is not None:
         with torch.device("meta"):  # its weights would take seconds
             checks.tried(Backbone, backbone, "model.backbone")
+    if _part(config, "model", "balancing") is not None:
+        check_method(config["model"], list(config["tasks"]))
 
 
 def check_tasks(tasks: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from pytorch_lightning import Trainer
@@ -40,11 +41,16 @@ def is_finite(
         trainer: Whose ranks agree.
     """
     every = torch.stack([loss for micro in seen for loss in micro.sums.values()]).isfinite().all()
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if gradients and not scaled:
-        every = every & torch.nn.utils.get_total_norm(gradients).isfinite()
+    if not scaled:
+        every = every & has_finite_gradients(parameters)
     finite = bool(every)  # the only time that the device is waited for in a step
     return trainer.strategy.reduce_boolean_decision(finite) if trainer.world_size > 1 else finite
+
+
+def has_finite_gradients(parameters: list[nn.Parameter]) -> Tensor | Literal[True]:
+    """Whether all gradients are finite; the device is not waited for."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients).isfinite() if gradients else True
 
 
 def explain(

@@ -13,10 +13,13 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mtl_lightning.balancing.build import Method, steps_of
+from mtl_lightning.balancing.gradient_steps import Of
+from mtl_lightning.balancing.steps import Steps, statistics_kept
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.images import image_shape
 from mtl_lightning.errors import UserError
-from mtl_lightning.finite import Seen, explain, is_finite
+from mtl_lightning.finite import Seen, explain, has_finite_gradients, is_finite
 from mtl_lightning.hparams import built_from_config, check_remembered, global_seed
 from mtl_lightning.models import VGG16, Backbone, Hard, NamedModules, Network, Sharing
 from mtl_lightning.results import Results
@@ -40,6 +43,11 @@ class MultiTask(LightningModule):
         dropout: Share of the features that each head drops while training.
         head_hidden: Units of a hidden layer in each head; ``null``: heads are linear.
         sharing: How the tasks share the backbone. Left out: ``Hard``, one for all.
+        balancing: How the tasks' losses or gradients become one update. Left out: the sum of the
+            losses, each times its task's weight. See `mtl_lightning.balancing`.
+        gradients: Where the balancing reads gradients: those of the ``parameters`` that tasks
+            share, or of the ``features`` that these make, at the price of a plain step.
+        balance_every_n_steps: Where it reads gradients: weigh anew only each so many steps.
         loss_reduction: ``labelled``: the loss of a task is the mean over its labelled rows in the
             step. ``batch``: the sum is divided by all rows of the step, as a mean over zero-filled
             labels does (the Keras recipe); rare tasks then weigh less. In a task of many labels
@@ -60,6 +68,9 @@ class MultiTask(LightningModule):
         dropout: float = 0.5,
         head_hidden: int | None = None,
         sharing: Sharing | None = None,
+        balancing: Method | None = None,
+        gradients: Of = "parameters",
+        balance_every_n_steps: int = 1,
         loss_reduction: Literal["labelled", "batch"] = "labelled",
         optimizer: OptimizerCallable = _adamw,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -96,6 +107,11 @@ class MultiTask(LightningModule):
                 for split in EVALUATED
             }
         )
+        self.balance: Steps | None = None
+        if balancing is not None:
+            self.balance = steps_of(balancing, list(tasks), gradients, balance_every_n_steps)
+        elif gradients != "parameters" or balance_every_n_steps != 1:
+            raise UserError("gradients and balance_every_n_steps are for a balancing: name one")
         self.loss_reduction = loss_reduction
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
@@ -103,9 +119,12 @@ class MultiTask(LightningModule):
         self.on_non_finite = on_non_finite
         self.skipped_steps = 0
         self.results: dict[str, Results] = {}
-        self._step_counts: dict[str, int] = {}
+        self.step_counts: dict[str, int] = {}
         self._seen: list[Seen] = []
+        self._batch: Batch
         self._begun = False
+        self.shares: dict[str, Tensor] = {}
+        """This rank's and micro-batch's share of each task's loss, until the backward pass."""
 
     @_restricted_classmethod
     def load_from_checkpoint(
@@ -140,6 +159,8 @@ class MultiTask(LightningModule):
                 "GradientAccumulationScheduler changes what a step is after its labels were "
                 "counted; set trainer.accumulate_grad_batches instead"
             )
+        if self.balance is not None:
+            self.balance.check(self.trainer, self.network)
         if self._begun or self.trainer.ckpt_path is not None:
             return
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
@@ -185,7 +206,11 @@ class MultiTask(LightningModule):
         """Know that weights and statistics are there already."""
         self._begun = True
         trainer: Any = self._trainer  # None in load_from_checkpoint, where `self.trainer` raises
-        if trainer is None or trainer.state.fn != "fit" or "training_weights" not in checkpoint:
+        if trainer is None or trainer.state.fn != "fit":
+            return
+        if self.balance is not None:
+            self.balance.load_state_dict(checkpoint.get("balancing", {}))
+        if "training_weights" not in checkpoint:
             return
         if not any(callback.state_key == "EMA" for callback in trainer.callbacks):
             raise UserError(
@@ -193,20 +218,32 @@ class MultiTask(LightningModule):
                 "trained with, or training would go on from the average"
             )
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the balancing remembers of each task."""
+        if self.balance is not None:
+            checkpoint["balancing"] = self.balance.state_dict()
+
     # ----------------------------------------------------------------- the one step
 
-    def _step(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _step(
+        self, batch: Batch, train: bool = False
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Run the network.
 
         Returns:
             Each task's outputs ``(B, num_outputs)``, and its loss summed over labelled rows.
         """
-        outputs = self.network(batch.images, batch.labelled)
-        sums = {
+        if train and self.balance is not None:
+            outputs = self.balance.forward(self.network, batch, self.trainer.global_step)
+        else:
+            outputs = self.network(batch.images, batch.labelled)
+        return outputs, self._sums(outputs, batch)
+
+    def _sums(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        return {
             name: task.masked_loss(outputs[name], batch.targets[name], batch.labelled[name])
             for name, task in self.tasks.items()
         }
-        return outputs, sums
 
     @torch.no_grad()
     def _measure(self, seen: Seen, split: str) -> None:
@@ -221,19 +258,16 @@ class MultiTask(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this rank's and micro-batch's share of the loss of the whole step."""
-        outputs, sums = self._step(batch)
+        outputs, sums = self._step(batch, train=True)
         # They are measured when the step is made: see on_before_optimizer_step.
         detached = {name: value.detach() for name, value in outputs.items()}
         self._seen.append(Seen(batch, detached, {n: value.detach() for n, value in sums.items()}))
-        self._step_counts = batch.counts
-        losses = []
-        for name, task in self.tasks.items():
-            if self.loss_reduction == "labelled":
-                rows = batch.counts[name]
-            else:  # of cells, in a task of many labels
-                rows = batch.step_rows * batch.labelled[name].shape[1:].numel()
-            losses.append(sums[name] * (task.weight * batch.parts / max(rows, 1)))
-        loss = torch.stack(losses).sum()
+        self.step_counts, self._batch = batch.counts, batch
+        shares = self.shares = self._shares(sums, batch)
+        if self.balance is None:
+            loss = torch.stack(list(shares.values())).sum()
+        else:
+            loss = self.balance.loss(shares, batch.counts, self.trainer.global_step)
         penalty = self.network.penalty()
         if penalty is not None and batch_idx % self.trainer.accumulate_grad_batches == 0:
             # Once a step, on every rank: the trainer divides by the micro-batches of a step, and
@@ -243,6 +277,48 @@ class MultiTask(LightningModule):
         # The exact losses of the epoch come from `measured`; this is for the eye.
         self.log("train/loss_step", loss, batch_size=1, prog_bar=True)
         return loss
+
+    def _shares(self, sums: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Return this rank's and micro-batch's share of each task's loss in the whole step."""
+        shares = {}
+        for name, task in self.tasks.items():
+            if self.loss_reduction == "labelled":
+                rows = batch.counts[name]
+            else:  # of cells, in a task of many labels
+                rows = batch.step_rows * batch.labelled[name].shape[1:].numel()
+            shares[name] = sums[name] * (task.weight * batch.parts / max(rows, 1))
+        return shares
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Fill the gradients: as usual, or as the balancing does."""
+        if self.balance is None:
+            super().backward(loss, *args, **kwargs)
+        else:
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            self.balance.backward(loss, 1.0 if scaler is None else scaler.get_scale())
+        self.shares = {}  # and with them what is left of the graph
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        """Make the step, and let the balancing see what it did, if it wants to.
+
+        (At once: a callback may write a checkpoint at the end of the batch.)
+        """
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.balance is not None:
+            batch = self._batch
+            self.balance.after_update(lambda: self._seen_again(batch, batch_idx), batch.counts)
+
+    @torch.no_grad()
+    def _seen_again(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Return the shares of a batch's losses as they are now, with the same dropout."""
+        restore = statistics_kept(self.network)
+        self.on_train_batch_start(batch, batch_idx)
+        with self.trainer.precision_plugin.forward_context():
+            sums = self._step(batch)[1]
+        restore()
+        return self._shares(sums, batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Measure; return the outputs, for callbacks that draw them."""
@@ -279,6 +355,8 @@ class MultiTask(LightningModule):
         self._reset("train")
         if self.skipped_steps:
             self.log("train/skipped_steps", float(self.skipped_steps), batch_size=1)
+        if self.balance is not None:
+            self.balance.method.epoch_end(self.results["train"].scores(dict(self.tasks.items())))
 
     def on_validation_epoch_end(self) -> None:
         """Log the split's exact losses and metrics."""
@@ -304,13 +382,18 @@ class MultiTask(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Give the optimizer what is not frozen, heads and backbone at their own rates."""
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"name": name, "params": [p for p in parameters if p.requires_grad]}
             for name, parameters in (
                 ("heads", self.network.head_parameters()),
                 ("backbone", self.network.backbone_parameters()),
             )
         ]
+        if self.balance is not None:
+            self.balance.begin(self.device, next(self.network.parameters()).dtype)
+            learned = [p for own in self.balance.method.parameters().values() for p in own]
+            # Without decay: it would pull the weights of the tasks to where they began.
+            groups.append({"name": "balancing", "params": learned, "weight_decay": 0.0})
         optimizer = self.make_optimizer([group for group in groups if group["params"]])
         for group in optimizer.param_groups:
             if group["name"] == "backbone":
@@ -331,13 +414,17 @@ class MultiTask(LightningModule):
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         seen, self._seen = self._seen, []
         if not is_finite(seen, parameters, scaled, self.trainer):
+            if self.balance is not None:
+                self.balance.undo()
             self._not_finite(seen)
             for parameter in parameters:
                 parameter.grad = None
             return
+        if self.balance is not None and scaled and not has_finite_gradients(parameters):
+            self.balance.undo()  # the scaler will leave this step out
         for micro in seen:
             self._measure(micro, "train")
-        absent = [name for name in self.tasks if not self._step_counts[name]]
+        absent = [name for name in self.tasks if not self.step_counts[name]]
         if len(absent) == len(self.tasks):
             for parameter in parameters:
                 parameter.grad = None

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtl_lightning.tasks import Task
 
@@ -30,17 +30,17 @@ class Results:
     ) -> "Results":
         """Sum up the tasks; one that is absent, or whose metric is undefined, has no part."""
         losses = [tasks[name].weight * v["loss"] for name, v in values.items() if "loss" in v]
-        scores = [
-            tasks[name].score(v)
-            for name, v in values.items()
-            if math.isfinite(v.get(tasks[name].primary, math.nan))
-        ]
-        return cls(
-            split,
-            values,
-            loss=sum(losses) if losses else None,
-            score=sum(scores) / len(scores) if scores else None,
-        )
+        results = cls(split, values, loss=sum(losses) if losses else None, score=None)
+        scores = results.scores(tasks).values()
+        return replace(results, score=sum(scores) / len(scores) if scores else None)
+
+    def scores(self, tasks: Mapping[str, Task]) -> dict[str, float]:
+        """Return the primary metric of each task that has one, mapped to 0..1."""
+        return {
+            name: tasks[name].score(values)
+            for name, values in self.tasks.items()
+            if math.isfinite(values.get(tasks[name].primary, math.nan))
+        }
 
     def flat(self) -> dict[str, float]:
         """Return ``split/task/metric`` to number, leaving out what is undefined."""

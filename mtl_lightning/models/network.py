@@ -43,6 +43,7 @@ class Network(nn.Module):
         super().__init__()
         sharing.attach(backbone, list(outputs))
         num_features = sharing.num_features(image_size)
+        self.image_size = image_size
         self.sharing = sharing
         self.heads = NamedModules(
             {task: head(num_features, n, head_hidden, dropout) for task, n in outputs.items()}

@@ -115,7 +115,8 @@ def train(folder: Path, kill_at: int | None = None, **changes: Any) -> list[str]
     return kill.hooks
 
 
-PARTS = {"dropout": "module", "lr_scheduler": "module"}
+PARTS = dict.fromkeys(("dropout", "lr_scheduler", "balancing", "gradients"), "module")
+PARTS |= {"balance_every_n_steps": "module"}
 PARTS |= dict.fromkeys(("batch_size", "num_workers", "augmentation", "train"), "data")
 PARTS |= dict.fromkeys(("bad", "on_bad_image", "max_bad_share"), "data")
 

@@ -1,0 +1,216 @@
+"""What balancing costs: seconds and memory of a training step over those of a plain step.
+
+    python benchmarks/balancing_cost.py [--tasks 2 8 40] [--labels one all] [--size 64]
+        [--batch 64] [--repeat 3] [--device cpu] [--bf16]
+
+VGG16 with a head of 10 classes for each task, SGD. Compared are, in one process, round by round
+so that a busy machine is busy for all of them:
+
+- plain: the sum of the losses, one backward pass;
+- ours by ``gradients: parameters`` and ``features``, with MGDA;
+- TorchJD's own ``mtl_backward`` and ``jac_to_grad`` with MGDA, as its documentation has it;
+- one backward pass a task (``autograd.grad``), with the same weights.
+
+Memory is what a step adds to the peak of the process, measured in a process of its own.
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torchjd.aggregation import MGDA
+from torchjd.autojac import jac_to_grad, mtl_backward
+
+from mtl_lightning.balancing.build import steps_of
+from mtl_lightning.data.batch import Batch
+from mtl_lightning.models import VGG16, Hard, Network
+from mtl_lightning.tasks import Classification, Task
+
+Step = Callable[[], None]
+WAYS = ("plain", "parameters", "features", "TorchJD", "one by one")
+
+
+class Bench:
+    """One network, one batch, and a step of each way.
+
+    Args:
+        tasks: How many tasks.
+        labels: ``one`` label an image, or ``all``.
+        size: Height and width of the images.
+        batch: Images of a step.
+        device: Where to compute.
+        bf16: Whether the forward pass is under autocast to bfloat16.
+    """
+
+    def __init__(
+        self, tasks: int, labels: str, size: int, batch: int, device: str, bf16: bool
+    ) -> None:
+        torch.manual_seed(0)
+        self.names = [f"t{number}" for number in range(tasks)]
+        self.device, self.bf16 = device, bf16
+        self.tasks: dict[str, Task] = {
+            n: Classification([str(i) for i in range(10)]) for n in self.names
+        }
+        self.network = Network(
+            Hard(), VGG16(weights=None), dict.fromkeys(self.names, 10), (size, size)
+        ).to(device)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-4)
+        rows = torch.arange(batch)
+        labelled = {
+            name: rows % tasks == number if labels == "one" else torch.ones(batch, dtype=torch.bool)
+            for number, name in enumerate(self.names)
+        }
+        self.batch = Batch(
+            images=torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8),
+            targets={n: torch.randint(0, 10, (batch,)) for n in self.names},
+            labelled=labelled,
+            rows=rows,
+            counts={n: int(mask.sum()) for n, mask in labelled.items()},
+            step_rows=batch,
+            parts=1,
+        ).to(device)
+        self.steps = {of: steps_of(MGDA(), self.names, of) for of in ("parameters", "features")}
+        for steps in self.steps.values():
+            steps.begin(torch.device(device), torch.float32)
+
+    def shares(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return each task's loss."""
+        batch = self.batch
+        return {
+            name: task.masked_loss(outputs[name], batch.targets[name], batch.labelled[name])
+            / max(batch.counts[name], 1)
+            for name, task in self.tasks.items()
+        }
+
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """Autocast as asked."""
+        with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.bf16):
+            yield
+
+    def step(self, way: str) -> None:
+        """Take one step."""
+        self.optimizer.zero_grad()
+        {
+            "plain": self._plain,
+            "TorchJD": self._torchjd,
+            "one by one": self._one_by_one,
+        }.get(way, lambda: self._ours(way))()
+        self.optimizer.step()
+        if self.device != "cpu":
+            torch.get_device_module(self.device).synchronize()
+
+    def _plain(self) -> None:
+        with self.precision():
+            losses = self.shares(self.network(self.batch.images))
+        torch.stack(list(losses.values())).sum().backward()
+
+    def _ours(self, way: str) -> None:
+        steps = self.steps[way]
+        with self.precision():
+            losses = self.shares(steps.forward(self.network, self.batch, 0))
+        loss = steps.loss(losses, self.batch.counts, 0)
+        steps.backward(loss, 1.0)
+
+    def _torchjd(self) -> None:
+        with self.precision():
+            features = self.network.sharing(self.batch.images)[self.names[0]]
+            outputs = {n: head(features) for n, head in self.network.heads.items()}
+            losses = self.shares(outputs)
+        mtl_backward(list(losses.values()), features=features)
+        jac_to_grad(self.network.sharing.parameters(), MGDA(), optimize_gramian_computation=True)
+
+    def _one_by_one(self) -> None:
+        with self.precision():
+            losses = self.shares(self.network(self.batch.images))
+        own = list(self.network.parameters())
+        shared = list(self.network.sharing.parameters())
+        rows = [
+            torch.autograd.grad(
+                loss, own, retain_graph=True, materialize_grads=True, allow_unused=True
+            )
+            for loss in losses.values()
+        ]
+        gramian = sum(
+            (matrix := torch.stack([row[i].flatten() for row in rows])) @ matrix.T
+            for i in range(len(shared))
+        )
+        weights = MGDA().gramian_weighting(gramian)
+        for i, parameter in enumerate(own):
+            scale = weights if i < len(shared) else torch.ones_like(weights)
+            parameter.grad = sum(w * row[i] for w, row in zip(scale, rows, strict=True))
+
+
+def peak_mb() -> float:
+    """Return the most memory this process ever had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tasks", nargs="+", type=int, default=[2, 8, 40])
+    parser.add_argument("--labels", nargs="+", choices=("one", "all"), default=["one", "all"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--memory-of", choices=WAYS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.memory_of:
+        bench = Bench(
+            options.tasks[0], options.labels[0], options.size, options.batch, "cpu", False
+        )
+        for _ in range(2):
+            bench.step(options.memory_of)
+        print(peak_mb())
+        return
+    print(
+        f"VGG16, {options.size} px, batch {options.batch}, {options.device}, MGDA; x a plain step"
+    )
+    for tasks in options.tasks:
+        for labels in options.labels:
+            compare(tasks, labels, options)
+
+
+def compare(tasks: int, labels: str, options: argparse.Namespace) -> None:
+    """Time every way in turn, and print what each costs."""
+    bench = Bench(tasks, labels, options.size, options.batch, options.device, options.bf16)
+    seconds: dict[str, list[float]] = {way: [] for way in options.ways}
+    for number in range(options.repeat + 1):
+        for way in options.ways:
+            begun = time.perf_counter()
+            bench.step(way)
+            if number:  # the first also takes memory, and tries how rows can be had
+                seconds[way].append(time.perf_counter() - begun)
+    plain = seconds.get("plain") or [float("nan")]
+    print(f"K = {tasks}, {labels} label(s) an image: plain {statistics.median(plain):.2f} s")
+    for way, each in seconds.items():
+        ratios = [one / base for one, base in zip(each, plain, strict=True)]
+        print(
+            f"  {way:<12}{statistics.median(ratios):>6.2f} x{_memory(way, tasks, labels, options)}"
+        )
+    sys.stdout.flush()
+
+
+def _memory(way: str, tasks: int, labels: str, options: argparse.Namespace) -> str:
+    if options.device != "cpu":
+        return ""
+    sizes = ["--size", str(options.size), "--batch", str(options.batch)]
+    which = ["--tasks", str(tasks), "--labels", labels, "--memory-of", way]
+    command = [sys.executable, __file__, *sizes, *which]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    return f"{float(found.stdout.split()[-1]):>9.0f} MB at most"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""What a config says of a method: numbers by task, sizes that are filled in, extras that it needs.
+
+Importing this module teaches jsonargparse that a tensor is written as a list of numbers.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from jsonargparse.typing import register_type
+from torch import Tensor
+
+from mtl_lightning import checks
+from mtl_lightning.balancing.build import Method, steps_of
+from mtl_lightning.errors import UserError
+
+SIZES = ("shape", "n_tasks")
+"""The arguments of TorchJD's methods that are the number of tasks."""
+
+EXTRA = "balancing"
+"""The extra of this package that brings what some methods solve their step with."""
+
+_OF_THE_EXTRA = ("clarabel", "cvxpy", "ecos", "qpsolvers", "quadprog", "scipy")
+
+
+def _tensor(value: Any) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+register_type(Tensor, serializer=lambda tensor: tensor.tolist(), deserializer=_tensor)
+
+
+def fill_sizes(entry: Any, tasks: Sequence[str]) -> Any:
+    """Return what names a method, with the number of tasks where its class wants it.
+
+    Raises:
+        UserError: If there is no such class, or the config gives another number.
+    """
+    entry = {"class_path": entry} if isinstance(entry, str) else entry
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("class_path"), str):
+        return entry  # wrong in a way that is said when the whole is checked
+    bases = checks.components(Method)
+    path = "model.balancing.class_path"
+    target = checks.resolve(entry["class_path"], bases, checks.subclasses(bases), path)
+    arguments = entry.get("init_args")
+    if not isinstance(arguments or {}, Mapping):
+        return entry
+    filled = dict(arguments or {})
+    for size in SIZES:
+        if size not in inspect.signature(target).parameters:
+            continue
+        if filled.get(size) not in (None, len(tasks), [len(tasks)]):
+            raise UserError(
+                f"model.balancing.init_args.{size}: expected {len(tasks)}, the number of tasks, "
+                f"which is filled in where it is left out. Found {checks.shown(filled[size])}"
+            )
+        filled[size] = len(tasks)
+    return {**entry, "init_args": filled} if filled else dict(entry)
+
+
+def check_method(model: Mapping[str, Any], tasks: Sequence[str]) -> None:
+    """Build the method of a config, which is cheap, to hear what it says of its settings.
+
+    Args:
+        model: The section of the config.
+        tasks: The names of the tasks.
+
+    Raises:
+        UserError: If it cannot be built, or does not fit the tasks.
+    """
+    try:
+        steps_of(
+            _built(Method, model["balancing"]),
+            tasks,
+            model.get("gradients", "parameters"),
+            model.get("balance_every_n_steps", 1),
+        )
+    except UserError:
+        raise
+    except Exception as error:
+        missing = [name for name in _OF_THE_EXTRA if find_spec(name) is None]
+        # TorchJD's NashMTL fails for want of cvxpy by using a name that it could not import.
+        if missing and isinstance(error, ImportError | NameError):
+            raise UserError(
+                f"model.balancing: {model['balancing']['class_path']} needs packages that are not "
+                f"installed ({', '.join(missing)}): pip install 'mtl-lightning[{EXTRA}]'"
+            ) from error
+        raise UserError(f"model.balancing: {error}") from error
+
+
+def _built(hint: Any, entry: Any) -> Any:
+    """Return what an entry of a config, checked before, describes."""
+    bases = checks.components(hint)
+    if isinstance(entry, str) and bases:
+        entry = {"class_path": entry}
+    if isinstance(entry, Mapping) and bases:
+        target = checks.resolve(entry["class_path"], bases, checks.subclasses(bases), "class_path")
+        arguments = entry.get("init_args") or {}
+        built = {k: _built(checks.annotation(target, {}, k), v) for k, v in arguments.items()}
+        return target(**built)
+    return _tensor(entry) if checks.is_tensor(hint) and isinstance(entry, list) else entry

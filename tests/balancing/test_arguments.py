@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mtl_lightning.balancing import arguments
+from tests.conftest import small
+
+
+def named(name, **init_args):
+    return {"class_path": name, "init_args": init_args} if init_args else name
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (named("UWW"), 'is called "UWW"; did you mean "UW"?'),
+        (named("Mean"), "torchjd.aggregation.Mean, torchjd.scalarization.Mean"),
+        (named("UW", shape=5), "init_args.shape: expected 3, the number of tasks"),
+        (named("STCH"), "STCH needs mu"),
+        (named("MGDA", epsilon=0), "epsilon must be positive"),
+        (named("STCH", mu=-1), "`mu` should be strictly positive"),
+        (named("torchjd.scalarization.Constant", weights="a"), "expected a list of numbers"),
+        (named("torchjd.scalarization.Constant", weights=[1, 2]), "each of the 3 tasks"),
+    ],
+)
+def test_what_a_config_says_wrong_is_one_line_before_anything_is_read(cli, method, message):
+    said = cli.refused("fit", "--config", small({"model.balancing": method}))
+    assert said.startswith("model.balancing")
+    assert message in said
+
+
+def test_sizes_are_filled_in_and_numbers_by_task_are_kept(cli):
+    method = named("torchjd.scalarization.Constant", weights=[1, 2, 0.5])
+    quick = ("--trainer.limit_train_batches", "1", "--trainer.limit_test_batches", "1")
+    cli.run("fit", "--config", small({"model.balancing": "UW"}), *quick[:2])
+    cli.run("fit", "--config", small({"model.balancing": method}), *quick[:2])
+    saved = [
+        yaml.safe_load(Path(f"runs/small/version_{n}/config.yaml").read_text())["model"]
+        for n in (0, 1)
+    ]
+    assert saved[0]["balancing"] == named("torchjd.scalarization.UW", shape=3)
+    assert saved[1]["balancing"] == method
+    path = "runs/small/version_1/checkpoints/last.ckpt"  # plain values: it remembers its balancing
+    cli.run("test", "--ckpt_path", path, *quick[2:])
+    cli.run("fit", "--ckpt_path", path, "--trainer.max_epochs", "2", *quick[:2])
+
+
+@pytest.mark.parametrize("method", ["NashMTL", "UPGrad"])
+def test_a_method_that_lacks_its_solver_names_the_extra(cli, monkeypatch, method):
+    gone = ("cvxpy", "ecos", "quadprog")
+    found = arguments.find_spec
+    missing = lambda name: None if name in gone else found(name)  # noqa: E731
+    monkeypatch.setattr(arguments, "find_spec", missing)
+    monkeypatch.setattr("torchjd._mixins.find_spec", missing)
+    said = cli.refused("fit", "--config", small({"model.balancing": method}))
+    assert "needs packages that are not installed (cvxpy, ecos, quadprog)" in said
+    assert "pip install 'mtl-lightning[balancing]'" in said
+
+
+def test_accumulation_is_refused_where_the_whole_step_decides(cli):
+    config = small({"model.balancing": "FAMO", "trainer.accumulate_grad_batches": 2})
+    said = cli.refused("fit", "--config", config)
+    assert "FAMO decides by what the whole step shows" in said
+    assert "set trainer.accumulate_grad_batches to 1" in said

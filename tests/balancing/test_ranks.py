@@ -1,0 +1,62 @@
+"""Two ranks are one process, through the trainer."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtl_lightning.quiet import quieten
+from tests.balancing.methods import GRADIENT, LOSS
+from tests.support import (
+    fit,
+    largest_difference,
+    make_data,
+    make_module,
+    make_more_tasks,
+    weights,
+)
+
+# Ways that differ; every method is taken to two ranks in `conditions`, by hand.
+CASES = [("FAMO", "losses"), ("UW", "losses"), ("DynamicPrioritisation", "losses")]
+CASES += [("GradNorm", "parameters"), ("GradDrop", "parameters"), ("IMTLG", "features")]
+
+
+def method_of(name: str, of: str, tasks: int) -> tuple[Any, dict[str, Any]]:
+    if of == "losses":
+        return LOSS[name](tasks), {}
+    return GRADIENT[name](tasks), {"gradients": of}
+
+
+def balanced(folder: Path, name: str, of: str, devices: int = 1) -> tuple[Any, dict[str, float]]:
+    """Train on four tasks with gaps, of which one rank may hold none; 9 rows end unevenly."""
+    quieten()
+    warnings.simplefilter("ignore")  # of solvers
+    method, options = method_of(name, of, 4)
+    tasks = make_more_tasks()
+    module = make_module(
+        tasks=tasks,
+        balancing=method,
+        optimizer=lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1),
+        **options,
+    )
+    fit(
+        folder,
+        make_data(train=9, val=0, batch_size=4 // devices, tasks=tasks, splits={}),
+        module,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        precision="64-true",
+        max_epochs=2,
+    )
+    assert module.balance is not None
+    return weights(module), module.balance.average_weights()
+
+
+@pytest.mark.parametrize("case", CASES, ids=" of ".join)
+def test_two_ranks_equal_one_process(on_two_ranks, tmp_path, case):
+    one, one_weights = balanced(tmp_path, *case)
+    other, other_weights = on_two_ranks[case]
+    assert largest_difference(one, other) < 1e-9
+    assert one_weights == pytest.approx(other_weights, rel=1e-6)
