@@ -6,7 +6,8 @@
 The images are those of `MultiMNISTSource`, 60,000 and 10,000, others for each seed. The network is
 the paper's LeNet, with a head for each task. ``--one-label`` keeps one label of each training
 image, at random. Reported is the accuracy after the last epoch, left and right, and the mean change
-against the two single-task networks (`single`) of the same seeds, in percent.
+against the two single-task networks (`single`) of the same seeds, in percent. NashMTL, which takes
+0.1 s to solve its problem, weighs anew every tenth step.
 
 Paper (Sener and Koltun, NeurIPS 2018, table 3): single 97.23 / 95.90, sum 96.46 / 94.99,
 MGDA 97.26 / 95.90.
@@ -44,6 +45,8 @@ METHODS: dict[str, Callable[[], Any]] = {
     "NashMTL": lambda: aggregation.NashMTL(2),
     "FAMO": lambda: scalarization.FAMO(2),
 }
+EVERY = {"NashMTL": 10}
+"""Methods whose weights are held for so many steps."""
 
 
 class LeNet(Backbone):
@@ -87,12 +90,17 @@ def network(tasks: tuple[str, ...]) -> Network:
 
 
 def train(
-    method: Any, tasks: tuple[str, ...], data: dict[str, Any], seed: int, options: Any
+    method: Any,
+    tasks: tuple[str, ...],
+    data: dict[str, Any],
+    seed: int,
+    options: Any,
+    every: int = 1,
 ) -> dict[str, float]:
     """Train on some sides and return their accuracies on the test images, in percent."""
     torch.manual_seed(seed)
     net = network(tasks)
-    steps = None if method is None else steps_of(method, tasks)
+    steps = None if method is None else steps_of(method, tasks, every_n_steps=every)
     learned: list[nn.Parameter] = []
     if steps is not None:
         steps.begin(torch.device("cpu"), torch.float32)
@@ -210,7 +218,7 @@ def main() -> None:
                 found = {s: train(None, (s,), sets[seed], seed, options)[s] for s in SIDES}
                 base[seed] = found
             else:
-                found = train(METHODS[name](), SIDES, sets[seed], seed, options)
+                found = train(METHODS[name](), SIDES, sets[seed], seed, options, EVERY.get(name, 1))
             rows.append([*found.values(), change(found, base.get(seed))])
         means, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
         print(
