@@ -28,6 +28,7 @@ from mtl_lightning.data.pool import OnConflict
 from mtl_lightning.data.sampling import Population, Sampling
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.splits import SPLITS
+from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.errors import UserError, quoted
 from mtl_lightning.hparams import built_from_config, check_remembered, global_seed
 from mtl_lightning.tasks import Encoded, Task
@@ -312,9 +313,11 @@ class PartialLabels(LightningDataModule):
         """Load each image of ``to_predict`` once, in order."""
         if self.to_predict is None:
             raise UserError("predict needs images: give --images FOLDER, TABLE or GLOB")
-        rows = np.arange(len(self.to_predict))
-        plan = StepPlan(rows, {}, self.batch_size, self._trainer().world_size)
-        return self._loader(self.to_predict, "predict", plan, _from_the_start)
+        images = self.to_predict
+        if isinstance(images, UnlabelledImages):
+            images = replace(images, cover=self.size)
+        plan = StepPlan(np.arange(len(images)), {}, self.batch_size, self._trainer().world_size)
+        return self._loader(images, "predict", plan, _from_the_start)
 
     def _trainer(self) -> Trainer:
         if self.trainer is None:
@@ -352,6 +355,8 @@ class PartialLabels(LightningDataModule):
         seed: int = 0,
     ) -> DataLoader[Batch]:
         encoded = self._encoded if plan.labels else {}
+        for source in self.sources.values():
+            source.cover = self.size
         dataset = ImageDataset(images, encoded, self.size, transform, seed, self.max_pixels)
         trainer, skip = self._trainer(), self.on_bad_image == "skip"
         through: Callable[[Iterator[Batch]], Iterator[Batch]] = refuse

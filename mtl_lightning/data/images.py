@@ -1,5 +1,6 @@
 """From an image file to RGB pixels, and down to the size that training wants."""
 
+import math
 import os
 import re
 import stat
@@ -27,7 +28,10 @@ _WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
 
 
 def decode(
-    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, content: bytes | None = None
+    path: str | os.PathLike[str],
+    max_pixels: int = MAX_PIXELS,
+    content: bytes | None = None,
+    cover: tuple[int, int] | None = None,
 ) -> Pixels:
     """Read an image file as the eye sees it.
 
@@ -39,6 +43,9 @@ def decode(
         path: A file of one of `FORMATS`, whatever it is called.
         max_pixels: A larger image is refused by its header, before it is decoded.
         content: What the file holds, if it does not lie at ``path``, which then only names it.
+        cover: The (height, width) that are wanted in the end, see `resize`. A JPEG file that is at
+            least twice as large is decoded to a half, quarter or eighth of its size, which still
+            covers it: most of its data is then never computed.
 
     Returns:
         RGB pixels, (height, width, 3), uint8, writable.
@@ -51,7 +58,7 @@ def decode(
             _check_file(os.stat(path))
         opened = path if content is None else BytesIO(content)
         with Image.open(opened, formats=FORMATS) as image:
-            return pixels_of(image, max_pixels)
+            return pixels_of(image, max_pixels, cover)
 
 
 @contextmanager
@@ -106,9 +113,13 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise ValueError("no pixels")
 
 
-def pixels_of(image: Image.Image, max_pixels: int) -> Pixels:
+def pixels_of(image: Image.Image, max_pixels: int, cover: tuple[int, int] | None = None) -> Pixels:
     """Return a Pillow image as the eye sees it, see `decode`; call it within `reading`."""
     _check_size(image, max_pixels)
+    if cover is not None:
+        # It may lie on its side: what covers it in both ways. Pillow gives no less than that.
+        scale = max(max(cover) / side for side in image.size)
+        image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
     ImageOps.exif_transpose(image, in_place=True)
     return np.array(_rgb(image))
 

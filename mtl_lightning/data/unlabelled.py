@@ -22,18 +22,20 @@ class UnlabelledImages:
         names: What each is called in the predictions: as the table writes it, else its path.
         paths: The files.
         max_pixels: Larger images are refused.
+        cover: See `Source.cover`.
     """
 
     names: list[str]
     paths: list[str]
     max_pixels: int = MAX_PIXELS
+    cover: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def load(self, row: int) -> Pixels:
         """Return an image as (height, width, 3) RGB, uint8."""
-        return decode(self.paths[row], self.max_pixels)
+        return decode(self.paths[row], self.max_pixels, cover=self.cover)
 
     def name(self, row: int) -> str:
         """Return the path of an image."""

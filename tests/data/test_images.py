@@ -41,6 +41,41 @@ def test_a_file_that_lies_elsewhere(tmp_path):
         decode("shard:17", content=content[:30])
 
 
+@pytest.mark.parametrize(
+    ("size", "cover", "decoded"),
+    [
+        ((640, 480), (50, 50), (60, 80)),  # an eighth
+        ((640, 480), (60, 60), (60, 80)),
+        ((640, 480), (61, 60), (120, 160)),  # an eighth of it would be 60 high
+        ((640, 480), (100, 90), (120, 160)),
+        ((640, 480), (239, 239), (240, 320)),
+        ((640, 480), (241, 10), (480, 640)),
+        ((641, 481), (61, 61), (121, 161)),  # 481 is less than 8 x 61
+        ((40, 30), (60, 60), (30, 40)),
+    ],
+)
+@pytest.mark.parametrize("turned", [1, 6])
+def test_a_large_jpeg_is_decoded_to_a_part_of_its_size_that_covers(
+    tmp_path, size, cover, decoded, turned
+):
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    smooth = Image.radial_gradient("L").resize(size).convert("RGB")
+    path = saved(tmp_path, smooth, "x.jpg", quality=95, exif=exif.tobytes())
+    whole, part = decode(path), decode(path, cover=cover)
+    expected = decoded if turned == 1 else decoded[::-1]
+    assert part.shape == (*expected, 3)
+    if min(decoded) >= min(cover):
+        one, other = resize(whole, cover), resize(part, cover)
+        assert one.shape == other.shape
+        assert np.abs(one.astype(int) - other.astype(int)).mean() < 2
+
+
+def test_other_files_are_decoded_as_they_are(tmp_path):
+    path = saved(tmp_path, Image.new("RGB", (640, 480)))
+    assert decode(path, cover=(8, 8)).shape == (480, 640, 3)
+
+
 @pytest.mark.parametrize(("mode", "value"), [("L", 77), ("1", 255)])
 def test_grey_and_one_bit(tmp_path, mode, value):
     pixels = decode(saved(tmp_path, Image.new(mode, (2, 2), value)))

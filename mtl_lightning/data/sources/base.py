@@ -79,9 +79,12 @@ class Source(ABC):
 
     Attributes:
         max_pixels: Larger images are refused; ``data.max_pixels``, set by the DataModule.
+        cover: The (height, width) that images will be scaled down to cover, set by the DataModule:
+            a larger image may be loaded at any size that covers it, too.
     """
 
     max_pixels: int = MAX_PIXELS
+    cover: tuple[int, int] | None = None
 
     @abstractmethod
     def read(self, tasks: Sequence[str]) -> SourceTable:
@@ -104,4 +107,4 @@ class Source(ABC):
         Raises:
             UserError: If the file cannot be read as an image.
         """
-        return decode(image, self.max_pixels)
+        return decode(image, self.max_pixels, cover=self.cover)

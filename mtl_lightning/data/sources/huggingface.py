@@ -113,11 +113,11 @@ class HuggingFaceSource(Source):
     def load(self, image: str) -> npt.NDArray[np.uint8]:
         """Return an image as (height, width, 3) RGB, uint8."""
         if not image.startswith(_KEY):
-            return decode(image, self.max_pixels)
+            return decode(image, self.max_pixels, cover=self.cover)
         split, row = image.rsplit(":", 2)[1:]
         data = self._open()[split]
         content = data[int(row)][data.column_names[0]]["bytes"]
-        return decode(image, self.max_pixels, content)
+        return decode(image, self.max_pixels, content, self.cover)
 
     def _open(self) -> dict[str, Any]:
         """Return the data set's splits by name, the images in them not decoded."""

@@ -126,7 +126,7 @@ class TorchvisionSource(Source):
         with reading(image, self.max_pixels):
             found = data[int(number)][0]
             if isinstance(found, Image.Image):
-                return pixels_of(found, self.max_pixels)
+                return pixels_of(found, self.max_pixels, self.cover)
         pixels = np.asarray(found)
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3:
             raise UserError(
