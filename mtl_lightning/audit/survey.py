@@ -141,6 +141,7 @@ def join(
         complain,
         same_by=data.same_by,
         on_conflict=data.on_conflict,
+        stratify=data.stratify,
     )
     found = [_contradicted(about, messages) for about, messages in told.items()]
     if data.on_conflict != "error":

@@ -45,6 +45,8 @@ class PartialLabels(LightningDataModule):
         splits: Shares of ``val`` and ``test`` where no table names a split; the rest is ``train``.
         split_seed: Which images these shares are. It is apart from ``seed_everything``, so that
             runs with several seeds are tested on the same images and never on their training.
+        stratify: Whether these shares get their share of each label of every task, too, as well as
+            groups allow.
         same_by: Rows are about the same image if their files are one by ``path``; ``content``: or
             are the same byte for byte, whatever they are called (all are read); ``key``: if they
             have the same key, a column that each table names.
@@ -70,6 +72,7 @@ class PartialLabels(LightningDataModule):
         sources: dict[str, Source] | None = None,
         splits: dict[str, float] | None = None,
         split_seed: int = 0,
+        stratify: bool = False,
         same_by: SameBy = "path",
         on_conflict: OnConflict = "error",
         image_size: int | list[int] = 128,
@@ -98,6 +101,7 @@ class PartialLabels(LightningDataModule):
         self.sources = sources or {}
         self.fractions = DEFAULT_SPLITS if splits is None else splits
         self.split_seed = split_seed
+        self.stratify = stratify
         self.same_by: SameBy = same_by
         self.on_conflict: OnConflict = on_conflict
         self.size = image_shape(image_size)
@@ -147,6 +151,7 @@ class PartialLabels(LightningDataModule):
                 self.split_seed,
                 same_by=self.same_by,
                 on_conflict=self.on_conflict,
+                stratify=self.stratify,
             )
         return self.table
 

@@ -151,6 +151,7 @@ def merge(
     complain: Complain = refuse,
     same_by: SameBy = "path",
     on_conflict: OnConflict = "error",
+    stratify: bool = False,
 ) -> MergedTable:
     """Read the sources and join what they say of each image.
 
@@ -166,6 +167,7 @@ def merge(
         same_by: Which rows are about the same image, see `identities`.
         on_conflict: ``first`` and ``drop``: contradicting labels are no error, but the first one in
             the order of sources and rows holds, or none. Splits that contradict are always one.
+        stratify: Whether each split gets its share of each label.
 
     Returns:
         One row per distinct image, images without any label included.
@@ -195,6 +197,7 @@ def merge(
         seed,
         where=lambda image: pool.where(int(first[image])),
         complain=complain,
+        labels=cells if stratify else None,
     )
     source = np.searchsorted(pool.starts, first, side="right") - 1
     return MergedTable(

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtl_lightning.data.stratified import stratify
 from mtl_lightning.errors import UserError, did_you_mean, listed, quoted
 
 SPLITS = ("train", "val", "test")
@@ -52,6 +53,7 @@ def assign(
     seed: int,
     where: Callable[[int], str] = "row {}".format,
     complain: Complain = refuse,
+    labels: Mapping[str, Objects] | None = None,
 ) -> Assignment:
     """Give every row a split, the same on every machine and in every order of the rows.
 
@@ -70,6 +72,8 @@ def assign(
         where: Names a row in messages.
         complain: What to do about each group that stands in two named splits, whose rows then stay
             where they are named.
+        labels: Name to (N,) str or None: divide so that each split gets its share of each label,
+            see `stratify`, instead of by the hash alone.
 
     Returns:
         The splits, and whether `val` was taken from train.
@@ -85,12 +89,14 @@ def assign(
         _pull_along(splits, groups, where, complain)
     units = _units(groups, keys)
     rest = np.flatnonzero(splits < 0)
-    splits[rest] = _divide(units[rest], fractions, seed, filled=set(splits.tolist()))
+    own = None if labels is None else {name: cells[rest] for name, cells in labels.items()}
+    splits[rest] = _divide(units[rest], fractions, seed, set(splits.tolist()), own)
     val = SPLITS.index("val")
     if rest.size or not fractions.get("val") or (splits == val).any():
         return Assignment(splits, val_from_train=False)
     train = np.flatnonzero(splits == SPLITS.index("train"))
-    splits[train] = _divide(units[train], {"val": fractions["val"]}, seed, filled=())
+    own = None if labels is None else {name: cells[train] for name, cells in labels.items()}
+    splits[train] = _divide(units[train], {"val": fractions["val"]}, seed, (), own)
     return Assignment(splits, val_from_train=bool((splits == val).any()))
 
 
@@ -157,12 +163,22 @@ def _units(groups: Objects | None, keys: Objects) -> Objects:
 
 
 def _divide(
-    units: Objects, fractions: Mapping[str, float], seed: int, filled: Collection[int]
+    units: Objects,
+    fractions: Mapping[str, float],
+    seed: int,
+    filled: Collection[int],
+    labels: Mapping[str, Objects] | None,
 ) -> Splits:
     """Divide rows, given their units; splits not in ``filled`` get one unit at least."""
     codes, names = pd.factorize(units)
     sizes = np.bincount(codes, minlength=len(names))
     order = np.argsort(hashed(names, seed), kind="stable")
+    if labels is not None:
+        shares = [fractions.get(name, 0.0) for name in SPLITS]
+        shares[SPLITS.index("train")] = 1 - sum(shares)
+        needed = [code for code, share in enumerate(shares) if share and code not in filled]
+        ranks = np.argsort(order).tolist()
+        return stratify(codes, ranks, labels, shares, needed)[codes].astype(np.int8)
     # A unit belongs to the split in which its middle falls.
     middles = np.cumsum(sizes[order]) - sizes[order] / 2
     wanted = [code for code, name in enumerate(SPLITS) if fractions.get(name)]

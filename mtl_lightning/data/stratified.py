@@ -1,0 +1,96 @@
+"""Splits that have each label in the share of all labels that they should have."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Objects = npt.NDArray[np.object_]
+Codes = npt.NDArray[np.int64]
+
+
+def stratify(
+    units: Codes,
+    ranks: Sequence[int],
+    columns: Mapping[str, Objects],
+    shares: Sequence[float],
+    needed: Sequence[int] = (),
+) -> Codes:
+    """Divide units of rows by iterative stratification, over all columns of labels at once.
+
+    From the rarest label on, each unit that has it goes to where most of this label is still
+    wanted, then to where most rows are (Sechidis, Tsoumakas and Vlahavas 2011, "On the
+    stratification of multi-label data", algorithm 1; here for groups of rows, as in Szymański and
+    Kajdanowicz 2017). That a column says anything counts as a label of it, too; a text that is
+    there fewer times than there are splits does not. No random number is drawn.
+
+    Args:
+        units: (n,) the number of the unit of each row, from 0; a unit is not cut.
+        ranks: For each unit, its place among units that are alike in all else.
+        columns: Name to (n,) str or None.
+        shares: For each split, its share of all; they add up to 1.
+        needed: Splits that get a unit at least, if there are enough.
+
+    Returns:
+        For each unit, the number of its split.
+    """
+    sizes = np.bincount(units, minlength=len(ranks))
+    own: list[list[tuple[int, int]]] = [[] for _ in ranks]
+    having: list[list[tuple[int, int, int]]] = []
+    names: list[tuple[str, str]] = []
+    for name, of_row in _labels(columns, len(shares)).items():
+        found, counts = np.unique(units[of_row], return_counts=True)
+        pairs = list(zip(found.tolist(), counts.tolist(), strict=True))
+        for unit, count in pairs:
+            own[unit].append((len(names), count))
+        having.append([(-count, ranks[unit], unit) for unit, count in pairs])
+        names.append(name)
+    totals = [-sum(count for count, _, _ in those) for those in having]
+    wanted = [[share * total for total in totals] for share in shares]
+    room = [share * len(units) for share in shares]
+    out = np.full(len(ranks), -1, dtype=np.int64)
+    splits = [split for split, share in enumerate(shares) if share]
+
+    def put(unit: int, split: int) -> None:
+        out[unit] = split
+        room[split] -= int(sizes[unit])
+        for label, count in own[unit]:
+            wanted[split][label] -= count
+
+    for label in sorted(range(len(names)), key=lambda i: (totals[i], names[i])):
+        for _, _, unit in sorted(having[label]):
+            if out[unit] < 0:
+                put(unit, max(splits, key=lambda s: (wanted[s][label], room[s])))
+    for unit in sorted(np.flatnonzero(out < 0).tolist(), key=lambda u: (-sizes[u], ranks[u])):
+        put(unit, max(splits, key=lambda s: room[s]))
+    _fill(out, sizes, ranks, needed)
+    return out
+
+
+def _labels(
+    columns: Mapping[str, Objects], fewest: int
+) -> dict[tuple[str, str], npt.NDArray[np.intp]]:
+    """Return the rows of each label, and of any label of each column."""
+    found = {}
+    for name in sorted(columns):
+        codes, texts = pd.factorize(columns[name])
+        if not len(texts):
+            continue
+        found[name, ""] = np.flatnonzero(codes >= 0)
+        order = np.argsort(codes, kind="stable")[len(codes) - len(found[name, ""]) :]
+        ends = np.cumsum(np.bincount(codes[order], minlength=len(texts)))
+        for text, rows in zip(texts, np.split(order, ends[:-1]), strict=True):
+            if len(rows) >= fewest:
+                found[name, str(text)] = rows
+    return found
+
+
+def _fill(out: Codes, sizes: Codes, ranks: Sequence[int], needed: Sequence[int]) -> None:
+    """Give each split that needs one a small unit of the largest split."""
+    for split in needed:
+        if not (out == split).any() and len(out) > len(needed):
+            counts = np.bincount(out, weights=sizes)
+            largest = np.flatnonzero(out == np.argmax(counts))
+            if len(largest) > 1:
+                out[min(largest.tolist(), key=lambda u: (sizes[u], ranks[u]))] = split
