@@ -56,8 +56,9 @@ def losses(x: Tensor) -> Tensor:
     f2 = torch.maximum((0.5 * (-x1 + 3) + torch.tanh(-x2) + 2).abs(), least).log() + 6
     q1 = ((-x1 + 7) ** 2 + 0.1 * (-x2 - 8) ** 2) / 10 - 20
     q2 = ((-x1 - 7) ** 2 + 0.1 * (-x2 - 8) ** 2) / 10 - 20
-    c1 = torch.tanh(0.5 * x2).clamp(min=0)
-    c2 = torch.tanh(-0.5 * x2).clamp(min=0)
+    zero = torch.zeros_like(x2)  # of a tie `maximum` has half a gradient, `clamp` none
+    c1 = torch.maximum(torch.tanh(0.5 * x2), zero)
+    c2 = torch.maximum(torch.tanh(-0.5 * x2), zero)
     return torch.stack([0.1 * (c1 * f1 + c2 * q1), c1 * f2 + c2 * q2])
 
 

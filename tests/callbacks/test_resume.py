@@ -202,6 +202,7 @@ WAYS = {
     "plateau": {"lr_scheduler": plateau, "val_check_interval": 1.0},
     "steps alone": {"max_epochs": -1, "max_steps": 17},
     "no accumulation": {"accumulate_grad_batches": 1, "max_epochs": 1, "lr_scheduler": None},
+    "double precision": {"precision": "64-true", "max_epochs": 1, "lr_scheduler": None},
     "an uneven last batch": {"limit_train_batches": 1.0, "max_epochs": 2},
 }
 
