@@ -235,6 +235,8 @@ def _keys(pool: Pool, first: Rows) -> Texts:
 
 def _united(pool: Pool, groups: Texts) -> Texts | None:
     """Return a group for each image, the same for all whose groups an image links, or None."""
+    if pool.distinct:  # nothing links two groups
+        return groups if pd.notna(groups).any() else None
     codes, names = pd.factorize(groups)
     if not len(names):
         return None

@@ -86,7 +86,12 @@ def _long_cells() -> Iterator[None]:
 class _Known(dict[str, str | None]):
     """Stripped text, or None, for each cell: one object for all that are equal."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.longest = 0
+
     def __missing__(self, cell: str) -> str | None:
+        self.longest = max(self.longest, len(cell))
         self[cell] = text = cell.strip() or None
         return text
 
@@ -97,7 +102,6 @@ def _body(
     """Return the numbers of the rows that are not blank, and of each column pieces and longest."""
     numbers: list[int] = []
     columns: list[list[Texts]] = [[] for _ in range(width)]
-    longest = [0] * width
     known = [_Known() for _ in range(width)]
     number, first = 2, itemgetter(0)
     while rows := list(islice(reader, _CHUNK)):
@@ -116,15 +120,15 @@ def _body(
             own, rows = [n for n, _ in fitted], [row for _, row in fitted]
         numbers += own
         for i, cells in enumerate(zip(*rows, strict=True)):
-            longest[i] = max(longest[i], *map(len, cells))
             # As an array: the garbage collector would look at each cell of a list.
             columns[i].append(texts(_cleaned(cells, known[i])))
-    return numbers, columns, longest
+    return numbers, columns, [cells.longest for cells in known]
 
 
 def _cleaned(cells: Sequence[str], known: _Known) -> Sequence[str | None]:
     if len(known) < _REMEMBERED:
         return [*map(known.__getitem__, cells)]
+    known.longest = max(known.longest, *map(len, cells))
     stripped = [*map(str.strip, cells)]
     return stripped if all(stripped) else [cell or None for cell in stripped]
 
