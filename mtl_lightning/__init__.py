@@ -18,7 +18,7 @@ The folders stand in the order in which data flows:
 ``plots/``            numbers to figures: curves, confusion matrices, scatters
 ``runs``              the folder of a run, ``best`` and ``last``; with ``loggers``, ``files``,
                       ``checkpoint`` (reading one, and ``trust`` in it), ``checkpoint_io`` (writing)
-``errors``, ``quiet`` what a user is told, and what is kept from them
+``errors``, ``quiet`` what a user is told, and what is kept from them; with ``hardware``
 ====================  =============================================================================
 
 ``data/`` knows nothing of networks, ``tasks/`` and ``models/`` nothing of files; only ``module``

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mtl_lightning import hardware
 from mtl_lightning.audit import quick
 from mtl_lightning.audit.odds import StepSize
 from mtl_lightning.data.datamodule import PartialLabels
@@ -38,7 +39,7 @@ class Tables(Callback):
         console = get_console()
         console.print(merged_table(data))
         size = StepSize(data.batch_size, trainer.world_size, trainer.accumulate_grad_batches)
-        for note in [*data.notes(), *quick.notes(data, size)]:
+        for note in [*data.notes(), *quick.notes(data, size), *hardware.notes(trainer)]:
             console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
         sizes = [(p.numel(), p.requires_grad) for p in pl_module.parameters()]
         total, trained = sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)

@@ -1,0 +1,27 @@
+"""What of the machine does not fit what was asked of it."""
+
+import platform
+
+import torch
+from pytorch_lightning import Trainer
+
+X86 = ("x86_64", "AMD64")
+TOO_OLD = ("DEFAULT", "AVX2")
+"""Instruction sets, as torch calls them, for which oneDNN has no fast bfloat16."""
+
+
+def notes(trainer: Trainer) -> list[str]:
+    """Return what a user should know before training, a line each."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    precision = str(trainer.precision)
+    if (
+        precision.startswith("bf16")
+        and trainer.strategy.root_device.type == "cpu"
+        and platform.machine() in X86
+        and capability in TOO_OLD
+    ):
+        return [
+            f"this CPU ({capability}) has no bfloat16: trainer.precision {precision} is emulated "
+            "here, several times slower than --trainer.precision 32-true"
+        ]
+    return []
