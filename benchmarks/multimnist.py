@@ -30,6 +30,7 @@ from torchjd import aggregation, scalarization
 from mtl_lightning.balancing.build import steps_of
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.sources import MultiMNISTSource
+from mtl_lightning.errors import UserError
 from mtl_lightning.models import Hard, NamedModules, Network
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.preprocessing import Normalize
@@ -75,7 +76,7 @@ class LeNet(Backbone):
 
     def named_weights(self, name: str) -> NamedWeights:
         """There are none."""
-        raise NotImplementedError
+        raise UserError(f"the LeNet has no weights called {name}")
 
 
 def network(tasks: tuple[str, ...]) -> Network:

@@ -8,7 +8,8 @@ The folders stand in the order in which data flows:
                       data) and ``proposal/`` (a config from data)
 ``config``            from what was typed to one complete, checked config; with ``reading`` (YAML),
                       ``flags``, ``only``, ``checks`` (names and types), ``messages``
-``data/``             sources -> one merged table with masks -> step plan -> batches
+``data/``             sources -> one merged table with masks -> step plan -> batches; what an
+                      epoch takes is in ``sampling/``
 ``tasks/``            what a label means: target, head size, loss, metrics, decoding
 ``models/``           uint8 images -> ``{task: output}``; plain ``nn.Module``, exportable
 ``balancing/``        how K losses or gradients become one update, TorchJD's methods included
@@ -18,7 +19,8 @@ The folders stand in the order in which data flows:
 ``plots/``            numbers to figures: curves, confusion matrices, scatters
 ``runs``              the folder of a run, ``best`` and ``last``; with ``loggers``, ``files``,
                       ``checkpoint`` (reading one, and ``trust`` in it), ``checkpoint_io`` (writing)
-``errors``, ``quiet`` what a user is told, and what is kept from them; with ``hardware``
+``errors``, ``quiet`` what a user is told, and what is kept from them; with ``hardware`` (what of
+                      the machine does not fit) and ``progress`` (bars for what takes long)
 ====================  =============================================================================
 
 ``data/`` knows nothing of networks, ``tasks/`` and ``models/`` nothing of files; only ``module``
@@ -55,7 +57,6 @@ if TYPE_CHECKING:
         MultiMNISTSource,
         PartialLabels,
         Sampling,
-        Shuffled,
         Source,
         SourceTable,
         TableSource,
@@ -100,7 +101,6 @@ _HOMES = {
         "MultiMNISTSource",
         "PartialLabels",
         "Sampling",
-        "Shuffled",
         "Source",
         "SourceTable",
         "TableSource",
@@ -144,7 +144,6 @@ __all__ = [
     "Sampling",
     "ScaleInvariant",
     "Sharing",
-    "Shuffled",
     "Soft",
     "Source",
     "SourceTable",

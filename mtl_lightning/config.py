@@ -110,6 +110,8 @@ TRAINING = (
     ("data", "sampling"),
 )
 """What nothing but training reads."""
+BALANCING = ("balancing", "gradients", "balance_every_n_steps")
+"""What of the model nothing but training reads, and cannot be understood one without the other."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,9 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     config["name"] = name = name or _run_of(checkpoint)
     check_keys(command, config)
     _fill_schedule(config)
+    if command != "fit":  # a method's solver need not be installed where nothing is balanced
+        for key in BALANCING:
+            config.get("model", {}).pop(key, None)
     if _part(config, "model", "balancing") is not None and isinstance(config["tasks"], Mapping):
         entry = fill_sizes(config["model"]["balancing"], list(config["tasks"]))
         config["model"]["balancing"] = entry

@@ -38,3 +38,8 @@ def replaced(path: Path) -> Iterator[IO[str]]:
     """Open a text file as :func:`staged` does."""
     with staged(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
         yield file
+
+
+def writable(name: str) -> str:
+    """Return a file's name as text that can be written: a name need not be UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()

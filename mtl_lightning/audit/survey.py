@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.merged import MergedTable, merge
+from mtl_lightning.data.merged import MergedTable
 from mtl_lightning.data.sources.base import Source, SourceTable
 from mtl_lightning.data.sources.locate import locate, texts
 from mtl_lightning.data.sources.table import TableSource
@@ -133,16 +133,7 @@ def join(
     def complain(about: str, message: str) -> None:
         told.setdefault(about, []).append(message.partition("; expected ")[0])
 
-    table = merge(
-        sources,
-        fields,
-        data.fractions,
-        data.split_seed,
-        complain,
-        same_by=data.same_by,
-        on_conflict=data.on_conflict,
-        stratify=data.stratify,
-    )
+    table = data.join(sources, fields, complain)
     found = [_contradicted(about, messages) for about, messages in told.items()]
     if data.on_conflict != "error":
         found += [Finding(Level.WARNING, line) for line in table.contradicted()]

@@ -159,5 +159,5 @@ class GradientBalancing(Balancing, ABC):
 
     def aggregate(self, matrix: Tensor, present: Sequence[int]) -> Tensor:
         """Return the (P,) update from the (n, P) gradients, where ``rows_wanted``."""
-        del present
-        raise NotImplementedError(f"{self.title} wants no gradients: {tuple(matrix.shape)}")
+        del matrix, present
+        raise NotImplementedError(f"{self.title} sets rows_wanted, so it has to say `aggregate`")

@@ -214,7 +214,7 @@ class GradientSteps(Steps):
         """Fill the gradients of heads and trunk."""
         present, names = self._present, [self.tasks[n] for n in self._present]
         shares = [self._shares[name] for name in names]
-        shared = self._shared()
+        shared = self._network.shared_parameters()
         if not names:
             return
         values = torch.stack(shares).detach().clone()
@@ -234,10 +234,6 @@ class GradientSteps(Steps):
         if loss.grad_fn is not None:  # a penalty of the sharing
             self._add_penalty(loss, shared)
         del self._pass, self._shares
-
-    def _shared(self) -> list[nn.Parameter]:
-        own = {p for task in self.tasks for p in self._network.own_parameters(task)}
-        return [p for p in self._network.sharing.parameters() if p.requires_grad and p not in own]
 
     def _own(self, name: str) -> list[nn.Parameter]:
         return [p for p in self._network.own_parameters(name) if p.requires_grad]

@@ -74,16 +74,20 @@ def _plain(module: nn.Module, inputs: Tensor) -> Tensor:
 class _Layer(torch.autograd.Function):
     """A module whose backward pass hands parameters' gradients to the groups."""
 
-    @staticmethod
+    @classmethod
     def forward(
-        ctx: Any, inputs: Tensor, module: nn.Module, groups: Groups, *own: nn.Parameter
+        cls, ctx: Any, inputs: Tensor, module: nn.Module, groups: Groups, *own: nn.Parameter
     ) -> Tensor:
         outputs = _plain(module, inputs)
         ctx.module, ctx.groups, ctx.number = module, groups, len(own)
-        ctx.dtype = inputs.dtype
-        # As autocast had it for the product.
-        ctx.save_for_backward(inputs.to(outputs.dtype))
+        cls.keep(ctx, inputs, outputs)
         return outputs
+
+    @staticmethod
+    def keep(ctx: Any, inputs: Tensor, outputs: Tensor) -> None:
+        """Keep the inputs as autocast had them for the product."""
+        ctx.dtype = inputs.dtype
+        ctx.save_for_backward(inputs.to(outputs.dtype))
 
 
 class _Conv(_Layer):
@@ -144,15 +148,12 @@ class _Recomputed(_Layer):
     """Norms and other small layers: computed once more, and differentiated by torch."""
 
     @staticmethod
-    def forward(
-        ctx: Any, inputs: Tensor, module: nn.Module, groups: Groups, *own: nn.Parameter
-    ) -> Tensor:
-        outputs = _plain(module, inputs)
-        ctx.module, ctx.groups, ctx.number = module, groups, len(own)
+    def keep(ctx: Any, inputs: Tensor, outputs: Tensor) -> None:
+        """Keep the inputs as they are, and what autocast was to do with them."""
+        del outputs
         device = inputs.device.type
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         ctx.save_for_backward(inputs)
-        return outputs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:

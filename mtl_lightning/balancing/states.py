@@ -293,9 +293,7 @@ def kept_by(method: nn.Module, count: int) -> list[Kept]:
             found.append(NashKept(part, count))
         elif isinstance(part, CRMOGMWeighting):
             found.append(SmoothedKept(part, count, scale_of(part.weighting, count)))
-        elif isinstance(part, Stateful) and not isinstance(
-            part, GradVac | PCD | ExcessMTL | NashMTL
-        ):
+        elif isinstance(part, Stateful) and not isinstance(part, _AROUND):
             raise UserError(
                 f"model.balancing: {type(part).__name__} keeps a state that cannot be told apart "
                 f"by task; derive it from mtl_lightning.balancing.GradientBalancing"

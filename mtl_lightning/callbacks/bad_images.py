@@ -13,7 +13,7 @@ from rich.markup import escape
 from mtl_lightning.callbacks.checkpoints import is_trial
 from mtl_lightning.data.bad_images import BadImage, BadImages
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.files import replaced
+from mtl_lightning.files import replaced, writable
 
 PAUSE = 10.0
 """Seconds between two writings of a file that may grow long, while images turn up."""
@@ -69,8 +69,7 @@ class BadImagesFile(Callback):
         lines = _lines(self.path)
         listed = {tuple(line[0:3:2]) for line in lines}  # image and split
         for one in bad:
-            # A file's name need not be text that can be written.
-            line = [cell.encode("utf-8", "backslashreplace").decode() for cell in astuple(one)]
+            line = [*map(writable, astuple(one))]
             if tuple(line[0:3:2]) not in listed:
                 lines.append(line)
         with replaced(self.path) as file:

@@ -59,9 +59,7 @@ class BalancingMonitor(Callback):
         self._present = [t for t in pl_module.tasks if pl_module.step_counts[t]]
         if isinstance(pl_module.balance, GradientSteps) or trainer.accumulate_grad_batches > 1:
             return
-        network = pl_module.network
-        own = {p for task in pl_module.tasks for p in network.own_parameters(task)}
-        shared = [p for p in network.parameters() if p.requires_grad and p not in own]
+        shared = pl_module.network.shared_parameters()
         self._jacobian.begin(shared, len(self._present))
         for row, task in enumerate(self._present):
             parts = torch.autograd.grad(

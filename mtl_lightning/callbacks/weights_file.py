@@ -54,7 +54,8 @@ class WeightsFile(Callback):
         """Write the file."""
         if not isinstance(pl_module, MultiTask) or pl_module.balance is None:
             return
-        if not trainer.is_global_zero or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        trial: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # set by Lightning
+        if trial or not trainer.is_global_zero:
             return
         average = pl_module.balance.average_weights()
         weights = {t: w * pl_module.tasks[t].weight for t, w in average.items()}

@@ -2,7 +2,7 @@
 
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.sampling import AtLeast, LabelBalanced, Mixed, Sampling, Shuffled
+from mtl_lightning.data.sampling import AtLeast, LabelBalanced, Mixed, Sampling
 from mtl_lightning.data.sources import (
     CelebASource,
     DigitsSource,
@@ -34,7 +34,6 @@ __all__ = [
     "MultiMNISTSource",
     "PartialLabels",
     "Sampling",
-    "Shuffled",
     "Source",
     "SourceTable",
     "TableSource",

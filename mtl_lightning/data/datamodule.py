@@ -1,7 +1,6 @@
 """The DataModule: wires sources, splits, plan and loaders together, and does nothing else."""
 
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -22,12 +21,14 @@ from mtl_lightning.data.batch_sampler import PlanSampler
 from mtl_lightning.data.dataset import ImageDataset, Images
 from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.images import MAX_PIXELS, image_shape
+from mtl_lightning.data.loading import loader
 from mtl_lightning.data.merged import MergedTable, merge
 from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.data.pool import OnConflict
-from mtl_lightning.data.sampling import Population, Sampling
+from mtl_lightning.data.sampling import Population, Sampling, composition
 from mtl_lightning.data.sources.base import Source
-from mtl_lightning.data.splits import SPLITS
+from mtl_lightning.data.splits import SPLITS, Complain
+from mtl_lightning.data.splits import refuse as contradict
 from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.errors import UserError, quoted
 from mtl_lightning.hparams import built_from_config, check_remembered, global_seed
@@ -144,16 +145,23 @@ class PartialLabels(LightningDataModule):
                 )
             fields = [field for name in self.tasks for field in self.fields(name)]
             fields += self.left_out
-            self.table = merge(
-                self.sources,
-                fields,
-                self.fractions,
-                self.split_seed,
-                same_by=self.same_by,
-                on_conflict=self.on_conflict,
-                stratify=self.stratify,
-            )
+            self.table = self.join(self.sources, fields)
         return self.table
+
+    def join(
+        self, sources: Mapping[str, Source], fields: Sequence[str], complain: Complain = contradict
+    ) -> MergedTable:
+        """Merge sources as the settings say; see `merge`."""
+        return merge(
+            sources,
+            fields,
+            self.fractions,
+            self.split_seed,
+            complain,
+            same_by=self.same_by,
+            on_conflict=self.on_conflict,
+            stratify=self.stratify,
+        )
 
     def fields(self, task: str) -> list[str]:
         """Return what the task's columns are called: its name, and ``name/label``."""
@@ -259,22 +267,9 @@ class PartialLabels(LightningDataModule):
                 notes.append(f"task {name} has no label in val: it is reported as absent")
         if self.sampling is not None and self.trainer is not None:
             plan = self._plan("train", self._trainer().accumulate_grad_batches, global_seed())
-            notes.append(f"{type(self.sampling).__name__}: {self._composition(plan)}")
+            said = composition(plan, table.source, table.names)
+            notes.append(f"{type(self.sampling).__name__}: {said}")
         return notes
-
-    def _composition(self, plan: StepPlan) -> str:
-        """Say what a sampling makes of the first epoch."""
-        taken = plan.order(0)
-        rows, names = plan.rows[taken], self.merged().names
-        sources = np.bincount(self.merged().source[rows], minlength=len(names)).tolist()
-        labels = {name: int(counts[taken].sum()) for name, counts in plan.labels.items()}
-        counted = zip([*names, *labels], [*sources, *labels.values()], strict=True)
-        listed = [f"{name} {count:,}" for name, count in counted]
-        return (
-            f"of {len(taken):,} training images the first epoch takes {len(np.unique(taken)):,}; "
-            f"with those that it takes again, by source: {', '.join(listed[: len(names)])}; "
-            f"labels: {', '.join(listed[len(names) :])}"
-        )
 
     def training_labels(self, task: str) -> tuple[Tensor, Tensor]:
         """Return the targets of the training rows that carry a label of the task, and their mask.
@@ -368,53 +363,8 @@ class PartialLabels(LightningDataModule):
         if skip:
             device = trainer.strategy.root_device
             through = Skip(self.bad, split, images, encoded, plan, progress, device)
-        return LateLoader(
-            dataset,
-            passed_on=through,
-            # The data set is asked for a whole batch by one request instead of a list of rows.
-            batch_sampler=PlanSampler(plan, trainer.global_rank, progress, whole_steps=skip),
-            collate_fn=_as_it_is,  # the data set collates already
-            num_workers=self.num_workers,
-            worker_init_fn=_ignore_signals,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-
-class LateLoader(DataLoader[Batch]):
-    """A loader that asks its sampler only when the first batch is wanted.
-
-    Lightning makes the iterator before it restores a checkpoint's epoch and position; workers
-    would by then be loading the wrong images.
-
-    Args:
-        arguments: A ``DataLoader``'s.
-        passed_on: What batches go through, in the main process; it is the one to know of the ranks.
-        options: A ``DataLoader``'s.
-    """
-
-    def __init__(
-        self,
-        *arguments: Any,
-        passed_on: Callable[[Iterator[Batch]], Iterator[Batch]],
-        **options: Any,
-    ) -> None:
-        super().__init__(*arguments, **options)
-        self.passed_on = passed_on
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator, on purpose
-        """Begin when the first batch is asked for."""
-        yield from self.passed_on(super().__iter__())
-
-
-def _ignore_signals(_: int) -> None:
-    """Let the training process decide when to end: signals come to all processes of a terminal."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
+        sampler = PlanSampler(plan, trainer.global_rank, progress, whole_steps=skip)
+        return loader(dataset, sampler, self.num_workers, through)
 
 
 def _from_the_start() -> tuple[int, int]:

@@ -29,11 +29,9 @@ class Pool:
         self.image_of_row: Rows = np.arange(len(identity))
         self.distinct = len(set(identity)) == len(identity)  # mostly: the rest is then soon done
         if not self.distinct:
-            codes, names = pd.factorize(identity)
+            codes, _ = pd.factorize(identity)  # numbered as they first occur
             self.image_of_row = codes.astype(np.int64)
-            rows = np.empty(len(names), dtype=np.int64)
-            rows[codes[::-1]] = np.arange(len(codes))[::-1]  # the last assignment stays
-            self.images = self.images[rows]
+            self.images = self.images[np.unique(codes, return_index=True)[1]]
 
     def slice(self, source: int) -> slice:
         """Return the rows of a source."""

@@ -21,9 +21,9 @@ def stratify(
 
     From the rarest label on, each unit that has it goes to where most of this label is still
     wanted, then to where most rows are (Sechidis, Tsoumakas and Vlahavas 2011, "On the
-    stratification of multi-label data", algorithm 1; here for groups of rows, as in Szymański and
-    Kajdanowicz 2017). That a column says anything counts as a label of it, too; a text that is
-    there fewer times than there are splits does not. No random number is drawn.
+    stratification of multi-label data", algorithm 1; here for units of several rows). That a column
+    says anything counts as a label of it, too; a text that is there fewer times than there are
+    splits does not. No random number is drawn.
 
     Args:
         units: (n,) the number of the unit of each row, from 0; a unit is not cut.

@@ -12,6 +12,7 @@ from mtl_lightning.data.sources.locate import check_inside, locate, url
 from mtl_lightning.data.sources.table import TableSource
 from mtl_lightning.data.sources.tabular import SUFFIXES
 from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.files import writable
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class UnlabelledImages:
         spec = os.path.expanduser(spec)
         if os.path.isdir(spec):
             paths = _below(spec, allow_outside_root)
-            return cls(list(map(_readable, paths)), paths, max_pixels)
+            return cls(list(map(writable, paths)), paths, max_pixels)
         if spec.lower().endswith(SUFFIXES):
             source = TableSource(spec, allow_outside_root=allow_outside_root)
             names, files = source.read_images()
@@ -79,7 +80,7 @@ class UnlabelledImages:
                 f"--images {spec}: no such file or folder, and nothing matches it as a glob"
                 f"{did_you_mean(name, near)}"
             )
-        return cls(list(map(_readable, paths)), paths, max_pixels)
+        return cls(list(map(writable, paths)), paths, max_pixels)
 
 
 def _below(folder: str, allow_outside_root: bool) -> list[str]:
@@ -91,8 +92,3 @@ def _below(folder: str, allow_outside_root: bool) -> list[str]:
         for row in np.flatnonzero(~taken):
             check_inside(folder, names[row])  # what links to nothing is found when it is read
     return [os.path.join(folder, name) for name in names]
-
-
-def _readable(path: str) -> str:
-    """Return the path as text that can be written: a file's name need not be UTF-8."""
-    return path.encode("utf-8", "backslashreplace").decode()

@@ -83,6 +83,11 @@ class Network(nn.Module):
         """
         return [*self.heads[task].parameters(), *self.sharing.own_parameters(task)]
 
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Return what is trained and serves no single task."""
+        own = {p for task in self.heads for p in self.own_parameters(task)}
+        return [p for p in self.parameters() if p.requires_grad and p not in own]
+
     def follow(self, absent: Collection[str], rates: Mapping[nn.Parameter, float]) -> None:
         """Move by the penalty alone what it holds together of absent tasks: `Sharing.follow`."""
         self.sharing.follow(absent, rates)

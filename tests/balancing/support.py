@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
+from mtl_lightning.errors import UserError
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.weights import NamedWeights
 from mtl_lightning.module import MultiTask
@@ -45,7 +46,7 @@ class Layered(Backbone):
         return self
 
     def named_weights(self, name: str) -> NamedWeights:
-        raise NotImplementedError
+        raise UserError(f"there are no weights called {name}")
 
 
 class Scaled(nn.Module):

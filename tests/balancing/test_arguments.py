@@ -46,16 +46,34 @@ def test_sizes_are_filled_in_and_numbers_by_task_are_kept(cli):
     cli.run("fit", "--ckpt_path", path, "--trainer.max_epochs", "2", *quick[:2])
 
 
-@pytest.mark.parametrize("method", ["NashMTL", "UPGrad"])
-def test_a_method_that_lacks_its_solver_names_the_extra(cli, monkeypatch, method):
+def take_solvers_away(monkeypatch):
     gone = ("cvxpy", "ecos", "quadprog")
     found = arguments.find_spec
-    missing = lambda name: None if name in gone else found(name)  # noqa: E731
+
+    def missing(name):
+        return None if name in gone else found(name)
+
     monkeypatch.setattr(arguments, "find_spec", missing)
     monkeypatch.setattr("torchjd._mixins.find_spec", missing)
+
+
+@pytest.mark.parametrize("method", ["NashMTL", "UPGrad"])
+def test_a_method_that_lacks_its_solver_names_the_extra(cli, monkeypatch, method):
+    take_solvers_away(monkeypatch)
     said = cli.refused("fit", "--config", small({"model.balancing": method}))
     assert "needs packages that are not installed (cvxpy, ecos, quadprog)" in said
     assert "pip install 'mtl-lightning[balancing]'" in said
+
+
+def test_who_does_not_train_needs_no_solver(cli, monkeypatch):
+    changes = {"model.balancing": "UPGrad", "model.gradients": "features"}
+    config = small(changes)
+    quick = ("--trainer.limit_train_batches", "1", "--trainer.limit_test_batches", "1")
+    cli.run("fit", "--config", config, *quick[:2])
+    take_solvers_away(monkeypatch)
+    assert "not installed" in cli.refused("fit", "--config", config)
+    cli.run("test", "--config", config, "--ckpt_path", "last", *quick[2:])
+    cli.run("test", "--name", "small", "--ckpt_path", "last", *quick[2:])
 
 
 def test_accumulation_is_refused_where_the_whole_step_decides(cli):

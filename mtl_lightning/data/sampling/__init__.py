@@ -2,8 +2,8 @@
 
 from mtl_lightning.data.sampling.at_least import AtLeast
 from mtl_lightning.data.sampling.base import Population, Sampling
+from mtl_lightning.data.sampling.composition import composition
 from mtl_lightning.data.sampling.label_balanced import LabelBalanced
 from mtl_lightning.data.sampling.mixed import Mixed
-from mtl_lightning.data.sampling.shuffled import Shuffled
 
-__all__ = ["AtLeast", "LabelBalanced", "Mixed", "Population", "Sampling", "Shuffled"]
+__all__ = ["AtLeast", "LabelBalanced", "Mixed", "Population", "Sampling", "composition"]

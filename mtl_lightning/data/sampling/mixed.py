@@ -11,8 +11,8 @@ class Mixed(Sampling):
     """Sources in set shares, spread evenly over the epoch so that every step has all of them.
 
     A source of n images gets a share in proportion to n^(1/T) (Arivazhagan et al. 2019, "Massively
-    multilingual neural machine translation in the wild", section 4.2). No image of a source is
-    taken twice before all of it have been taken.
+    multilingual neural machine translation in the wild"). No image of a source is taken twice
+    before all of it have been taken.
 
     Args:
         temperature: T. 1: in proportion to their sizes, each image once; the higher, the more often

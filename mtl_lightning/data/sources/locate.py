@@ -148,12 +148,13 @@ def _files(
     """
     files: set[str] = set()
     links: dict[str, str] = {}
+    nothing = "", files, links
     if len(folder) > LONGEST_PATH:
-        return "", files, links
+        return nothing
     try:
         real = os.path.realpath(os.path.join(root, folder))
         if top is not None and not is_below(real, top):
-            return "", files, links
+            return nothing
         with os.scandir(real) as entries:
             for entry in entries:
                 if entry.name not in wanted:
@@ -164,10 +165,10 @@ def _files(
                     links[entry.name] = file
         return os.path.join(real, ""), files, links
     except ValueError:  # a NUL, or what is no text
-        return "", files, links
+        return nothing
     except OSError as error:
         if error.errno in _NOWHERE:
-            return "", files, links
+            return nothing
         raise UserError(f"folder {real} cannot be listed: {error.strerror}") from None
 
 

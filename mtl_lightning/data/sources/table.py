@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
@@ -109,7 +110,7 @@ class TableSource(Source):
 def _filled(columns: Columns, name: str, expected: str) -> Texts:
     """Return the cells of a column of which none may be empty."""
     cells = columns.fetch(name)
-    empty = np.flatnonzero(cells == None)  # noqa: E711 (elementwise)
+    empty = np.flatnonzero(pd.isna(cells))
     if empty.size:
         raise UserError(f"{columns.where(int(empty[0]), name)} is empty; expected {expected}")
     return cells

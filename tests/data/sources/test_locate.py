@@ -9,12 +9,12 @@ from mtl_lightning.errors import UserError
 @pytest.fixture
 def root(tmp_path):
     for name in ["a.jpg", "sub/b.jpg", "sub/deep/c.jpg"]:
-        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "root" / name).touch()
-    (tmp_path / "root/link.jpg").symlink_to("sub/b.jpg")
-    (tmp_path / "root/dead.jpg").symlink_to("nowhere.jpg")
-    (tmp_path / "root/folder").symlink_to("sub/deep", target_is_directory=True)
-    return tmp_path / "root"
+        (tmp_path / "shop" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "shop" / name).touch()
+    (tmp_path / "shop/link.jpg").symlink_to("sub/b.jpg")
+    (tmp_path / "shop/dead.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "shop/folder").symlink_to("sub/deep", target_is_directory=True)
+    return tmp_path / "shop"
 
 
 def test_every_way_to_one_file_resolves_to_it(root):
@@ -74,9 +74,9 @@ def test_what_leaves_the_root_is_found_only_if_that_is_allowed(root, elsewhere):
 
 
 def test_a_way_round_that_ends_below_the_root_is_fine(root, elsewhere, tmp_path):
-    paths = ["sub/up/root/a.jpg", "../root/a.jpg", "out/../root/a.jpg", f"{root}/a.jpg"]
+    paths = ["sub/up/shop/a.jpg", "../shop/a.jpg", "out/../shop/a.jpg", str(root / "a.jpg")]
     assert locate(root, paths)[1].all()
-    (tmp_path / "view").symlink_to("root", target_is_directory=True)
+    (tmp_path / "view").symlink_to("shop", target_is_directory=True)
     paths = ["a.jpg", str(root / "a.jpg"), str(tmp_path / "view/a.jpg")]
     assert locate(tmp_path / "view", paths)[1].all()
     assert not any(outside(tmp_path / "view", path) for path in paths)
@@ -132,12 +132,12 @@ def test_a_folder_that_may_not_be_listed(root, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(UserError, match=r"root cannot be listed: Permission denied"):
+    with pytest.raises(UserError, match=r"shop cannot be listed: Permission denied"):
         locate(root, ["a.jpg"])
 
 
 def test_keys_do_not_depend_on_the_machine(root):
-    paths = ["a.jpg", "./a.jpg", "b/../a.jpg", "b//c.jpg", f"{root}/a.jpg", "../x/a.jpg"]
+    paths = ["a.jpg", "./a.jpg", "b/../a.jpg", "b//c.jpg", str(root / "a.jpg"), "../x/a.jpg"]
     expected = ["a.jpg", "a.jpg", "a.jpg", "b/c.jpg", "a.jpg", "../x/a.jpg"]
     assert relative_keys(root, paths).tolist() == expected
     for path, key in zip(paths, expected, strict=True):
