@@ -16,7 +16,7 @@ The folders stand in the order in which data flows:
 ``module``            the LightningModule: one shared step, metrics, optimizer; with ``schedule``,
                       ``finite``, ``results`` (what was measured of a split) and ``hparams``
 ``callbacks/``        tables, checkpoints, resuming, signals, predictions; ``EMA``, ``Unfreeze``
-``plots/``            numbers to figures: curves, confusion matrices, scatters
+``plots/``            numbers to figures: curves, confusion matrices, scatters, many labels
 ``runs``              the folder of a run, ``best`` and ``last``; with ``loggers``, ``files``,
                       ``checkpoint`` (reading one, and ``trust`` in it), ``checkpoint_io`` (writing)
 ``errors``, ``quiet`` what a user is told, and what is kept from them; with ``hardware`` (what of

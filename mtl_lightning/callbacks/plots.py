@@ -157,7 +157,7 @@ class Plots(Callback):
                 numbers = [
                     f"{metric.replace('_', ' ')} {value:.3g}"
                     for metric, value in module.results[split].tasks[name].items()
-                    if metric not in ("n_labelled", "loss")
+                    if metric not in ("n_labelled", "loss") and "/" not in metric  # of one label
                 ]
                 labelled = f"{module.results[split].tasks[name]['n_labelled']:,} labelled"
                 subtitle = " · ".join([caption, labelled, *numbers])

@@ -43,12 +43,9 @@ class LabelMetrics(Metric):
 
     def update(self, preds: Tensor, target: Tensor, labelled: Tensor) -> None:
         """Take ``(B, L)`` probabilities, targets (0 or 1) and the mask of what is labelled."""
-        bins = (preds * BINS).long().clamp(0, BINS - 1)
-        bins = bins + torch.arange(len(self.labels), device=bins.device) * BINS
-        positive = labelled & (target > 0.5)
-        size = len(self.labels) * BINS
-        for state, cells in ((self.positives, positive), (self.negatives, labelled & ~positive)):
-            state += torch.bincount(bins[cells], minlength=size).view_as(state)
+        positives, negatives = histograms(preds, target, labelled)
+        self.positives += positives
+        self.negatives += negatives
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``mean_ap``, ``f1``, ``accuracy``, ``ma``, and each of them by label.
@@ -56,11 +53,10 @@ class LabelMetrics(Metric):
         mA is the mean of the recall of positives and the recall of negatives, in the mean over
         labels (Deng et al. 2014, "Pedestrian attribute recognition at far distance", eq. 6).
         """
-        positive, negative = self.positives.sum(1), self.negatives.sum(1)
-        hit, rejected = self.positives[:, BINS // 2 :].sum(1), self.negatives[:, : BINS // 2].sum(1)
-        false_alarms = negative - rejected
+        hit, missed, rejected, false_alarms = outcomes(self.positives, self.negatives).unbind(1)
+        positive, negative = hit + missed, rejected + false_alarms
         values = {
-            "ap": self._average_precision(),
+            "ap": average_precision(self.positives, self.negatives),
             "f1": 2 * hit / (hit + positive + false_alarms),
             "accuracy": (hit + rejected) / (positive + negative),
             "ma": (hit / positive + rejected / negative) / 2,
@@ -75,11 +71,48 @@ class LabelMetrics(Metric):
             result[f"n_labelled/{name}"] = count
         return result
 
-    def _average_precision(self) -> Tensor:
-        """Sum of precision times gain in recall, from the highest bin down; ``(L,)``."""
-        # float32 holds each count exactly up to 2**24; a ratio of them is good to 1e-7 beyond.
-        hits = self.positives.flip(1).cumsum(1).float()
-        shown = hits + self.negatives.flip(1).cumsum(1)
-        precision = hits / shown.clamp(min=1)
-        gains = self.positives.flip(1) / self.positives.sum(1, keepdim=True)
-        return (precision * gains).sum(1)
+
+def histograms(preds: Tensor, target: Tensor, labelled: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the `BINS` counts of each label's probabilities, of its positives and negatives.
+
+    Args:
+        preds: ``(B, L)`` probabilities.
+        target: ``(B, L)``, 0 or 1.
+        labelled: ``(B, L)``, the mask of what is labelled.
+
+    Returns:
+        Two of ``(L, BINS)`` int64.
+    """
+    labels = preds.shape[1]
+    bins = (preds * BINS).long().clamp(0, BINS - 1)
+    bins = bins + torch.arange(labels, device=bins.device) * BINS
+    positive = labelled & (target > 0.5)
+    size = labels * BINS
+    counts = [
+        torch.bincount(bins[cells], minlength=size) for cells in (positive, labelled & ~positive)
+    ]
+    return counts[0].view(labels, BINS), counts[1].view(labels, BINS)
+
+
+def outcomes(positives: Tensor, negatives: Tensor) -> Tensor:
+    """Return ``(L, 4)`` counts at a threshold of 0.5: hits, misses, right noes, false alarms."""
+    half = BINS // 2
+    return torch.stack(
+        [
+            positives[:, half:].sum(1),
+            positives[:, :half].sum(1),
+            negatives[:, :half].sum(1),
+            negatives[:, half:].sum(1),
+        ],
+        dim=1,
+    )
+
+
+def average_precision(positives: Tensor, negatives: Tensor) -> Tensor:
+    """Sum of precision times gain in recall, from the highest bin down; ``(L,)``."""
+    # float32 holds each count exactly up to 2**24; a ratio of them is good to 1e-7 beyond.
+    hits = positives.flip(1).cumsum(1).float()
+    shown = hits + negatives.flip(1).cumsum(1)
+    precision = hits / shown.clamp(min=1)
+    gains = positives.flip(1) / positives.sum(1, keepdim=True)
+    return (precision * gains).sum(1)

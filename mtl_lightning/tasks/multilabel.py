@@ -14,6 +14,7 @@ from torchmetrics import MetricCollection
 from mtl_lightning.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks.base import Encoded, Task
 from mtl_lightning.tasks.label_metrics import LabelMetrics
+from mtl_lightning.tasks.pictures import LabelsPicture
 
 YES = frozenset({"1", "1.0", "yes", "y", "true", "t", "positive", "+"})
 NO = frozenset({"0", "0.0", "-1", "-1.0", "no", "n", "false", "f", "negative"})
@@ -185,6 +186,10 @@ class MultiLabel(Task):
             label: np.bincount(groups[applies[:, i]], minlength=number)
             for i, label in enumerate(self.labels)
         }
+
+    def picture(self) -> LabelsPicture:
+        """Draw how each label does."""
+        return LabelsPicture(self.labels)
 
 
 def _probabilities(logits: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
+from mtl_lightning.tasks.label_metrics import BINS, average_precision, histograms, outcomes
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -77,6 +79,45 @@ class ConfusionPicture(Picture):
         from mtl_lightning.plots.confusion import confusion
 
         return confusion(collected, self.classes, title, subtitle)
+
+
+class LabelsPicture(Picture):
+    """How each of many yes/no labels does, from the histograms that its metrics are made of.
+
+    Args:
+        labels: The L names, in the order of the outputs.
+    """
+
+    positives: Tensor
+    negatives: Tensor
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        super().__init__()
+        self.labels = list(labels)
+        for name in ("positives", "negatives"):
+            zeros = torch.zeros(len(self.labels), BINS, dtype=torch.long)
+            self.add_state(name, zeros, dist_reduce_fx="sum")
+
+    def update(self, outputs: Tensor, targets: Tensor, labelled: Tensor, rows: Tensor) -> None:
+        """Take ``(B, L)`` logits, targets (0 or 1) and masks."""
+        del rows
+        probabilities = outputs.to(torch.promote_types(outputs.dtype, torch.float32)).sigmoid()
+        positives, negatives = histograms(probabilities, targets, labelled)
+        self.positives += positives
+        self.negatives += negatives
+
+    def compute(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return ``(L,)`` average precisions, and the ``(L, 4)`` counts of `outcomes`."""
+        precision = average_precision(self.positives, self.negatives)
+        return precision.cpu().numpy(), outcomes(self.positives, self.negatives).cpu().numpy()
+
+    def draw(
+        self, collected: tuple[NDArray[np.float32], NDArray[np.int64]], title: str, subtitle: str
+    ) -> "Figure":
+        """Draw average precision against chance, and the recall of yes and of no."""
+        from mtl_lightning.plots.labels import labels_chart
+
+        return labels_chart(self.labels, *collected, title, subtitle)
 
 
 class ScatterPicture(Picture):

@@ -14,9 +14,17 @@ from mtl_lightning.loggers import ResumableCSVLogger
 from mtl_lightning.module import MultiTask
 from mtl_lightning.plots import canvas
 from mtl_lightning.tasks import Classification
-from mtl_lightning.tasks.pictures import ConfusionPicture
+from mtl_lightning.tasks.pictures import ConfusionPicture, LabelsPicture
 from tests import two_ranks
-from tests.support import Memory, Small, fit, make_tasks, make_trainer, sparse_labels
+from tests.support import (
+    Memory,
+    Small,
+    fit,
+    make_data,
+    make_more_tasks,
+    make_trainer,
+    sparse_labels,
+)
 
 
 class Kept(Plots):
@@ -41,7 +49,7 @@ class Answering(MultiTask):
 
 def make_module() -> MultiTask:
     torch.manual_seed(1)
-    return Answering(make_tasks(), Small(), dropout=0.0, image_size=16)
+    return Answering(make_more_tasks(), Small(), dropout=0.0, image_size=16)
 
 
 def make_test_data(rows: int = 41, batch_size: int = 8) -> PartialLabels:
@@ -49,7 +57,7 @@ def make_test_data(rows: int = 41, batch_size: int = 8) -> PartialLabels:
     labels["rare"] = [None] * rows
     source = Memory(labels, ["test"] * rows)
     return PartialLabels(
-        make_tasks(), {"memory": source}, batch_size=batch_size, image_size=16, num_workers=0
+        make_more_tasks(), {"memory": source}, batch_size=batch_size, image_size=16, num_workers=0
     )
 
 
@@ -74,7 +82,8 @@ def fitted(tmp_path_factory) -> tuple[Path, Kept, MultiTask]:
         ResumableCSVLogger(root, "name", "version_0"),
         TensorBoardLogger(root, "name", "version_0"),
     ]
-    module = fit(root, None, make_module(), callbacks=[plots], logger=loggers, max_epochs=2)
+    data = make_data(tasks=make_more_tasks())
+    module = fit(root, data, make_module(), callbacks=[plots], logger=loggers, max_epochs=2)
     return run, plots, module
 
 
@@ -86,7 +95,7 @@ def test_fit_leaves_curves_and_a_picture_of_each_task(fitted):
         if values["n_labelled"]
     ]
     assert pngs(run) == sorted(["curves.png", *names])
-    assert "last validation, after 10 steps" in plots.caption
+    assert "last validation, after 12 steps" in plots.caption
     assert np.asarray(Image.open(run / "curves.png")).std() > 5
 
 
@@ -110,7 +119,7 @@ def test_tensorboard_has_the_same_images(fitted):
     (image,) = events.Images("curves")
     with Image.open(run / "curves.png") as file:
         assert (image.width, image.height) == file.size
-    assert image.step == 10
+    assert image.step == 12
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +132,10 @@ def both(tmp_path_factory) -> tuple[dict[str, Any], dict[str, Any], Path]:
 
 def test_two_ranks_draw_what_one_process_draws(both):
     one, pair, _ = both
-    assert one.keys() == pair.keys() == {"kind", "size"}
+    assert one.keys() == pair.keys() == {"kind", "size", "tags"}
     assert np.array_equal(one["kind"], pair["kind"])
+    for collected, by_the_pair in zip(one["tags"], pair["tags"], strict=True):
+        assert np.allclose(collected, by_the_pair)
     (points, seen), (pair_points, pair_seen) = one["size"], pair["size"]
     assert seen == pair_seen == len(points)
     assert np.allclose(points, pair_points, rtol=1e-5)
@@ -132,19 +143,21 @@ def test_two_ranks_draw_what_one_process_draws(both):
 
 def test_what_was_written_is_said_in_one_line(tmp_path, capsys):
     evaluated(tmp_path)
-    assert capsys.readouterr().out.strip() == f"written: {tmp_path}: test_kind.png, test_size.png"
+    said = capsys.readouterr().out.strip()
+    assert said == f"written: {tmp_path}: test_kind.png, test_size.png, test_tags.png"
 
 
 def test_a_task_without_a_label_in_the_split_has_no_picture(both):
     _, _, folder = both
-    assert pngs(folder) == ["test_kind.png", "test_size.png"]
+    assert pngs(folder) == ["test_kind.png", "test_size.png", "test_tags.png"]
 
 
 def test_the_small_print_has_the_numbers_of_the_results(tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(
-        ConfusionPicture, "draw", lambda self, values, title, small: seen.update({title: small})
-    )
+    for kind in (ConfusionPicture, LabelsPicture):
+        monkeypatch.setattr(
+            kind, "draw", lambda self, values, title, small: seen.update({title: small})
+        )
     plots = Plots(tmp_path)
     trainer = make_trainer(tmp_path, callbacks=[plots])
     module = make_module()
@@ -152,6 +165,8 @@ def test_the_small_print_has_the_numbers_of_the_results(tmp_path, monkeypatch):
     values = module.results["test"].tasks["kind"]
     assert seen["kind"].startswith(f"test · {values['n_labelled']} labelled · accuracy ")
     assert f"balanced accuracy {values['balanced_accuracy']:.3g}" in seen["kind"]
+    assert "mean ap" in seen["tags"]
+    assert "hat" not in seen["tags"]  # a number for each label is what the chart is for
 
 
 @pytest.mark.parametrize("broken", ["picture", "update", "compute", "draw", "pixels"])
@@ -169,15 +184,16 @@ def test_an_error_costs_the_picture_and_one_line(tmp_path, monkeypatch, capsys, 
     lines = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
     assert lines[0] == "warning: no picture of task kind: ValueError: no [such] font"
     everything = broken == "pixels"
-    assert pngs(tmp_path) == ([] if everything else ["test_size.png"])
-    per_creation = 2 if everything or broken == "picture" else 1  # `rare` is a classification too
-    assert len(lines) == (per_creation if broken != "update" else 2)
+    assert pngs(tmp_path) == ([] if everything else ["test_size.png", "test_tags.png"])
+    # Two tasks are classifications; `rare` has no label here, so nothing is asked of it later.
+    assert len(lines) == (3 if everything else 2 if broken in ("picture", "update") else 1)
 
 
 def test_a_trial_run_and_a_run_without_validation_leave_no_picture(tmp_path):
-    fit(tmp_path, None, make_module(), callbacks=[Plots(tmp_path / "trial")], fast_dev_run=True)
+    data = make_data(tasks=make_more_tasks())
+    fit(tmp_path, data, make_module(), callbacks=[Plots(tmp_path / "trial")], fast_dev_run=True)
     assert not (tmp_path / "trial").exists()
-    fit(tmp_path, None, make_module(), callbacks=[Plots(tmp_path)], limit_val_batches=0)
+    fit(tmp_path, data, make_module(), callbacks=[Plots(tmp_path)], limit_val_batches=0)
     assert pngs(tmp_path) == []
 
 

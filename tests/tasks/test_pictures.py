@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_lightning.tasks import Classification, Regression
+from mtl_lightning.tasks import Classification, MultiLabel, Regression
 from mtl_lightning.tasks.classification import DRAWN_UP_TO
 from mtl_lightning.tasks.pictures import ConfusionPicture, ScatterPicture
 
@@ -68,3 +68,24 @@ def test_a_regression_is_drawn_in_the_labels_own_unit():
     points, seen = picture.compute()
     assert points.tolist() == [pytest.approx([30.0, 25.0])]
     assert seen == 1
+
+
+def test_labels_are_counted_where_they_are_labelled_and_as_their_metrics_count_them():
+    task = MultiLabel(["hat", "bag"])
+    picture, metrics = task.picture(), task.metrics()
+    outputs = torch.tensor([[3.0, -1.0], [-2.0, 0.5], [1.0, 2.0], [0.2, 9.0]])
+    targets = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    labelled = torch.tensor([[True, True], [True, True], [True, True], [True, False]])
+    for part in (slice(0, 1), slice(1, 4)):
+        rows = torch.arange(4)[part]
+        picture.update(outputs[part], targets[part], labelled[part], rows)
+        task.update(metrics, outputs[part], targets[part], labelled[part])
+    precision, counts = picture.compute()
+    assert counts.tolist() == [[1, 1, 0, 2], [1, 0, 1, 1]]
+    values = metrics.compute()
+    assert precision.tolist() == [values["ap/hat"].item(), values["ap/bag"].item()]
+    figure = picture.draw((precision, counts), "wears", "val")
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [
+        "hat (2 yes of 4)",
+        "bag (1 yes of 3)",
+    ]
