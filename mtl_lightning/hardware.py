@@ -1,6 +1,9 @@
-"""What of the machine does not fit what was asked of it."""
+"""What the machine has, and what of it does not fit what was asked of it."""
 
+import os
 import platform
+import re
+from pathlib import Path
 
 import torch
 from pytorch_lightning import Trainer
@@ -25,3 +28,18 @@ def notes(trainer: Trainer) -> list[str]:
             "here, several times slower than --trainer.precision 32-true"
         ]
     return []
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    usable = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(usable(0)) if usable else os.cpu_count() or 1
+
+
+def free_memory() -> int | None:
+    """Return how many bytes of memory are free for the asking, None where it is not said."""
+    try:
+        said = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        return None
+    return int(said[1]) * 1024 if said else None

@@ -1,6 +1,5 @@
 """The images themselves: their sizes from their headers, and whether a sample can be decoded."""
 
-import os
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -14,6 +13,7 @@ from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.merged import MergedTable
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.errors import UserError
+from mtl_lightning.hardware import cores
 from mtl_lightning.progress import Progress
 
 SIZED, DECODED = 10_000, 500
@@ -70,7 +70,7 @@ def look(table: MergedTable, seed: int, everything: bool, progress: Progress) ->
     sized = order if everything else order[:SIZED]
     decoded = set((order if everything else order[:DECODED]).tolist())
     files = [int(row) for row in sorted(sized) if is_file(table.images[row])]
-    threads = os.cpu_count() or 1
+    threads = cores()
     headers = progress.each(_header, [table.images[row] for row in files], "reading sizes", threads)
     sizes = {row: size for row, size in zip(files, headers, strict=True) if size is not None}
     doubtful = [row for row in files if row not in sizes]  # decoding them says what is wrong

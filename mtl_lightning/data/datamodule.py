@@ -1,8 +1,10 @@
 """The DataModule: wires sources, splits, plan and loaders together, and does nothing else."""
 
+import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.utilities.model_helpers import _restricted_classmethod
+from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -18,6 +21,8 @@ from mtl_lightning.data import transforms
 from mtl_lightning.data.bad_images import BadImages, Progress, Skip, refuse
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.batch_sampler import PlanSampler
+from mtl_lightning.data.cache import Builder, CachedImages, default_folder
+from mtl_lightning.data.cache import Mode as CacheMode
 from mtl_lightning.data.dataset import ImageDataset, Images
 from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.images import MAX_PIXELS, image_shape
@@ -35,6 +40,8 @@ from mtl_lightning.hparams import built_from_config, check_remembered, global_se
 from mtl_lightning.tasks import Encoded, Task
 
 DEFAULT_SPLITS = {"val": 0.1, "test": 0.2}
+USED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+"""The splits that each stage loads."""
 
 
 class PartialLabels(LightningDataModule):
@@ -59,6 +66,10 @@ class PartialLabels(LightningDataModule):
         augmentation: ``default`` (crops, flips, mild colour changes), ``none``, or a list of
             torchvision v2 transforms; for training only.
         sampling: Which training images an epoch takes; left out: each once, in random order.
+        cache: Keep images as they are once decoded and scaled (before augmentation), in the
+            ``memory`` of each process, or on ``disk``, where later runs find them and an image
+            whose file has changed is decoded anew.
+        cache_dir: The folder for that, ``~/.cache/mtl-lightning`` if left out; it may be deleted.
         on_bad_image: ``error``: an image that cannot be read stops the run. ``skip``: it is as if
             its row had no place in the step; such images are counted and listed.
         max_bad_share: More than this share of the images of a split, skipped, stops the run.
@@ -81,6 +92,8 @@ class PartialLabels(LightningDataModule):
         num_workers: int = 2,
         augmentation: Literal["default", "none"] | list[nn.Module] = "default",
         sampling: Sampling | None = None,
+        cache: CacheMode = "none",
+        cache_dir: str | None = None,
         on_bad_image: Literal["error", "skip"] = "error",
         max_bad_share: float = 0.05,
         max_pixels: int = MAX_PIXELS,
@@ -110,6 +123,8 @@ class PartialLabels(LightningDataModule):
         self.num_workers = num_workers
         self.augmentation = augmentation
         self.sampling = sampling
+        self.cache: CacheMode = cache
+        self.cache_dir = default_folder() if cache_dir is None else Path(cache_dir).expanduser()
         self.on_bad_image = on_bad_image
         self.max_pixels = max_pixels
         self.left_out = left_out or []
@@ -121,6 +136,7 @@ class PartialLabels(LightningDataModule):
         for source in self.sources.values():
             source.max_pixels = max_pixels
         self._encoded: dict[str, Encoded] = {}
+        self._cached: CachedImages | None = None
 
     @_restricted_classmethod
     def load_from_checkpoint(
@@ -215,9 +231,27 @@ class PartialLabels(LightningDataModule):
             if stage == "fit":
                 self.complete_tasks()
             self._encoded = {name: self._encode(name) for name in self.tasks}
-        split = {"test": "test", "validate": "val"}.get(stage)
-        if split is not None and not len(self.rows(split)):
-            raise UserError(f"the {split} split has no labelled image; see data.splits")
+        splits = USED[stage]
+        if stage != "fit" and not len(self.rows(splits[0])):
+            raise UserError(f"the {splits[0]} split has no labelled image; see data.splits")
+        for source in self.sources.values():
+            source.cover = self.size
+        if self.cache != "none":
+            self._cached = self._fill_cache(np.concatenate([self.rows(split) for split in splits]))
+
+    def _fill_cache(self, rows: NDArray[np.int64]) -> CachedImages:
+        seen = self.trainer is None or self.trainer.is_global_zero or self.cache == "disk"
+        console = Console(stderr=True, quiet=not seen)
+        skip = self.on_bad_image == "skip"
+        builder = Builder(self.merged(), self.size, self.max_pixels, skip, console)
+        if self.cache == "disk":
+            return builder.on_disk(rows, self.cache_dir)
+        if self.num_workers and multiprocessing.get_start_method() != "fork":
+            raise UserError(
+                "data.cache: memory is shared by forking with the processes that load images, "
+                "which is not how this system begins them; use data.cache: disk"
+            )
+        return builder.in_memory(rows)
 
     def _encode(self, name: str) -> Encoded:
         task, cells = self.tasks[name], self.cells(name)
@@ -299,7 +333,7 @@ class PartialLabels(LightningDataModule):
             return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
         transform = transforms.build(self.augmentation, self.size)
-        return self._loader(self.merged(), "train", plan, progress, transform, seed)
+        return self._loader(self._images(), "train", plan, progress, transform, seed)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Load each validation image once."""
@@ -343,7 +377,10 @@ class PartialLabels(LightningDataModule):
         return replace(plan, draw=partial(self.sampling.draw, population))
 
     def _evaluated(self, split: str) -> DataLoader[Batch]:
-        return self._loader(self.merged(), split, self._plan(split), _from_the_start)
+        return self._loader(self._images(), split, self._plan(split), _from_the_start)
+
+    def _images(self) -> Images:
+        return self.merged() if self._cached is None else self._cached
 
     def _loader(
         self,
@@ -355,8 +392,6 @@ class PartialLabels(LightningDataModule):
         seed: int = 0,
     ) -> DataLoader[Batch]:
         encoded = self._encoded if plan.labels else {}
-        for source in self.sources.values():
-            source.cover = self.size
         dataset = ImageDataset(images, encoded, self.size, transform, seed, self.max_pixels)
         trainer, skip = self._trainer(), self.on_bad_image == "skip"
         through: Callable[[Iterator[Batch]], Iterator[Batch]] = refuse

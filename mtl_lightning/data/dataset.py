@@ -67,7 +67,7 @@ class ImageDataset(Dataset[Batch]):
         self.transform = transform
         self.centre = transforms.default_eval(size)
         self.seed = seed
-        self.max_pixels = max_pixels
+        self.wanted = size, max_pixels
 
     def __len__(self) -> int:
         """The number of images."""
@@ -98,7 +98,7 @@ class ImageDataset(Dataset[Batch]):
     def _image(self, row: int, epoch: int, bad: dict[int, str]) -> Tensor:
         """Return one image of the batch; a black one if there is none, and why in ``bad``."""
         try:
-            resized = None if row == PADDING else self._resized(row)
+            resized = None if row == PADDING else covering(self.images, row, *self.wanted)
         except UserError as error:
             resized, bad[row] = None, str(error)
         if resized is None:
@@ -109,10 +109,16 @@ class ImageDataset(Dataset[Batch]):
             return centred
         return transforms.augment(self.transform, image, (self.seed, epoch, row))
 
-    def _resized(self, row: int) -> NDArray[np.uint8]:
-        image = self.images.load(row)
-        try:
-            return resize(image, self.size, self.max_pixels)
-        except UserError as error:
-            where, name = self.images.where(row), self.images.name(row)
-            raise UserError(f"{where}: image {name} has {error}") from error
+
+def covering(images: Images, row: int, size: tuple[int, int], max_pixels: int) -> NDArray[np.uint8]:
+    """Return an image scaled to cover ``size``, see `resize`: (h, w, 3) RGB, uint8.
+
+    Raises:
+        UserError: If it cannot be read, or would have more than ``max_pixels`` then.
+    """
+    image = images.load(row)
+    try:
+        return resize(image, size, max_pixels)
+    except UserError as error:
+        where, name = images.where(row), images.name(row)
+        raise UserError(f"{where}: image {name} has {error}") from error

@@ -1,0 +1,261 @@
+import io
+import multiprocessing
+import os
+import pickle
+import re
+import shutil
+from collections import namedtuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from mtl_lightning import hardware
+from mtl_lightning.data import cache
+from mtl_lightning.data.cache import Builder, default_folder
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.dataset import covering
+from mtl_lightning.data.images import MAX_PIXELS
+from mtl_lightning.data.merged import merge
+from mtl_lightning.data.sources import TableSource
+from mtl_lightning.errors import UserError
+from mtl_lightning.tasks import Classification
+from tests.support import Memory, fit, make_data, make_trainer
+
+SIZE = (16, 20)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Nine pictures of several shapes, and a table of them."""
+    draw = np.random.default_rng(0)
+    for n in range(9):
+        shape = (int(draw.integers(16, 90)), int(draw.integers(16, 90)), 3)
+        Image.fromarray(draw.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / f"{n}.png")
+    names = [f"{n}.png" for n in range(9)]
+    table = {
+        "image": names,
+        "kind": list("aba") * 3,
+        "split": ["train"] * 6 + ["val"] * 2 + ["test"],
+    }
+    pd.DataFrame(table).to_csv(tmp_path / "t.csv", index=False)
+    return tmp_path
+
+
+@pytest.fixture
+def merged(folder):
+    return merge({"shop/1": TableSource(str(folder / "t.csv"))}, ["kind"], {}, 0)
+
+
+def builder(merged, skip=False, max_pixels=MAX_PIXELS, size=SIZE):
+    out = io.StringIO()
+    return Builder(merged, size, max_pixels, skip, Console(file=out, width=300)), out
+
+
+def build(merged, mode, where, rows=range(9), **options):
+    made, out = builder(merged, **options)
+    rows = np.array(rows)
+    cached = made.in_memory(rows) if mode == "memory" else made.on_disk(rows, where / "cache")
+    return cached, out.getvalue()
+
+
+def decoded(monkeypatch):
+    """Count the images that are decoded from now on, but for those of the estimate."""
+    seen = []
+    monkeypatch.setattr(Builder, "_estimate", lambda self, rows: 0)
+    monkeypatch.setattr(
+        cache,
+        "covering",
+        lambda images, row, *rest: (seen.append(row), covering(images, row, *rest))[1],
+    )
+    return seen
+
+
+@pytest.mark.parametrize("mode", ["memory", "disk"])
+@pytest.mark.parametrize("chunk", [1000, 2**20])
+def test_kept_images_are_what_they_were_and_others_are_loaded(
+    merged, folder, monkeypatch, mode, chunk
+):
+    monkeypatch.setattr(cache, "CHUNK", chunk)
+    cached, _ = build(merged, mode, folder, rows=[7, 0, 3, 4, 1])
+    for row in range(9):
+        wanted = covering(merged, row, SIZE, MAX_PIXELS)
+        assert np.array_equal(covering(cached, row, SIZE, MAX_PIXELS), wanted)
+    for row in range(9):
+        os.remove(merged.images[row])
+    assert cached.load(3).shape[0] == 16 or cached.load(3).shape[1] == 20
+    with pytest.raises(UserError, match="does not exist"):
+        cached.load(2)
+    assert (len(cached), cached.name(2), cached.where(2)) == (9, merged.name(2), merged.where(2))
+    cached.load(0)[:] = 0  # a copy: what is kept stays
+    assert cached.load(0).any()
+
+
+def test_a_cache_on_disk_is_found_again_and_only_what_changed_is_decoded(
+    merged, folder, monkeypatch
+):
+    seen = decoded(monkeypatch)
+    _, said = build(merged, "disk", folder, rows=range(6))
+    assert re.search(r"data.cache: 6 images are decoded once, about 0.1 MB in .*cache", said)
+    assert sorted(seen) == list(range(6))
+    seen.clear()
+    _, said = build(merged, "disk", folder, rows=range(6))
+    assert (said, seen) == ("", [])
+    Image.new("RGB", (40, 40), "red").save(folder / "2.png")
+    cached, _ = build(merged, "disk", folder)
+    assert sorted(seen) == [2, 6, 7, 8]
+    assert np.array_equal(cached.load(2)[0, 0], [255, 0, 0])
+
+
+@pytest.mark.parametrize("other", [{"size": (8, 8)}, {"max_pixels": 10**6}])
+def test_other_settings_begin_another_file(merged, folder, monkeypatch, other):
+    build(merged, "disk", folder)
+    seen = decoded(monkeypatch)
+    build(merged, "disk", folder, **other)
+    assert len(seen) == 9
+    assert len(list((folder / "cache").glob("shop%2F1-*.pixels"))) == 2
+
+
+def test_other_decoders_begin_another_file(merged, folder, monkeypatch):
+    build(merged, "disk", folder)
+    seen = decoded(monkeypatch)
+    monkeypatch.setattr(cache.PIL, "__version__", "99")
+    build(merged, "disk", folder)
+    assert len(seen) == 9
+
+
+@pytest.mark.parametrize("mode", ["memory", "disk"])
+def test_an_image_that_cannot_be_used_is_an_error_before_training_or_left_to_the_loader(
+    merged, folder, mode
+):
+    (folder / "4.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"t.csv row 6: image .*4.png cannot be read.*on_bad_image"):
+        build(merged, mode, folder)
+    cached, _ = build(merged, mode, folder, skip=True)
+    with pytest.raises(UserError, match=r"t.csv row 6: image .*4.png cannot be read"):
+        cached.load(4)
+    assert np.array_equal(cached.load(5), covering(merged, 5, SIZE, MAX_PIXELS))
+
+
+def test_a_missing_file_is_told_as_what_it_is(merged, folder):
+    (folder / "4.png").unlink()
+    with pytest.raises(UserError, match=r"t.csv row 6: image .*4.png does not exist"):
+        build(merged, "disk", folder)
+
+
+def test_a_disk_without_room_is_found_before_anything_is_written(merged, folder, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9, 9, 100))
+    with pytest.raises(
+        UserError, match=r"cache has 0.1 MB free, and about 0.1 MB are needed; data.c"
+    ):
+        build(merged, "disk", folder)
+    assert not list(folder.glob("cache/*.pixels"))
+
+
+def test_a_memory_without_room_is_found_before_anything_is_decoded(merged, folder, monkeypatch):
+    monkeypatch.setattr(cache, "free_memory", lambda: 100)
+    with pytest.raises(
+        UserError, match=r"memory takes about 0.1 MB and 0.1 MB are free; use data.c"
+    ):
+        build(merged, "memory", folder)
+    monkeypatch.setattr(cache, "free_memory", lambda: None)  # a system that does not say it
+    build(merged, "memory", folder)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(merged, folder):
+    (folder / "cache").write_text("a file")
+    with pytest.raises(
+        UserError, match=r"data.cache: .*cache.*exists; data.cache_dir names another"
+    ):
+        build(merged, "disk", folder)
+
+
+def test_images_that_are_no_files_can_only_be_kept_in_memory(tmp_path):
+    merged = merge({"m": Memory({"kind": ["a", "b"]}, ["train"] * 2)}, ["kind"], {}, 0)
+    with pytest.raises(
+        UserError, match=r"data.sources.m are not \(memory:0\): use data.cache: memory"
+    ):
+        build(merged, "disk", tmp_path, rows=range(2))
+    cached, _ = build(merged, "memory", tmp_path, rows=range(2))
+    assert np.array_equal(cached.load(1), covering(merged, 1, SIZE, MAX_PIXELS))
+
+
+def test_a_process_that_is_not_forked_maps_the_file_itself(merged, folder):
+    cached, _ = build(merged, "disk", folder)
+    store = cached.stores[0]
+    assert store.data.nbytes > 0
+    data = pickle.dumps(store)
+    assert len(data) < 1000
+    assert np.array_equal(pickle.loads(data).data, store.data)
+
+
+def test_the_folder_is_that_of_the_system_or_the_users(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", os.sep + "scratch")
+    assert str(default_folder()) == os.path.join(os.sep + "scratch", "mtl-lightning")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", os.sep + "home")
+    assert str(default_folder()) == os.path.join(os.sep + "home", ".cache", "mtl-lightning")
+
+
+# ----------------------------------------------------------------- in the data module
+
+
+def module_of(folder, mode, workers=0, **options):
+    return PartialLabels(
+        {"kind": Classification(["a", "b"])},
+        {"t": TableSource(str(folder / "t.csv"))},
+        image_size=16,
+        batch_size=2,
+        num_workers=workers,
+        cache=mode,
+        cache_dir=str(folder / "cache"),
+        **options,
+    )
+
+
+def batches(data, folder, stage):
+    data.trainer = make_trainer(folder)
+    data.setup(stage)
+    loaders = {"fit": data.train_dataloader, "test": data.test_dataloader}
+    return [batch.images for batch in loaders[stage]()]
+
+
+@pytest.mark.parametrize("mode", ["memory", "disk"])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stage", ["fit", "test"])
+def test_batches_are_the_same_bit_by_bit(folder, mode, workers, stage):
+    plain = batches(module_of(folder, "none"), folder, stage)
+    cached = module_of(folder, mode, workers)
+    found = batches(cached, folder, stage)
+    assert len(plain) == len(found) > 0
+    assert all((one == other).all() for one, other in zip(plain, found, strict=True))
+    kept = {"fit": 8, "test": 1}[stage]
+    assert (cached._cached.store >= 0).sum() == kept, "the splits of this stage alone"
+
+
+def test_memory_is_refused_where_workers_would_each_get_a_copy(folder, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: "spawn")
+    with pytest.raises(UserError, match=r"use data.cache: disk"):
+        module_of(folder, "memory", workers=1).setup("fit")
+    module_of(folder, "memory", workers=0).setup("fit")
+    module_of(folder, "disk", workers=1).setup("fit")
+
+
+def test_a_training_with_bad_images_skips_them_as_without_a_cache(tmp_path):
+    """The rows of bad images have no labels in their step, and are listed."""
+    options = {"train": 45, "val": 7, "bad": (3, 21), "on_bad_image": "skip", "max_bad_share": 0.1}
+    plain, cached = make_data(**options), make_data(**options, cache="memory")
+    one, other = fit(tmp_path / "a", plain), fit(tmp_path / "b", cached)
+    weights = zip(one.parameters(), other.parameters(), strict=True)
+    assert all(bool((mine == its).all()) for mine, its in weights)
+    assert [b.reason for b in cached.bad] == [b.reason for b in plain.bad]
+    assert len(list(cached.bad)) == 2
+
+
+def test_free_memory_is_said_where_the_system_says_it():
+    free = hardware.free_memory()
+    assert free is None or 0 < free < 2**50
+    assert 1 <= hardware.cores() <= (os.cpu_count() or 1)
