@@ -175,10 +175,11 @@ class MultiTask(LightningModule):
         self._begun = True
 
     def configure_callbacks(self) -> list[Callback]:
-        """Bring along what makes a resumed training go on exactly."""
-        from mtl_lightning.callbacks.resume import Resume  # it knows this class
+        """Bring along what resumes a training exactly, and what computes features once."""
+        from mtl_lightning.callbacks.feature_cache import FeatureCache  # they know this class
+        from mtl_lightning.callbacks.resume import Resume
 
-        return [Resume()]
+        return [Resume(), FeatureCache()]
 
     def on_fit_start(self) -> None:
         """Begin to measure."""
@@ -233,7 +234,9 @@ class MultiTask(LightningModule):
         Returns:
             Each task's outputs ``(B, num_outputs)``, and its loss summed over labelled rows.
         """
-        if train and self.balance is not None:
+        if batch.features is not None:
+            outputs = self.network.answer(dict.fromkeys(self.tasks, batch.features))
+        elif train and self.balance is not None:
             outputs = self.balance.forward(self.network, batch, self.trainer.global_step)
         else:
             outputs = self.network(batch.images, batch.labelled)

@@ -47,9 +47,10 @@ class Progress:
         self, function: Callable[[S], T], items: Sequence[S], what: str, threads: int
     ) -> Iterator[T]:
         """Yield what `each` returns, a few results ahead of who takes them."""
-        return self._watched(_spread(function, items, threads), len(items), what)
+        return self.watch(_spread(function, items, threads), len(items), what)
 
-    def _watched(self, results: Iterable[T], total: int, what: str) -> Iterator[T]:
+    def watch(self, results: Iterable[T], total: int, what: str) -> Iterator[T]:
+        """Yield the results, of which there are ``total``, as somebody takes them."""
         start, bar = time.monotonic(), None
         try:
             for number, result in enumerate(results, 1):

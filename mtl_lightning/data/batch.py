@@ -13,7 +13,7 @@ class Batch:
     """One rank's share of one micro-batch, with the label counts of the whole step.
 
     Attributes:
-        images: ``(B, 3, H, W)`` uint8, RGB.
+        images: ``(B, 3, H, W)`` uint8, RGB; ``(B, 3, 0, 0)`` where there are features instead.
         targets: Task to ``(B, ...)``; where a label is missing the value means nothing.
         labelled: Task to ``(B,)`` bool (a multi-label task: ``(B, labels)``).
         rows: ``(B,)`` int64, the rows of the merged table; ``PADDING`` is nobody's image.
@@ -23,6 +23,7 @@ class Batch:
         parts: By how much the trainer divides what this micro-batch adds to the step's gradient
             (ranks times accumulated micro-batches); the loss is multiplied by it.
         bad: Row to why its image could not be used; the image is black then, nothing is labelled.
+        features: ``(B, F)``, what the backbone makes of the images, if it is known already.
     """
 
     # Not a dataclass: Lightning converts the tensors inside of one to the precision of the network,
@@ -37,6 +38,7 @@ class Batch:
         step_rows: int,
         parts: int,
         bad: dict[int, str] | None = None,
+        features: Tensor | None = None,
     ) -> None:
         self.images = images
         self.targets = targets
@@ -46,6 +48,7 @@ class Batch:
         self.step_rows = step_rows
         self.parts = parts
         self.bad = bad or {}
+        self.features = features
 
     def __len__(self) -> int:
         """The number of images, padding included."""

@@ -24,6 +24,7 @@ from mtl_lightning.data.batch_sampler import PlanSampler
 from mtl_lightning.data.cache import Builder, CachedImages, default_folder
 from mtl_lightning.data.cache import Mode as CacheMode
 from mtl_lightning.data.dataset import ImageDataset, Images
+from mtl_lightning.data.features import FeatureDataset, Features
 from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.images import MAX_PIXELS, image_shape
 from mtl_lightning.data.loading import loader
@@ -70,6 +71,8 @@ class PartialLabels(LightningDataModule):
             ``memory`` of each process, or on ``disk``, where later runs find them and an image
             whose file has changed is decoded anew.
         cache_dir: The folder for that, ``~/.cache/mtl-lightning`` if left out; it may be deleted.
+        cache_features: With a frozen backbone: its features are computed once, of so many augmented
+            views of each training image (1 without augmentation), and only the heads are run after.
         on_bad_image: ``error``: an image that cannot be read stops the run. ``skip``: it is as if
             its row had no place in the step; such images are counted and listed.
         max_bad_share: More than this share of the images of a split, skipped, stops the run.
@@ -94,6 +97,7 @@ class PartialLabels(LightningDataModule):
         sampling: Sampling | None = None,
         cache: CacheMode = "none",
         cache_dir: str | None = None,
+        cache_features: int | None = None,
         on_bad_image: Literal["error", "skip"] = "error",
         max_bad_share: float = 0.05,
         max_pixels: int = MAX_PIXELS,
@@ -109,6 +113,8 @@ class PartialLabels(LightningDataModule):
         ):
             if value < least:
                 raise UserError(f"data.{name} should be at least {least}. Found {value}")
+        if cache_features is not None and cache_features < 1:
+            raise UserError(f"data.cache_features should be 1 or more. Found {cache_features}")
         if not 0 <= max_bad_share <= 1:
             raise UserError(f"data.max_bad_share should be in 0..1. Found {max_bad_share}")
         self.tasks = tasks
@@ -125,6 +131,9 @@ class PartialLabels(LightningDataModule):
         self.sampling = sampling
         self.cache: CacheMode = cache
         self.cache_dir = default_folder() if cache_dir is None else Path(cache_dir).expanduser()
+        self.cache_features = cache_features
+        self.features: dict[str, Features] = {}
+        """By split, while they are trained on; filled by who knows the network."""
         self.on_bad_image = on_bad_image
         self.max_pixels = max_pixels
         self.left_out = left_out or []
@@ -236,6 +245,9 @@ class PartialLabels(LightningDataModule):
             raise UserError(f"the {splits[0]} split has no labelled image; see data.splits")
         for source in self.sources.values():
             source.cover = self.size
+        self.features = {}
+        if stage == "fit" and self.cache_features is not None:
+            self.features = {split: Features() for split in splits}
         if self.cache != "none":
             self._cached = self._fill_cache(np.concatenate([self.rows(split) for split in splits]))
 
@@ -392,14 +404,45 @@ class PartialLabels(LightningDataModule):
         seed: int = 0,
     ) -> DataLoader[Batch]:
         encoded = self._encoded if plan.labels else {}
-        dataset = ImageDataset(images, encoded, self.size, transform, seed, self.max_pixels)
+        dataset: ImageDataset | FeatureDataset
+        if split in self.features:
+            dataset = FeatureDataset(self.features[split], encoded)
+        else:
+            dataset = ImageDataset(images, encoded, self.size, transform, seed, self.max_pixels)
         trainer, skip = self._trainer(), self.on_bad_image == "skip"
         through: Callable[[Iterator[Batch]], Iterator[Batch]] = refuse
         if skip:
             device = trainer.strategy.root_device
             through = Skip(self.bad, split, images, encoded, plan, progress, device)
         sampler = PlanSampler(plan, trainer.global_rank, progress, whole_steps=skip)
+        # To look features up takes no process of its own.
+        workers = 0 if isinstance(dataset, FeatureDataset) else self.num_workers
+        return loader(dataset, sampler, workers, through)
+
+    def feature_loader(self, split: str, view: int) -> DataLoader[Batch]:
+        """Load this rank's share of a split's images, without labels, as an epoch would see them.
+
+        Args:
+            split: ``train``, which is augmented, or another.
+            view: The epoch.
+        """
+        train, trainer = split == "train", self._trainer()
+        dataset = ImageDataset(
+            self._images(),
+            {},
+            self.size,
+            transforms.build(self.augmentation, self.size) if train else None,
+            global_seed() if train else 0,
+            self.max_pixels,
+        )
+        plan = StepPlan(self.rows(split), {}, self.batch_size, trainer.world_size)
+        sampler = PlanSampler(plan, trainer.global_rank, lambda: (view, 0))
+        through = _as_they_are if self.on_bad_image == "skip" else refuse
         return loader(dataset, sampler, self.num_workers, through)
+
+
+def _as_they_are(batches: Iterator[Batch]) -> Iterator[Batch]:
+    return batches
 
 
 def _from_the_start() -> tuple[int, int]:

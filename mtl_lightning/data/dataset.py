@@ -1,6 +1,6 @@
 """Rows to batches: decode, resize, augment, and put the labels beside the images."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -78,12 +78,7 @@ class ImageDataset(Dataset[Batch]):
         rows = request.rows
         bad: dict[int, str] = {}
         images = torch.stack([self._image(int(row), request.epoch, bad) for row in rows])
-        real = torch.from_numpy((rows != PADDING) & ~np.isin(rows, list(bad)))
-        labelled, targets = {}, {}
-        for task, encoded in self.encoded.items():
-            mask = torch.from_numpy(encoded.labelled[rows])
-            labelled[task] = mask & real.view((-1,) + (1,) * (mask.ndim - 1))
-            targets[task] = torch.from_numpy(encoded.targets[rows])
+        targets, labelled = labels_of(self.encoded, rows, bad)
         return Batch(
             images=images,
             targets=targets,
@@ -108,6 +103,25 @@ class ImageDataset(Dataset[Batch]):
             centred: Tensor = self.centre(image)
             return centred
         return transforms.augment(self.transform, image, (self.seed, epoch, row))
+
+
+def labels_of(
+    encoded: Mapping[str, Encoded], rows: NDArray[np.int64], bad: Collection[int]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the targets and masks of a batch, by task; padding and bad images have no label.
+
+    Args:
+        encoded: Task to the labels of all rows.
+        rows: Those of the batch.
+        bad: Rows whose image cannot be used.
+    """
+    real = torch.from_numpy((rows != PADDING) & ~np.isin(rows, list(bad)))
+    targets, labelled = {}, {}
+    for task, labels in encoded.items():
+        mask = torch.from_numpy(labels.labelled[rows])
+        labelled[task] = mask & real.view((-1,) + (1,) * (mask.ndim - 1))
+        targets[task] = torch.from_numpy(labels.targets[rows])
+    return targets, labelled
 
 
 def covering(images: Images, row: int, size: tuple[int, int], max_pixels: int) -> NDArray[np.uint8]:

@@ -5,15 +5,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.batch_sampler import PlanSampler
-from mtl_lightning.data.dataset import ImageDataset
 
 
 def loader(
-    dataset: ImageDataset,
+    dataset: Dataset[Batch],
     sampler: PlanSampler,
     num_workers: int,
     passed_on: Callable[[Iterator[Batch]], Iterator[Batch]],

@@ -64,7 +64,10 @@ class Network(nn.Module):
         Returns:
             For each task, in the order given, (B, outputs) in the network's dtype.
         """
-        features = self.sharing(images, rows)
+        return self.answer(self.sharing(images, rows))
+
+    def answer(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Compute what `forward` returns of each task's features, ``(B, F)``."""
         return {task: layers(features[task]) for task, layers in self.heads.items()}
 
     def load_pretrained(self) -> LoadReport | None:
