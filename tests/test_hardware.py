@@ -1,9 +1,13 @@
+import inspect
+import os
 import platform
+import re
 
 import pytest
 import torch
 
 from mtl_lightning import hardware
+from mtl_lightning.data.datamodule import PartialLabels
 from tests.support import make_trainer
 
 
@@ -28,3 +32,20 @@ def test_who_asks_for_bfloat16_hears_that_it_is_emulated(
         assert note.startswith(f"this CPU ({capability}) has no bfloat16: ")
         assert f"trainer.precision {precision} is emulated here" in note
         assert note.endswith("--trainer.precision 32-true")
+
+
+@pytest.mark.parametrize(("workers", "cores", "told"), [(2, 16, True), (16, 16, False)])
+def test_what_helps_a_starved_device(tmp_path, monkeypatch, workers, cores, told):
+    monkeypatch.setattr(hardware, "_cores", lambda: cores)
+    note = hardware.starved(0.433, workers, (96, 128), make_trainer(tmp_path))
+    assert note.startswith("in epoch 0 43% of the training time went into waiting for data; ")
+    assert (
+        f"more data.num_workers (now {workers} for each device, on {cores} cores)," in note
+    ) == told
+    assert "data.image_size (now 96 x 128)" in note
+    for key in re.findall(r"data\.(\w+)", note):
+        assert key in inspect.signature(PartialLabels).parameters
+
+
+def test_cores_are_counted():
+    assert 1 <= hardware._cores() <= (os.cpu_count() or 1)

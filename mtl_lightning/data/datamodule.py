@@ -30,6 +30,7 @@ from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.splits import SPLITS, Complain
 from mtl_lightning.data.splits import refuse as contradict
 from mtl_lightning.data.unlabelled import UnlabelledImages
+from mtl_lightning.data.waiting import Waiting
 from mtl_lightning.errors import UserError, quoted
 from mtl_lightning.hparams import built_from_config, check_remembered, global_seed
 from mtl_lightning.tasks import Encoded, Task
@@ -118,6 +119,7 @@ class PartialLabels(LightningDataModule):
         self.train_plan: StepPlan | None = None
         self.table: MergedTable | None = None
         self.bad = BadImages(max_bad_share)
+        self.waiting = Waiting()
         for source in self.sources.values():
             source.max_pixels = max_pixels
         self._encoded: dict[str, Encoded] = {}
@@ -363,6 +365,8 @@ class PartialLabels(LightningDataModule):
         if skip:
             device = trainer.strategy.root_device
             through = Skip(self.bad, split, images, encoded, plan, progress, device)
+        if split == "train":
+            through = self.waiting.of(through)
         sampler = PlanSampler(plan, trainer.global_rank, progress, whole_steps=skip)
         return loader(dataset, sampler, self.num_workers, through)
 
