@@ -107,6 +107,7 @@ TRAINING = (
     ("model", "optimizer"),
     ("model", "lr_scheduler"),
     ("data", "augmentation"),
+    ("data", "mirror"),
     ("data", "sampling"),
 )
 """What nothing but training reads."""

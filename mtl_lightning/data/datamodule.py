@@ -23,6 +23,7 @@ from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.images import MAX_PIXELS, image_shape
 from mtl_lightning.data.loading import loader
 from mtl_lightning.data.merged import MergedTable, merge
+from mtl_lightning.data.mirror import Mirror, Sides
 from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.data.pool import OnConflict
 from mtl_lightning.data.sampling import Population, Sampling, composition
@@ -59,6 +60,9 @@ class PartialLabels(LightningDataModule):
         num_workers: Processes that load images.
         augmentation: ``default`` (crops, flips, mild colour changes), ``none``, or a list of
             torchvision v2 transforms; for training only.
+        mirror: Training images are mirrored, and labels that name a side of them follow:
+            ``{swap: {TASK: {left: right}}, probability: 0.5}``. Left out: ``augmentation`` alone
+            decides, and labels stay what they are.
         sampling: Which training images an epoch takes; left out: each once, in random order.
         on_bad_image: ``error``: an image that cannot be read stops the run. ``skip``: it is as if
             its row had no place in the step; such images are counted and listed.
@@ -81,6 +85,7 @@ class PartialLabels(LightningDataModule):
         batch_size: int = 32,
         num_workers: int = 2,
         augmentation: Literal["default", "none"] | list[nn.Module] = "default",
+        mirror: Mirror | None = None,
         sampling: Sampling | None = None,
         on_bad_image: Literal["error", "skip"] = "error",
         max_bad_share: float = 0.05,
@@ -99,6 +104,8 @@ class PartialLabels(LightningDataModule):
                 raise UserError(f"data.{name} should be at least {least}. Found {value}")
         if not 0 <= max_bad_share <= 1:
             raise UserError(f"data.max_bad_share should be in 0..1. Found {max_bad_share}")
+        if mirror is not None:
+            mirror.check(augmentation)
         self.tasks = tasks
         self.sources = sources or {}
         self.fractions = DEFAULT_SPLITS if splits is None else splits
@@ -110,6 +117,7 @@ class PartialLabels(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.augmentation = augmentation
+        self.mirror = mirror
         self.sampling = sampling
         self.on_bad_image = on_bad_image
         self.max_pixels = max_pixels
@@ -123,6 +131,7 @@ class PartialLabels(LightningDataModule):
         for source in self.sources.values():
             source.max_pixels = max_pixels
         self._encoded: dict[str, Encoded] = {}
+        self._swapped: dict[str, Encoded] = {}
 
     @_restricted_classmethod
     def load_from_checkpoint(
@@ -216,7 +225,10 @@ class PartialLabels(LightningDataModule):
         if not self._encoded:
             if stage == "fit":
                 self.complete_tasks()
-            self._encoded = {name: self._encode(name) for name in self.tasks}
+            encoded = {name: self._encode(name) for name in self.tasks}
+            if self.mirror is not None:
+                self._swapped = self.mirror.swapped(self.tasks, encoded, self.left_out)
+            self._encoded = encoded
         split = {"test": "test", "validate": "val"}.get(stage)
         if split is not None and not len(self.rows(split)):
             raise UserError(f"the {split} split has no labelled image; see data.splits")
@@ -276,13 +288,22 @@ class PartialLabels(LightningDataModule):
     def training_labels(self, task: str) -> tuple[Tensor, Tensor]:
         """Return the targets of the training rows that carry a label of the task, and their mask.
 
+        Where mirrored images have other labels, these are there, too, as often as they are met.
+
         Returns:
             ``(n, ...)`` targets, and bool of the shape of the task's losses.
         """
         encoded = self._encoded[task]
         training = self.merged().splits == SPLITS.index("train")
         rows = training & (encoded.counts() > 0)
-        return torch.from_numpy(encoded.targets[rows]), torch.from_numpy(encoded.labelled[rows])
+        met = [encoded]
+        if self.mirror is not None and task in self._swapped:
+            met = self.mirror.both_ways(encoded, self._swapped[task])
+        targets, labelled = (
+            torch.from_numpy(np.concatenate([getattr(one, part)[rows] for one in met]))
+            for part in ("targets", "labelled")
+        )
+        return targets, labelled
 
     # ----------------------------------------------------------------- loaders
 
@@ -300,8 +321,10 @@ class PartialLabels(LightningDataModule):
             # A sampler is asked again for the epoch it is in after an interruption.
             return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
-        transform = transforms.build(self.augmentation, self.size)
-        return self._loader(self.merged(), "train", plan, progress, transform, seed)
+        transform = transforms.build(self.augmentation, self.size, flip=self.mirror is None)
+        mirror = self.mirror
+        sides = None if mirror is None else Sides(mirror.probability, seed, self._swapped)
+        return self._loader(self.merged(), "train", plan, progress, transform, seed, sides)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Load each validation image once."""
@@ -355,11 +378,12 @@ class PartialLabels(LightningDataModule):
         progress: Progress,
         transform: nn.Module | None = None,
         seed: int = 0,
+        sides: Sides | None = None,
     ) -> DataLoader[Batch]:
         encoded = self._encoded if plan.labels else {}
         for source in self.sources.values():
             source.cover = self.size
-        dataset = ImageDataset(images, encoded, self.size, transform, seed, self.max_pixels)
+        dataset = ImageDataset(images, encoded, self.size, transform, seed, self.max_pixels, sides)
         trainer, skip = self._trainer(), self.on_bad_image == "skip"
         through: Callable[[Iterator[Batch]], Iterator[Batch]] = refuse
         if skip:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from mtl_lightning.data import transforms
 from mtl_lightning.data.batch import PADDING, Batch
 from mtl_lightning.data.images import MAX_PIXELS, resize
+from mtl_lightning.data.mirror import Sides
 from mtl_lightning.data.plan import Request
 from mtl_lightning.errors import UserError
 from mtl_lightning.tasks import Encoded
@@ -50,6 +51,7 @@ class ImageDataset(Dataset[Batch]):
         transform: Augmentation; ``None``: the centre of the image.
         seed: Of the augmentation, which depends on this, the epoch and the row, nothing else.
         max_pixels: Of an image that was scaled to cover ``size``.
+        sides: Which images are mirrored before the augmentation, with their labels.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ImageDataset(Dataset[Batch]):
         transform: nn.Module | None,
         seed: int,
         max_pixels: int = MAX_PIXELS,
+        sides: Sides | None = None,
     ) -> None:
         self.images = images
         self.encoded = dict(encoded)
@@ -68,6 +71,7 @@ class ImageDataset(Dataset[Batch]):
         self.centre = transforms.default_eval(size)
         self.seed = seed
         self.max_pixels = max_pixels
+        self.sides = sides or Sides(0.0, seed, {})
 
     def __len__(self) -> int:
         """The number of images."""
@@ -75,15 +79,18 @@ class ImageDataset(Dataset[Batch]):
 
     def __getitems__(self, request: Request) -> Batch:
         """Load one micro-batch; the name is torch's, for data sets that load whole batches."""
-        rows = request.rows
+        rows, epoch = request.rows, request.epoch
         bad: dict[int, str] = {}
-        images = torch.stack([self._image(int(row), request.epoch, bad) for row in rows])
+        mirrored = self.sides.drawn(epoch, rows.tolist())
+        pairs = zip(rows.tolist(), mirrored, strict=True)
+        images = torch.stack([self._image(row, epoch, flip, bad) for row, flip in pairs])
         real = torch.from_numpy((rows != PADDING) & ~np.isin(rows, list(bad)))
         labelled, targets = {}, {}
         for task, encoded in self.encoded.items():
-            mask = torch.from_numpy(encoded.labelled[rows])
+            values, masks = self.sides.labels(task, encoded, rows, mirrored)
+            mask = torch.from_numpy(masks)
             labelled[task] = mask & real.view((-1,) + (1,) * (mask.ndim - 1))
-            targets[task] = torch.from_numpy(encoded.targets[rows])
+            targets[task] = torch.from_numpy(values)
         return Batch(
             images=images,
             targets=targets,
@@ -95,7 +102,7 @@ class ImageDataset(Dataset[Batch]):
             bad=bad,
         )
 
-    def _image(self, row: int, epoch: int, bad: dict[int, str]) -> Tensor:
+    def _image(self, row: int, epoch: int, flip: bool, bad: dict[int, str]) -> Tensor:
         """Return one image of the batch; a black one if there is none, and why in ``bad``."""
         try:
             resized = None if row == PADDING else self._resized(row)
@@ -107,7 +114,7 @@ class ImageDataset(Dataset[Batch]):
         if self.transform is None:
             centred: Tensor = self.centre(image)
             return centred
-        return transforms.augment(self.transform, image, (self.seed, epoch, row))
+        return transforms.augment(self.transform, image, (self.seed, epoch, row), flip)
 
     def _resized(self, row: int) -> NDArray[np.uint8]:
         image = self.images.load(row)

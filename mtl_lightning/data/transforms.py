@@ -6,11 +6,14 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision import transforms as v1
 from torchvision.transforms import v2
 
 from mtl_lightning.errors import UserError
 
 Augmentation = Literal["default", "none"] | list[nn.Module]
+
+_FLIPS = (v1.RandomHorizontalFlip, v2.RandomHorizontalFlip)
 
 
 class Fit(nn.Module):
@@ -41,16 +44,17 @@ class Fit(nn.Module):
         return cut
 
 
-def default_train(size: tuple[int, int]) -> nn.Module:
+def default_train(size: tuple[int, int], flip: bool = True) -> nn.Module:
     """Return the default augmentation: crop of half the area or more, flip, mild colour jitter.
 
     Args:
         size: The (height, width) of its output.
+        flip: Whether it mirrors images; not where ``data.mirror`` does.
     """
     transform: nn.Module = v2.Compose(
         [
             v2.RandomResizedCrop(size, scale=(0.5, 1.0), antialias=True),
-            v2.RandomHorizontalFlip(),
+            *([v2.RandomHorizontalFlip()] if flip else []),
             v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
         ]
     )
@@ -62,13 +66,29 @@ def default_eval(size: tuple[int, int]) -> nn.Module:
     return Fit(size)
 
 
-def build(augmentation: Augmentation, size: tuple[int, int]) -> nn.Module:
+def flips(augmentation: Augmentation) -> bool:
+    """Whether images may be mirrored, by the default or by a transform within others too."""
+    if isinstance(augmentation, str):
+        return augmentation == "default"
+    return any(isinstance(t, _FLIPS) or flips(_within(t)) for t in augmentation)
+
+
+def _within(transform: nn.Module) -> list[nn.Module]:
+    # Those of torchvision keep a list that torch does not know of.
+    parts = getattr(transform, "transforms", None)
+    if isinstance(parts, Sequence):
+        return list(parts)
+    return list(transform.children()) if isinstance(transform, nn.Module) else []
+
+
+def build(augmentation: Augmentation, size: tuple[int, int], flip: bool = True) -> nn.Module:
     """Return the transform for training images.
 
     Args:
         augmentation: ``default``, ``none``, or transforms that are applied in order; after them
             the image is scaled and cut to ``size`` if it does not have it.
         size: The (height, width) of the output.
+        flip: Whether the default mirrors images.
 
     Returns:
         A module from (3, h, w) to (3, height, width), both uint8.
@@ -79,7 +99,7 @@ def build(augmentation: Augmentation, size: tuple[int, int]) -> nn.Module:
     if augmentation == "none":
         return default_eval(size)
     if augmentation == "default":
-        return default_train(size)
+        return default_train(size, flip)
     if isinstance(augmentation, str):
         raise UserError(
             f'augmentation is "{augmentation}", expected default, none or a list of transforms'
@@ -91,7 +111,7 @@ def build(augmentation: Augmentation, size: tuple[int, int]) -> nn.Module:
     return whole
 
 
-def augment(transform: nn.Module, image: Tensor, seed: Sequence[int]) -> Tensor:
+def augment(transform: nn.Module, image: Tensor, seed: Sequence[int], flip: bool = False) -> Tensor:
     """Apply a transform whose randomness depends on nothing but ``seed``.
 
     Torch's global generator is left as it was. Transforms that draw from elsewhere (`random`,
@@ -101,6 +121,7 @@ def augment(transform: nn.Module, image: Tensor, seed: Sequence[int]) -> Tensor:
         transform: From uint8 image to uint8 image.
         image: (3, h, w), uint8.
         seed: Counters, not negative, always equally many: (seed, epoch, row).
+        flip: Mirror the image first.
 
     Returns:
         (3, height, width), uint8.
@@ -109,7 +130,7 @@ def augment(transform: nn.Module, image: Tensor, seed: Sequence[int]) -> Tensor:
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: it would seed the accelerators too, which nothing puts back.
         torch.default_generator.manual_seed(int(state[0]))
-        out: Tensor = transform(image)
+        out: Tensor = transform(image.flip(-1) if flip else image)
     return out
 
 
