@@ -108,6 +108,7 @@ TRAINING = (
     ("model", "lr_scheduler"),
     ("data", "augmentation"),
     ("data", "mirror"),
+    ("data", "augment_on"),
     ("data", "sampling"),
 )
 """What nothing but training reads."""

@@ -6,6 +6,8 @@ import platform
 import torch
 from pytorch_lightning import Trainer
 
+from mtl_lightning.data.datamodule import PartialLabels
+
 X86 = ("x86_64", "AMD64")
 TOO_OLD = ("DEFAULT", "AVX2")
 """Instruction sets, as torch calls them, for which oneDNN has no fast bfloat16."""
@@ -28,23 +30,28 @@ def notes(trainer: Trainer) -> list[str]:
     return []
 
 
-def starved(share: float, num_workers: int, size: tuple[int, int], trainer: Trainer) -> str:
+def starved(share: float, data: PartialLabels, trainer: Trainer) -> str:
     """Say what to do about a device that waits for its data.
 
     Args:
         share: Of the training time of the present epoch.
-        num_workers: Processes that load images, for each device.
-        size: Height and width of the images, in pixels.
+        data: What is loaded.
         trainer: Of the training.
     """
-    cores = _cores()
-    more = ""
-    if num_workers * trainer.num_devices < cores:
-        more = f"more data.num_workers (now {num_workers} for each device, on {cores} cores), "
+    helps, cores = [], _cores()
+    if data.num_workers * trainer.num_devices < cores:
+        helps.append(
+            f"more data.num_workers (now {data.num_workers} for each device, on {cores} cores)"
+        )
+    if data.augmentation != "none" and data.augment_on == "cpu":
+        on_cpu = trainer.strategy.root_device.type == "cpu"
+        helps.append("less in data.augmentation" if on_cpu else "data.augment_on: device")
+    height, width = data.size
+    helps.append(f"image files not much larger than data.image_size (now {height} x {width})")
+    helps.append("a smaller data.image_size")
     return (
         f"in epoch {trainer.current_epoch} {share:.0%} of the training time went into waiting for "
-        f"data; what helps: {more}image files not much larger than data.image_size (now {size[0]} "
-        f"x {size[1]}), a smaller data.image_size, less in data.augmentation"
+        f"data; what helps: {', '.join(helps)}"
     )
 
 

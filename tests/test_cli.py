@@ -130,6 +130,7 @@ def test_a_task_by_a_difficult_name(cli, name):
         "--model.lr_scheduler OneCycleLR --model.lr_scheduler.max_lr 0.01",
         "--model.lr_scheduler torch.optim.lr_scheduler.ReduceLROnPlateau",
         "--data.augmentation [torchvision.transforms.v2.RandomHorizontalFlip]",
+        "--data.augmentation default --data.augment_on device",
     ],
 )
 def test_what_a_user_may_ask_of_the_trainer(cli, flags):

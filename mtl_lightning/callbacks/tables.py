@@ -71,7 +71,7 @@ class Tables(Callback):
         share = data.waiting.starved()
         if share is not None and not self._told and trainer.is_global_zero:
             self._told = True
-            note = hardware.starved(share, data.num_workers, data.size, trainer)
+            note = hardware.starved(share, data, trainer)
             get_console().print(f"[yellow]note:[/] {escape(note)}", highlight=False)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -24,6 +24,7 @@ from mtl_lightning.data.images import MAX_PIXELS, image_shape
 from mtl_lightning.data.loading import loader
 from mtl_lightning.data.merged import MergedTable, merge
 from mtl_lightning.data.mirror import Mirror, Sides
+from mtl_lightning.data.on_device import OnDevice
 from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.data.pool import OnConflict
 from mtl_lightning.data.sampling import Population, Sampling, composition
@@ -63,6 +64,9 @@ class PartialLabels(LightningDataModule):
         mirror: Training images are mirrored, and labels that name a side of them follow:
             ``{swap: {TASK: {left: right}}, probability: 0.5}``. Left out: ``augmentation`` alone
             decides, and labels stay what they are.
+        augment_on: ``cpu``: the processes that load images do this, too. ``device``: it is done
+            to each batch where the network is, with the same random numbers; but a crop then sees
+            what evaluation sees, the centre of the image, and a GPU may round in another way.
         sampling: Which training images an epoch takes; left out: each once, in random order.
         on_bad_image: ``error``: an image that cannot be read stops the run. ``skip``: it is as if
             its row had no place in the step; such images are counted and listed.
@@ -86,6 +90,7 @@ class PartialLabels(LightningDataModule):
         num_workers: int = 2,
         augmentation: Literal["default", "none"] | list[nn.Module] = "default",
         mirror: Mirror | None = None,
+        augment_on: Literal["cpu", "device"] = "cpu",
         sampling: Sampling | None = None,
         on_bad_image: Literal["error", "skip"] = "error",
         max_bad_share: float = 0.05,
@@ -118,6 +123,7 @@ class PartialLabels(LightningDataModule):
         self.num_workers = num_workers
         self.augmentation = augmentation
         self.mirror = mirror
+        self.augment_on = augment_on
         self.sampling = sampling
         self.on_bad_image = on_bad_image
         self.max_pixels = max_pixels
@@ -132,6 +138,7 @@ class PartialLabels(LightningDataModule):
             source.max_pixels = max_pixels
         self._encoded: dict[str, Encoded] = {}
         self._swapped: dict[str, Encoded] = {}
+        self._on_device: OnDevice | None = None
 
     @_restricted_classmethod
     def load_from_checkpoint(
@@ -321,10 +328,23 @@ class PartialLabels(LightningDataModule):
             # A sampler is asked again for the epoch it is in after an interruption.
             return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
-        transform = transforms.build(self.augmentation, self.size, flip=self.mirror is None)
-        mirror = self.mirror
-        sides = None if mirror is None else Sides(mirror.probability, seed, self._swapped)
-        return self._loader(self.merged(), "train", plan, progress, transform, seed, sides)
+        mirror, on_device = self.mirror, self.augment_on == "device"
+        device = trainer.strategy.root_device if on_device else "cpu"
+        transform = transforms.build(self.augmentation, self.size, mirror is None, device)
+        sides = Sides(0.0 if mirror is None else mirror.probability, seed, self._swapped)
+        self._on_device = OnDevice(transform, seed, sides) if on_device else None
+        own = None if on_device else transform
+        return self._loader(self.merged(), "train", plan, progress, own, seed, sides)
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move a batch, and augment there what is trained on, if ``augment_on`` says so."""
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        trainer = self._trainer()
+        if self._on_device is not None and trainer.training:
+            moved.images = self._on_device(moved.images, batch, trainer.current_epoch)
+        return moved
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Load each validation image once."""

@@ -81,7 +81,12 @@ def _within(transform: nn.Module) -> list[nn.Module]:
     return list(transform.children()) if isinstance(transform, nn.Module) else []
 
 
-def build(augmentation: Augmentation, size: tuple[int, int], flip: bool = True) -> nn.Module:
+def build(
+    augmentation: Augmentation,
+    size: tuple[int, int],
+    flip: bool = True,
+    device: torch.device | str = "cpu",
+) -> nn.Module:
     """Return the transform for training images.
 
     Args:
@@ -89,6 +94,7 @@ def build(augmentation: Augmentation, size: tuple[int, int], flip: bool = True) 
             the image is scaled and cut to ``size`` if it does not have it.
         size: The (height, width) of the output.
         flip: Whether the default mirrors images.
+        device: Where the images will be.
 
     Returns:
         A module from (3, h, w) to (3, height, width), both uint8.
@@ -104,7 +110,7 @@ def build(augmentation: Augmentation, size: tuple[int, int], flip: bool = True) 
         raise UserError(
             f'augmentation is "{augmentation}", expected default, none or a list of transforms'
         )
-    image = torch.zeros(3, *size, dtype=torch.uint8)
+    image = torch.zeros(3, *size, dtype=torch.uint8, device=device)
     for transform in augmentation:
         image = _tried(transform, image)
     whole: nn.Module = v2.Compose([*augmentation, Fit(size)])
@@ -114,8 +120,9 @@ def build(augmentation: Augmentation, size: tuple[int, int], flip: bool = True) 
 def augment(transform: nn.Module, image: Tensor, seed: Sequence[int], flip: bool = False) -> Tensor:
     """Apply a transform whose randomness depends on nothing but ``seed``.
 
-    Torch's global generator is left as it was. Transforms that draw from elsewhere (`random`,
-    NumPy) are not covered; those of torchvision do not.
+    Torch's global generator is left as it was; that of an accelerator on which the image is, from
+    which few transforms draw (noise), is left as it is then: each step seeds it anew. Transforms
+    that draw from elsewhere (`random`, NumPy) are not covered; those of torchvision do not.
 
     Args:
         transform: From uint8 image to uint8 image.
@@ -130,8 +137,37 @@ def augment(transform: nn.Module, image: Tensor, seed: Sequence[int], flip: bool
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: it would seed the accelerators too, which nothing puts back.
         torch.default_generator.manual_seed(int(state[0]))
+        if image.device.type != "cpu":
+            torch.get_device_module(image.device).manual_seed(int(state[0]))
         out: Tensor = transform(image.flip(-1) if flip else image)
     return out
+
+
+def augment_batch(
+    transform: nn.Module,
+    images: Tensor,
+    seeds: Sequence[Sequence[int] | None],
+    flips: Sequence[bool],
+) -> Tensor:
+    """Apply a transform to each image of a batch with its own random numbers, where they are.
+
+    The device is not waited for: what `augment` draws, it draws on the CPU.
+
+    Args:
+        transform: From uint8 image to uint8 image.
+        images: (B, 3, h, w), uint8.
+        seeds: The counters of each, as of `augment`; ``None``: it stays what it is.
+        flips: Which of them are mirrored first.
+
+    Returns:
+        (B, 3, height, width), uint8; images that stay what they are have this size already.
+    """
+    # As decoded images lie in memory, channels last: noise is drawn in that order.
+    out = list(images.contiguous(memory_format=torch.channels_last))
+    for place, (seed, flip) in enumerate(zip(seeds, flips, strict=True)):
+        if seed is not None:
+            out[place] = augment(transform, out[place], seed, flip)
+    return torch.stack(out)
 
 
 def _tried(transform: nn.Module, image: Tensor) -> Tensor:
@@ -141,7 +177,8 @@ def _tried(transform: nn.Module, image: Tensor) -> Tensor:
         out = augment(transform, image, (0,))
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"augmentation: {name} fails on a uint8 image: {reason}") from error
+        there = "" if image.device.type == "cpu" else f" on {image.device} (data.augment_on)"
+        raise UserError(f"augmentation: {name} fails on a uint8 image{there}: {reason}") from error
     if not isinstance(out, Tensor) or out.dtype != torch.uint8 or tuple(out.shape[:-2]) != (3,):
         got = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
         raise UserError(

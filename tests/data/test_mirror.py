@@ -214,7 +214,7 @@ def test_the_counts_of_a_step_stay_right(tmp_path, sampling):
 
 
 def trained(
-    folder: Any, devices: int = 1, kind: type[PartialLabels] = PartialLabels
+    folder: Any, devices: int = 1, kind: type[PartialLabels] = PartialLabels, **options: Any
 ) -> dict[str, torch.Tensor]:
     plain = make()
     data = kind(
@@ -224,6 +224,7 @@ def trained(
         image_size=16,
         num_workers=0,
         batch_size=8 // devices,
+        **options,
     )
     module = make_module(tasks=plain.tasks)
     strategy = "ddp" if devices > 1 else "auto"
@@ -231,11 +232,17 @@ def trained(
     return weights(module)
 
 
+WHERE = ("cpu", "device")
+
+
 def test_two_ranks_equal_one_process(tmp_path):
-    (two,) = two_ranks.run([(f"{__name__}.trained", {"folder": tmp_path, "devices": 2})], tmp_path)
-    one = trained(tmp_path)
-    for name in one:
-        assert torch.allclose(one[name], two[name], rtol=1e-10, atol=1e-12), name
+    """Images are augmented, too, by numbers that know of no rank."""
+    cases = [{"folder": tmp_path, "devices": 2, "augment_on": where} for where in WHERE]
+    ranks = two_ranks.run([(f"{__name__}.trained", case) for case in cases], tmp_path)
+    for two, where in zip(ranks, WHERE, strict=True):
+        one = trained(tmp_path, augment_on=where)
+        for name in one:
+            assert torch.allclose(one[name], two[name], rtol=1e-10, atol=1e-12), name
 
 
 class Garbage(PartialLabels):
