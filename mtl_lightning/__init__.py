@@ -8,8 +8,8 @@ The folders stand in the order in which data flows:
                       data) and ``proposal/`` (a config from data)
 ``config``            from what was typed to one complete, checked config; with ``reading`` (YAML),
                       ``flags``, ``only``, ``checks`` (names and types), ``messages``
-``data/``             sources -> one merged table with masks -> step plan -> batches; what an
-                      epoch takes is in ``sampling/``
+``data/``             sources -> one merged table with masks -> step plan -> batches, mirrored and
+                      augmented here or on the device; what an epoch takes is in ``sampling/``
 ``tasks/``            what a label means: target, head size, loss, metrics, decoding
 ``models/``           uint8 images -> ``{task: output}``; plain ``nn.Module``, exportable
 ``balancing/``        how K losses or gradients become one update, TorchJD's methods included
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         HuggingFaceSource,
         LabelBalanced,
         Market1501AttributeSource,
+        Mirror,
         Mixed,
         MultiMNISTSource,
         PartialLabels,
@@ -97,6 +98,7 @@ _HOMES = {
         "HuggingFaceSource",
         "LabelBalanced",
         "Market1501AttributeSource",
+        "Mirror",
         "Mixed",
         "MultiMNISTSource",
         "PartialLabels",
@@ -134,6 +136,7 @@ __all__ = [
     "LabelBalanced",
     "LossBalancing",
     "Market1501AttributeSource",
+    "Mirror",
     "Mixed",
     "MultiLabel",
     "MultiMNISTSource",

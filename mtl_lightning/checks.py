@@ -74,6 +74,7 @@ def check_value(hint: Any, value: Any, path: str) -> None:
     by_name = _entries(options, dict)
     in_line = _entries(options, list, Iterable)
     produced = _produced(options)
+    records = [option for option in options if _is_record(option)]
     if named and _names_a_class(value, [o for o in options if o not in named]):
         check_component(named, value, path)
     elif produced:
@@ -84,6 +85,8 @@ def check_value(hint: Any, value: Any, path: str) -> None:
     elif in_line and isinstance(value, list):
         for number, entry in enumerate(value):
             check_component(in_line, entry, f"{path}[{number}]")
+    elif isinstance(value, Mapping) and len(records) == 1:
+        check_arguments(records[0], value, path)
     elif by_name:
         raise UserError(f"{path}: expected entries as `name: ...`. Found {shown(value)}")
     else:
@@ -159,6 +162,8 @@ def annotation(hint: Any, node: Mapping[str, Any], part: str) -> Any:
     for option in options:
         if typing.get_origin(option) is dict:
             return typing.get_args(option)[1]
+        if _is_record(option):
+            return _hints(option).get(part, Any)
     return _hints(hint).get(part, Any) if inspect.isclass(hint) else Any
 
 
@@ -352,6 +357,11 @@ def _entries(options: Iterable[Any], *kinds: Any) -> tuple[Any, ...]:
 
 def _is_path(hint: Any) -> bool:
     return (typing.get_origin(hint) or hint) is os.PathLike
+
+
+def _is_record(hint: Any) -> bool:
+    """Whether a config gives a value of this type as the keys of a dataclass."""
+    return inspect.isclass(hint) and dataclasses.is_dataclass(hint)
 
 
 def _is_component(hint: Any) -> bool:

@@ -107,6 +107,8 @@ TRAINING = (
     ("model", "optimizer"),
     ("model", "lr_scheduler"),
     ("data", "augmentation"),
+    ("data", "mirror"),
+    ("data", "augment_on"),
     ("data", "sampling"),
 )
 """What nothing but training reads."""

@@ -4,9 +4,13 @@ import os
 import platform
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from pytorch_lightning import Trainer
+
+if TYPE_CHECKING:
+    from mtl_lightning.data.datamodule import PartialLabels  # which asks how many cores there are
 
 X86 = ("x86_64", "AMD64")
 TOO_OLD = ("DEFAULT", "AVX2")
@@ -43,3 +47,30 @@ def free_memory() -> int | None:
     except OSError:
         return None
     return int(said[1]) * 1024 if said else None
+
+
+def starved(share: float, data: "PartialLabels", trainer: Trainer) -> str:
+    """Say what to do about a device that waits for its data.
+
+    Args:
+        share: Of the training time of the present epoch.
+        data: What is loaded.
+        trainer: Of the training.
+    """
+    helps, own_cores = [], cores()
+    if data.num_workers * trainer.num_devices < own_cores:
+        helps.append(
+            f"more data.num_workers (now {data.num_workers} for each device, on {own_cores} cores)"
+        )
+    if data.augmentation != "none" and data.augment_on == "cpu":
+        on_cpu = trainer.strategy.root_device.type == "cpu"
+        helps.append("less in data.augmentation" if on_cpu else "data.augment_on: device")
+    if data.cache == "none":
+        helps.append("data.cache: disk")
+    height, width = data.size
+    helps.append(f"image files not much larger than data.image_size (now {height} x {width})")
+    helps.append("a smaller data.image_size")
+    return (
+        f"in epoch {trainer.current_epoch} {share:.0%} of the training time went into waiting for "
+        f"data; what helps: {', '.join(helps)}"
+    )

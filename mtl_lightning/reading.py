@@ -11,7 +11,7 @@ from mtl_lightning.errors import UserError, did_you_mean
 TEXT_LISTS = ("classes", "missing", "labels")
 """Keys whose values are compared as text: ``[0, 1]`` and ``[no, yes]`` mean what they look like."""
 
-TEXT_MAPS = ("values",)
+TEXT_MAPS = ("values", "swap")
 """Keys below which all is text but null: ``{m: 1, f: null}``."""
 
 _TEXT = "tag:yaml.org,2002:str"

@@ -78,7 +78,22 @@ def test_what_is_right_passes(hint, value):
         (
             Normalize | Literal["none"],
             {"mean": [1]},
-            "key: expected {mean: ..., std: ...} or none. Found {'mean': [1.0]}",
+            "key: Normalize needs std",
+        ),
+        (
+            Normalize | Literal["none"],
+            {"meen": [1], "std": [1]},
+            'key.meen: Normalize has no such argument; did you mean "mean"?; it has mean, std',
+        ),
+        (
+            Normalize | Literal["none"],
+            {"mean": ["x"], "std": [1]},
+            "key.mean: expected [a number, ...]. Found ['x']",
+        ),
+        (
+            Normalize | Literal["none"],
+            [1],
+            "key: expected {mean: ..., std: ...} or none. Found [1]",
         ),
         (dict[str, Task], ["digit"], "key: expected entries as `name: ...`. Found ['digit']"),
         (
@@ -218,6 +233,7 @@ def test_annotations_are_found_below_classes_and_dicts():
     assert annotation(TableSource, {}, "image") is str
     assert annotation(Source, {"class_path": "TabelSource"}, "image") is Any
     assert annotation(Source, entry, "nothing") is Any
+    assert annotation(Normalize | None, {}, "mean") == list[float]
 
 
 def test_a_number_is_text_only_where_text_alone_fits():

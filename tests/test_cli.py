@@ -130,6 +130,7 @@ def test_a_task_by_a_difficult_name(cli, name):
         "--model.lr_scheduler OneCycleLR --model.lr_scheduler.max_lr 0.01",
         "--model.lr_scheduler torch.optim.lr_scheduler.ReduceLROnPlateau",
         "--data.augmentation [torchvision.transforms.v2.RandomHorizontalFlip]",
+        "--data.augmentation default --data.augment_on device",
     ],
 )
 def test_what_a_user_may_ask_of_the_trainer(cli, flags):
@@ -137,6 +138,35 @@ def test_what_a_user_may_ask_of_the_trainer(cli, flags):
     assert (RUN / "checkpoints/last.ckpt").is_file()
     assert (RUN / "metrics.csv").exists() == ("logger false" not in flags)
     assert Path("elsewhere").exists() == ("elsewhere" in flags)
+
+
+def test_labels_that_swap_in_mirrored_images(cli):
+    Path("swap.yaml").write_text("data: {mirror: {swap: {digit: {6: 9}, parity: {even: odd}}}}")
+    both = ["--config", small(), "--config", "swap.yaml"]
+    cli.run("fit", *both, "--data.mirror.probability", "0.25")
+    saved = yaml.safe_load((RUN / "config.yaml").read_text())["data"]["mirror"]
+    swap = {"digit": {"6": "9"}, "parity": {"even": "odd"}}
+    assert saved == {"swap": swap, "probability": 0.25}
+    cli.run("test", "--name", "small", "--ckpt_path", "last")
+    cli.run("fit", *both, "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    cli.run("fit", *both, "--only", "digit")
+    cli.run("fit", "--config", small(), "--data.mirror.swap.digit.2", "5", "--name", "flag")
+    saved = yaml.safe_load(Path("runs/flag/version_0/config.yaml").read_text())
+    assert saved["data"]["mirror"] == {"swap": {"digit": {"2": "5"}}, "probability": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("mirror", "said"),
+    [
+        ({"probability": 2}, "data.mirror.probability should be in 0..1. Found 2"),
+        ({"swap": {"digti": {}}}, 'data.mirror.swap.digti: no such task; did you mean "digit"?'),
+        ({"swap": {"digit": {"6": "nine"}}}, 'data.mirror.swap.digit: there is no class "nine"'),
+        ({"swap": {"ink": {"1": "2"}}}, "data.mirror.swap.ink: Regression has no classes or lab"),
+    ],
+)
+def test_swaps_that_cannot_be_are_errors_before_training(cli, mirror, said):
+    assert cli.refused("fit", "--config", small({"data.mirror": mirror})).startswith(said)
+    assert not Path("runs").exists()
 
 
 def test_a_trial_leaves_nothing(cli):

@@ -135,6 +135,11 @@ WRONG = {
         ),
         ({"sources": {"a": "TableSource"}}, "data.sources.a.init_args: TableSource needs path"),
         ({"augmentation": "some"}, "data.augmentation: expected default or none or [Module, ...]"),
+        ({"augment_on": "gpu"}, 'data.augment_on: expected cpu or device. Found "gpu"'),
+        ({"mirror": "yes"}, "data.mirror: expected {swap: ..., probability: ...} or null. Found"),
+        ({"mirror": {"swp": {}}}, 'data.mirror.swp: Mirror has no such argument; did you mean "sw'),
+        ({"mirror": {"swap": {"digit": "1"}}}, "data.mirror.swap: expected {name: {name: text, "),
+        ({"mirror": {"probability": "x"}}, "data.mirror.probability: expected a number. Found"),
     ],
     "model": [
         ("VGG16", 'model: expected entries as `name: ...`. Found "VGG16"'),

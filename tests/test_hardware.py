@@ -1,10 +1,15 @@
+import inspect
+import os
 import platform
+import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mtl_lightning import hardware
-from tests.support import make_trainer
+from mtl_lightning.data.datamodule import PartialLabels
+from tests.support import make_data, make_trainer
 
 
 @pytest.mark.parametrize(
@@ -28,3 +33,47 @@ def test_who_asks_for_bfloat16_hears_that_it_is_emulated(
         assert note.startswith(f"this CPU ({capability}) has no bfloat16: ")
         assert f"trainer.precision {precision} is emulated here" in note
         assert note.endswith("--trainer.precision 32-true")
+
+
+def told(trainer, **options):
+    data = make_data(image_size=[96, 128], **options)
+    note = hardware.starved(0.433, data, trainer)
+    for key in re.findall(r"data\.(\w+)", note):
+        assert key in inspect.signature(PartialLabels).parameters
+    return note
+
+
+@pytest.mark.parametrize(("workers", "cores", "more"), [(2, 16, True), (16, 16, False)])
+def test_what_helps_a_starved_device(tmp_path, monkeypatch, workers, cores, more):
+    monkeypatch.setattr(hardware, "cores", lambda: cores)
+    note = told(make_trainer(tmp_path), num_workers=workers)
+    assert note.startswith("in epoch 0 43% of the training time went into waiting for data; ")
+    assert (f"more data.num_workers (now {workers} for each device, on {cores}" in note) == more
+    assert "data.image_size (now 96 x 128)" in note
+    assert "data.cache: disk" in note
+    assert "data.cache:" not in told(make_trainer(tmp_path), cache="memory")
+
+
+@pytest.mark.parametrize(
+    ("device", "options", "helps"),
+    [
+        ("cpu", {"augmentation": "default"}, "less in data.augmentation"),
+        ("cuda", {"augmentation": "default"}, "data.augment_on: device"),
+        ("cuda", {"augmentation": "default", "augment_on": "device"}, None),
+        ("cuda", {"augmentation": "none"}, None),
+    ],
+)
+def test_where_augmentation_could_be_done(device, options, helps):
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    note = told(SimpleNamespace(strategy=strategy, num_devices=1, current_epoch=0), **options)
+    assert ("augment" in note) == (helps is not None)
+    assert helps is None or helps in note
+
+
+def test_cores_are_counted():
+    assert 1 <= hardware.cores() <= (os.cpu_count() or 1)
+
+
+def test_free_memory_is_said_where_the_system_says_it():
+    free = hardware.free_memory()
+    assert free is None or 0 < free < 2**50

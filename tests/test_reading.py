@@ -62,6 +62,7 @@ def test_what_texts_mean_is_text_or_null():
     meant = {"0": "no", "gender": {"m": "1", "f": "true", "x": None, "y": None}}
     assert read(f"a: {{values: {written}}}") == {"a": {"values": meant}}
     assert parse(written, "values") == meant
+    assert read("a: {swap: {digit: {6: 9}}}") == {"a": {"swap": {"digit": {"6": "9"}}}}
 
 
 def test_keys_are_names():

@@ -183,6 +183,9 @@ FOR_TRAINING = [
     ),
     ("data.augmentation", [{"class_path": "torch.nn.Flatten"}]),
     ("data.augmentation.0.class_path", "timm.task.distillation.DistillationTeacher"),
+    ("data.mirror", EVIL),
+    ("data.mirror", "evil.yaml"),
+    ("data.mirror.swap", EVIL),
 ]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mtl_lightning.audit import sides
 from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.audit.lookalikes import lookalikes
 from mtl_lightning.audit.odds import Absence, StepSize
@@ -36,8 +37,10 @@ def notes(data: PartialLabels, size: StepSize) -> list[str]:
     encoded = {name: data.encoded(name) for name in data.tasks}
     splits = data.merged().splits
     found = missing(absences(data, encoded, splits, size), size)
-    for name, counts in tallies(data.tasks, encoded, splits).items():
+    counted = tallies(data.tasks, encoded, splits)
+    for name, counts in counted.items():
         found += of_classes(name, counts)
+    found += sides.findings(data, counted)
     return [finding.line() for finding in found]
 
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from mtl_lightning.audit import contents, pictures, quick, survey
+from mtl_lightning.audit import contents, pictures, quick, sides, survey
 from mtl_lightning.audit.contents import Copies
 from mtl_lightning.audit.findings import Finding, Level, ordered
 from mtl_lightning.audit.odds import Absence, StepSize
@@ -103,10 +103,12 @@ def _labels(report: Report, whole: bool) -> list[Finding]:
         data.setup("fit")
         report.encoded = {name: data.encoded(name) for name in data.tasks}
         notes = data.notes()
-    except UserError:  # one task's is enough for it; here all are told
+    except UserError as error:  # one task's is enough for it; here all are told
         notes = []
         for name in data.tasks:
             found += _encode(report, name, whole)
+        if whole and not found:  # it is about no task's labels
+            found.append(Finding(Level.ERROR, str(error)))
     splits = data.merged().splits
     report.tallies = quick.tallies(data.tasks, report.encoded, splits)
     report.numbers = _numbers(report)
@@ -118,6 +120,7 @@ def _labels(report: Report, whole: bool) -> list[Finding]:
     found += quick.missing(report.absences, report.size)
     for name, counts in report.tallies.items():
         found += quick.of_classes(name, counts) + quick.more_of_classes(name, counts)
+    found += sides.findings(data, report.tallies)
     return found + [Finding(Level.NOTE, note) for note in notes]
 
 

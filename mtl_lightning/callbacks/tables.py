@@ -23,6 +23,9 @@ from mtl_lightning.tasks import Task
 class Tables(Callback):
     """Prints the table of merged labels at the start, and the tasks' table after a validation.
 
+    What was waited for data is printed only: a time in a log or a checkpoint would let no resumed
+    run be compared with a whole one.
+
     Args:
         run: The folder of the run, named at the start.
     """
@@ -30,12 +33,13 @@ class Tables(Callback):
     def __init__(self, run: Path) -> None:
         self.run = run
         self.best: dict[str, float] = {}
+        self._told = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what was merged, the size of the network, and where the run is written."""
         if not trainer.is_global_zero:
             return
-        data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]
+        data = _data(trainer)
         console = get_console()
         console.print(merged_table(data))
         size = StepSize(data.batch_size, trainer.world_size, trainer.accumulate_grad_batches)
@@ -56,6 +60,20 @@ class Tables(Callback):
                 highlight=False,
             )
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock of the training part."""
+        _data(trainer).waiting.pause()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say once what to do, if the device waits for its data."""
+        data = _data(trainer)
+        data.waiting.pause()  # where no validation has
+        share = data.waiting.starved()
+        if share is not None and not self._told and trainer.is_global_zero:
+            self._told = True
+            note = hardware.starved(share, data, trainer)
+            get_console().print(f"[yellow]note:[/] {escape(note)}", highlight=False)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the tasks' table, with the best so far."""
         if not isinstance(pl_module, MultiTask) or trainer.sanity_checking:
@@ -66,7 +84,7 @@ class Tables(Callback):
             if not value <= self.best.get(name, -math.inf) and not math.isnan(value):
                 self.best[name] = value
         if trainer.is_global_zero:
-            title = f"epoch {trainer.current_epoch}" if trainer.state.fn == "fit" else "val"
+            title = _title(trainer) if trainer.state.fn == "fit" else "val"
             best = self.best if trainer.state.fn == "fit" else None
             get_console().print(results_table(results, tasks, title, best))
 
@@ -89,6 +107,17 @@ class Tables(Callback):
     def load_state_dict(self, state_dict: dict[str, dict[str, float]]) -> None:
         """Take the best values of the run that is resumed."""
         self.best = dict(state_dict["best"])
+
+
+def _data(trainer: Trainer) -> PartialLabels:
+    data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]
+    return data
+
+
+def _title(trainer: Trainer) -> str:
+    share = _data(trainer).waiting.share()
+    waited = "" if share is None else f" · waiting for data {share:.0%}"
+    return f"epoch {trainer.current_epoch}{waited}"
 
 
 def merged_table(data: PartialLabels) -> Table:

@@ -2,6 +2,7 @@
 
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.mirror import Mirror
 from mtl_lightning.data.sampling import AtLeast, LabelBalanced, Mixed, Sampling
 from mtl_lightning.data.sources import (
     CelebASource,
@@ -30,6 +31,7 @@ __all__ = [
     "HuggingFaceSource",
     "LabelBalanced",
     "Market1501AttributeSource",
+    "Mirror",
     "Mixed",
     "MultiMNISTSource",
     "PartialLabels",

@@ -29,6 +29,8 @@ from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.images import MAX_PIXELS, image_shape
 from mtl_lightning.data.loading import loader
 from mtl_lightning.data.merged import MergedTable, merge
+from mtl_lightning.data.mirror import NONE, Mirror, Sides
+from mtl_lightning.data.on_device import OnDevice
 from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.data.pool import OnConflict
 from mtl_lightning.data.sampling import Population, Sampling, composition
@@ -36,6 +38,7 @@ from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.splits import SPLITS, Complain
 from mtl_lightning.data.splits import refuse as contradict
 from mtl_lightning.data.unlabelled import UnlabelledImages
+from mtl_lightning.data.waiting import Waiting
 from mtl_lightning.errors import UserError, quoted
 from mtl_lightning.hparams import built_from_config, check_remembered, global_seed
 from mtl_lightning.tasks import Encoded, Task
@@ -66,6 +69,12 @@ class PartialLabels(LightningDataModule):
         num_workers: Processes that load images.
         augmentation: ``default`` (crops, flips, mild colour changes), ``none``, or a list of
             torchvision v2 transforms; for training only.
+        mirror: Training images are mirrored, and labels that name a side of them follow:
+            ``{swap: {TASK: {left: right}}, probability: 0.5}``. Left out: ``augmentation`` alone
+            decides, and labels stay what they are.
+        augment_on: ``cpu``: the processes that load images do this, too. ``device``: it is done
+            to each batch where the network is, with the same random numbers; but a crop then sees
+            what evaluation sees, the centre of the image, and a GPU may round in another way.
         sampling: Which training images an epoch takes; left out: each once, in random order.
         cache: Keep images as they are once decoded and scaled (before augmentation), in the
             ``memory`` of each process, or on ``disk``, where later runs find them and an image
@@ -94,6 +103,8 @@ class PartialLabels(LightningDataModule):
         batch_size: int = 32,
         num_workers: int = 2,
         augmentation: Literal["default", "none"] | list[nn.Module] = "default",
+        mirror: Mirror | None = None,
+        augment_on: Literal["cpu", "device"] = "cpu",
         sampling: Sampling | None = None,
         cache: CacheMode = "none",
         cache_dir: str | None = None,
@@ -117,6 +128,8 @@ class PartialLabels(LightningDataModule):
             raise UserError(f"data.cache_features should be 1 or more. Found {cache_features}")
         if not 0 <= max_bad_share <= 1:
             raise UserError(f"data.max_bad_share should be in 0..1. Found {max_bad_share}")
+        if mirror is not None:
+            mirror.check(augmentation)
         self.tasks = tasks
         self.sources = sources or {}
         self.fractions = DEFAULT_SPLITS if splits is None else splits
@@ -128,6 +141,8 @@ class PartialLabels(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.augmentation = augmentation
+        self.mirror = mirror
+        self.augment_on = augment_on
         self.sampling = sampling
         self.cache: CacheMode = cache
         self.cache_dir = default_folder() if cache_dir is None else Path(cache_dir).expanduser()
@@ -142,10 +157,13 @@ class PartialLabels(LightningDataModule):
         self.train_plan: StepPlan | None = None
         self.table: MergedTable | None = None
         self.bad = BadImages(max_bad_share)
+        self.waiting = Waiting()
         for source in self.sources.values():
             source.max_pixels = max_pixels
         self._encoded: dict[str, Encoded] = {}
         self._cached: CachedImages | None = None
+        self._swapped: dict[str, Encoded] = {}
+        self._on_device: OnDevice | None = None
 
     @_restricted_classmethod
     def load_from_checkpoint(
@@ -239,7 +257,10 @@ class PartialLabels(LightningDataModule):
         if not self._encoded:
             if stage == "fit":
                 self.complete_tasks()
-            self._encoded = {name: self._encode(name) for name in self.tasks}
+            encoded = {name: self._encode(name) for name in self.tasks}
+            if self.mirror is not None:
+                self._swapped = self.mirror.swapped(self.tasks, encoded, self.left_out)
+            self._encoded = encoded
         splits = USED[stage]
         if stage != "fit" and not len(self.rows(splits[0])):
             raise UserError(f"the {splits[0]} split has no labelled image; see data.splits")
@@ -320,13 +341,22 @@ class PartialLabels(LightningDataModule):
     def training_labels(self, task: str) -> tuple[Tensor, Tensor]:
         """Return the targets of the training rows that carry a label of the task, and their mask.
 
+        Where mirrored images have other labels, these are there, too, as often as they are met.
+
         Returns:
             ``(n, ...)`` targets, and bool of the shape of the task's losses.
         """
         encoded = self._encoded[task]
         training = self.merged().splits == SPLITS.index("train")
         rows = training & (encoded.counts() > 0)
-        return torch.from_numpy(encoded.targets[rows]), torch.from_numpy(encoded.labelled[rows])
+        met = [encoded]
+        if self.mirror is not None and task in self._swapped:
+            met = self.mirror.both_ways(encoded, self._swapped[task])
+        targets, labelled = (
+            torch.from_numpy(np.concatenate([getattr(one, part)[rows] for one in met]))
+            for part in ("targets", "labelled")
+        )
+        return targets, labelled
 
     # ----------------------------------------------------------------- loaders
 
@@ -344,8 +374,23 @@ class PartialLabels(LightningDataModule):
             # A sampler is asked again for the epoch it is in after an interruption.
             return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
-        transform = transforms.build(self.augmentation, self.size)
-        return self._loader(self._images(), "train", plan, progress, transform, seed)
+        on_device = self.augment_on == "device"
+        device = trainer.strategy.root_device if on_device else "cpu"
+        transform = transforms.build(self.augmentation, self.size, self.mirror is None, device)
+        sides = self._sides()
+        self._on_device = OnDevice(transform, seed, sides) if on_device else None
+        own = None if on_device else transform
+        return self._loader(self._images(), "train", plan, progress, own, seed, sides)
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move a batch, and augment there what is trained on, if ``augment_on`` says so."""
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        trainer = self._trainer()
+        if self._on_device is not None and trainer.training:
+            moved.images = self._on_device(moved.images, batch, trainer.current_epoch)
+        return moved
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """Load each validation image once."""
@@ -391,6 +436,11 @@ class PartialLabels(LightningDataModule):
     def _evaluated(self, split: str) -> DataLoader[Batch]:
         return self._loader(self._images(), split, self._plan(split), _from_the_start)
 
+    def _sides(self) -> Sides:
+        """Return which training images are mirrored, and their labels."""
+        probability = 0.0 if self.mirror is None else self.mirror.probability
+        return Sides(probability, global_seed(), self._swapped)
+
     def _images(self) -> Images:
         return self.merged() if self._cached is None else self._cached
 
@@ -402,18 +452,23 @@ class PartialLabels(LightningDataModule):
         progress: Progress,
         transform: nn.Module | None = None,
         seed: int = 0,
+        sides: Sides = NONE,
     ) -> DataLoader[Batch]:
         encoded = self._encoded if plan.labels else {}
         dataset: ImageDataset | FeatureDataset
         if split in self.features:
-            dataset = FeatureDataset(self.features[split], encoded)
+            dataset = FeatureDataset(self.features[split], encoded, sides)
         else:
-            dataset = ImageDataset(images, encoded, self.size, transform, seed, self.max_pixels)
+            dataset = ImageDataset(
+                images, encoded, self.size, transform, seed, self.max_pixels, sides
+            )
         trainer, skip = self._trainer(), self.on_bad_image == "skip"
         through: Callable[[Iterator[Batch]], Iterator[Batch]] = refuse
         if skip:
             device = trainer.strategy.root_device
             through = Skip(self.bad, split, images, encoded, plan, progress, device)
+        if split == "train":
+            through = self.waiting.of(through)
         sampler = PlanSampler(plan, trainer.global_rank, progress, whole_steps=skip)
         # To look features up takes no process of its own.
         workers = 0 if isinstance(dataset, FeatureDataset) else self.num_workers
@@ -431,9 +486,10 @@ class PartialLabels(LightningDataModule):
             self._images(),
             {},
             self.size,
-            transforms.build(self.augmentation, self.size) if train else None,
+            transforms.build(self.augmentation, self.size, self.mirror is None) if train else None,
             global_seed() if train else 0,
             self.max_pixels,
+            self._sides() if train else NONE,
         )
         plan = StepPlan(self.rows(split), {}, self.batch_size, trainer.world_size)
         sampler = PlanSampler(plan, trainer.global_rank, lambda: (view, 0))

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from mtl_lightning.data import transforms
 from mtl_lightning.data.batch import PADDING, Batch
 from mtl_lightning.data.images import MAX_PIXELS, resize
+from mtl_lightning.data.mirror import NONE, Sides
 from mtl_lightning.data.plan import Request
 from mtl_lightning.errors import UserError
 from mtl_lightning.tasks import Encoded
@@ -50,6 +51,7 @@ class ImageDataset(Dataset[Batch]):
         transform: Augmentation; ``None``: the centre of the image.
         seed: Of the augmentation, which depends on this, the epoch and the row, nothing else.
         max_pixels: Of an image that was scaled to cover ``size``.
+        sides: Which images are mirrored before the augmentation, with their labels.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ImageDataset(Dataset[Batch]):
         transform: nn.Module | None,
         seed: int,
         max_pixels: int = MAX_PIXELS,
+        sides: Sides = NONE,
     ) -> None:
         self.images = images
         self.encoded = dict(encoded)
@@ -68,6 +71,7 @@ class ImageDataset(Dataset[Batch]):
         self.centre = transforms.default_eval(size)
         self.seed = seed
         self.wanted = size, max_pixels
+        self.sides = sides
 
     def __len__(self) -> int:
         """The number of images."""
@@ -75,10 +79,12 @@ class ImageDataset(Dataset[Batch]):
 
     def __getitems__(self, request: Request) -> Batch:
         """Load one micro-batch; the name is torch's, for data sets that load whole batches."""
-        rows = request.rows
+        rows, epoch = request.rows, request.epoch
         bad: dict[int, str] = {}
-        images = torch.stack([self._image(int(row), request.epoch, bad) for row in rows])
-        targets, labelled = labels_of(self.encoded, rows, bad)
+        mirrored = self.sides.drawn(epoch, rows.tolist())
+        pairs = zip(rows.tolist(), mirrored, strict=True)
+        images = torch.stack([self._image(row, epoch, flip, bad) for row, flip in pairs])
+        targets, labelled = labels_of(self.encoded, rows, bad, self.sides, mirrored)
         return Batch(
             images=images,
             targets=targets,
@@ -90,7 +96,7 @@ class ImageDataset(Dataset[Batch]):
             bad=bad,
         )
 
-    def _image(self, row: int, epoch: int, bad: dict[int, str]) -> Tensor:
+    def _image(self, row: int, epoch: int, flip: bool, bad: dict[int, str]) -> Tensor:
         """Return one image of the batch; a black one if there is none, and why in ``bad``."""
         try:
             resized = None if row == PADDING else covering(self.images, row, *self.wanted)
@@ -102,11 +108,15 @@ class ImageDataset(Dataset[Batch]):
         if self.transform is None:
             centred: Tensor = self.centre(image)
             return centred
-        return transforms.augment(self.transform, image, (self.seed, epoch, row))
+        return transforms.augment(self.transform, image, (self.seed, epoch, row), flip)
 
 
 def labels_of(
-    encoded: Mapping[str, Encoded], rows: NDArray[np.int64], bad: Collection[int]
+    encoded: Mapping[str, Encoded],
+    rows: NDArray[np.int64],
+    bad: Collection[int],
+    sides: Sides,
+    mirrored: NDArray[np.bool_],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the targets and masks of a batch, by task; padding and bad images have no label.
 
@@ -114,13 +124,16 @@ def labels_of(
         encoded: Task to the labels of all rows.
         rows: Those of the batch.
         bad: Rows whose image cannot be used.
+        sides: What labels become of mirrored images.
+        mirrored: Which rows' images are, ``(B,)``.
     """
     real = torch.from_numpy((rows != PADDING) & ~np.isin(rows, list(bad)))
     targets, labelled = {}, {}
     for task, labels in encoded.items():
-        mask = torch.from_numpy(labels.labelled[rows])
+        values, masks = sides.labels(task, labels, rows, mirrored)
+        mask = torch.from_numpy(masks)
         labelled[task] = mask & real.view((-1,) + (1,) * (mask.ndim - 1))
-        targets[task] = torch.from_numpy(labels.targets[rows])
+        targets[task] = torch.from_numpy(values)
     return targets, labelled
 
 

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from mtl_lightning.data.batch import PADDING, Batch
 from mtl_lightning.data.dataset import labels_of
+from mtl_lightning.data.mirror import NONE, Sides
 from mtl_lightning.data.plan import Request
 from mtl_lightning.tasks import Encoded
 
@@ -29,12 +30,13 @@ class Features:
     position: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     bad: dict[int, str] = field(default_factory=dict)
 
-    def of(self, rows: npt.NDArray[np.int64], epoch: int) -> Tensor:
-        """Return what an epoch sees of rows: ``(B, F)``, zeros for padding.
+    def view(self, epoch: int) -> int:
+        """Return what an epoch sees: the first V see a view each, and then they see them again."""
+        return epoch % len(self.values)
 
-        The first V epochs see a view each, and then they see them again.
-        """
-        found = self.values[epoch % len(self.values)][torch.from_numpy(self.position[rows])]
+    def of(self, rows: npt.NDArray[np.int64], view: int) -> Tensor:
+        """Return a view of rows: ``(B, F)``, zeros for padding."""
+        found = self.values[view][torch.from_numpy(self.position[rows])]
         return torch.where(torch.from_numpy(rows != PADDING)[:, None], found, 0)
 
 
@@ -44,11 +46,15 @@ class FeatureDataset(Dataset[Batch]):
     Args:
         features: Filled by the time of the first request.
         encoded: Task to the labels of all rows.
+        sides: Which images were mirrored, in the view that has an epoch's number.
     """
 
-    def __init__(self, features: Features, encoded: Mapping[str, Encoded]) -> None:
+    def __init__(
+        self, features: Features, encoded: Mapping[str, Encoded], sides: Sides = NONE
+    ) -> None:
         self.features = features
         self.encoded = dict(encoded)
+        self.sides = sides
 
     def __len__(self) -> int:
         """The number of rows of the merged table."""
@@ -58,10 +64,12 @@ class FeatureDataset(Dataset[Batch]):
         """Give one micro-batch."""
         rows = request.rows
         bad = {int(row): self.features.bad[row] for row in rows if row in self.features.bad}
-        targets, labelled = labels_of(self.encoded, rows, bad)
+        view = self.features.view(request.epoch)
+        mirrored = self.sides.drawn(view, rows.tolist())
+        targets, labelled = labels_of(self.encoded, rows, bad, self.sides, mirrored)
         return Batch(
             images=torch.empty(len(rows), 3, 0, 0, dtype=torch.uint8),
-            features=self.features.of(rows, request.epoch),
+            features=self.features.of(rows, view),
             targets=targets,
             labelled=labelled,
             rows=torch.from_numpy(rows),

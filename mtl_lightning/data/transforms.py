@@ -6,11 +6,14 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision import transforms as v1
 from torchvision.transforms import v2
 
 from mtl_lightning.errors import UserError
 
 Augmentation = Literal["default", "none"] | list[nn.Module]
+
+_FLIPS = (v1.RandomHorizontalFlip, v2.RandomHorizontalFlip)
 
 
 class Fit(nn.Module):
@@ -41,16 +44,17 @@ class Fit(nn.Module):
         return cut
 
 
-def default_train(size: tuple[int, int]) -> nn.Module:
+def default_train(size: tuple[int, int], flip: bool = True) -> nn.Module:
     """Return the default augmentation: crop of half the area or more, flip, mild colour jitter.
 
     Args:
         size: The (height, width) of its output.
+        flip: Whether it mirrors images; not where ``data.mirror`` does.
     """
     transform: nn.Module = v2.Compose(
         [
             v2.RandomResizedCrop(size, scale=(0.5, 1.0), antialias=True),
-            v2.RandomHorizontalFlip(),
+            *([v2.RandomHorizontalFlip()] if flip else []),
             v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
         ]
     )
@@ -62,13 +66,35 @@ def default_eval(size: tuple[int, int]) -> nn.Module:
     return Fit(size)
 
 
-def build(augmentation: Augmentation, size: tuple[int, int]) -> nn.Module:
+def flips(augmentation: Augmentation) -> bool:
+    """Whether images may be mirrored, by the default or by a transform within others too."""
+    if isinstance(augmentation, str):
+        return augmentation == "default"
+    return any(isinstance(t, _FLIPS) or flips(_within(t)) for t in augmentation)
+
+
+def _within(transform: nn.Module) -> list[nn.Module]:
+    # Those of torchvision keep a list that torch does not know of.
+    parts = getattr(transform, "transforms", None)
+    if isinstance(parts, Sequence):
+        return list(parts)
+    return list(transform.children()) if isinstance(transform, nn.Module) else []
+
+
+def build(
+    augmentation: Augmentation,
+    size: tuple[int, int],
+    flip: bool = True,
+    device: torch.device | str = "cpu",
+) -> nn.Module:
     """Return the transform for training images.
 
     Args:
         augmentation: ``default``, ``none``, or transforms that are applied in order; after them
             the image is scaled and cut to ``size`` if it does not have it.
         size: The (height, width) of the output.
+        flip: Whether the default mirrors images.
+        device: Where the images will be.
 
     Returns:
         A module from (3, h, w) to (3, height, width), both uint8.
@@ -79,28 +105,30 @@ def build(augmentation: Augmentation, size: tuple[int, int]) -> nn.Module:
     if augmentation == "none":
         return default_eval(size)
     if augmentation == "default":
-        return default_train(size)
+        return default_train(size, flip)
     if isinstance(augmentation, str):
         raise UserError(
             f'augmentation is "{augmentation}", expected default, none or a list of transforms'
         )
-    image = torch.zeros(3, *size, dtype=torch.uint8)
+    image = torch.zeros(3, *size, dtype=torch.uint8, device=device)
     for transform in augmentation:
         image = _tried(transform, image)
     whole: nn.Module = v2.Compose([*augmentation, Fit(size)])
     return whole
 
 
-def augment(transform: nn.Module, image: Tensor, seed: Sequence[int]) -> Tensor:
+def augment(transform: nn.Module, image: Tensor, seed: Sequence[int], flip: bool = False) -> Tensor:
     """Apply a transform whose randomness depends on nothing but ``seed``.
 
-    Torch's global generator is left as it was. Transforms that draw from elsewhere (`random`,
-    NumPy) are not covered; those of torchvision do not.
+    Torch's global generator is left as it was; that of an accelerator on which the image is, from
+    which few transforms draw (noise), is left as it is then: each step seeds it anew. Transforms
+    that draw from elsewhere (`random`, NumPy) are not covered; those of torchvision do not.
 
     Args:
         transform: From uint8 image to uint8 image.
         image: (3, h, w), uint8.
         seed: Counters, not negative, always equally many: (seed, epoch, row).
+        flip: Mirror the image first.
 
     Returns:
         (3, height, width), uint8.
@@ -109,8 +137,37 @@ def augment(transform: nn.Module, image: Tensor, seed: Sequence[int]) -> Tensor:
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: it would seed the accelerators too, which nothing puts back.
         torch.default_generator.manual_seed(int(state[0]))
-        out: Tensor = transform(image)
+        if image.device.type != "cpu":
+            torch.get_device_module(image.device).manual_seed(int(state[0]))
+        out: Tensor = transform(image.flip(-1) if flip else image)
     return out
+
+
+def augment_batch(
+    transform: nn.Module,
+    images: Tensor,
+    seeds: Sequence[Sequence[int] | None],
+    flips: Sequence[bool],
+) -> Tensor:
+    """Apply a transform to each image of a batch with its own random numbers, where they are.
+
+    The device is not waited for: what `augment` draws, it draws on the CPU.
+
+    Args:
+        transform: From uint8 image to uint8 image.
+        images: (B, 3, h, w), uint8.
+        seeds: The counters of each, as of `augment`; ``None``: it stays what it is.
+        flips: Which of them are mirrored first.
+
+    Returns:
+        (B, 3, height, width), uint8; images that stay what they are have this size already.
+    """
+    # As decoded images lie in memory, channels last: noise is drawn in that order.
+    out = list(images.contiguous(memory_format=torch.channels_last))
+    for place, (seed, flip) in enumerate(zip(seeds, flips, strict=True)):
+        if seed is not None:
+            out[place] = augment(transform, out[place], seed, flip)
+    return torch.stack(out)
 
 
 def _tried(transform: nn.Module, image: Tensor) -> Tensor:
@@ -120,7 +177,8 @@ def _tried(transform: nn.Module, image: Tensor) -> Tensor:
         out = augment(transform, image, (0,))
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"augmentation: {name} fails on a uint8 image: {reason}") from error
+        there = "" if image.device.type == "cpu" else f" on {image.device} (data.augment_on)"
+        raise UserError(f"augmentation: {name} fails on a uint8 image{there}: {reason}") from error
     if not isinstance(out, Tensor) or out.dtype != torch.uint8 or tuple(out.shape[:-2]) != (3,):
         got = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
         raise UserError(

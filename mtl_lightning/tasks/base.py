@@ -11,6 +11,8 @@ Adding a kind of task is one file here, one line in ``__init__.py`` and one test
 3. What must be learned from the training labels (statistics, not weights) goes into buffers that
    ``fit`` fills: so it is in the checkpoint.
 4. ``picture`` may give something to look at after an evaluation; see ``pictures.py``.
+5. Where its answers can name a side of the image, ``mirrored`` says what becomes of its labels
+   when the image is mirrored (``swap.py`` helps); left out, ``data.mirror`` refuses to swap them.
 
 Masks are not the subclass's business. ``loss`` and ``update`` are only ever shown rows (or, where
 one image has many labels, cells) that carry a label; what lies in the others is overwritten
@@ -162,6 +164,21 @@ class Task(nn.Module, ABC):
 
         The keys become columns of ``predictions.csv``: ``<task>`` and ``<task>:<key>``.
         """
+
+    def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
+        """Return the labels that the rows have once their images are mirrored.
+
+        A row keeps the number of its labels, and an unlabelled one stays so.
+
+        Args:
+            encoded: The labels of all rows.
+            pairs: What the config says (``data.mirror.swap``) of this task: names that swap.
+
+        Raises:
+            UserError: If the names are wrong, or, as here, the task has none that could swap.
+        """
+        del encoded, pairs
+        raise UserError(f"{type(self).__name__} has no classes or labels that could swap")
 
     def tally(
         self, encoded: Encoded, groups: NDArray[np.integer], number: int

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from mtl_lightning.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks.base import LOOKS_MISSING, Encoded, Task, if_missing
 from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError, SharedAnswers
 from mtl_lightning.tasks.pictures import ConfusionPicture
+from mtl_lightning.tasks.swap import permutation
 
 DRAWN_UP_TO = 1000  # classes; the counts of more pairs take too much memory
 
@@ -203,6 +205,13 @@ class Classification(Task):
         probabilities = _probabilities(outputs).cpu().numpy()
         answers = np.asarray(self.classes, dtype=object)[probabilities.argmax(1)]
         return {"": answers} | {name: probabilities[:, i] for i, name in enumerate(self.classes)}
+
+    def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
+        """Swap classes, in a distribution their shares; see `Task.mirrored`."""
+        order = permutation(self.classes, pairs, "class")
+        if encoded.targets.ndim > 1:
+            return replace(encoded, targets=encoded.targets[:, order])
+        return replace(encoded, targets=order[np.where(encoded.labelled, encoded.targets, 0)])
 
     def tally(
         self, encoded: Encoded, groups: NDArray[np.integer], number: int

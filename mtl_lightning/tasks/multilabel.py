@@ -1,6 +1,7 @@
 """Many yes/no questions in one head, each of which may be unanswered on its own."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from mtl_lightning.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks.base import Encoded, Task
 from mtl_lightning.tasks.label_metrics import LabelMetrics
 from mtl_lightning.tasks.pictures import LabelsPicture
+from mtl_lightning.tasks.swap import permutation
 
 YES = frozenset({"1", "1.0", "yes", "y", "true", "t", "positive", "+"})
 NO = frozenset({"0", "0.0", "-1", "-1.0", "no", "n", "false", "f", "negative"})
@@ -176,6 +178,13 @@ class MultiLabel(Task):
         answers = [self.separator.join(names[row >= 0.5]) or NONE for row in probabilities]
         columns = {name: probabilities[:, i] for i, name in enumerate(self.labels)}
         return {"": np.asarray(answers, dtype=object)} | columns
+
+    def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
+        """Swap labels, whether they are there included; see `Task.mirrored`."""
+        order = permutation(self.labels, pairs, "label")
+        return replace(
+            encoded, targets=encoded.targets[:, order], labelled=encoded.labelled[:, order]
+        )
 
     def tally(
         self, encoded: Encoded, groups: NDArray[np.integer], number: int

@@ -85,3 +85,9 @@ def test_counts_of_classes_by_split():
         cells = data.merged().cells[field]
         expected = [int(((cells == word) & (splits == split)).sum()) for split in range(3)]
         assert counted[name]["dog" if name == "kind" else "bag"].tolist() == expected
+
+
+def test_classes_that_a_flip_leaves_behind():
+    splits = ["train"] * 20 + ["val"] * 20
+    (said,) = noted({"pose": ["left", "right"] * 20}, splits, {"pose": Classification()})
+    assert said.endswith("; data.mirror: {swap: {pose: {left: right}}} swaps them")

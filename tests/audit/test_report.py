@@ -115,6 +115,20 @@ def test_doubtful_classes_of_one_task_do_not_hide_another(tmp_path):
     assert report.numbers["n"].tolist() == [1, 2, 3]
 
 
+def test_a_swap_that_cannot_be_and_a_class_that_is_left_behind(tmp_path):
+    for name in "ab":
+        messy.photo(tmp_path / f"{name}.jpg", ord(name))
+    (tmp_path / "t.csv").write_text("image,pose\na.jpg,left\nb.jpg,right\n")
+    source = {"class_path": "TableSource", "init_args": {"path": "t.csv"}}
+    changes = {"tasks": {"pose": "Classification"}, "data.sources": {"t": source}}
+    changes |= {"data.splits": {}, "data.augmentation": "default"}
+    said = [finding.what for finding in audited(small(changes)).findings]
+    assert any("classes that name a side are not: left, right" in what for what in said)
+    report = audited(small(changes | {"data.mirror": {"swap": {"pose": {"left": "rihgt"}}}}))
+    assert report.findings[0].level is Level.ERROR
+    assert report.findings[0].what.startswith('data.mirror.swap.pose: there is no class "rihgt"')
+
+
 def test_without_sources(tmp_path):
     with pytest.raises(UserError, match=r"data\.sources is empty"):
         audited(small({"data": {"image_size": 32}}))

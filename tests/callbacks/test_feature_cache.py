@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, seed_everything
 from mtl_lightning.callbacks import Unfreeze, feature_cache
 from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.data import transforms
+from mtl_lightning.data.mirror import Mirror
 from mtl_lightning.errors import UserError
 from mtl_lightning.models import Hard, Soft
 from mtl_lightning.module import MultiTask
@@ -24,6 +25,7 @@ from tests.support import (
 )
 
 EPOCHS = 3
+PARTS = ("augmentation", "bad", "mirror")
 
 
 def frozen(**arguments: Any) -> MultiTask:
@@ -55,7 +57,7 @@ class Counted(Callback):
 def train(folder: Path, views: int | None, **changes: Any) -> dict[str, Any]:
     """Train; return weights, losses and how many images went through the backbone."""
     options = {"max_epochs": EPOCHS} | changes
-    parts = {key: options.pop(key) for key in ("augmentation", "bad") if key in options}
+    parts = {key: options.pop(key) for key in PARTS if key in options}
     dropout = options.pop("dropout", 0.3)
     seed_everything(3, verbose=False)
     if "bad" in parts:
@@ -102,20 +104,31 @@ def test_heads_are_trained_as_without_the_cache_though_each_image_is_seen_once(t
 def test_as_many_views_as_epochs_are_a_plain_training(tmp_path, monkeypatch):
     draws = []
     augment = transforms.augment
-    monkeypatch.setattr(
-        transforms, "augment", lambda t, image, seed: draws.append(seed) or augment(t, image, seed)
-    )
+
+    def seen(transform: Any, image: Any, seed: tuple[int, int, int], flip: bool) -> Any:
+        draws.append(seed)
+        return augment(transform, image, seed, flip)
+
+    monkeypatch.setattr(transforms, "augment", seen)
     cached = train(tmp_path, EPOCHS, augmentation="default")
     assert {seed[1] for seed in draws} == set(range(EPOCHS))
     same(cached, train(tmp_path, None, augmentation="default"))
+
+
+def test_views_are_mirrored_and_their_labels_swapped(tmp_path):
+    changes = {"augmentation": "default", "mirror": Mirror({"tags": {"hat": "bag"}})}
+    cached = train(tmp_path, EPOCHS, **changes)
+    same(cached, train(tmp_path, None, **changes))
+    other = train(tmp_path, EPOCHS, **(changes | {"mirror": Mirror()}))
+    assert largest_difference(cached["weights"], other["weights"]) > 1e-4
 
 
 def test_fewer_views_are_seen_again(tmp_path, monkeypatch):
     cached = train(tmp_path, 2, augmentation="default")
     augment = transforms.augment
 
-    def twice(transform: Any, image: Any, seed: tuple[int, int, int]) -> Any:
-        return augment(transform, image, (seed[0], seed[1] % 2, seed[2]))
+    def twice(transform: Any, image: Any, seed: tuple[int, int, int], flip: bool) -> Any:
+        return augment(transform, image, (seed[0], seed[1] % 2, seed[2]), flip)
 
     monkeypatch.setattr(transforms, "augment", twice)
     same(cached, train(tmp_path, None, augmentation="default"))
@@ -175,6 +188,8 @@ def test_two_ranks_train_what_one_process_trains(tmp_path, pair, number):
     [
         ({}, {"augmentation": "default"}, [], "1 view would show each image in one random way"),
         ({}, {"cache_features": 3}, [], "all 3 views would be the same"),
+        ({}, {"mirror": Mirror()}, [], "1 view would show each image in one random way"),
+        ({}, {"augment_on": "device"}, [], "views are augmented where images are loaded"),
         ({}, {}, [Unfreeze(1)], "the callback Unfreeze trains the backbone later on"),
         ({"sharing": Soft(1.0)}, {}, [], "with model.sharing: Soft the tasks do not read the same"),
     ],

@@ -117,7 +117,7 @@ def train(folder: Path, kill_at: int | None = None, **changes: Any) -> list[str]
 
 PARTS = dict.fromkeys(("dropout", "lr_scheduler", "balancing", "gradients"), "module")
 PARTS |= {"balance_every_n_steps": "module"}
-PARTS |= dict.fromkeys(("batch_size", "num_workers", "augmentation", "train"), "data")
+PARTS |= dict.fromkeys(("batch_size", "num_workers", "augmentation", "augment_on", "train"), "data")
 PARTS |= dict.fromkeys(("bad", "on_bad_image", "max_bad_share"), "data")
 
 
@@ -198,6 +198,7 @@ def plateau(optimizer: Any) -> Any:
 
 WAYS = {
     "workers": {"num_workers": 2},
+    "augmented on the device": {"augment_on": "device", "num_workers": 2},
     # Its rate changes after Lightning's own checkpoint of an epoch is written.
     "plateau": {"lr_scheduler": plateau, "val_check_interval": 1.0},
     "steps alone": {"max_epochs": -1, "max_steps": 17},

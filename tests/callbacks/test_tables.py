@@ -1,8 +1,11 @@
 import io
 import math
+import re
+import time
 
 import pytest
 import rich
+from pytorch_lightning import Callback
 from rich.console import Console
 
 from mtl_lightning.callbacks import tables
@@ -247,3 +250,105 @@ def test_labels_of_one_task_have_a_table_of_their_own():
     assert "label ap labelled" in text
     assert "hat 0.8000 20" in text
     assert "bag nan 10" in text
+
+
+# ------------------------------------------------------------------- waiting for data
+
+
+class Slow(Memory):
+    """Takes its time for each image of some splits."""
+
+    slow = ("train",)
+
+    def load(self, image):
+        if self.splits[int(image.rpartition(":")[2])] in self.slow:
+            time.sleep(0.015)
+        return super().load(image)
+
+
+class SlowStep(Callback):
+    """Takes its time for each step."""
+
+    def on_train_batch_start(self, *_):
+        time.sleep(0.03)
+
+
+def slow_data(*slow, **options):
+    splits = ["train"] * 40 + ["val"] * 8
+    source = Slow({"kind": ["cat", "dog"] * 24}, splits)
+    source.slow = slow
+    fixed = {"image_size": 16, "num_workers": 0, "augmentation": "none", "batch_size": 2}
+    tasks = {"kind": Classification(["cat", "dog"])}
+    return PartialLabels(tasks, {"m": source}, **(fixed | options))
+
+
+def trained(folder, data, *callbacks, **trainer):
+    module = MultiTask(data.tasks, Small(), image_size=16)
+    return fit(folder, data, module, callbacks=[*callbacks, Tables(folder)], **trainer)
+
+
+def shares(console):
+    """What the titles say: epochs, and the shares of waiting in percent."""
+    text = " ".join(console.export_text(clear=False).split())
+    found = re.findall(r"epoch (\d+) · waiting for data (\d+)%", text)
+    told = text.count("of the training time went into waiting for data")
+    return [int(epoch) for epoch, _ in found], [int(share) for _, share in found], told
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_starved_device_is_seen_and_told_once(tmp_path, console, num_workers):
+    data = slow_data("train", num_workers=num_workers)
+    trained(tmp_path, data, max_epochs=2, num_sanity_val_steps=2)
+    epochs, waited, told = shares(console)
+    assert epochs == [0, 1], "and nothing for the sanity check"
+    assert min(waited) > 25
+    assert told == 1
+
+
+def test_a_busy_device_is_not_starved(tmp_path, console):
+    trained(tmp_path, slow_data(), SlowStep(), val_check_interval=5)
+    epochs, waited, told = shares(console)
+    assert epochs == [0] * 4
+    assert max(waited) < 25
+    assert told == 0
+
+
+def test_validations_are_no_part_of_it(tmp_path, console):
+    """Counted as training, twice the time of the loading, they would leave it less than a third."""
+    trained(tmp_path, slow_data("train", "val"), val_check_interval=2)
+    epochs, waited, _ = shares(console)
+    assert epochs == [0] * 10
+    assert waited[-1] > 40
+
+
+def test_few_batches_are_measured_but_no_reason_for_a_note(tmp_path, console):
+    trained(tmp_path, slow_data("train"), limit_train_batches=7)
+    epochs, waited, told = shares(console)
+    assert epochs == [0]
+    assert waited[0] > 25
+    assert told == 0
+
+
+def test_a_resumed_epoch_is_measured_from_where_it_goes_on(tmp_path, console):
+    class Save(Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            if batch_idx == 14:
+                trainer.save_checkpoint(tmp_path / "half.ckpt")
+
+    trained(tmp_path, slow_data(), Save())
+    console.export_text()
+    data = slow_data("train")
+    module = MultiTask(data.tasks, Small(), image_size=16)
+    trainer = make_trainer(tmp_path, callbacks=[Tables(tmp_path)])
+    trainer.fit(module, datamodule=data, ckpt_path=tmp_path / "half.ckpt")
+    assert data.waiting.batches == 5
+    epochs, waited, _ = shares(console)
+    assert epochs == [0]
+    assert waited[0] > 25
+
+
+def test_nothing_that_is_compared_holds_a_time(tmp_path, console):
+    module = trained(tmp_path, slow_data("train"))
+    assert not [name for name in module.trainer.callback_metrics if "wait" in name]
+    (callback,) = (c for c in module.trainer.callbacks if isinstance(c, Tables))
+    assert set(callback.state_dict()) == {"best"}

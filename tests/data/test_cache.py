@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from mtl_lightning import hardware
 from mtl_lightning.data import cache
 from mtl_lightning.data.cache import Builder, default_folder
 from mtl_lightning.data.datamodule import PartialLabels
@@ -253,9 +252,3 @@ def test_a_training_with_bad_images_skips_them_as_without_a_cache(tmp_path):
     assert all(bool((mine == its).all()) for mine, its in weights)
     assert [b.reason for b in cached.bad] == [b.reason for b in plain.bad]
     assert len(list(cached.bad)) == 2
-
-
-def test_free_memory_is_said_where_the_system_says_it():
-    free = hardware.free_memory()
-    assert free is None or 0 < free < 2**50
-    assert 1 <= hardware.cores() <= (os.cpu_count() or 1)

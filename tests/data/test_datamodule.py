@@ -28,7 +28,7 @@ from tests.support import (
 )
 
 
-def ready(data, stage="fit", world_size=1, rank=0, epoch=0, done=0):
+def ready(data, stage="fit", world_size=1, rank=0, epoch=0, done=0, device="cpu"):
     """Set up the data and put a stand-in for a trainer in its place."""
     current = SimpleNamespace(ready=done)
     progress = SimpleNamespace(batch_progress=SimpleNamespace(current=current))
@@ -40,6 +40,7 @@ def ready(data, stage="fit", world_size=1, rank=0, epoch=0, done=0):
         overfit_batches=0.0,
         current_epoch=epoch,
         fit_loop=SimpleNamespace(epoch_loop=progress),
+        strategy=SimpleNamespace(root_device=torch.device(device)),
     )
     data.setup(stage)
     return data

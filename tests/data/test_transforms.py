@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchvision import transforms as v1
 from torchvision.transforms import v2
 
-from mtl_lightning.data.transforms import augment, build, default_eval, default_train
+from mtl_lightning.data.transforms import augment, build, default_eval, default_train, flips
 from mtl_lightning.errors import UserError
 
 
@@ -82,3 +83,35 @@ def test_build_tries_each_transform(transforms, message):
 def test_build_unknown_name():
     with pytest.raises(UserError, match='augmentation is "nope"'):
         build("nope", (16, 16))
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "does"),
+    [
+        ("default", True),
+        ("none", False),
+        ([], False),
+        ([v2.RandomVerticalFlip(), v2.ColorJitter(0.1)], False),
+        ([v2.ColorJitter(0.1), v2.RandomHorizontalFlip(0.1)], True),
+        ([v1.RandomHorizontalFlip()], True),
+        ([v2.RandomChoice([v2.Identity(), v2.RandomHorizontalFlip()])], True),
+        ([v2.RandomApply(nn.ModuleList([v2.RandomHorizontalFlip()]))], True),
+        ([nn.Sequential(v2.Compose([v2.RandomHorizontalFlip()]))], True),
+        ([v2.Compose([lambda image: image])], False),
+    ],
+)
+def test_who_mirrors(augmentation, does):
+    assert flips(augmentation) == does
+
+
+def test_an_image_is_mirrored_before_all_else(image):
+    right = build([v2.CenterCrop(40), v2.RandomErasing(p=1.0)], (40, 40))
+    out = augment(right, image, (1, 2, 3), flip=True)
+    assert torch.equal(out, augment(right, image.flip(-1), (1, 2, 3)))
+
+
+def test_the_default_can_do_without_its_flip(image):
+    ramp = torch.arange(32, dtype=torch.uint8).expand(3, 40, 32) * 8
+    default = build("default", (16, 16), flip=False)
+    outs = [augment(default, ramp, (7, 0, row)).float() for row in range(16)]
+    assert all(out[..., 0].mean() < out[..., -1].mean() for out in outs)

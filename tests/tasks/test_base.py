@@ -125,3 +125,9 @@ def test_statistics_survive_a_cast_of_the_model(cast):
     task.to(cast)
     assert (task.mean.item(), task.std.item()) == (1235.5, 1.0)
     assert task.double().mean.dtype == torch.float64
+
+
+def test_a_task_without_names_has_nothing_to_swap():
+    task = Regression()
+    with pytest.raises(UserError, match=r"^Regression has no classes or labels that could swap$"):
+        task.mirrored(task.encode(column(["1", "2"])), {"left": "right"})

@@ -242,3 +242,23 @@ def test_a_distribution_counts_as_its_most_probable_class():
     encoded = task.encode(np.array(["a:3|b:1", "b", None, "b:2|a:1"], dtype=object))
     counts = task.tally(encoded, np.array([0, 0, 1, 1]), 2)
     assert {name: n.tolist() for name, n in counts.items()} == {"a": [1, 0], "b": [1, 1]}
+
+
+def test_in_a_mirrored_image_classes_swap():
+    task = Classification(["front", "left", "right"])
+    encoded = task.encode(column(["left", None, "right", "front"]))
+    encoded.targets[1] = 2**62  # what is not labelled is not read
+    mirrored = task.mirrored(encoded, {"left": "right"})
+    assert mirrored.targets[[0, 2, 3]].tolist() == [2, 1, 0]
+    assert mirrored.targets.dtype == encoded.targets.dtype
+    assert mirrored.labelled.tolist() == [True, False, True, True]
+    assert encoded.targets[[0, 2, 3]].tolist() == [1, 2, 0], "these stay what they were"
+
+
+def test_in_a_mirrored_image_shares_of_a_distribution_swap():
+    task = Classification(["front", "left", "right"])
+    encoded = task.encode(column(["left:3|front:1", None, "right"]))
+    mirrored = task.mirrored(encoded, {"right": "left"})
+    assert mirrored.targets[[0, 2]].tolist() == [[0.25, 0, 0.75], [0, 1, 0]]
+    assert mirrored.targets.dtype == np.float32
+    assert mirrored.labelled.tolist() == [True, False, True]

@@ -211,3 +211,14 @@ def test_labels_are_counted_where_they_apply_and_are_known():
     encoded = Encoded(garbage, labelled, np.zeros((4, 3), dtype=bool))
     counts = MultiLabel(["hat", "bag"]).tally(encoded, np.array([0, 1, 1, 1]), 2)
     assert {name: n.tolist() for name, n in counts.items()} == {"hat": [1, 1], "bag": [0, 1]}
+
+
+def test_in_a_mirrored_image_labels_swap_with_their_masks():
+    task = MultiLabel(["left_arm", "hat", "right_arm"])
+    encoded = task.encode(cells((None, "yes", None, None), (None, None, "yes", "no"), (None,) * 4))
+    mirrored = task.mirrored(encoded, {"left_arm": "right_arm"})
+    assert mirrored.labelled.tolist() == [[0, 0, 1], [1, 1, 0], [0, 0, 0]]
+    assert mirrored.targets[mirrored.labelled].tolist() == [1, 0, 1]
+    assert mirrored.counts().tolist() == encoded.counts().tolist() == [1, 2, 0]
+    with pytest.raises(UserError, match=r'^there is no label "leg"; there is left_arm, hat, right'):
+        task.mirrored(encoded, {"left_arm": "leg"})

@@ -1,0 +1,78 @@
+"""Classes that name a side, where augmentation mirrors images and would leave them behind."""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+
+from mtl_lightning.audit.findings import Finding, Level
+from mtl_lightning.data import transforms
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.errors import listed
+
+NAMED = 5
+"""Classes, and pairs of them, that a line names."""
+
+_OTHER = {"left": "right", "right": "left"}
+_WORD = re.compile(r"[^\W\d_]+")
+"""Letters alone: ``left_arm`` and ``front-left`` have the word, ``leftover`` has not."""
+
+
+def findings(data: PartialLabels, names: Mapping[str, Collection[str]]) -> list[Finding]:
+    """Name the tasks whose classes say left or right and do not swap in mirrored images.
+
+    Args:
+        data: The data module.
+        names: Task to its classes or labels.
+    """
+    mirror = data.mirror
+    if mirror is None:
+        flips, swap = transforms.flips(data.augmentation), {}
+    else:
+        flips, swap = mirror.probability > 0, mirror.swap
+    found = []
+    for task, classes in names.items() if flips else ():
+        pairs = swap.get(task, {})
+        sided = [c for c in classes if _has_side(c) and c not in {*pairs, *pairs.values()}]
+        if sided:
+            what = f"task {task}: images are mirrored, and classes that name a side are not: "
+            mend = _mend(data, task, sided)
+            found.append(Finding(Level.WARNING, what + listed(sided, NAMED), mend))
+    return found
+
+
+def _has_side(name: str) -> bool:
+    return any(word.lower() in _OTHER for word in _WORD.findall(name))
+
+
+def _mend(data: PartialLabels, task: str, sided: list[str]) -> str:
+    others = [_mirrored(name) for name in sided]
+    both = [
+        (one, other)
+        for number, (one, other) in enumerate(zip(sided, others, strict=True))
+        if other in sided[number + 1 :]
+    ]
+    if not both:
+        place = "data.augmentation" if data.mirror is None else "data.mirror"
+        return f"a mirrored image has a wrong label then; see {place}"
+    text = ", ".join(f"{_written(one)}: {_written(other)}" for one, other in both[:NAMED])
+    more = ", ..." if len(both) > NAMED else ""
+    swap = f"data.mirror: {{swap: {{{_written(task)}: {{{text}{more}}}}}}}"
+    in_place = "" if isinstance(data.augmentation, str) else ", in place of RandomHorizontalFlip,"
+    return f"{swap}{in_place} swaps them"
+
+
+def _mirrored(name: str) -> str:
+    """Return a name with its sides exchanged, in the same case."""
+
+    def other(word: re.Match[str]) -> str:
+        text = _OTHER.get(word[0].lower(), word[0])
+        if word[0].lower() not in _OTHER or word[0].islower():
+            return text
+        return text.upper() if word[0].isupper() else text.capitalize()
+
+    return _WORD.sub(other, name)
+
+
+def _written(name: str) -> str:
+    """Return a name as YAML has it, in quotes where it needs them."""
+    return name if re.fullmatch(r"[\w][\w -]*", name) else json.dumps(name, ensure_ascii=False)

@@ -1,0 +1,38 @@
+"""Classes or labels that change places when an image is mirrored."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtl_lightning.errors import UserError, did_you_mean, listed, quoted
+
+
+def permutation(names: Sequence[str], pairs: Mapping[str, str], kind: str) -> NDArray[np.int64]:
+    """Return which position each position goes to; done twice, everything is where it was.
+
+    Args:
+        names: All K classes or labels, in the order of the outputs.
+        pairs: Those that change places; a pair may be there in both directions.
+        kind: What a message calls them: ``class`` or ``label``.
+
+    Returns:
+        ``(K,)`` int64.
+
+    Raises:
+        UserError: If there is no such name, or one has two partners.
+    """
+    partner: dict[str, str] = {}
+    for one, other in [*pairs.items(), *((other, one) for one, other in pairs.items())]:
+        if one not in names:
+            raise UserError(
+                f"there is no {kind} {quoted(one)}{did_you_mean(one, names)}; there is "
+                f"{listed(names)}"
+            )
+        if partner.setdefault(one, other) != other:
+            raise UserError(
+                f"{quoted(one)} swaps with {quoted(partner[one])} and with {quoted(other)}; "
+                f"expected one partner (a pair holds in both directions)"
+            )
+    position = {name: number for number, name in enumerate(names)}
+    return np.array([position[partner.get(name, name)] for name in names], dtype=np.int64)
