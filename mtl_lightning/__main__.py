@@ -14,9 +14,10 @@ COMMANDS = {
     "predict": "answer for new images:      mtl-lightning predict --ckpt_path best --name RUN "
     "--images FOLDER",
     "inspect": "audit the data, untrained:  mtl-lightning inspect --config FILE --output FILE.html",
+    "pack": "write data as shards:       mtl-lightning pack --config FILE --output FOLDER",
     "init": "propose a config:           mtl-lightning init TABLE_OR_FOLDER... --output FILE.yaml",
 }
-OWN = ("inspect", "init")
+OWN = ("inspect", "pack", "init")
 """Those that are no methods of Lightning's Trainer: one module of `commands` each."""
 HELP = f"""mtl-lightning {__version__}: one image network for many tasks, trained on partial labels
 

@@ -41,7 +41,13 @@ class Progress:
             what: What is done, in a few words.
             threads: How many.
         """
-        return list(self._watched(_spread(function, items, threads), len(items), what))
+        return list(self.stream(function, items, what, threads))
+
+    def stream(
+        self, function: Callable[[S], T], items: Sequence[S], what: str, threads: int
+    ) -> Iterator[T]:
+        """Yield what `each` returns, of which only a few wait at a time."""
+        return self._watched(_spread(function, items, threads), len(items), what)
 
     def _watched(self, results: Iterable[T], total: int, what: str) -> Iterator[T]:
         start, bar = time.monotonic(), None

@@ -2,7 +2,7 @@
 
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.sampling import AtLeast, LabelBalanced, Mixed, Sampling
+from mtl_lightning.data.sampling import AtLeast, LabelBalanced, Mixed, Sampling, Shards
 from mtl_lightning.data.sources import (
     CelebASource,
     DigitsSource,
@@ -14,6 +14,7 @@ from mtl_lightning.data.sources import (
     MultiMNISTSource,
     Source,
     SourceTable,
+    StreamSource,
     TableSource,
     TorchvisionSource,
     UTKFaceSource,
@@ -34,8 +35,10 @@ __all__ = [
     "MultiMNISTSource",
     "PartialLabels",
     "Sampling",
+    "Shards",
     "Source",
     "SourceTable",
+    "StreamSource",
     "TableSource",
     "TorchvisionSource",
     "UTKFaceSource",

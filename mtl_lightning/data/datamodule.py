@@ -25,7 +25,7 @@ from mtl_lightning.data.loading import loader
 from mtl_lightning.data.merged import MergedTable, merge
 from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.data.pool import OnConflict
-from mtl_lightning.data.sampling import Population, Sampling, composition
+from mtl_lightning.data.sampling import Population, Sampling, Shards, composition
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.splits import SPLITS, Complain
 from mtl_lightning.data.splits import refuse as contradict
@@ -58,7 +58,8 @@ class PartialLabels(LightningDataModule):
         num_workers: Processes that load images.
         augmentation: ``default`` (crops, flips, mild colour changes), ``none``, or a list of
             torchvision v2 transforms; for training only.
-        sampling: Which training images an epoch takes; left out: each once, in random order.
+        sampling: Which training images an epoch takes; left out: each once, in random order (of
+            shards and within a few of them, where images lie in shards: `Shards`).
         on_bad_image: ``error``: an image that cannot be read stops the run. ``skip``: it is as if
             its row had no place in the step; such images are counted and listed.
         max_bad_share: More than this share of the images of a split, skipped, stops the run.
@@ -269,6 +270,11 @@ class PartialLabels(LightningDataModule):
             plan = self._plan("train", self._trainer().accumulate_grad_batches, global_seed())
             said = composition(plan, table.source, table.names)
             notes.append(f"{type(self.sampling).__name__}: {said}")
+            if (table.shard >= 0).any() and not isinstance(self.sampling, Shards):
+                notes.append(
+                    f"{type(self.sampling).__name__} heeds no shards: each step opens many, which "
+                    "is slow where they are fetched; data.sampling: Shards takes a few at a time"
+                )
         return notes
 
     def training_labels(self, task: str) -> tuple[Tensor, Tensor]:
@@ -335,12 +341,14 @@ class PartialLabels(LightningDataModule):
             accumulate=accumulate,
             shuffle_seed=shuffle_seed,
         )
-        if shuffle_seed is None or self.sampling is None:
+        table = self.merged()
+        sampling = Shards() if self.sampling is None and (table.shard >= 0).any() else self.sampling
+        if shuffle_seed is None or sampling is None:
             return plan
         strata = {name: self.tasks[name].strata(e)[rows] for name, e in self._encoded.items()}
-        population = Population(self.merged().source[rows], strata)
-        self.sampling.check(population, plan.step_width)
-        return replace(plan, draw=partial(self.sampling.draw, population))
+        population = Population(table.source[rows], table.shard[rows], strata)
+        sampling.check(population, plan.step_width)
+        return replace(plan, draw=partial(sampling.draw, population))
 
     def _evaluated(self, split: str) -> DataLoader[Batch]:
         return self._loader(self.merged(), split, self._plan(split), _from_the_start)
