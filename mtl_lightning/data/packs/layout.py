@@ -74,7 +74,8 @@ def read_manifest(content: bytes, origin: str) -> Manifest:
     images: Any = said.get("images")
     tasks, checksums = said.get("tasks"), said.get("checksums")
     if (
-        version != FORMAT
+        type(version) is not int
+        or version != FORMAT
         or not _is_count(images)
         or not isinstance(tasks, list)
         or not all(isinstance(task, str) for task in tasks)

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -152,7 +153,8 @@ class Remote:
         with self._keeping():
             path = self._copy(shard.name, check)
             with suppress(FileNotFoundError):  # removed by another process since: asked for again
-                os.utime(path)  # those that were not opened for longest go first
+                # Those that were not opened for longest go first; the system's own clock is coarse.
+                os.utime(path, ns=(time.time_ns(), time.time_ns()))
             return path
 
     def _copy(self, file: str, check: Callable[[str], None]) -> str:

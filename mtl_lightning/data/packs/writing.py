@@ -73,6 +73,7 @@ def pack(data: PartialLabels, output: Path, shard_bytes: int, progress: Progress
     table = data.merged()
     rows = np.concatenate([_shuffled(data.rows(split)) for split in SPLITS])
     fields = [field for task in data.tasks for field in data.fields(task)]
+    fields = [field for field in fields if pd.notna(table.cells[field]).any()]
     with _staged(output) as folder:
         kept: list[int] = []
         checksums: list[int] = []
