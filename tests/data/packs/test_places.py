@@ -2,6 +2,7 @@ import os
 import pickle
 import shutil
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -107,11 +108,13 @@ def test_many_that_want_the_same_shard_fetch_it_once(pack, monkeypatch):
     far, fetched = remote(pack), []
     contents = read_contents(far)
     before = Remote._fetched
-    monkeypatch.setattr(
-        Remote,
-        "_fetched",
-        lambda self, file, *rest: fetched.append(file) or before(self, file, *rest),
-    )
+
+    def slowly(self, file, folder):
+        fetched.append(file)
+        time.sleep(0.2)
+        return before(self, file, folder)
+
+    monkeypatch.setattr(Remote, "_fetched", slowly)
     with ThreadPoolExecutor(8) as pool:
         paths = set(pool.map(far.shard, [contents.shards[0]] * 8))
     assert len(paths) == 1
