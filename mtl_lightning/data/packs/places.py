@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,8 @@ from mtl_lightning.data.packs.layout import INDEX, LABELS, MANIFEST, Shard, chec
 from mtl_lightning.data.sources.locate import url
 from mtl_lightning.errors import UserError, listed, one_line
 
-SCHEMES = ("s3://", "gs://", "r2://", "azure://", "local:")
+_LOCAL = "local:"
+SCHEMES = ("s3://", "gs://", "azure://", _LOCAL)
 """What litdata fetches from. With ``local:`` it is a folder, such as one on a network drive, whose
 shards are copied to the disk of this machine."""
 
@@ -36,14 +37,19 @@ class Place(Protocol):
         """Return the path of a shard as a file of this machine."""
 
 
-def place(path: str, cache_dir: str | None, cache_gb: float) -> Place:
+def place(
+    path: str,
+    cache_dir: str | None = None,
+    cache_gb: float = 20.0,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Place:
     """Return the place that a path or URL names; see `StreamSource`.
 
     Raises:
         UserError: If it is no folder and no URL that litdata can fetch from.
     """
     if path.startswith(SCHEMES):
-        return Remote(path.rstrip("/"), cache_dir, cache_gb)
+        return Remote(path.rstrip("/"), cache_dir, cache_gb, storage_options or {})
     if url(path):
         raise UserError(
             f"{path}: cannot be fetched from there; expected a folder, or a URL that begins with "
@@ -105,10 +111,18 @@ class Remote:
         name: The URL.
         cache_dir: Where copies are kept; None: in the user's folder of caches.
         cache_gb: The shards that were last opened are kept, up to so many gigabytes.
+        storage_options: What the client of the storage gets.
     """
 
-    def __init__(self, name: str, cache_dir: str | None, cache_gb: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        cache_dir: str | None,
+        cache_gb: float,
+        storage_options: Mapping[str, Any],
+    ) -> None:
         self.name = name
+        self.storage_options = dict(storage_options)
         caches = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
         own = os.path.join(caches, "mtl-lightning", "packs") if cache_dir is None else cache_dir
         self.cache_dir = os.path.abspath(os.path.expanduser(own))
@@ -192,11 +206,15 @@ class Remote:
         """Let litdata fetch a file into a folder, and return its path there."""
         path = os.path.join(folder, file)
         try:
-            downloader = _litdata_downloader(self.name, folder)
-            downloader.download_file(f"{self.name}/{file}", path)
-            if os.path.exists(path):
-                return path
-            reason = "nothing came"
+            downloader = _litdata_downloader(self.name, folder, self.storage_options)
+            if self.name.startswith(_LOCAL):
+                downloader.download_file(f"{self.name}/{file}", path)
+            else:
+                # litdata's other way has threads that a forked process cannot go on with, and no
+                # storage behind plain http.
+                with open(path, "wb") as content:
+                    downloader.download_fileobj(f"{self.name}/{file}", content)
+            return path
         except UserError:
             raise
         except Exception as error:  # of whichever library speaks to that storage
@@ -245,11 +263,11 @@ def check_size(found: int, shard: Shard, name: str) -> None:
         )
 
 
-def _litdata_downloader(address: str, folder: str) -> Any:
+def _litdata_downloader(address: str, folder: str, options: Mapping[str, Any]) -> Any:
     try:
         from litdata.streaming.downloader import get_downloader  # an extra
     except ImportError:
         raise UserError(
             f"{address} is fetched by the library litdata, which is not installed: {EXTRA}"
         ) from None
-    return get_downloader(address, folder, [], {}, {})
+    return get_downloader(address, folder, [], dict(options), {})

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ class StreamSource(Source):
     otherwise an epoch takes the shards in random order, a few at a time; see `Shards`.
 
     Args:
-        path: The folder, or its address in an object storage (``s3://``, ``gs://``, ``r2://``,
+        path: The folder, or its address in an object storage (``s3://``, ``gs://``,
             ``azure://``), or ``local:`` and a folder on a slow drive whose shards are copied to
             this machine. All but a plain folder needs ``pip install 'mtl-lightning[stream]'``.
         labels: Task to the task that it was packed as; by default those of the same name.
@@ -32,6 +33,9 @@ class StreamSource(Source):
             the machine; by default ``mtl-lightning/packs`` in the user's folder of caches.
         cache_gb: Those that were last opened are kept, up to so many gigabytes. Where there is
             room for all of it a pack is fetched once.
+        storage_options: What the client of the storage gets, such as ``{endpoint_url: ...}`` for
+            one that speaks as S3 does, or ``{account_url: ...}`` for Azure. They are written into
+            the saved config: leave keys and passwords to the environment.
     """
 
     def __init__(
@@ -41,13 +45,14 @@ class StreamSource(Source):
         values: Values | None = None,
         cache_dir: Path | None = None,
         cache_gb: float = 20.0,
+        storage_options: dict[str, Any] | None = None,
     ) -> None:
         if not cache_gb > 0:
             raise UserError(f"cache_gb should be above 0. Found {cache_gb}")
         self.labels = labels
         self.values = values
         copies = None if cache_dir is None else os.fspath(cache_dir)
-        self._place = place(os.fspath(path), copies, cache_gb)
+        self._place = place(os.fspath(path), copies, cache_gb, storage_options)
         self._files: ShardFiles | None = None
 
     def read(self, tasks: Sequence[str]) -> SourceTable:

@@ -27,7 +27,7 @@ def pack(made, tmp_path):
 
 
 def remote(pack, cache_gb=20.0):
-    return Remote(f"local:{pack}", "cache", cache_gb)
+    return Remote(f"local:{pack}", "cache", cache_gb, {})
 
 
 def copies(tmp_path):
@@ -50,10 +50,12 @@ def test_a_path_is_a_folder_and_a_url_is_fetched(tmp_path):
 
 def test_copies_are_kept_where_the_user_keeps_caches(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "caches")
-    assert Remote("s3://b/p", None, 1.0).cache_dir == os.path.abspath("caches/mtl-lightning/packs")
+    assert Remote("s3://b/p", None, 1.0, {}).cache_dir == os.path.abspath(
+        "caches/mtl-lightning/packs"
+    )
     monkeypatch.delenv("XDG_CACHE_HOME")
     own = os.path.expanduser("~/.cache/mtl-lightning/packs")
-    assert Remote("s3://b/p", None, 1.0).cache_dir == own
+    assert Remote("s3://b/p", None, 1.0, {}).cache_dir == own
 
 
 def test_what_is_fetched_is_what_is_there_and_is_fetched_once(pack, tmp_path):
@@ -171,23 +173,51 @@ def test_where_no_copy_can_be_kept(pack, tmp_path):
 def test_without_the_library_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "litdata.streaming.downloader", None)
     with pytest.raises(UserError, match=r"^s3://b/p is fetched by .*\[stream\]'$"):
-        read_contents(Remote("s3://b/p", "cache", 1.0))
+        read_contents(Remote("s3://b/p", "cache", 1.0, {}))
 
 
-def test_an_object_storage_that_does_not_answer_is_one_line(monkeypatch):
-    class Downloader:
-        def download_file(self, *arguments):
+class Storage:
+    """An object storage in memory; it fails if there is nothing in it."""
+
+    def __init__(self, files):
+        self.files, self.options = files, None
+
+    def get_downloader(self, address, folder, chunks, options, session):
+        self.options = options
+        return self
+
+    def download_fileobj(self, address, file):
+        if not self.files:
             raise ConnectionError("no route\nto host")
+        file.write(self.files[address])
 
-    monkeypatch.setattr(
-        "litdata.streaming.downloader.get_downloader", lambda *arguments: Downloader()
-    )
+
+def stored(monkeypatch, files):
+    storage = Storage(files)
+    monkeypatch.setattr("litdata.streaming.downloader.get_downloader", storage.get_downloader)
+    return storage
+
+
+def test_what_is_in_an_object_storage_is_fetched_with_the_options_of_its_client(pack, monkeypatch):
+    files = {f"s3://b/p/{path.name}": path.read_bytes() for path in pack.iterdir()}
+    storage = stored(monkeypatch, files)
+    far = place("s3://b/p/", "cache", 1.0, {"endpoint_url": "http://x"})
+    contents = read_contents(far)
+    assert storage.options == {"endpoint_url": "http://x"}
+    own = ShardFiles(Folder(str(pack)), contents.shards, contents.checksums)
+    there = ShardFiles(far, contents.shards, contents.checksums)
+    assert there.content("chunk-0-1.bin", 0) == own.content("chunk-0-1.bin", 0)
+
+
+def test_an_object_storage_that_does_not_answer_is_one_line(monkeypatch, tmp_path):
+    stored(monkeypatch, {})
     with pytest.raises(UserError) as caught:
-        read_contents(Remote("s3://b/p", "cache", 1.0))
+        read_contents(place("s3://b/p", "cache", 1.0))
     assert str(caught.value) == (
         "s3://b/p is no pack that can be read: pack.json cannot be fetched (no route to host); "
         "expected the address of what `mtl-lightning pack` wrote, and the right to read it"
     )
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_shard_that_is_always_removed_before_it_is_opened(monkeypatch):
