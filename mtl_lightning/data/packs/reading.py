@@ -102,7 +102,7 @@ class ShardFiles:
     its bytes.
 
     litdata's own reader is for one pass in its own order: it removes a shard from the disk as soon
-    as a process goes on to another, and waits minutes for one that is cut short.
+    as a process goes on to another, and waits for one that is cut short to become whole.
 
     Args:
         place: Where the shards are.
