@@ -4,12 +4,13 @@ The folders stand in the order in which data flows:
 
 ====================  =============================================================================
 ``__main__``, ``cli``  the command line: ``fit``, ``validate``, ``test``, ``predict``
-``commands/``         ``inspect`` and ``init``; what they do is in ``audit/`` (what is wrong with
-                      data) and ``proposal/`` (a config from data)
+``commands/``         ``inspect``, ``init`` and ``pack``; what they do is in ``audit/`` (what is
+                      wrong with data), ``proposal/`` (a config from data) and ``data/packs/``
 ``config``            from what was typed to one complete, checked config; with ``reading`` (YAML),
                       ``flags``, ``only``, ``checks`` (names and types), ``messages``
 ``data/``             sources -> one merged table with masks -> step plan -> batches, mirrored and
-                      augmented here or on the device; what an epoch takes is in ``sampling/``
+                      augmented here or on the device; what an epoch takes is in ``sampling/``,
+                      merged data as shards in ``packs/``
 ``tasks/``            what a label means: target, head size, loss, metrics, decoding
 ``models/``           uint8 images -> ``{task: output}``; plain ``nn.Module``, exportable
 ``balancing/``        how K losses or gradients become one update, TorchJD's methods included
@@ -58,8 +59,10 @@ if TYPE_CHECKING:
         MultiMNISTSource,
         PartialLabels,
         Sampling,
+        Shards,
         Source,
         SourceTable,
+        StreamSource,
         TableSource,
         TorchvisionSource,
         UTKFaceSource,
@@ -103,8 +106,10 @@ _HOMES = {
         "MultiMNISTSource",
         "PartialLabels",
         "Sampling",
+        "Shards",
         "Source",
         "SourceTable",
+        "StreamSource",
         "TableSource",
         "TorchvisionSource",
         "UTKFaceSource",
@@ -146,10 +151,12 @@ __all__ = [
     "Regression",
     "Sampling",
     "ScaleInvariant",
+    "Shards",
     "Sharing",
     "Soft",
     "Source",
     "SourceTable",
+    "StreamSource",
     "TableSource",
     "Task",
     "Timm",

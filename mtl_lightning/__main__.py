@@ -15,8 +15,9 @@ COMMANDS = {
     "--images FOLDER",
     "inspect": "audit the data, untrained:  mtl-lightning inspect --config FILE --output FILE.html",
     "init": "propose a config:           mtl-lightning init TABLE_OR_FOLDER... --output FILE.yaml",
+    "pack": "write data as shards:       mtl-lightning pack --config FILE --output FOLDER",
 }
-OWN = ("inspect", "init")
+OWN = ("inspect", "init", "pack")
 """Those that are no methods of Lightning's Trainer: one module of `commands` each."""
 HELP = f"""mtl-lightning {__version__}: one image network for many tasks, trained on partial labels
 

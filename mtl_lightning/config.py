@@ -100,6 +100,7 @@ OF_COMMANDS: dict[str, dict[str, Any]] = {
         "return_predictions": bool | None,
     },
     "inspect": {},
+    "pack": {},
 }
 LINKED = ("tasks", "image_size")
 """What the model is told by other keys."""
@@ -186,7 +187,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
                 f"{listed(below['tasks'])}; a network is tested with the tasks it was trained for"
             )
         given["ckpt_path"] = str(checkpoint)
-    elif command not in ("fit", "inspect"):
+    elif command not in ("fit", "inspect", "pack"):
         raise UserError(f"{command} needs --ckpt_path: a checkpoint file, best or last")
     if below:
         given = _over_checkpoint(below, given, command)

@@ -35,7 +35,11 @@ servers, import in their turn what may not be installed, and what is not theirs 
 NARROWER: dict[type, tuple[str, ...]] = {nn.Module: ("mtl_lightning", "torchvision.transforms.v2")}
 """Where every layer would be of the right kind, only these: some of the others download."""
 
-RUNNING = ("mtl_lightning.data.sources.torchvision", "mtl_lightning.data.sources.huggingface")
+RUNNING = (
+    "mtl_lightning.data.sources.torchvision",
+    "mtl_lightning.data.sources.huggingface",
+    "mtl_lightning.data.sources.stream",
+)
 """Classes here import, unpickle or download what their arguments name: not for a stranger."""
 
 INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"

@@ -70,6 +70,14 @@ def test_two_commands_from_tables_to_a_training_network(clothes, capsys):
     assert (clothes / "report.html").is_file()
 
 
+def test_data_are_packed_and_trained_on(clothes, capsys):
+    Path("packed.yaml").write_text(block("file: packed.yaml"))
+    pack, fit = block("commands: packed").strip().splitlines()
+    assert main(shlex.split(pack)[1:]) == 0, capsys.readouterr().err
+    assert main([*shlex.split(fit)[1:], *QUICK]) == 0, capsys.readouterr().err
+    assert (clothes / "runs/packed/version_0/checkpoints/best.ckpt").is_file()
+
+
 def test_an_own_source_from_the_current_folder(tmp_path, capsys):
     for file in ("shop.py", "shop.yaml"):
         Path(file).write_text(block(f"file: {file}"))

@@ -115,6 +115,7 @@ def test_a_source_of_a_stranger():
         ("TorchvisionSource", {"dataset": "MNIST", "root": "."}),
         ("mtl_lightning.data.TorchvisionSource", {"dataset": "evil.Thing", "root": "."}),
         ("HuggingFaceSource", {"path": "evil/things"}),
+        ("StreamSource", {"path": "s3://evil/things"}),
     ],
 )
 def test_a_source_that_imports_or_downloads_what_it_is_told_to(name, init_args):

@@ -3,7 +3,7 @@
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.mirror import Mirror
-from mtl_lightning.data.sampling import AtLeast, LabelBalanced, Mixed, Sampling
+from mtl_lightning.data.sampling import AtLeast, LabelBalanced, Mixed, Sampling, Shards
 from mtl_lightning.data.sources import (
     CelebASource,
     DigitsSource,
@@ -15,6 +15,7 @@ from mtl_lightning.data.sources import (
     MultiMNISTSource,
     Source,
     SourceTable,
+    StreamSource,
     TableSource,
     TorchvisionSource,
     UTKFaceSource,
@@ -36,8 +37,10 @@ __all__ = [
     "MultiMNISTSource",
     "PartialLabels",
     "Sampling",
+    "Shards",
     "Source",
     "SourceTable",
+    "StreamSource",
     "TableSource",
     "TorchvisionSource",
     "UTKFaceSource",

@@ -33,7 +33,7 @@ from mtl_lightning.data.mirror import NONE, Mirror, Sides
 from mtl_lightning.data.on_device import OnDevice
 from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.data.pool import OnConflict
-from mtl_lightning.data.sampling import Population, Sampling, composition
+from mtl_lightning.data.sampling import Population, Sampling, Shards, composition
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.splits import SPLITS, Complain
 from mtl_lightning.data.splits import refuse as contradict
@@ -75,7 +75,8 @@ class PartialLabels(LightningDataModule):
         augment_on: ``cpu``: the processes that load images do this, too. ``device``: it is done
             to each batch where the network is, with the same random numbers; but a crop then sees
             what evaluation sees, the centre of the image, and a GPU may round in another way.
-        sampling: Which training images an epoch takes; left out: each once, in random order.
+        sampling: Which training images an epoch takes; left out: each once, in random order (of
+            shards and within a few of them, where images lie in shards: `Shards`).
         cache: Keep images as they are once decoded and scaled (before augmentation), in the
             ``memory`` of each process, or on ``disk``, where later runs find them and an image
             whose file has changed is decoded anew.
@@ -264,16 +265,19 @@ class PartialLabels(LightningDataModule):
         splits = USED[stage]
         if stage != "fit" and not len(self.rows(splits[0])):
             raise UserError(f"the {splits[0]} split has no labelled image; see data.splits")
+        if self.trainer is None:
+            return  # no image will be loaded: this is an audit, or a pack
         for source in self.sources.values():
             source.cover = self.size
         self.features = {}
         if stage == "fit" and self.cache_features is not None:
             self.features = {split: Features() for split in splits}
         if self.cache != "none":
-            self._cached = self._fill_cache(np.concatenate([self.rows(split) for split in splits]))
+            rows = np.concatenate([self.rows(split) for split in splits])
+            self._cached = self._fill_cache(rows, self.trainer)
 
-    def _fill_cache(self, rows: NDArray[np.int64]) -> CachedImages:
-        seen = self.trainer is None or self.trainer.is_global_zero or self.cache == "disk"
+    def _fill_cache(self, rows: NDArray[np.int64], trainer: Trainer) -> CachedImages:
+        seen = trainer.is_global_zero or self.cache == "disk"
         console = Console(stderr=True, quiet=not seen)
         skip = self.on_bad_image == "skip"
         builder = Builder(self.merged(), self.size, self.max_pixels, skip, console)
@@ -336,6 +340,11 @@ class PartialLabels(LightningDataModule):
             plan = self._plan("train", self._trainer().accumulate_grad_batches, global_seed())
             said = composition(plan, table.source, table.names)
             notes.append(f"{type(self.sampling).__name__}: {said}")
+            if (table.shard >= 0).any() and not isinstance(self.sampling, Shards):
+                notes.append(
+                    f"{type(self.sampling).__name__} heeds no shards: each step opens many, which "
+                    "is slow where they are fetched; data.sampling: Shards takes a few at a time"
+                )
         return notes
 
     def training_labels(self, task: str) -> tuple[Tensor, Tensor]:
@@ -426,12 +435,14 @@ class PartialLabels(LightningDataModule):
             accumulate=accumulate,
             shuffle_seed=shuffle_seed,
         )
-        if shuffle_seed is None or self.sampling is None:
+        table = self.merged()
+        sampling = Shards() if self.sampling is None and (table.shard >= 0).any() else self.sampling
+        if shuffle_seed is None or sampling is None:
             return plan
         strata = {name: self.tasks[name].strata(e)[rows] for name, e in self._encoded.items()}
-        population = Population(self.merged().source[rows], strata)
-        self.sampling.check(population, plan.step_width)
-        return replace(plan, draw=partial(self.sampling.draw, population))
+        population = Population(table.source[rows], table.shard[rows], strata)
+        sampling.check(population, plan.step_width)
+        return replace(plan, draw=partial(sampling.draw, population))
 
     def _evaluated(self, split: str) -> DataLoader[Batch]:
         return self._loader(self._images(), split, self._plan(split), _from_the_start)

@@ -67,6 +67,25 @@ def decode(
             return pixels_of(image, max_pixels, cover) if pixels is None else pixels
 
 
+def content_of(path: str, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Return what an image file holds, byte for byte; it is not decoded.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
+    with reading(path, max_pixels):
+        _check_file(os.stat(path))
+        with open(path, "rb") as file:
+            return file.read()
+
+
+def encode(pixels: Pixels) -> bytes:
+    """Return pixels, (height, width, 3) RGB, as a PNG file, which loses nothing."""
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
+
+
 @contextmanager
 def reading(name: str, max_pixels: int) -> Iterator[None]:
     """Turn whatever goes wrong while an image is read into a ``UserError`` of one line.

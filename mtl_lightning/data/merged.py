@@ -48,6 +48,9 @@ class MergedTable:
         cells: Task to its labels, (N,) str or None.
         splits: (N,) int8: positions in `splits.SPLITS`.
         source: (N,) int16: the position in `names` of the source that loads the image.
+        keys: (N,) str: what the image is called on every machine.
+        shard: (N,) int64: the number of the file that holds the image beside others, -1 where it
+            is found by itself; no two sources share a number.
         names: The sources' names, in the config's order.
         sources: The sources.
         val_from_train: Whether `val` had to be taken from rows that a table names train.
@@ -59,6 +62,8 @@ class MergedTable:
     cells: dict[str, Texts]
     splits: Splits
     source: npt.NDArray[np.int16]
+    keys: Texts
+    shard: Rows
     names: tuple[str, ...]
     sources: tuple[Source, ...]
     val_from_train: bool
@@ -95,6 +100,18 @@ class MergedTable:
         try:
             pixels: Pixels = self.sources[self.source[row]].load(self.images[row])
             return pixels
+        except UserError as error:
+            raise UserError(f"{self.where(row)}: {error}") from error
+
+    def content(self, row: int) -> bytes:
+        """Return the image of a row as a file, see `Source.content`.
+
+        Raises:
+            UserError: If the image cannot be read; names the row as `where` does.
+        """
+        try:
+            content: bytes = self.sources[self.source[row]].content(self.images[row])
+            return content
         except UserError as error:
             raise UserError(f"{self.where(row)}: {error}") from error
 
@@ -189,10 +206,11 @@ def merge(
         )
     named, _, _ = pool.agree(pool.gather([table.splits for table in tables]), complain)
     first = pool.first(pool.image_of_row)
+    keys = _keys(pool, first)
     splits, val_from_train = assign(
         named,
         _united(pool, pool.gather([table.groups for table in tables])),
-        _keys(pool, first),
+        keys,
         fractions,
         seed,
         where=lambda image: pool.where(int(first[image])),
@@ -205,6 +223,8 @@ def merge(
         cells=cells,
         splits=splits,
         source=source.astype(np.int16),
+        keys=keys,
+        shard=_shards(tables)[first],
         names=tuple(sources),
         sources=tuple(sources.values()),
         val_from_train=val_from_train,
@@ -221,6 +241,18 @@ def _read(name: str, source: Source, tasks: Sequence[str]) -> SourceTable:
         return source.read(tasks)
     except UserError as error:
         raise UserError(f"data.sources.{name}: {error}") from error
+
+
+def _shards(tables: Sequence[SourceTable]) -> Rows:
+    """Return the shard of each row of all tables, -1 where there is none."""
+    numbers, before = [], 0
+    for table in tables:
+        if table.shards is None:
+            numbers.append(np.full(len(table.images), -1, dtype=np.int64))
+        else:
+            numbers.append(table.shards + before)
+            before += int(table.shards.max(initial=-1)) + 1
+    return np.concatenate(numbers)
 
 
 def _keys(pool: Pool, first: Rows) -> Texts:

@@ -238,9 +238,18 @@ def test_batches_are_the_same_bit_by_bit(folder, mode, workers, stage):
 def test_memory_is_refused_where_workers_would_each_get_a_copy(folder, monkeypatch):
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda: "spawn")
     with pytest.raises(UserError, match=r"use data.cache: disk"):
-        module_of(folder, "memory", workers=1).setup("fit")
-    module_of(folder, "memory", workers=0).setup("fit")
-    module_of(folder, "disk", workers=1).setup("fit")
+        batches(module_of(folder, "memory", workers=1), folder, "fit")
+    batches(module_of(folder, "memory", workers=0), folder, "fit")
+    module = module_of(folder, "disk", workers=1)
+    module.trainer = make_trainer(folder)
+    module.setup("fit")
+
+
+def test_an_audit_fills_no_cache_and_sees_whole_images(folder):
+    data = module_of(folder, "disk")
+    data.setup("fit")
+    assert not (folder / "cache").exists()
+    assert data.sources["t"].cover is None
 
 
 def test_a_training_with_bad_images_skips_them_as_without_a_cache(tmp_path):

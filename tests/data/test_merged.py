@@ -364,3 +364,31 @@ def test_every_contradiction_is_told_to_who_asks_and_the_first_answer_holds():
     )
     assert table.cells["type"].tolist() == ["Dress", "Hat", "Hat"]
     assert [SPLITS[split] for split in table.splits] == ["train", "test", "train"]
+
+
+class Filed(Source):
+    """Images that lie in files beside one another, if ``shards`` say so."""
+
+    def __init__(self, name, shards):
+        self.name, self.shards = name, shards
+
+    def read(self, tasks):
+        keys = texts([f"{self.name}:{i}" for i in range(3)])
+        labels = {task: texts(["a", None, "b"]) for task in tasks}
+        shards = None if self.shards is None else np.array(self.shards)
+        return SourceTable(self.name, keys, keys, labels, shards=shards)
+
+
+def test_shards_are_numbered_over_all_sources():
+    sources = {"x": Filed("x", [0, 0, 1]), "y": Filed("y", None), "z": Filed("z", [0, 1, 1])}
+    table = merge(sources, ["t"], {}, 0)
+    assert table.shard.tolist() == [0, 0, 1, -1, -1, -1, 2, 3, 3]
+    assert table.keys.tolist() == [f"{name}:{i}" for name in "xyz" for i in range(3)]
+    twice = merge({"y": Filed("x", None), "x": Filed("x", [0, 0, 1])}, ["t"], {}, 0)
+    assert twice.shard.tolist() == [-1, -1, -1], "the source that loads the image decides"
+
+
+def test_the_content_of_an_image_that_cannot_be_read_names_its_row():
+    table = merge({"x": Filed("x", None)}, ["t"], {}, 0)
+    with pytest.raises(UserError, match=r"^x x:1: image x:1 does not exist$"):
+        table.content(1)

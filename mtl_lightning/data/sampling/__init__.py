@@ -5,5 +5,6 @@ from mtl_lightning.data.sampling.base import Population, Sampling
 from mtl_lightning.data.sampling.composition import composition
 from mtl_lightning.data.sampling.label_balanced import LabelBalanced
 from mtl_lightning.data.sampling.mixed import Mixed
+from mtl_lightning.data.sampling.shards import Shards
 
-__all__ = ["AtLeast", "LabelBalanced", "Mixed", "Population", "Sampling", "composition"]
+__all__ = ["AtLeast", "LabelBalanced", "Mixed", "Population", "Sampling", "Shards", "composition"]

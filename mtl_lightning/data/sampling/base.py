@@ -24,11 +24,14 @@ class Population:
 
     Attributes:
         source: (n,) int, the number of the source that each is of.
+        shard: (n,) int64, the number of the file that holds it beside others, -1 where it is found
+            by itself.
         strata: Task to (n,) int64, which class of the task each is of, 0 where the task has no
             classes, or -1 where it carries no label.
     """
 
     source: NDArray[np.integer]
+    shard: NDArray[np.int64]
     strata: Mapping[str, NDArray[np.int64]]
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from mtl_lightning.data.sources.folder import FolderSource
 from mtl_lightning.data.sources.huggingface import HuggingFaceSource
 from mtl_lightning.data.sources.market1501 import Market1501AttributeSource
 from mtl_lightning.data.sources.multimnist import MultiMNISTSource
+from mtl_lightning.data.sources.stream import StreamSource
 from mtl_lightning.data.sources.table import TableSource
 from mtl_lightning.data.sources.torchvision import TorchvisionSource
 from mtl_lightning.data.sources.utkface import UTKFaceSource
@@ -24,6 +25,7 @@ __all__ = [
     "MultiMNISTSource",
     "Source",
     "SourceTable",
+    "StreamSource",
     "TableSource",
     "TorchvisionSource",
     "UTKFaceSource",

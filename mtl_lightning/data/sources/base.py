@@ -9,7 +9,8 @@ Adding a source
    out of ``labels``. Whatever the user can mend is a `UserError` that names file, row and column.
 3. ``images`` identifies an image across sources: the resolved path of a file (`rooted.rooted`,
    which refuses what is outside of the source's root unless ``allow_outside_root`` is an argument
-   of yours and true), or a key of your own such as ``"digits:17"``; for that override `load`.
+   of yours and true), or a key of your own such as ``"digits:17"``; for that override `load`
+   (and `content`, if what you decode there is a file's content: packs then hold it as it is).
 4. ``keys`` decides the random split, so it must be the same on every machine: the path relative
    to the source's root, or the key of your own.
 5. Import the class in ``sources/__init__.py`` and test it in ``tests/data/sources/test_<name>.py``.
@@ -23,7 +24,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mtl_lightning.data.images import MAX_PIXELS, decode
+from mtl_lightning.data.images import MAX_PIXELS, content_of, decode, encode
 from mtl_lightning.errors import quoted, short
 
 Texts: TypeAlias = npt.NDArray[np.object_]
@@ -48,6 +49,8 @@ class SourceTable:
         origins: How messages name the file of each row, where the rows are of several; None: all
             are of ``origin``.
         notes: What the user should know before training, a line each.
+        shards: (n,) int, the number of the file that holds the image of each row, where files hold
+            many that are best loaded together; None: each image is found by itself.
     """
 
     origin: str
@@ -60,6 +63,7 @@ class SourceTable:
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     origins: Texts | None = None
     notes: Sequence[str] = ()
+    shards: npt.NDArray[np.int64] | None = None
 
     def where(self, i: int, task: str | None = None) -> str:
         """Name row ``i`` (a position in the arrays) for a message: ``type.csv row 17``.
@@ -108,3 +112,16 @@ class Source(ABC):
             UserError: If the file cannot be read as an image.
         """
         return decode(image, self.max_pixels, cover=self.cover)
+
+    def content(self, image: str) -> bytes:
+        """Return the image as a file of one of `images.FORMATS`, which `load` gives the pixels of.
+
+        Without an override it is the file that ``image`` names, byte for byte; of a source that
+        overrides `load` the pixels, as a PNG file.
+
+        Raises:
+            UserError: If the image cannot be read.
+        """
+        if type(self).load is Source.load:
+            return content_of(image, self.max_pixels)
+        return encode(self.load(image))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mtl_lightning.data.images import decode
+from mtl_lightning.data.images import content_of, decode
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.locate import Path, is_below, relative_keys, texts
@@ -112,12 +112,17 @@ class HuggingFaceSource(Source):
 
     def load(self, image: str) -> npt.NDArray[np.uint8]:
         """Return an image as (height, width, 3) RGB, uint8."""
+        content = self.content(image) if image.startswith(_KEY) else None
+        return decode(image, self.max_pixels, content, self.cover)
+
+    def content(self, image: str) -> bytes:
+        """Return the bytes of an image's cell, or of its file; see `Source.content`."""
         if not image.startswith(_KEY):
-            return decode(image, self.max_pixels, cover=self.cover)
+            return content_of(image, self.max_pixels)
         split, row = image.rsplit(":", 2)[1:]
         data = self._open()[split]
-        content = data[int(row)][data.column_names[0]]["bytes"]
-        return decode(image, self.max_pixels, content, self.cover)
+        content: bytes = data[int(row)][data.column_names[0]]["bytes"]
+        return content
 
     def _open(self) -> dict[str, Any]:
         """Return the data set's splits by name, the images in them not decoded."""

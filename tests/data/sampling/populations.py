@@ -9,7 +9,7 @@ from mtl_lightning.data.sampling import Population, Sampling
 
 def population(sources: Sequence[int], **strata: Sequence[int]) -> Population:
     tasks = {task: np.array(codes, dtype=np.int64) for task, codes in strata.items()}
-    return Population(np.array(sources), tasks)
+    return Population(np.array(sources), np.full(len(sources), -1), tasks)
 
 
 def random(seed: int, rows: int = 60, tasks: int = 3) -> Population:

@@ -68,6 +68,7 @@ def test_a_folder_of_save_to_disk(tmp_path):
     assert table.keys[[3, 4]].tolist() == ["train:3", "validation:0"]
     assert table.where(5, "kind") == f'{tmp_path}/d (validation) row 1, column "kind"'
     np.testing.assert_array_equal(source.load(table.images[6]), pixels(2))
+    assert source.content(table.images[6]) == png(pixels(2))
     again = HuggingFaceSource(tmp_path / "d")  # a worker gets one that has read nothing
     np.testing.assert_array_equal(again.load(table.images[6]), pixels(2))
 
@@ -100,6 +101,7 @@ def test_images_that_are_files_are_these_files(tmp_path):
     assert table.keys.tolist() == names
     assert labels(table) == {"kind": ["cat", "dog", "cat", "dog"]}
     assert source.load(table.images[0]).shape == (40, 36, 3)
+    assert source.content(table.images[0]) == (tmp_path / "d" / names[0]).read_bytes()
 
 
 def test_splits_by_the_users_word(tmp_path):

@@ -1,0 +1,116 @@
+"""``mtl-lightning pack``: the data of a config as shards, for one machine or many."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mtl_lightning.errors import Stopped, UserError, did_you_mean, one_line
+
+HELP = """usage: mtl-lightning pack --config FILE [--KEY VALUE ...] --output FOLDER [options]
+
+Merges the data of a config as `fit` does and writes them as few large files, which can be copied
+to a network drive or an object storage and trained on from there: the images byte for byte in
+shards of litdata's format, and one table with the labels, a mask for each task and the splits.
+Images without any label are left out, and counted. Needs: pip install 'mtl-lightning[stream]'
+
+options:
+  --config FILE       the config that `fit` takes; several are merged
+  --KEY VALUE         changes a key of it, as for `fit`: --data.on_bad_image skip
+  --only TASK...      pack the labels of these tasks alone, and the images that carry one
+  --output FOLDER     the folder to write; one that is there is never overwritten
+  --shard_mb N        megabytes of a shard (default 64)
+  -h, --help          print this
+
+Train on it with this source:  {class_path: StreamSource, init_args: {path: FOLDER_OR_URL}}
+
+exit status: 0 if the pack was written, 2 if not; there is no FOLDER then
+"""
+OPTIONS = ("--config", "--only", "--output", "--shard_mb", "--help")
+LARGEST = 2048
+"""Megabytes of a shard: its offsets are 32 bits."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command and return the exit status.
+
+    Raises:
+        UserError: If the config, an image or a name is wrong.
+    """
+    if {"-h", "--help"} & set(arguments):
+        sys.stdout.write(HELP)
+        return 0
+    from mtl_lightning import flags
+
+    outputs, rest = flags.taken(arguments, ("--output",))
+    sizes, rest = flags.taken(rest, ("--shard_mb",))
+    if not outputs:
+        raise UserError("pack needs --output: the folder to write")
+    shard_bytes = int(_megabytes(sizes[-1] if sizes else "64") * 1e6)
+    try:
+        with _stoppable():
+            return _pack(rest, Path(outputs[-1]), shard_bytes)
+    except OSError as error:
+        if error.filename is None:
+            raise UserError(f"the pack cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{error.filename}: {error.strerror}") from error
+
+
+def _megabytes(text: str) -> float:
+    try:
+        size = float(text)
+    except ValueError:
+        size = 0.0
+    if not 0 < size <= LARGEST:
+        raise UserError(f"--shard_mb {text}: expected megabytes, above 0 and up to {LARGEST}")
+    return size
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Clean up on SIGTERM as on any error."""
+
+    def stop(number: int, _: Any) -> NoReturn:
+        raise Stopped(number, "stopped; nothing was written")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _pack(arguments: list[str], output: Path, shard_bytes: int) -> int:
+    # From here on torch is needed, which takes seconds to import.
+    from rich.console import Console
+
+    from mtl_lightning import cli, config
+    from mtl_lightning.data.packs.writing import check_free, pack
+    from mtl_lightning.progress import Progress
+
+    check_free(output)
+    cli.begin(arguments)
+    prepared = config.prepare("pack", arguments)
+    if prepared.flags:
+        option = prepared.flags[0].partition("=")[0]
+        if not option.startswith("-"):
+            raise UserError(f'"{option}": not expected here; options begin with --')
+        known = (*OPTIONS, *(f"--{section}" for section in config.SECTIONS))
+        raise UserError(f"{option}: no such option of pack{did_you_mean(option, known)}")
+    data = cli.build_data(prepared.config)
+    data.setup("fit")
+    packed = pack(data, output, shard_bytes, Progress(Console(stderr=True)))
+    splits = ", ".join(f"{split} {count:,}" for split, count in packed.images.items())
+    sys.stdout.write(
+        f"written: {output} ({sum(packed.images.values()):,} images: {splits}; tasks "
+        f"{', '.join(data.tasks)}; {packed.shards:,} shards, {packed.size / 1e6:,.1f} MB)\n"
+    )
+    told = [f"note: {note}" for note in data.merged().notes()]
+    if packed.unlabelled:
+        told.append(f"left out: {packed.unlabelled:,} images that carry no label")
+    told += [f"left out: {bad.where}: image {bad.image} {bad.reason}" for bad in packed.unreadable]
+    for line in told:
+        sys.stderr.write(f"{one_line(line)}\n")
+    return 0

@@ -1,0 +1,174 @@
+"""Reading a pack: its table, and the bytes of its images by number."""
+
+import mmap
+import struct
+import zlib
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet
+
+from mtl_lightning.data.packs.layout import (
+    INDEX,
+    LABELS,
+    MANIFEST,
+    Shard,
+    read_index,
+    read_manifest,
+)
+from mtl_lightning.data.packs.places import Place, check_size
+from mtl_lightning.data.sources.base import Texts
+from mtl_lightning.data.sources.locate import texts
+from mtl_lightning.data.splits import SPLITS
+from mtl_lightning.errors import UserError, short
+
+OPEN = 16
+"""Shards that a process has open: more than an epoch's order takes from at a time."""
+
+_ATTEMPTS = 5
+_BROKEN = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError)
+
+
+class Contents(NamedTuple):
+    """The table of a pack, N images.
+
+    Attributes:
+        keys: (N,) str: what the images are called on every machine.
+        splits: (N,) str: ``train``, ``val`` or ``test``.
+        labels: Task to (N,) str or None.
+        checksums: (N,) uint32: the CRC-32 of each image's bytes.
+        shards: The shards, in the order of the rows.
+    """
+
+    keys: Texts
+    splits: Texts
+    labels: dict[str, Texts]
+    checksums: npt.NDArray[np.uint32]
+    shards: Sequence[Shard]
+
+
+def read_contents(place: Place) -> Contents:
+    """Read the small files of a pack.
+
+    Raises:
+        UserError: If one is not there, damaged, of a later version, or says that there is more
+            in the shards than plain bytes.
+    """
+    manifest = read_manifest(place.manifest(), f"{place.name}: {MANIFEST}")
+    index = place.table(INDEX, manifest.checksums[INDEX])
+    shards = read_index(index, f"{place.name}: {INDEX}", manifest.images)
+    origin = f"{place.name}: {LABELS}"
+    content = place.table(LABELS, manifest.checksums[LABELS])
+    try:
+        table = pa.parquet.read_table(BytesIO(content))
+        keys, splits = (_texts(table.column(name)) for name in ("image", "split"))
+        checksums = table.column("crc32").to_numpy().astype(np.uint32)
+        labels = {task: _labels(table, task, origin) for task in manifest.tasks}
+    except _BROKEN as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{origin} is no table of a pack: {short(reason)}") from None
+    if len(keys) != manifest.images:
+        raise UserError(f"{origin} has {len(keys):,} rows; expected {manifest.images:,}")
+    if not set(splits) <= set(SPLITS):
+        raise UserError(f"{origin}: a split is none of {', '.join(SPLITS)}; pack the data anew")
+    return Contents(keys, splits, labels, checksums, shards)
+
+
+def _labels(table: pa.Table, task: str, origin: str) -> Texts:
+    cells = table.column(f"label:{task}")
+    mask = table.column(f"mask:{task}").to_numpy()
+    if not np.array_equal(mask, cells.is_valid().to_numpy()):
+        raise UserError(
+            f"{origin}: task {task}: the mask contradicts the labels; expected it to be true where "
+            "there is one, and false where there is null"
+        )
+    return _texts(cells)
+
+
+def _texts(cells: pa.ChunkedArray) -> Texts:
+    return texts(cells.cast(pa.string()).to_pylist())
+
+
+class ShardFiles:
+    """The bytes of images by shard and number; one of these a process, or more.
+
+    A file is mapped when an image of it is first wanted, which costs next to nothing and which a
+    forked process may go on with. An image is found by the layout of litdata's shards: the number
+    of items, an offset for each and the end (all uint32), then for each item its size (uint32) and
+    its bytes.
+
+    litdata's own reader is for one pass in its own order: it removes a shard from the disk as soon
+    as a process goes on to another, and waits for one that is cut short to become whole.
+
+    Args:
+        place: Where the shards are.
+        shards: The shards.
+        checksums: (N,) uint32: the CRC-32 of each image's bytes, in the order of the shards.
+    """
+
+    def __init__(
+        self, place: Place, shards: Sequence[Shard], checksums: npt.NDArray[np.uint32]
+    ) -> None:
+        ends = np.cumsum([shard.images for shard in shards]).tolist()
+        self.place = place
+        self.shards = {
+            shard.name: (shard, end - shard.images) for shard, end in zip(shards, ends, strict=True)
+        }
+        self.checksums = checksums
+        self._opened: dict[str, mmap.mmap] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_opened": {}}
+
+    def content(self, name: str, number: int) -> bytes:
+        """Return the bytes of an image.
+
+        Args:
+            name: Of the shard.
+            number: Of the image in it, from 0.
+
+        Raises:
+            UserError: If the shard is not there, or it or the image is damaged.
+        """
+        shard, before = self.shards[name]
+        file = self._open(shard)
+        start, end = struct.unpack_from("<2I", file, 4 + 4 * number)
+        first = 4 + 4 * (shard.images + 1)
+        # Of what is damaged only lengths can lead elsewhere; the checksum finds all else.
+        if first <= start <= end - 4 and end <= len(file):
+            content = file[start + 4 : end]
+            if zlib.crc32(content) == self.checksums[before + number]:
+                return content
+        raise UserError(
+            f"image {number} of shard {self.place.shard(shard)} is damaged (its checksum is "
+            "another); copy the shard anew"
+        )
+
+    def _open(self, shard: Shard) -> mmap.mmap:
+        found = self._opened.get(shard.name)
+        if found is None:
+            found = self._opened[shard.name] = self._mapped(shard)
+            for oldest in list(self._opened)[:-OPEN]:
+                self._opened.pop(oldest, None)
+        return found
+
+    def _mapped(self, shard: Shard) -> mmap.mmap:
+        for _ in range(_ATTEMPTS):
+            path = self.place.shard(shard)
+            try:
+                with open(path, "rb") as file:
+                    size = file.seek(0, 2)
+                    check_size(size, shard, self.place.name)
+                    mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+            except FileNotFoundError:  # perhaps a copy that another process has just removed
+                continue
+            except OSError as error:
+                raise UserError(f"shard {path} cannot be read: {error.strerror}") from error
+            if struct.unpack_from("<I", mapped)[0] != shard.images or size < 8 + 4 * shard.images:
+                raise UserError(f"shard {path} is damaged at its start; copy it anew")
+            return mapped
+        raise UserError(f"there is no shard {path}; copy the pack anew")

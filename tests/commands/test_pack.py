@@ -1,0 +1,149 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from mtl_lightning.__main__ import main
+from tests.conftest import small
+from tests.support import labelled_photos
+
+
+def pack(*arguments):
+    return main(["pack", *arguments])
+
+
+def test_packed_and_trained_on(capsys):
+    changes = labelled_photos({})
+    changes["data.sources"]["digits"] = {"class_path": "DigitsSource", "init_args": {}}
+    config = small(changes | {"tasks.digit": {"class_path": "Classification"}})
+    capsys.readouterr()
+    assert pack("--config", config, "--output", "new/p", "--shard_mb", "0.05") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out == (
+        "written: new/p (1,821 images: train 1,276, val 182, test 363; tasks kind, size, digit; "
+        f"{len(list(Path('new/p').glob('*.bin')))} shards, "
+        f"{sum(p.stat().st_size for p in Path('new/p').glob('*.bin')) / 1e6:.1f} MB)\n"
+    )
+    said = yaml.safe_load(Path(config).read_text())
+    said["data"]["sources"] = {"p": {"class_path": "StreamSource", "init_args": {"path": "new/p"}}}
+    said["trainer"]["limit_train_batches"] = 40
+    Path("stream.yaml").write_text(yaml.safe_dump(said))
+    assert main(["fit", "--config", "stream.yaml"]) == 0, capsys.readouterr().err
+    log = pd.read_csv("runs/stream/version_0/metrics.csv")
+    assert {"train/kind/n_labelled", "val/digit/loss"} <= set(log)
+    assert main(["test", "--config", "stream.yaml", "--ckpt_path", "best"]) == 0
+    results = json.loads(Path("runs/stream/version_0/test_metrics.json").read_text())
+    assert results["tasks"]["kind"]["n_labelled"] == 3
+    assert results["tasks"]["digit"]["n_labelled"] == 360
+
+
+def test_only_some_tasks(capsys):
+    assert pack("--config", small(), "--only", "digit", "--output", "p") == 0
+    assert "(1,168 images: train 629, val 179, test 360; tasks digit; 1 shards" in (
+        capsys.readouterr().out
+    )
+    table = pd.read_parquet("p/labels.parquet")
+    assert list(table)[3:] == ["label:digit", "mask:digit"]
+
+
+def test_what_is_left_out_is_told(capsys):
+    changes = labelled_photos({5: b"broken"})
+    lines = Path("photos.csv").read_text().splitlines()
+    lines[3] = "photos/02.png,,,train"
+    Path("photos.csv").write_text("\n".join(lines))
+    config = small(changes)
+    said = "photos.csv row 7: image "
+    capsys.readouterr()
+    assert pack("--config", config, "--output", "p") == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {said}")
+    assert err.endswith("; data.on_bad_image: skip leaves such images out\n")
+    assert err.count("\n") == 1
+    assert not Path("p").exists()
+    flags = ["--data.on_bad_image", "skip", "--data.max_bad_share", "0.1"]
+    assert pack("--config", config, "--output", "p", *flags) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("written: p (22 images: ")
+    first, second = err.splitlines()
+    assert first == "left out: 1 images that carry no label"
+    assert second.startswith(f"left out: {said}")
+    assert "cannot be read (not an image" in second
+    assert sorted(os.listdir()) == ["p", "photos", "photos.csv", "small.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("", "pack needs --output: the folder to write"),
+        ("--output", "--output needs a value"),
+        ("--output photos", "--output photos: is there already, and is never overwritten"),
+        ("--output p --shard_mb x", "--shard_mb x: expected megabytes, above 0 and up to 2048"),
+        ("--output p --shard_mb 0", "--shard_mb 0: expected megabytes"),
+        ("--output p --shard_mb 4000", "--shard_mb 4000: expected megabytes"),
+        ("--output p --outptu q", '--outptu: no such option of pack; did you mean "--output"?'),
+        ("--output p x", '"x": not expected here; options begin with --'),
+        ("--output p --only kin", '--only kin: no such task; did you mean "kind"?'),
+        ("--output small.yaml/p", "small.yaml"),
+    ],
+)
+def test_what_cannot_be(cli, flags, said):
+    config = small(labelled_photos({}))
+    assert cli.refused("pack", "--config", config, *flags.split()).startswith(said)
+    assert sorted(os.listdir()) == ["photos", "photos.csv", "small.yaml"]
+
+
+def test_a_label_that_no_class_knows_names_its_row(cli):
+    config = small(labelled_photos({}) | {"tasks.kind.init_args": {"classes": ["cat", "dog"]}})
+    said = cli.refused("pack", "--config", config, "--output", "p")
+    assert said.startswith('photos.csv row 4, column "kind": task kind cannot read the label "eel"')
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_ended_by_a_signal_it_leaves_no_pack(number):
+    config = small(labelled_photos({}))
+    Path("slow.py").write_text(
+        "import sys, time\n"
+        "from mtl_lightning.data.packs import writing\n"
+        "from mtl_lightning.__main__ import main\n"
+        "def slowly(*arguments, before=writing._read):\n"
+        "    time.sleep(0.2)\n"
+        "    return before(*arguments)\n"
+        "writing._read = slowly\n"
+        f"sys.exit(main(['pack', '--config', {config!r}, '--output', 'new/p']))\n"
+    )
+    process = subprocess.Popen([sys.executable, "slow.py"], stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not (Path("new").exists() and os.listdir("new")) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        (left,) = os.listdir("new")
+        assert left.startswith(".p.")
+        assert not Path("new", left, "pack.json").exists()
+        return
+    assert os.listdir("new") == []
+    status, said = {
+        signal.SIGTERM: (143, "stopped; nothing was written\n"),
+        signal.SIGINT: (130, "interrupted\n"),
+    }[number]
+    assert (process.returncode, err) == (status, said)
+
+
+def test_help_imports_no_torch():
+    code = (
+        "import sys\nfrom mtl_lightning.__main__ import main\n"
+        "assert main(['pack', '--help']) == 0\n"
+        "print(sorted({'torch', 'pandas', 'numpy', 'rich', 'litdata'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: mtl-lightning pack --config FILE")
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,150 @@
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from litdata import StreamingDataset
+
+from mtl_lightning.data.images import decode
+from mtl_lightning.data.packs import writing
+from mtl_lightning.data.splits import SPLITS
+from mtl_lightning.errors import UserError
+from tests.packs import packed, shop
+
+
+@pytest.fixture
+def data(tmp_path):
+    return shop(tmp_path)
+
+
+def test_the_table_holds_labels_masks_and_splits_in_the_order_of_the_shards(data, tmp_path):
+    said = packed(data, tmp_path / "p")
+    table = pd.read_parquet(tmp_path / "p/labels.parquet")
+    fields = ["kind", "size", "tags/hat", "tags/bag", "ink"]
+    columns = [f"{what}:{field}" for field in fields for what in ("label", "mask")]
+    assert list(table) == ["image", "split", "crc32", *columns]
+    merged = data.merged()
+    rows = {key: row for row, key in enumerate(merged.keys)}
+    of = [rows[key] for key in table["image"]]
+    assert len(set(of)) == len(of) == sum(said.images.values())
+    for field in fields:
+        expected = merged.cells[field][of]
+        labels = table[f"label:{field}"].astype(object)
+        assert labels.where(labels.notna(), None).tolist() == expected.tolist()
+        assert table[f"mask:{field}"].tolist() == pd.notna(expected).tolist()
+    assert table["split"].tolist() == [SPLITS[merged.splits[row]] for row in of]
+    items = StreamingDataset(str(tmp_path / "p"))  # litdata reads it as it is
+    assert len(items) == len(of)
+    for number in (0, 17, len(of) - 1):
+        pixels = decode("x", content=bytes(items[number]))
+        np.testing.assert_array_equal(pixels, merged.load(of[number]))
+
+
+def test_shards_are_samples_of_a_split(data, tmp_path):
+    said = packed(data, tmp_path / "p", shard_bytes=8_000)
+    table = pd.read_parquet(tmp_path / "p/labels.parquet")
+    assert table["split"].drop_duplicates().tolist() == list(SPLITS)
+    numbers = table["image"][table["image"].str.startswith("digits")].str[7:].astype(int)
+    assert not numbers.is_monotonic_increasing
+    chunks = json.loads((tmp_path / "p/index.json").read_text())["chunks"]
+    assert said.shards == len(chunks) > 10
+    sizes = [chunk["chunk_bytes"] for chunk in chunks if chunk["chunk_size"] > 1]
+    assert 8_000 < max(sizes) < 8_000 + 30_000
+    assert said.size == sum((tmp_path / "p" / c["filename"]).stat().st_size for c in chunks)
+
+
+def test_what_carries_no_label_is_left_out_and_counted(data, tmp_path):
+    said = packed(data, tmp_path / "p")
+    labelled = np.any([data.has_label(task) for task in data.tasks], axis=0)
+    assert said.unlabelled == (~labelled).sum() > 1000
+    assert not labelled[data.merged().keys == "photos/29.jpg"].any()
+    manifest = json.loads((tmp_path / "p/pack.json").read_text())
+    assert manifest["left_out"] == {"unlabelled": said.unlabelled, "unreadable": 0}
+    assert manifest["splits"] == said.images
+    assert manifest["images"] == sum(said.images.values()) == len(data.merged()) - said.unlabelled
+    assert manifest["tasks"] == ["kind", "size", "tags/hat", "tags/bag", "ink"]
+
+
+def nothing_but(folder, *names):
+    return sorted(path.name for path in folder.iterdir()) == sorted(names)
+
+
+def test_an_image_that_cannot_be_read_stops_it_and_leaves_nothing(tmp_path):
+    data = shop(tmp_path, bad=[12])
+    with pytest.raises(UserError) as caught:
+        packed(data, tmp_path / "new/p")
+    assert str(caught.value) == (
+        f"{tmp_path}/kinds.csv row 14: image {tmp_path}/photos/12.png cannot be read (not an "
+        "image, or broken at its start); expected an intact JPEG, PNG, WebP, BMP, GIF or TIFF "
+        "file; "
+        "data.on_bad_image: skip leaves such images out"
+    )
+    assert nothing_but(tmp_path / "new")
+
+
+def test_it_can_be_skipped(tmp_path):
+    data = shop(tmp_path, bad=[12, 3], on_bad_image="skip")
+    said = packed(data, tmp_path / "p")
+    assert sorted(bad.where for bad in said.unreadable) == [
+        f"{tmp_path}/kinds.csv row 14",
+        f"{tmp_path}/kinds.csv row 5",
+    ]
+    keys = pd.read_parquet(tmp_path / "p/labels.parquet")["image"].tolist()
+    assert not {"photos/12.png", "photos/03.jpg"} & set(keys)
+    assert "photos/13.jpg" in keys
+
+
+def test_too_many_of_them_are_too_many(tmp_path):
+    data = shop(tmp_path, bad=[12], on_bad_image="skip", max_bad_share=0.0001)
+    with pytest.raises(UserError, match=r"1 of [\d,]+ val images could not be used, and data\.max"):
+        packed(data, tmp_path / "p")
+    assert not (tmp_path / "p").exists()
+
+
+class Killed(BaseException):
+    """Nothing handles it."""
+
+
+@pytest.mark.parametrize("step", ["add_item", "_write_labels", "_write_manifest"])
+def test_a_failure_at_any_step_leaves_nothing(data, tmp_path, monkeypatch, step):
+    def killed(*arguments):
+        raise Killed
+
+    if step == "add_item":
+        monkeypatch.setattr("litdata.streaming.writer.BinaryWriter.add_item", killed)
+    else:
+        monkeypatch.setattr(writing, step, killed)
+    with pytest.raises(Killed):
+        packed(data, tmp_path / "new/p")
+    assert nothing_but(tmp_path / "new")
+
+
+def test_what_a_killed_process_leaves_is_no_pack(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "_write_manifest", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("shutil.rmtree", lambda *arguments, **options: None)
+    with pytest.raises(ZeroDivisionError):
+        packed(data, tmp_path / "new/p")
+    (left,) = (tmp_path / "new").iterdir()
+    assert left.name.startswith(".p.")
+    assert not (left / "pack.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_nothing_is_overwritten(data, tmp_path, kind):
+    output = tmp_path / "p"
+    if kind == "file":
+        output.write_text("precious")
+    elif kind == "folder":
+        output.mkdir()
+    else:
+        output.symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"/p: is there already, and is never overwritten"):
+        packed(data, output)
+    assert not list(tmp_path.glob(".p*"))
+
+
+def test_without_the_library_the_extra_is_named(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "litdata.streaming.writer", None)
+    with pytest.raises(UserError, match=r"litdata: pip install 'mtl-lightning\[stream\]'"):
+        packed(data, tmp_path / "p")
