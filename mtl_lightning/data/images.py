@@ -187,8 +187,10 @@ def resize(image: Pixels, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -
         )
     # Torch's kernel for bytes: within 1 of Pillow's, in a fifth of its time.
     whole = torch.from_numpy(image if image.flags.writeable else image.copy())
-    scaled = F.interpolate(whole.permute(2, 0, 1)[None], target, mode="bilinear", antialias=True)
-    pixels: Pixels = scaled[0].permute(1, 2, 0).contiguous().numpy()
+    # With this batch dimension the strides say channels last, and so will the result's.
+    batch = whole[None].permute(0, 3, 1, 2)
+    scaled = F.interpolate(batch, target, mode="bilinear", antialias=True)
+    pixels: Pixels = scaled.permute(0, 2, 3, 1)[0].contiguous().numpy()
     return pixels
 
 
