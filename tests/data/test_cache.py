@@ -231,6 +231,7 @@ def test_batches_are_the_same_bit_by_bit(folder, mode, workers, stage):
     found = batches(cached, folder, stage)
     assert len(plain) == len(found) > 0
     assert all((one == other).all() for one, other in zip(plain, found, strict=True))
+    assert cached.sources["t"].cover == (16, 16)  # large JPEG files are decoded to less
     kept = {"fit": 8, "test": 1}[stage]
     assert (cached._cached.store >= 0).sum() == kept, "the splits of this stage alone"
 

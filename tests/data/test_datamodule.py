@@ -11,6 +11,7 @@ from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sampling import AtLeast
 from mtl_lightning.data.splits import SPLITS
+from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.errors import UserError
 from mtl_lightning.module import MultiTask
 from mtl_lightning.tasks import Classification, Regression
@@ -215,6 +216,13 @@ def test_prediction_gives_each_image_once_on_two_ranks(count):
                 seen.append(row)
     assert sorted(row for row in seen if row != PADDING) == list(range(count))
     assert data.table is None, "prediction reads no labels"
+
+
+def test_images_to_predict_are_decoded_to_no_more_than_is_wanted():
+    data = make_data(image_size=[12, 20])
+    data.to_predict = UnlabelledImages(["a.jpg"], ["a.jpg"])
+    ready(data, "predict")
+    assert data.predict_dataloader().dataset.images.cover == (12, 20)
 
 
 def test_without_images_prediction_says_what_it_needs():
