@@ -15,7 +15,6 @@ Memory is what a step adds to the peak of the process, measured in a process of 
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import runs
 import torch
 from torch import Tensor
 from torchjd.aggregation import MGDA
@@ -148,11 +148,6 @@ class Bench:
             parameter.grad = sum(w * row[i] for w, row in zip(scale, rows, strict=True))
 
 
-def peak_mb() -> float:
-    """Return the most memory this process ever had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser()
@@ -172,7 +167,7 @@ def main() -> None:
         )
         for _ in range(2):
             bench.step(options.memory_of)
-        print(peak_mb())
+        print(runs.peak_mib())
         return
     print(
         f"VGG16, {options.size} px, batch {options.batch}, {options.device}, MGDA; x a plain step"
@@ -209,7 +204,7 @@ def _memory(way: str, tasks: int, labels: str, options: argparse.Namespace) -> s
     which = ["--tasks", str(tasks), "--labels", labels, "--memory-of", way]
     command = [sys.executable, __file__, *sizes, *which]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
-    return f"{float(found.stdout.split()[-1]):>9.0f} MB at most"
+    return f"{float(found.stdout.split()[-1]):>9.0f} MiB at most"
 
 
 if __name__ == "__main__":

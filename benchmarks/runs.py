@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -71,3 +72,13 @@ def load() -> str:
 def _cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def peak_mib() -> float:
+    """Return the most memory that this process ever held. Linux only.
+
+    (``ru_maxrss`` is at least that of the process which started this one.)
+    """
+    said = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert said is not None
+    return int(said[1]) / 1024

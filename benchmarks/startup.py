@@ -13,7 +13,6 @@ is missed: 15 s, 1 GiB, 1 % of a step.
 import argparse
 import itertools
 import multiprocessing
-import resource
 import statistics
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import runs
 import torch
 from pytorch_lightning import Trainer
 
@@ -69,20 +69,15 @@ def data_of(folder: Path, sampling: Sampling | None = None) -> PartialLabels:
     return data
 
 
-def peak_mib() -> float:
-    """Return the most memory that this process ever had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def start(folder: Path, answer: Connection) -> None:
     """Send the seconds to the first request, and the memory above that of the imports."""
     quiet.quieten()
-    before, begun = peak_mib(), time.perf_counter()
+    before, begun = runs.peak_mib(), time.perf_counter()
     data = data_of(folder)
     data.train_dataloader()
     assert data.train_plan is not None
     next(data.train_plan.requests(0, 0))
-    answer.send((time.perf_counter() - begun, peak_mib() - before))
+    answer.send((time.perf_counter() - begun, runs.peak_mib() - before))
 
 
 def sampler_steps(folder: Path) -> dict[str, float]:

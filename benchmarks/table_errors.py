@@ -14,7 +14,6 @@ told with its row, or a target is missed: under 10 s, and under 1 GiB above the 
 import argparse
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -120,14 +119,10 @@ def read(path: Path) -> str:
 
 def measured(work: Callable[[], str], answer: Connection) -> None:
     """Do the work; answer what it said, seconds on the clock and of the CPU, and peak MiB."""
-    before, start, cpu = _peak(), time.perf_counter(), time.process_time()
+    before, start, cpu = runs.peak_mib(), time.perf_counter(), time.process_time()
     said = work()
     now = time.perf_counter()
-    answer.send((said, now - start, time.process_time() - cpu, _peak() - before))
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    answer.send((said, now - start, time.process_time() - cpu, runs.peak_mib() - before))
 
 
 def main() -> int:

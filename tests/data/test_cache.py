@@ -21,6 +21,7 @@ from mtl_lightning.data.merged import merge
 from mtl_lightning.data.sources import TableSource
 from mtl_lightning.errors import UserError
 from mtl_lightning.tasks import Classification
+from tests import two_ranks
 from tests.support import Memory, fit, make_data, make_trainer
 
 SIZE = (16, 20)
@@ -123,6 +124,22 @@ def test_other_decoders_begin_another_file(merged, folder, monkeypatch):
     monkeypatch.setattr(cache.PIL, "__version__", "99")
     build(merged, "disk", folder)
     assert len(seen) == 9
+
+
+def filled(folder):
+    """Fill a cache, on each of two ranks at once."""
+    merged = merge({"t": TableSource(str(folder / "t.csv"))}, ["kind"], {}, 0)
+    cached, _ = build(merged, "disk", folder)
+    return [cached.load(row) for row in range(9)]
+
+
+def test_two_processes_at_once_fill_one_file(merged, folder):
+    (folder / "cases").mkdir()
+    (found,) = two_ranks.run([(f"{__name__}.filled", {"folder": folder})], folder / "cases")
+    wanted = [covering(merged, row, SIZE, MAX_PIXELS) for row in range(9)]
+    assert all(np.array_equal(*pair) for pair in zip(found, wanted, strict=True))
+    (file,) = (folder / "cache").glob("*.pixels")
+    assert file.stat().st_size == sum(pixels.nbytes for pixels in wanted)
 
 
 @pytest.mark.parametrize("mode", ["memory", "disk"])
