@@ -52,10 +52,12 @@ def measured(variant: str, seed: int) -> dict[str, float]:
         if "audience" in tasks:
             answers = Path(folder) / "answers.csv"
             images = ("--images", str(DATA / "audience.csv"), "--output", str(answers))
-            runs.command("predict", *best, *images, log=log)
+            precision = ("--trainer.precision", "bf16-mixed")  # the config's, as in the test
+            runs.command("predict", *best, *images, *precision, log=log)
             found |= audience(pd.read_csv(answers))
             expected = tasks["audience"]["balanced_accuracy"]
-            assert abs(found["audience balanced"] - expected) < 1e-6
+            # In another batch bfloat16 may round one image to the other side.
+            assert abs(found["audience balanced"] - expected) < 0.01
         return found
 
 
