@@ -81,9 +81,13 @@ def _spread(function: Callable[[S], T], items: Iterable[S], threads: int) -> Ite
     """Yield the results in order; of a million calls only a few wait at a time."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[T]] = deque()
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > threads * AHEAD:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > threads * AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:
+            for call in waiting:  # after an error, or a signal: nobody wants their results
+                call.cancel()

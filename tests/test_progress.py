@@ -1,6 +1,8 @@
 import io
 import threading
+import time
 
+import pytest
 from rich.console import Console
 
 from mtl_lightning.progress import Progress
@@ -39,3 +41,18 @@ def test_an_error_is_passed_on_and_the_bar_goes():
         assert "\x1b[?25h" in out.file.getvalue(), "the cursor is shown again"
     else:
         raise AssertionError
+
+
+def test_after_an_error_no_call_is_begun_that_only_waited():
+    begun = []
+
+    def call(number):
+        begun.append(number)
+        time.sleep(0.05)
+        if number == 0:
+            raise ZeroDivisionError
+        return number
+
+    with pytest.raises(ZeroDivisionError):
+        Progress(console(False)).each(call, range(20), "calls", 1)
+    assert len(begun) < 4

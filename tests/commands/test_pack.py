@@ -114,7 +114,7 @@ def test_ended_by_a_signal_it_leaves_no_pack(number):
         "from mtl_lightning.data.packs import writing\n"
         "from mtl_lightning.__main__ import main\n"
         "def slowly(*arguments, before=writing._read):\n"
-        "    time.sleep(0.2)\n"
+        "    time.sleep(2)\n"
         "    return before(*arguments)\n"
         "writing._read = slowly\n"
         f"sys.exit(main(['pack', '--config', {config!r}, '--output', 'new/p']))\n"
