@@ -90,9 +90,10 @@ def test_what_was_added_before_an_error_is_kept_and_what_the_index_lacks_is_over
         file.add(items())
     same(found(file, [1, 2]), [1])
     with open(file.pixels, "ab") as pixels:
-        pixels.write(b"half an image")  # by a process that was killed
+        pixels.write(b"images, not in the index" * 10)  # by a process that was killed
     fill(file, [2])
     same(found(file, [1, 2]), [1, 2])
+    assert file.pixels.stat().st_size == picture(1).nbytes + picture(2).nbytes
 
 
 def test_a_file_cut_short_or_a_damaged_index_loses_what_it_lost_and_no_more(file):
