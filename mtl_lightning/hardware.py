@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mtl_lightning.data.datamodule import PartialLabels  # which asks how many cores there are
 
 X86 = ("x86_64", "AMD64")
+CGROUP = Path("/sys/fs/cgroup")
 TOO_OLD = ("DEFAULT", "AVX2")
 """Instruction sets, as torch calls them, for which oneDNN has no fast bfloat16."""
 
@@ -46,7 +47,14 @@ def free_memory() -> int | None:
         said = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:
         return None
-    return int(said[1]) * 1024 if said else None
+    free = [int(said[1]) * 1024] if said else []
+    try:  # a container, or a job of a cluster, may be allowed less
+        limit, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        spare = re.search(r"^inactive_file (\d+)", (CGROUP / "memory.stat").read_text(), re.M)
+        free.append(limit - used + (int(spare[1]) if spare else 0))
+    except (OSError, ValueError):  # there is no limit
+        pass
+    return min(free, default=None)
 
 
 def starved(share: float, data: "PartialLabels", trainer: Trainer) -> str:
@@ -66,9 +74,10 @@ def starved(share: float, data: "PartialLabels", trainer: Trainer) -> str:
         on_cpu = trainer.strategy.root_device.type == "cpu"
         helps.append("less in data.augmentation" if on_cpu else "data.augment_on: device")
     if data.cache == "none":
-        helps.append("data.cache: disk")
-    height, width = data.size
-    helps.append(f"image files not much larger than data.image_size (now {height} x {width})")
+        height, width = data.size
+        files = all(map(os.path.isabs, data.merged().images[:1]))
+        helps.append(f"data.cache: {'disk' if files else 'memory'}")
+        helps.append(f"image files not much larger than data.image_size (now {height} x {width})")
     helps.append("a smaller data.image_size")
     return (
         f"in epoch {trainer.current_epoch} {share:.0%} of the training time went into waiting for "

@@ -13,6 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
+from mtl_lightning.data.sources import Source
 from tests import checkpoints
 from tests.conftest import DROP, small
 from tests.support import labelled_photos
@@ -37,6 +38,21 @@ def epochs() -> list[tuple[str, str]]:
 
 
 # --------------------------------------------------------------------- fit
+
+
+def test_images_are_decoded_to_no_more_than_is_wanted_by_every_command(cli, monkeypatch):
+    covers = []
+    load = Source.load
+    monkeypatch.setattr(
+        Source, "load", lambda self, image: covers.append(self.cover) or load(self, image)
+    )
+    config = small(labelled_photos({}) | {"data.num_workers": 0})
+    for command in (("fit",), ("test", "--ckpt_path", "last")):
+        covers.clear()
+        cli.run(*command, "--config", config)
+        size = covers[0]
+        assert size is not None
+        assert set(covers) == {size}
 
 
 def test_fit_leaves_a_whole_run(cli):

@@ -50,7 +50,7 @@ def test_what_helps_a_starved_device(tmp_path, monkeypatch, workers, cores, more
     assert note.startswith("in epoch 0 43% of the training time went into waiting for data; ")
     assert (f"more data.num_workers (now {workers} for each device, on {cores}" in note) == more
     assert "data.image_size (now 96 x 128)" in note
-    assert "data.cache: disk" in note
+    assert "data.cache: memory" in note  # for images that are no files
     assert "data.cache:" not in told(make_trainer(tmp_path), cache="memory")
 
 
@@ -77,3 +77,19 @@ def test_cores_are_counted():
 def test_free_memory_is_said_where_the_system_says_it():
     free = hardware.free_memory()
     assert free is None or 0 < free < 2**50
+
+
+def test_a_container_may_be_allowed_less(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
+    whole = hardware.free_memory()
+    if whole is None:
+        pytest.skip("this system does not say how much memory is free")
+    for name, text in (
+        ("max", "5000"),
+        ("current", "3000"),
+        ("stat", "anon 1\ninactive_file 700\n"),
+    ):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert hardware.free_memory() == 2700
+    (tmp_path / "memory.max").write_text("max\n")
+    assert hardware.free_memory() > 2700

@@ -8,10 +8,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from mtl_lightning.audit.findings import Finding, Level
-from mtl_lightning.audit.survey import Read, is_file
+from mtl_lightning.audit.survey import is_file
 from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.merged import MergedTable
-from mtl_lightning.data.sources.base import Source
 from mtl_lightning.errors import UserError
 from mtl_lightning.hardware import cores
 from mtl_lightning.progress import Progress
@@ -75,7 +74,7 @@ def look(table: MergedTable, seed: int, everything: bool, progress: Progress) ->
     sizes = {row: size for row, size in zip(files, headers, strict=True) if size is not None}
     doubtful = [row for row in files if row not in sizes]  # decoding them says what is wrong
     rows = sorted(decoded.union(doubtful))
-    threads = threads if all(map(_is_plain, table.sources)) else 1
+    threads = threads if all(source.threadsafe for source in table.sources) else 1
     looked = progress.each(lambda row: _try(table, row), rows, "decoding images", threads)
     unreadable: dict[int, str] = {}
     contents: dict[bytes, list[int]] = {}
@@ -96,12 +95,6 @@ def look(table: MergedTable, seed: int, everything: bool, progress: Progress) ->
         unreadable=unreadable,
         equal=[same for same in contents.values() if len(same) > 1],
     )
-
-
-def _is_plain(source: Source) -> bool:
-    """Whether a source loads files, which any number of threads may do."""
-    source = source.source if isinstance(source, Read) else source
-    return type(source).load is Source.load
 
 
 def _header(path: str) -> tuple[int, int] | None:

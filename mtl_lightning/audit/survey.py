@@ -39,6 +39,11 @@ class Read(Source):
         del tasks
         return self.table
 
+    @property
+    def threadsafe(self) -> bool:
+        """Whether the source is."""
+        return self.source.threadsafe
+
     def load(self, image: str) -> npt.NDArray[np.uint8]:
         """Load an image as the source does."""
         return self.source.load(image)

@@ -1,7 +1,5 @@
 """What a frozen backbone makes of the images, computed once, before the first epoch."""
 
-from typing import Any
-
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -10,6 +8,7 @@ from pytorch_lightning.callbacks import BaseFinetuning
 from rich.console import Console
 from torch import Tensor
 
+from mtl_lightning.callbacks.replicas import check_whole_weights
 from mtl_lightning.callbacks.unfreeze import Unfreeze
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.datamodule import PartialLabels
@@ -19,6 +18,9 @@ from mtl_lightning.hardware import free_memory
 from mtl_lightning.models import Hard
 from mtl_lightning.module import MultiTask
 from mtl_lightning.progress import Progress
+
+AT_A_TIME = 65_536
+"""Images whose features the ranks exchange at a time."""
 
 
 class FeatureCache(Callback):
@@ -33,6 +35,7 @@ class FeatureCache(Callback):
         data = _data(trainer)
         if stage == "fit" and data is not None and data.cache_features is not None:
             assert isinstance(pl_module, MultiTask)
+            check_whole_weights(trainer, "data.cache_features")
             reason = _obstacle(trainer, pl_module, data, data.cache_features)
             if reason:
                 raise UserError(f"data.cache_features: {reason}")
@@ -43,13 +46,14 @@ class FeatureCache(Callback):
         if data is None or data.cache_features is None:
             return
         assert isinstance(pl_module, MultiTask)
-        training = pl_module.training
+        modes = [(part, part.training) for part in pl_module.modules()]
         pl_module.eval()
         for split, features in data.features.items():
             views = data.cache_features if split == "train" else 1
             if len(data.rows(split)):
                 _fill(features, trainer, pl_module, data, split, views)
-        pl_module.train(training)
+        for part, training in modes:
+            part.training = training
 
 
 def _data(trainer: Trainer) -> PartialLabels | None:
@@ -98,28 +102,28 @@ def _fill(
     views: int,
 ) -> None:
     rows = data.rows(split)
-    _check_room(module, len(rows) * views)
+    _check_room(trainer, module, len(rows) * views)
     console = Console(stderr=True, quiet=not trainer.is_global_zero)
-    found: list[Tensor] = []
+    features.position = np.full(len(data.merged()), PADDING)
+    features.position[rows] = np.arange(len(rows))
+    values: Tensor | None = None
     for view in range(views):
         loader = data.feature_loader(split, view)
         what = f"features, {split}" + (f", view {view + 1} of {views}" if views > 1 else "")
-        own_rows, values = [], []
         for batch in Progress(console).watch(loader, len(loader), what):
             features.bad |= batch.bad
-            own_rows.append(batch.rows)
-            values.append(_computed(trainer, module, batch.images))
-        together, of_view = _of_all_ranks(
-            torch.cat(own_rows), torch.cat(values), trainer.strategy.root_device
-        )
-        found.append(of_view)
+            computed = _computed(trainer, module, batch.images)
+            if values is None:
+                values = computed.new_zeros(views, len(rows), computed.shape[1])
+            own = batch.rows != PADDING
+            values[view, features.position[batch.rows[own].numpy()]] = computed[own]
+    assert values is not None  # a split has an image, and each rank at least padding
     if dist.is_available() and dist.is_initialized():
+        _add_up(values, trainer.strategy.root_device)
         each: list[dict[int, str]] = [{}] * trainer.world_size
         dist.all_gather_object(each, features.bad)
         features.bad = {row: said for bad in each for row, said in bad.items()}
-    features.values = torch.stack(found)
-    features.position = np.full(len(data.merged()), PADDING)
-    features.position[together.numpy()] = np.arange(len(together))
+    features.values = values
 
 
 @torch.no_grad()
@@ -130,28 +134,21 @@ def _computed(trainer: Trainer, module: MultiTask, images: Tensor) -> Tensor:
     return features.cpu()
 
 
-def _of_all_ranks(rows: Tensor, values: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the rows of all ranks, sorted and each once, and their values."""
-    if dist.is_available() and dist.is_initialized():
-        most = torch.tensor(len(rows), device=device)
-        dist.all_reduce(most, dist.ReduceOp.MAX)
-        room = int(most) - len(rows)
-        rows = torch.cat([rows, rows.new_full((room,), PADDING)])
-        values = torch.cat([values, values.new_zeros(room, values.shape[1])])
-        gathered: list[Any] = []
-        for own in (rows, values):
-            everyone = [torch.empty_like(own, device=device) for _ in range(dist.get_world_size())]
-            dist.all_gather(everyone, own.to(device))
-            gathered.append(torch.cat(everyone).cpu())
-        rows, values = gathered
-    order = rows.argsort()
-    order = order[rows[order] != PADDING]
-    return rows[order], values[order]
+def _add_up(values: Tensor, device: torch.device) -> None:
+    """Give each rank what the others have computed; where it has not, its own are 0."""
+    every = values.flatten(0, 1)
+    for start in range(0, len(every), AT_A_TIME):
+        part = every[start : start + AT_A_TIME]
+        # In float32, which holds them exactly: not every backend adds up bfloat16.
+        wide = torch.promote_types(part.dtype, torch.float32)
+        moved = part.to(device, wide)
+        dist.all_reduce(moved)
+        part.copy_(moved)
 
 
-def _check_room(module: MultiTask, count: int) -> None:
+def _check_room(trainer: Trainer, module: MultiTask, count: int) -> None:
     width = module.network.sharing.num_features(module.network.image_size)
-    need, free = count * width * 4, free_memory()
+    need, free = count * width * 4 * trainer.num_devices, free_memory()  # each process has all
     if free is not None and need > free:
         raise UserError(
             f"data.cache_features: {count:,} times {width:,} features take {need / 1e9:.1f} GB, "

@@ -16,6 +16,8 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 import PIL
+import simplejpeg
+import torch
 from rich.console import Console
 
 from mtl_lightning.data.dataset import covering
@@ -52,7 +54,7 @@ class InMemory:
 
 
 class OnDisk:
-    """Bytes of a file, mapped when they are first wanted, in each process."""
+    """Bytes of a file; processes that are forked share the mapping, others map it themselves."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -61,12 +63,15 @@ class OnDisk:
     @property
     def data(self) -> npt.NDArray[np.uint8]:
         """Return the mapped file."""
-        if self._mapped is None:
-            self._mapped = np.memmap(self.path, mode="r")
+        return self.open() if self._mapped is None else self._mapped
+
+    def open(self) -> npt.NDArray[np.uint8]:
+        """Map the file that has the name now."""
+        self._mapped = np.memmap(self.path, mode="r")
         return self._mapped
 
     def __reduce__(self) -> tuple[type["OnDisk"], tuple[Path]]:
-        return OnDisk, (self.path,)  # a process that is not forked maps it itself
+        return OnDisk, (self.path,)
 
 
 @dataclass
@@ -136,10 +141,15 @@ class Builder:
     skip: bool
     console: Console
 
-    def in_memory(self, rows: npt.NDArray[np.int64]) -> CachedImages:
-        """Keep the images of some rows in the memory of this process."""
+    def in_memory(self, rows: npt.NDArray[np.int64], processes: int = 1) -> CachedImages:
+        """Keep the images of some rows in the memory of this process.
+
+        Args:
+            rows: Of the table.
+            processes: How many of this machine do so.
+        """
         cached = CachedImages(self.table)
-        need, free = self._estimate(rows), free_memory()
+        need, free = self._estimate(rows) * processes, free_memory()
         self._say(f"{len(rows):,} images are decoded once, about {_mb(need)} of memory")
         if free is not None and need > free:
             raise UserError(
@@ -170,29 +180,28 @@ class Builder:
         for number, name in enumerate(self.table.names):
             own = rows[self.table.source[rows] == number]
             file = PixelFile(folder / self._file_name(name))
+            store = OnDisk(file.pixels)
             try:
-                places = self._filled(file, own)
+                places = self._filled(file, own, store)
             except OSError as error:
                 raise UserError(
                     f"data.cache: {error.filename or file.pixels}: {error.strerror}; "
                     "data.cache_dir names another folder"
                 ) from error
-            cached.stores.append(OnDisk(file.pixels))
+            cached.stores.append(store)
             cached.keep(own, places, number)
         return cached
 
     def _file_name(self, source: str) -> str:
-        settings = repr((VERSION, PIL.__version__, self.max_pixels)).encode()
+        libraries = PIL.__version__, simplejpeg.__version__, torch.__version__
+        settings = repr((VERSION, *libraries, self.max_pixels)).encode()
         height, width = self.size
         digest = blake2b(settings, digest_size=4).hexdigest()
         return f"{quote(source, safe='')}-{height}x{width}-{digest}"
 
-    def _filled(self, file: PixelFile, rows: npt.NDArray[np.int64]) -> Places:
+    def _filled(self, file: PixelFile, rows: npt.NDArray[np.int64], store: OnDisk) -> Places:
         images: Texts = self.table.images[rows]
         stamps = self._stamps(rows)
-        places = file.find(images, stamps)
-        if (places.offsets >= 0).all():
-            return places
         with file.locked(lambda: self._say(f"waiting for another process to fill {file.pixels}")):
             file.drop_dead()
             missing = np.flatnonzero(file.find(images, stamps).offsets < 0)
@@ -201,8 +210,12 @@ class Builder:
                 file.add(
                     (images[missing[position]], stamps[missing[position]], pixels)
                     for position, pixels in self._decoded(rows[missing])
+                    if stamps[missing[position]]
                 )
-            return file.find(images, stamps)
+            places = file.find(images, stamps)
+            if (places.offsets >= 0).any():
+                store.open()  # the file that these places are in, whatever takes its name later
+            return places
 
     def _stamps(self, rows: npt.NDArray[np.int64]) -> Texts:
         """Return for each image what changes when its file does."""
@@ -240,7 +253,8 @@ class Builder:
     def _decoded(self, rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, Pixels]]:
         """Yield the positions of images that can be used, and their pixels."""
         what = "decoding once (data.cache)"
-        results = Progress(self.console).stream(self._decode, list(rows), what, cores())
+        threads = cores() if all(source.threadsafe for source in self.table.sources) else 1
+        results = Progress(self.console).stream(self._decode, list(rows), what, threads)
         for position, found in enumerate(results):
             if not isinstance(found, str):
                 yield position, found

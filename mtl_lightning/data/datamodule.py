@@ -163,6 +163,8 @@ class PartialLabels(LightningDataModule):
             source.max_pixels = max_pixels
         self._encoded: dict[str, Encoded] = {}
         self._cached: CachedImages | None = None
+        self._used: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        """The rows whose images a stage loads."""
         self._swapped: dict[str, Encoded] = {}
         self._on_device: OnDevice | None = None
 
@@ -267,16 +269,16 @@ class PartialLabels(LightningDataModule):
             raise UserError(f"the {splits[0]} split has no labelled image; see data.splits")
         if self.trainer is None:
             return  # no image will be loaded: this is an audit, or a pack
-        for source in self.sources.values():
+        for source in self.merged().sources:  # of who read the table, which need not be `sources`
             source.cover = self.size
         self.features = {}
         if stage == "fit" and self.cache_features is not None:
             self.features = {split: Features() for split in splits}
-        if self.cache != "none":
-            rows = np.concatenate([self.rows(split) for split in splits])
-            self._cached = self._fill_cache(rows, self.trainer)
+        self._used = np.concatenate([self.rows(split) for split in splits])
+        self._cached = None
 
-    def _fill_cache(self, rows: NDArray[np.int64], trainer: Trainer) -> CachedImages:
+    def _fill_cache(self, rows: NDArray[np.int64]) -> CachedImages:
+        trainer = self._trainer()
         seen = trainer.is_global_zero or self.cache == "disk"
         console = Console(stderr=True, quiet=not seen)
         skip = self.on_bad_image == "skip"
@@ -288,7 +290,7 @@ class PartialLabels(LightningDataModule):
                 "data.cache: memory is shared by forking with the processes that load images, "
                 "which is not how this system begins them; use data.cache: disk"
             )
-        return builder.in_memory(rows)
+        return builder.in_memory(rows, trainer.num_devices)
 
     def _encode(self, name: str) -> Encoded:
         task, cells = self.tasks[name], self.cells(name)
@@ -453,7 +455,12 @@ class PartialLabels(LightningDataModule):
         return Sides(probability, global_seed(), self._swapped)
 
     def _images(self) -> Images:
-        return self.merged() if self._cached is None else self._cached
+        """Return the images; a cache is filled here, once nobody refuses the training any more."""
+        if self.cache == "none":
+            return self.merged()
+        if self._cached is None:
+            self._cached = self._fill_cache(self._used)
+        return self._cached
 
     def _loader(
         self,
@@ -478,7 +485,7 @@ class PartialLabels(LightningDataModule):
         if skip:
             device = trainer.strategy.root_device
             through = Skip(self.bad, split, images, encoded, plan, progress, device)
-        if split == "train":
+        if split == "train" and split not in self.features:  # those wait for nothing
             through = self.waiting.of(through)
         sampler = PlanSampler(plan, trainer.global_rank, progress, whole_steps=skip)
         # To look features up takes no process of its own.

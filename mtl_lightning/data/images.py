@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -86,6 +87,33 @@ def encode(pixels: Pixels) -> bytes:
     return file.getvalue()
 
 
+class _Limit:
+    """Pillow's own limit, which is of the whole process: lifted while any thread reads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.before = Image.MAX_IMAGE_PIXELS
+
+    def enter(self, max_pixels: int) -> None:
+        """Set it."""
+        with self.lock:
+            if not self.inside:
+                self.before = Image.MAX_IMAGE_PIXELS
+            self.inside += 1
+            Image.MAX_IMAGE_PIXELS = max_pixels
+
+    def leave(self) -> None:
+        """Put it back, if this was the last to read."""
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                Image.MAX_IMAGE_PIXELS = self.before
+
+
+_LIMIT = _Limit()
+
+
 @contextmanager
 def reading(name: str, max_pixels: int) -> Iterator[None]:
     """Turn whatever goes wrong while an image is read into a ``UserError`` of one line.
@@ -94,7 +122,7 @@ def reading(name: str, max_pixels: int) -> Iterator[None]:
         name: Of the image, for the message.
         max_pixels: What a larger image has Pillow raise, where it looks before there is an image.
     """
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+    _LIMIT.enter(max_pixels)
     try:
         yield
     except UserError:
@@ -117,7 +145,7 @@ def reading(name: str, max_pixels: int) -> Iterator[None]:
             "expected an intact JPEG, PNG, WebP, BMP, GIF or TIFF file"
         ) from error
     finally:
-        Image.MAX_IMAGE_PIXELS = before
+        _LIMIT.leave()
 
 
 def _check_file(found: os.stat_result) -> None:

@@ -102,6 +102,8 @@ class PixelFile:
         """
         index = self._read()
         end = saved = self._end(index)
+        if not end:
+            self.pixels.unlink(missing_ok=True)  # somebody may still read it: not cut, but anew
         added: list[tuple[str, str, int, int, int]] = []
         with open(self.pixels, "r+b" if self.pixels.exists() else "x+b") as file:
             file.truncate(end)  # a process that was killed may have added more

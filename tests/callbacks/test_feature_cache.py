@@ -219,6 +219,20 @@ def test_features_that_do_not_fit_are_refused_before_they_are_computed(tmp_path,
         make_trainer(tmp_path).fit(frozen(), data)
 
 
+def test_a_refused_training_has_decoded_nothing(tmp_path, capsys):
+    data = make_data(cache_features=1, cache="memory")
+    with pytest.raises(UserError, match="the backbone is trained"):
+        make_trainer(tmp_path).fit(make_module(), data)
+    assert "decoded once" not in capsys.readouterr().err
+
+
+def test_modes_that_somebody_has_set_stay(tmp_path):
+    module = frozen()
+    module.network.heads.eval()
+    make_trainer(tmp_path).fit(module, make_data(cache_features=1, tasks=make_more_tasks()))
+    assert not module.network.heads.training
+
+
 def test_no_view_is_refused():
     with pytest.raises(UserError, match=r"data\.cache_features should be 1 or more\. Found 0"):
         make_data(cache_features=0)

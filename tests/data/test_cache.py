@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import shutil
+import threading
 from collections import namedtuple
 
 import numpy as np
@@ -12,13 +13,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from mtl_lightning.data import cache
+from mtl_lightning.data import cache, images
 from mtl_lightning.data.cache import Builder, default_folder
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.dataset import covering
 from mtl_lightning.data.images import MAX_PIXELS
 from mtl_lightning.data.merged import merge
-from mtl_lightning.data.sources import TableSource
+from mtl_lightning.data.sources import Source, TableSource
 from mtl_lightning.errors import UserError
 from mtl_lightning.tasks import Classification
 from tests import two_ranks
@@ -181,6 +182,37 @@ def test_a_memory_without_room_is_found_before_anything_is_decoded(merged, folde
     build(merged, "memory", folder)
 
 
+def test_each_process_of_the_machine_needs_its_own_memory(merged, folder, monkeypatch):
+    made, _ = builder(merged)
+    monkeypatch.setattr(cache, "free_memory", lambda: 30_000)
+    made.in_memory(np.arange(9))
+    with pytest.raises(UserError, match="memory takes about"):
+        made.in_memory(np.arange(9), processes=9)
+
+
+def test_images_stay_what_they_were_when_the_files_go(merged, folder):
+    cached, _ = build(merged, "disk", folder)
+    wanted = [cached.table.load(row) for row in range(9)]
+    shutil.rmtree(folder / "cache")
+    for row in range(9):
+        assert np.array_equal(
+            covering(cached, row, SIZE, MAX_PIXELS),
+            images.resize(wanted[row], SIZE),
+        )
+
+
+def test_a_source_that_threads_may_not_share_is_read_by_one(merged, folder, monkeypatch):
+    seen = set()
+
+    def load(self, image):
+        seen.add(threading.get_ident())
+        return Source.load(self, image)
+
+    monkeypatch.setattr(TableSource, "load", load)
+    build(merged, "memory", folder)
+    assert len(seen - {threading.get_ident()}) == 1  # but for the estimate
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(merged, folder):
     (folder / "cache").write_text("a file")
     with pytest.raises(
@@ -258,9 +290,7 @@ def test_memory_is_refused_where_workers_would_each_get_a_copy(folder, monkeypat
     with pytest.raises(UserError, match=r"use data.cache: disk"):
         batches(module_of(folder, "memory", workers=1), folder, "fit")
     batches(module_of(folder, "memory", workers=0), folder, "fit")
-    module = module_of(folder, "disk", workers=1)
-    module.trainer = make_trainer(folder)
-    module.setup("fit")
+    assert batches(module_of(folder, "disk", workers=1), folder, "fit")
 
 
 def test_an_audit_fills_no_cache_and_sees_whole_images(folder):

@@ -321,3 +321,14 @@ def test_a_strip_that_would_grow_without_bound_is_refused(shape):
     assert resize(np.zeros((1, 50, 3), np.uint8), (2, 2), max_pixels=200).shape == (2, 100, 3)
     with pytest.raises(UserError):
         resize(np.zeros((1, 50, 3), np.uint8), (2, 2), max_pixels=199)
+
+
+def test_the_limit_holds_while_any_thread_reads():
+    before = Image.MAX_IMAGE_PIXELS
+    first, second = images.reading("a", 7), images.reading("b", 7)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert Image.MAX_IMAGE_PIXELS == 7
+    second.__exit__(None, None, None)
+    assert before == Image.MAX_IMAGE_PIXELS

@@ -108,6 +108,15 @@ def test_a_file_cut_short_or_a_damaged_index_loses_what_it_lost_and_no_more(file
     same(found(file, [1, 2]), [2])
 
 
+def test_who_reads_a_file_whose_index_is_lost_goes_on_reading_it(file):
+    fill(file, [1, 2])
+    mapped = np.memmap(file.pixels, mode="r")
+    file.index.unlink()
+    fill(file, [3, 4, 5])
+    same(found(file, range(6)), [3, 4, 5])
+    assert np.array_equal(mapped[: picture(1).nbytes], picture(1).ravel())
+
+
 def test_a_name_that_is_no_utf_8_is_found(file):
     name = os.fsdecode(b"/caf\xe9.png")
     with file.locked(nobody):

@@ -27,7 +27,7 @@ from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.errors import UserError, short
 
 OPEN = 16
-"""Shards that a process has open: more than an epoch's order takes from at a time."""
+"""Shards that a process has open: more than `Shards` takes from at a time, by default."""
 
 _ATTEMPTS = 5
 _BROKEN = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError)

@@ -115,8 +115,9 @@ def _contents(
     table = data.merged()
     read = partial(_read, table, data.max_pixels)
     numbers = rows.tolist()
+    threads = _THREADS if all(source.threadsafe for source in table.sources) else 1
     for row, content in zip(
-        numbers, progress.stream(read, numbers, "packing", _THREADS), strict=True
+        numbers, progress.stream(read, numbers, "packing", threads), strict=True
     ):
         if isinstance(content, bytes):
             yield row, content

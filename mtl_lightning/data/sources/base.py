@@ -90,6 +90,11 @@ class Source(ABC):
     max_pixels: int = MAX_PIXELS
     cover: tuple[int, int] | None = None
 
+    @property
+    def threadsafe(self) -> bool:
+        """Whether `load` and `content` may be called by several threads at once: as of files."""
+        return type(self).load is Source.load
+
     @abstractmethod
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Read the labels that this source has for ``tasks``; no image is opened.

@@ -68,7 +68,7 @@ class StreamSource(Source):
         )
         chosen = columns.of_tasks(tasks, self.labels)
         images = [
-            f"{name}/{shard.name}:{number}"
+            f"pack:{name}/{shard.name}:{number}"
             for shard in contents.shards
             for number in range(shard.images)
         ]
@@ -82,6 +82,11 @@ class StreamSource(Source):
                 np.arange(len(contents.shards)), [shard.images for shard in contents.shards]
             ),
         )
+
+    @property
+    def threadsafe(self) -> bool:
+        """Whether several threads may load: shards are mapped, nothing is moved by reading."""
+        return True
 
     def content(self, image: str) -> bytes:
         """Return the bytes of an image as they were packed; see `Source.content`."""
