@@ -110,7 +110,9 @@ def test_a_label_that_no_class_knows_names_its_row(cli):
 def test_ended_by_a_signal_it_leaves_no_pack(number):
     config = small(labelled_photos({}))
     Path("slow.py").write_text(
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        # A shell that starts the tests in the background has it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from mtl_lightning.data.packs import writing\n"
         "from mtl_lightning.__main__ import main\n"
         "def slowly(*arguments, before=writing._read):\n"
