@@ -10,7 +10,8 @@ The folders stand in the order in which data flows:
                       ``flags``, ``only``, ``checks`` (names and types), ``messages``
 ``data/``             sources -> one merged table with masks -> step plan -> batches, mirrored and
                       augmented here or on the device; what an epoch takes is in ``sampling/``,
-                      merged data as shards in ``packs/``
+                      what is decoded once in ``cache``, what a frozen backbone makes of it in
+                      ``features``, merged data as shards in ``packs/``
 ``tasks/``            what a label means: target, head size, loss, metrics, decoding
 ``models/``           uint8 images -> ``{task: output}``; plain ``nn.Module``, exportable
 ``balancing/``        how K losses or gradients become one update, TorchJD's methods included

@@ -64,7 +64,7 @@ def _data(trainer: Trainer) -> PartialLabels | None:
 def _obstacle(trainer: Trainer, module: MultiTask, data: PartialLabels, views: int) -> str:
     """Return why features would be wrong, nothing if they would not."""
     sharing = module.network.sharing
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
     thawing = [c for c in callbacks if isinstance(c, Unfreeze | BaseFinetuning)]
     if not isinstance(sharing, Hard):
         return (

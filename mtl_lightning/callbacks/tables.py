@@ -110,7 +110,7 @@ class Tables(Callback):
 
 
 def _data(trainer: Trainer) -> PartialLabels:
-    data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]
+    data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
     return data
 
 

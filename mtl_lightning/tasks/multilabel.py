@@ -198,7 +198,7 @@ class MultiLabel(Task):
 
     def picture(self) -> LabelsPicture:
         """Draw how each label does."""
-        return LabelsPicture(self.labels)
+        return LabelsPicture(self.labels, _probabilities)
 
 
 def _probabilities(logits: Tensor) -> Tensor:

@@ -86,13 +86,15 @@ class LabelsPicture(Picture):
 
     Args:
         labels: The L names, in the order of the outputs.
+        probabilities: ``(B, L)`` outputs to probabilities.
     """
 
     positives: Tensor
     negatives: Tensor
 
-    def __init__(self, labels: Sequence[str]) -> None:
+    def __init__(self, labels: Sequence[str], probabilities: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
+        self.probabilities = probabilities
         self.labels = list(labels)
         for name in ("positives", "negatives"):
             zeros = torch.zeros(len(self.labels), BINS, dtype=torch.long)
@@ -101,8 +103,7 @@ class LabelsPicture(Picture):
     def update(self, outputs: Tensor, targets: Tensor, labelled: Tensor, rows: Tensor) -> None:
         """Take ``(B, L)`` logits, targets (0 or 1) and masks."""
         del rows
-        probabilities = outputs.to(torch.promote_types(outputs.dtype, torch.float32)).sigmoid()
-        positives, negatives = histograms(probabilities, targets, labelled)
+        positives, negatives = histograms(self.probabilities(outputs), targets, labelled)
         self.positives += positives
         self.negatives += negatives
 
