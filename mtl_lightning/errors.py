@@ -17,6 +17,13 @@ class UserError(Exception):
     """
 
 
+class SourceError(UserError):
+    """A source fails as a whole: its storage cannot be reached, or a shard of it is not there.
+
+    It is no fault of an image, so that ``data.on_bad_image: skip`` does not pass over it.
+    """
+
+
 class Stopped(Exception):  # noqa: N818 - it is no error
     """The training was ended by a signal, with everything saved.
 

@@ -24,6 +24,7 @@ class Batch:
             (ranks times accumulated micro-batches); the loss is multiplied by it.
         bad: Row to why its image could not be used; the image is black then, nothing is labelled.
         features: ``(B, F)``, what the backbone makes of the images, if it is known already.
+        failure: Why a source can give no image at all, if that is so; all else means nothing then.
     """
 
     # Not a dataclass: Lightning converts the tensors inside of one to the precision of the network,
@@ -39,6 +40,7 @@ class Batch:
         parts: int,
         bad: dict[int, str] | None = None,
         features: Tensor | None = None,
+        failure: str = "",
     ) -> None:
         self.images = images
         self.targets = targets
@@ -49,6 +51,7 @@ class Batch:
         self.parts = parts
         self.bad = bad or {}
         self.features = features
+        self.failure = failure
 
     def __len__(self) -> int:
         """The number of images, padding included."""

@@ -14,7 +14,7 @@ from mtl_lightning.data.batch import PADDING, Batch
 from mtl_lightning.data.images import MAX_PIXELS, resize
 from mtl_lightning.data.mirror import NONE, Sides
 from mtl_lightning.data.plan import Request
-from mtl_lightning.errors import UserError
+from mtl_lightning.errors import SourceError, UserError
 from mtl_lightning.tasks import Encoded
 
 
@@ -83,7 +83,11 @@ class ImageDataset(Dataset[Batch]):
         bad: dict[int, str] = {}
         mirrored = self.sides.drawn(epoch, rows.tolist())
         pairs = zip(rows.tolist(), mirrored, strict=True)
-        images = torch.stack([self._image(row, epoch, flip, bad) for row, flip in pairs])
+        failure = ""
+        try:
+            images = torch.stack([self._image(row, epoch, flip, bad) for row, flip in pairs])
+        except SourceError as error:
+            images, failure = torch.zeros(len(rows), 3, *self.size, dtype=torch.uint8), str(error)
         targets, labelled = labels_of(self.encoded, rows, bad, self.sides, mirrored)
         return Batch(
             images=images,
@@ -94,12 +98,15 @@ class ImageDataset(Dataset[Batch]):
             step_rows=request.step_rows,
             parts=request.parts,
             bad=bad,
+            failure=failure,
         )
 
     def _image(self, row: int, epoch: int, flip: bool, bad: dict[int, str]) -> Tensor:
         """Return one image of the batch; a black one if there is none, and why in ``bad``."""
         try:
             resized = None if row == PADDING else covering(self.images, row, *self.wanted)
+        except SourceError:
+            raise
         except UserError as error:
             resized, bad[row] = None, str(error)
         if resized is None:

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.batch_sampler import PlanSampler
+from mtl_lightning.errors import SourceError
 
 
 def loader(
@@ -61,7 +62,15 @@ class LateLoader(DataLoader[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator, on purpose
         """Begin when the first batch is asked for."""
-        yield from self.passed_on(super().__iter__())
+        yield from self.passed_on(_whole(super().__iter__()))
+
+
+def _whole(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Raise what a process met; an error that it raised itself would come with its traceback."""
+    for batch in batches:
+        if batch.failure:
+            raise SourceError(batch.failure)
+        yield batch
 
 
 def _ignore_signals(_: int) -> None:

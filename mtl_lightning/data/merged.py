@@ -19,7 +19,7 @@ from mtl_lightning.data.splits import (
     check_fractions,
     refuse,
 )
-from mtl_lightning.errors import UserError
+from mtl_lightning.errors import SourceError, UserError
 
 HOLDS = {"first": "the first holds", "drop": "none holds"}
 """What becomes of labels that contradict each other, where that is no error."""
@@ -100,6 +100,8 @@ class MergedTable:
         try:
             pixels: Pixels = self.sources[self.source[row]].load(self.images[row])
             return pixels
+        except SourceError:
+            raise
         except UserError as error:
             raise UserError(f"{self.where(row)}: {error}") from error
 
@@ -112,6 +114,8 @@ class MergedTable:
         try:
             content: bytes = self.sources[self.source[row]].content(self.images[row])
             return content
+        except SourceError:
+            raise
         except UserError as error:
             raise UserError(f"{self.where(row)}: {error}") from error
 

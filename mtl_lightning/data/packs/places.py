@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from mtl_lightning.data.packs.layout import INDEX, LABELS, MANIFEST, Shard, checksum
 from mtl_lightning.data.sources.locate import url
-from mtl_lightning.errors import UserError, listed, one_line
+from mtl_lightning.errors import SourceError, UserError, listed, one_line
 
 _LOCAL = "local:"
 SCHEMES = ("s3://", "gs://", "azure://", _LOCAL)
@@ -35,6 +35,9 @@ class Place(Protocol):
 
     def shard(self, shard: Shard) -> str:
         """Return the path of a shard as a file of this machine."""
+
+    def forget(self, shard: Shard) -> bool:
+        """Remove a damaged copy; whether `shard` gives another one now."""
 
 
 def place(
@@ -103,6 +106,10 @@ class Folder:
         """Return the path of a shard."""
         return os.path.join(self.name, shard.name)
 
+    def forget(self, shard: Shard) -> bool:  # noqa: ARG002 - as `Place` has it
+        """Remove nothing: it is the shard itself."""
+        return False
+
 
 class Remote:
     """A pack in an object storage; what was fetched is kept, up to a limit, for all processes.
@@ -142,7 +149,7 @@ class Remote:
         return content
 
     def table(self, file: str, expected: str) -> bytes:
-        """Return the content of one of the other small files, from the copy if there is one.
+        """Return the content of one of the other small files, from a copy that is whole.
 
         Raises:
             UserError: If it cannot be fetched, or is not as it was written.
@@ -152,13 +159,17 @@ class Remote:
             _check(Path(path).read_bytes(), expected, f"{self.name}: {file}")
 
         with self._keeping():
-            return Path(self._copy(file, check)).read_bytes()
+            content = Path(self._copy(file, check)).read_bytes()
+            if checksum(content) != expected:
+                Path(self._path(file)).unlink(missing_ok=True)
+                content = Path(self._copy(file, check)).read_bytes()
+            return content
 
     def shard(self, shard: Shard) -> str:
         """Return the path of a copy of a shard, fetched if there is none.
 
         Raises:
-            UserError: If it cannot be fetched, or not as a whole.
+            SourceError: If it cannot be fetched, or not as a whole.
         """
 
         def check(path: str) -> None:
@@ -171,11 +182,20 @@ class Remote:
                 os.utime(path, ns=(time.time_ns(), time.time_ns()))
             return path
 
+    def forget(self, shard: Shard) -> bool:
+        """Remove a copy that a power cut, say, has damaged."""
+        with self._keeping():
+            Path(self._path(shard.name)).unlink(missing_ok=True)
+        return True
+
+    def _path(self, file: str) -> str:
+        return os.path.join(self.cache_dir, self._identity, file)
+
     def _copy(self, file: str, check: Callable[[str], None]) -> str:
-        folder = os.path.join(self.cache_dir, self._identity)
-        path = os.path.join(folder, file)
+        path = self._path(file)
         if os.path.exists(path):
             return path
+        folder = os.path.dirname(path)
         os.makedirs(folder, exist_ok=True)
         with FileLock(os.path.join(folder, f".{file}.lock")):  # one process fetches, others wait
             if not os.path.exists(path):
@@ -192,7 +212,7 @@ class Remote:
         try:
             yield
         except OSError as error:
-            raise UserError(
+            raise SourceError(
                 f"copies of {self.name} cannot be kept in {self.cache_dir} ({error.strerror}); "
                 "give a folder that can be written to: `cache_dir`"
             ) from error
@@ -220,7 +240,7 @@ class Remote:
         except Exception as error:  # of whichever library speaks to that storage
             reason = one_line(" ".join(str(error).split())) or type(error).__name__
         what = "is no pack that can be read" if file == MANIFEST else "is not whole"
-        raise UserError(
+        raise SourceError(
             f"{self.name} {what}: {file} cannot be fetched ({reason}); expected the address of "
             "what `mtl-lightning pack` wrote, and the right to read it"
         )
@@ -249,7 +269,7 @@ def _check(content: bytes, expected: str, name: str) -> None:
 
 
 def check_size(found: int, shard: Shard, name: str) -> None:
-    """Raise a `UserError` unless a shard has all its bytes.
+    """Raise a `SourceError` unless a shard has all its bytes.
 
     Args:
         found: The bytes that are there.
@@ -257,7 +277,7 @@ def check_size(found: int, shard: Shard, name: str) -> None:
         name: Of the pack.
     """
     if found != shard.size:
-        raise UserError(
+        raise SourceError(
             f"{name}: shard {shard.name} has {found:,} bytes; expected {shard.size:,}: it is cut "
             "short or not of this pack; copy the pack anew"
         )

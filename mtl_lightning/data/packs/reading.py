@@ -24,7 +24,7 @@ from mtl_lightning.data.packs.places import Place, check_size
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import SPLITS
-from mtl_lightning.errors import UserError, short
+from mtl_lightning.errors import SourceError, UserError, short
 
 OPEN = 16
 """Shards that a process has open: more than `Shards` takes from at a time, by default."""
@@ -120,6 +120,8 @@ class ShardFiles:
         }
         self.checksums = checksums
         self._opened: dict[str, mmap.mmap] = {}
+        self._renewed: set[str] = set()
+        """Shards whose copy was damaged; what was fetched anew is as the storage has it."""
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": {}}
@@ -132,21 +134,38 @@ class ShardFiles:
             number: Of the image in it, from 0.
 
         Raises:
-            UserError: If the shard is not there, or it or the image is damaged.
+            SourceError: If the shard is not there, or no shard of this pack.
+            UserError: If the image is damaged.
         """
-        shard, before = self.shards[name]
-        file = self._open(shard)
+        shard, _ = self.shards[name]
+        content = self._intact(shard, number)
+        if content is None and self._renew(shard):
+            self._opened.pop(name, None)
+            content = self._intact(shard, number)
+        if content is None:
+            raise UserError(
+                f"image {number} of shard {self.place.shard(shard)} is damaged (its checksum is "
+                "another); copy the shard anew"
+            )
+        return content
+
+    def _intact(self, shard: Shard, number: int) -> bytes | None:
+        """Return the bytes of an image, None if they are not what was written."""
+        file, (_, before) = self._open(shard), self.shards[shard.name]
         start, end = struct.unpack_from("<2I", file, 4 + 4 * number)
         first = 4 + 4 * (shard.images + 1)
         # Of what is damaged only lengths can lead elsewhere; the checksum finds all else.
-        if first <= start <= end - 4 and end <= len(file):
-            content = file[start + 4 : end]
-            if zlib.crc32(content) == self.checksums[before + number]:
-                return content
-        raise UserError(
-            f"image {number} of shard {self.place.shard(shard)} is damaged (its checksum is "
-            "another); copy the shard anew"
-        )
+        if not (first <= start <= end - 4 and end <= len(file)):
+            return None
+        content = file[start + 4 : end]
+        return content if zlib.crc32(content) == self.checksums[before + number] else None
+
+    def _renew(self, shard: Shard) -> bool:
+        """Remove a damaged copy, once; whether another is fetched when next asked for."""
+        if shard.name in self._renewed:
+            return False
+        self._renewed.add(shard.name)
+        return self.place.forget(shard)
 
     def _open(self, shard: Shard) -> mmap.mmap:
         found = self._opened.get(shard.name)
@@ -160,15 +179,21 @@ class ShardFiles:
         for _ in range(_ATTEMPTS):
             path = self.place.shard(shard)
             try:
-                with open(path, "rb") as file:
-                    size = file.seek(0, 2)
-                    check_size(size, shard, self.place.name)
-                    mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+                return self._map(path, shard)
             except FileNotFoundError:  # perhaps a copy that another process has just removed
                 continue
             except OSError as error:
-                raise UserError(f"shard {path} cannot be read: {error.strerror}") from error
-            if struct.unpack_from("<I", mapped)[0] != shard.images or size < 8 + 4 * shard.images:
-                raise UserError(f"shard {path} is damaged at its start; copy it anew")
-            return mapped
-        raise UserError(f"there is no shard {path}; copy the pack anew")
+                raise SourceError(f"shard {path} cannot be read: {error.strerror}") from error
+            except SourceError:
+                if not self._renew(shard):
+                    raise
+        raise SourceError(f"there is no shard {path}; copy the pack anew")
+
+    def _map(self, path: str, shard: Shard) -> mmap.mmap:
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            check_size(size, shard, self.place.name)
+            mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        if struct.unpack_from("<I", mapped)[0] != shard.images or size < 8 + 4 * shard.images:
+            raise SourceError(f"shard {path} is damaged at its start; copy it anew")
+        return mapped

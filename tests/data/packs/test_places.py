@@ -10,7 +10,7 @@ import pytest
 from mtl_lightning.data.packs.layout import Shard
 from mtl_lightning.data.packs.places import Folder, Remote, place
 from mtl_lightning.data.packs.reading import ShardFiles, read_contents
-from mtl_lightning.errors import UserError
+from mtl_lightning.errors import SourceError, UserError
 from tests.packs import packed, shop
 
 
@@ -160,6 +160,68 @@ def test_a_shard_that_comes_cut_short_is_not_kept(pack, tmp_path):
     path.write_bytes(whole)
     far.shard(shard)
     assert copies(tmp_path) == ["chunk-0-2.bin"]
+
+
+def damaged(path, where):
+    """Damage a file, keeping its length unless it is to be short."""
+    content = path.read_bytes()
+    if where == "short":
+        path.write_bytes(content[:-1])
+    else:
+        place = {"start": 0, "middle": len(content) // 2}[where]
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x80]) + content[place + 1 :])
+
+
+@pytest.mark.parametrize("where", ["start", "middle", "short"])
+def test_a_damaged_copy_is_fetched_anew(pack, tmp_path, where):
+    far = remote(pack)
+    contents = read_contents(far)
+    shard = contents.shards[1]
+    expected = ShardFiles(far, contents.shards, contents.checksums)
+    whole = [expected.content(shard.name, number) for number in range(shard.images)]
+    (copy,) = tmp_path.glob(f"cache/*/{shard.name}")
+    damaged(copy, where)
+    files = ShardFiles(far, contents.shards, contents.checksums)
+    assert [files.content(shard.name, number) for number in range(shard.images)] == whole
+    assert copy.read_bytes() == (pack / shard.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "message"),
+    [
+        ("start", SourceError, r"^shard .*/chunk-0-1\.bin is damaged at its start"),
+        ("middle", UserError, r"^image \d of shard .*/chunk-0-1\.bin is damaged"),
+    ],
+)
+def test_what_is_damaged_in_the_storage_is_fetched_anew_once(
+    pack, monkeypatch, where, error, message
+):
+    far, fetched, before = remote(pack), [], Remote._fetched
+    contents = read_contents(far)
+    shard = contents.shards[1]
+    damaged(pack / shard.name, where)
+
+    def counted(self, file, folder):
+        fetched.append(file)
+        return before(self, file, folder)
+
+    monkeypatch.setattr(Remote, "_fetched", counted)
+    files = ShardFiles(far, contents.shards, contents.checksums)
+    for _ in range(3):
+        with pytest.raises(error, match=message) as caught:
+            [files.content(shard.name, number) for number in range(shard.images)]
+        assert type(caught.value) is error
+    assert fetched == [shard.name] * 2
+
+
+@pytest.mark.parametrize("name", ["index.json", "labels.parquet"])
+def test_a_damaged_copy_of_a_table_is_fetched_anew(pack, tmp_path, name):
+    far = remote(pack)
+    labels = read_contents(far).labels["kind"].tolist()
+    (copy,) = tmp_path.glob(f"cache/*/{name}")
+    damaged(copy, "middle")
+    assert read_contents(remote(pack)).labels["kind"].tolist() == labels
+    assert copy.read_bytes() == (pack / name).read_bytes()
 
 
 def test_where_no_copy_can_be_kept(pack, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from mtl_lightning.data.packs.layout import checksum
 from mtl_lightning.data.packs.places import Folder
 from mtl_lightning.data.packs.reading import OPEN, ShardFiles, read_contents
-from mtl_lightning.errors import UserError
+from mtl_lightning.errors import SourceError, UserError
 from tests.packs import packed, shop
 
 
@@ -98,19 +98,19 @@ def test_shards_that_are_not_what_the_index_says(pack):
     path.write_bytes(whole[: len(whole) // 2])
     files, _ = opened(pack)
     with pytest.raises(
-        UserError, match=r"/p: shard chunk-0-1\.bin has [\d,]+ bytes; expected [\d,]+"
+        SourceError, match=r"/p: shard chunk-0-1\.bin has [\d,]+ bytes; expected [\d,]+"
     ):
         files.content("chunk-0-1.bin", 0)
     path.write_bytes(b"\xff" * len(whole))
-    with pytest.raises(UserError, match=r"chunk-0-1\.bin is damaged at its start; copy it anew"):
+    with pytest.raises(SourceError, match=r"chunk-0-1\.bin is damaged at its start; copy it anew"):
         files.content("chunk-0-1.bin", 0)
     path.unlink()
     with pytest.raises(
-        UserError, match=r"^there is no shard .*/chunk-0-1\.bin; copy the pack anew"
+        SourceError, match=r"^there is no shard .*/chunk-0-1\.bin; copy the pack anew"
     ):
         files.content("chunk-0-1.bin", 0)
     path.mkdir()
-    with pytest.raises(UserError, match=r"chunk-0-1\.bin cannot be read: Is a directory"):
+    with pytest.raises(SourceError, match=r"chunk-0-1\.bin cannot be read: Is a directory"):
         files.content("chunk-0-1.bin", 0)
 
 

@@ -14,7 +14,7 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.images import decode, encode
 from mtl_lightning.data.sampling import LabelBalanced, Shards
 from mtl_lightning.data.sources import StreamSource, TableSource
-from mtl_lightning.errors import UserError
+from mtl_lightning.errors import SourceError, UserError
 from tests import packs, two_ranks
 from tests.callbacks import test_resume
 from tests.data.test_datamodule import assert_counts_are_those_of_each_step
@@ -194,6 +194,22 @@ def test_pixels_of_ones_own_are_packed_without_loss():
 
 
 # --------------------------------------------------------------------- training
+
+
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"cache": "memory"}])
+def test_a_shard_that_is_gone_is_no_bad_image(tmp_path, options):
+    data = packs.streamed(tmp_path / "p", on_bad_image="skip", max_bad_share=1.0, **options)
+    (tmp_path / "p/chunk-0-2.bin").unlink()
+    with pytest.raises(SourceError) as caught:
+        fit(tmp_path, data, make_module(tasks=make_more_tasks()))
+    path = tmp_path / "p/chunk-0-2.bin"
+    assert str(caught.value) == f"there is no shard {path}; copy the pack anew"
+    again = PartialLabels(
+        make_more_tasks(), {"pack": StreamSource(tmp_path / "p")}, on_bad_image="skip"
+    )
+    with pytest.raises(SourceError, match=r"^there is no shard "):
+        packs.packed(again, tmp_path / "q")
+    assert not (tmp_path / "q").exists()
 
 
 def test_an_epoch_takes_few_shards_at_a_time_and_counts_hold(tmp_path):
