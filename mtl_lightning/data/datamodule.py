@@ -272,7 +272,7 @@ class PartialLabels(LightningDataModule):
         for source in self.merged().sources:  # of who read the table, which need not be `sources`
             source.cover = self.size
         self.features = {}
-        if stage == "fit" and self.cache_features is not None:
+        if stage == "fit" and self.cache_features is not None and not self._tried_out():
             self.features = {split: Features() for split in splits}
         self._used = np.concatenate([self.rows(split) for split in splits])
         self._cached = None
@@ -426,6 +426,10 @@ class PartialLabels(LightningDataModule):
             raise RuntimeError("loaders are made by a Trainer: their batches depend on its ranks")
         return self.trainer
 
+    def _tried_out(self) -> bool:
+        """Whether it is about a few batches, for which nobody wants to wait for a cache."""
+        return bool(self._trainer().fast_dev_run)  # type: ignore[attr-defined]  # set by Lightning
+
     def _plan(self, split: str, accumulate: int = 1, shuffle_seed: int | None = None) -> StepPlan:
         rows = self.rows(split)
         labels = {name: encoded.counts()[rows] for name, encoded in self._encoded.items()}
@@ -456,7 +460,7 @@ class PartialLabels(LightningDataModule):
 
     def _images(self) -> Images:
         """Return the images; a cache is filled here, once nobody refuses the training any more."""
-        if self.cache == "none":
+        if self.cache == "none" or self._tried_out():
             return self.merged()
         if self._cached is None:
             self._cached = self._fill_cache(self._used)

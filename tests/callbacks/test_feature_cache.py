@@ -226,6 +226,13 @@ def test_a_refused_training_has_decoded_nothing(tmp_path, capsys):
     assert "decoded once" not in capsys.readouterr().err
 
 
+def test_a_trial_of_a_few_batches_computes_no_features(tmp_path):
+    counted = Counted()
+    data = make_data(cache_features=1, tasks=make_more_tasks(), batch_size=4)
+    make_trainer(tmp_path, fast_dev_run=True, callbacks=[counted]).fit(frozen(), data)
+    assert counted.images == 8, "a batch of train and one of val"
+
+
 def test_modes_that_somebody_has_set_stay(tmp_path):
     module = frozen()
     module.network.heads.eval()

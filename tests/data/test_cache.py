@@ -300,6 +300,16 @@ def test_an_audit_fills_no_cache_and_sees_whole_images(folder):
     assert data.sources["t"].cover is None
 
 
+def test_a_trial_of_a_few_batches_fills_no_cache(folder):
+    data = module_of(folder, "disk")
+    data.trainer = make_trainer(folder, fast_dev_run=True)
+    data.setup("fit")
+    expected = batches(module_of(folder, "none"), folder, "fit")
+    found = [batch.images for batch in data.train_dataloader()]
+    assert all((one == other).all() for one, other in zip(expected, found, strict=False))
+    assert not (folder / "cache").exists()
+
+
 def test_a_training_with_bad_images_skips_them_as_without_a_cache(tmp_path):
     """The rows of bad images have no labels in their step, and are listed."""
     options = {"train": 45, "val": 7, "bad": (3, 21), "on_bad_image": "skip", "max_bad_share": 0.1}
