@@ -11,7 +11,8 @@ so that a busy machine is busy for all of them:
 - TorchJD's own ``mtl_backward`` and ``jac_to_grad`` with MGDA, as its documentation has it;
 - one backward pass a task (``autograd.grad``), with the same weights.
 
-Memory is what a step adds to the peak of the process, measured in a process of its own.
+Memory is the most that a process of its own held; beside it, how many times that of a plain step it
+is after K gradients of the shared weights are taken off, which the exact ways cannot do without.
 """
 
 import argparse
@@ -187,24 +188,28 @@ def compare(tasks: int, labels: str, options: argparse.Namespace) -> None:
             bench.step(way)
             if number:  # the first also takes memory, and tries how rows can be had
                 seconds[way].append(time.perf_counter() - begun)
+    gradient = sum(p.nbytes for p in bench.network.sharing.parameters()) / 2**20
+    del bench
     plain = seconds.get("plain") or [float("nan")]
     print(f"K = {tasks}, {labels} label(s) an image: plain {statistics.median(plain):.2f} s")
+    base = float("nan")
     for way, each in seconds.items():
-        ratios = [one / base for one, base in zip(each, plain, strict=True)]
-        print(
-            f"  {way:<12}{statistics.median(ratios):>6.2f} x{_memory(way, tasks, labels, options)}"
-        )
-    sys.stdout.flush()
+        ratios = [one / its for one, its in zip(each, plain, strict=True)]
+        row = f"  {way:<12}{statistics.median(ratios):>6.2f} x"
+        if options.device == "cpu":
+            peak = _memory(way, tasks, labels, options)
+            base = peak if way == "plain" else base
+            more = 0.0 if way in ("plain", "features") else tasks * gradient
+            row += f"{peak:>9,.0f} MiB{(peak - more) / base:>7.2f} x without K gradients"
+        print(row, flush=True)
 
 
-def _memory(way: str, tasks: int, labels: str, options: argparse.Namespace) -> str:
-    if options.device != "cpu":
-        return ""
+def _memory(way: str, tasks: int, labels: str, options: argparse.Namespace) -> float:
     sizes = ["--size", str(options.size), "--batch", str(options.batch)]
     which = ["--tasks", str(tasks), "--labels", labels, "--memory-of", way]
     command = [sys.executable, __file__, *sizes, *which]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
-    return f"{float(found.stdout.split()[-1]):>9.0f} MiB at most"
+    return float(found.stdout.split()[-1])
 
 
 if __name__ == "__main__":
