@@ -7,14 +7,11 @@ from collections.abc import Collection, Mapping
 from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.data import transforms
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.side_names import has_side, partners
 from mtl_lightning.errors import listed
 
 NAMED = 5
 """Classes, and pairs of them, that a line names."""
-
-_OTHER = {"left": "right", "right": "left"}
-_WORD = re.compile(r"[^\W\d_]+")
-"""Letters alone: ``left_arm`` and ``front-left`` have the word, ``leftover`` has not."""
 
 
 def findings(data: PartialLabels, names: Mapping[str, Collection[str]]) -> list[Finding]:
@@ -32,7 +29,7 @@ def findings(data: PartialLabels, names: Mapping[str, Collection[str]]) -> list[
     found = []
     for task, classes in names.items() if flips else ():
         pairs = swap.get(task, {})
-        sided = [c for c in classes if _has_side(c) and c not in {*pairs, *pairs.values()}]
+        sided = [c for c in classes if has_side(c) and c not in {*pairs, *pairs.values()}]
         if sided:
             what = f"task {task}: images are mirrored, and classes that name a side are not: "
             mend = _mend(data, task, sided)
@@ -40,17 +37,8 @@ def findings(data: PartialLabels, names: Mapping[str, Collection[str]]) -> list[
     return found
 
 
-def _has_side(name: str) -> bool:
-    return any(word.lower() in _OTHER for word in _WORD.findall(name))
-
-
 def _mend(data: PartialLabels, task: str, sided: list[str]) -> str:
-    others = [_mirrored(name) for name in sided]
-    both = [
-        (one, other)
-        for number, (one, other) in enumerate(zip(sided, others, strict=True))
-        if other in sided[number + 1 :]
-    ]
+    both = partners(sided)
     if not both:
         place = "data.augmentation" if data.mirror is None else "data.mirror"
         return f"a mirrored image has a wrong label then; see {place}"
@@ -59,18 +47,6 @@ def _mend(data: PartialLabels, task: str, sided: list[str]) -> str:
     swap = f"data.mirror: {{swap: {{{_written(task)}: {{{text}{more}}}}}}}"
     in_place = "" if isinstance(data.augmentation, str) else ", in place of RandomHorizontalFlip,"
     return f"{swap}{in_place} swaps them"
-
-
-def _mirrored(name: str) -> str:
-    """Return a name with its sides exchanged, in the same case."""
-
-    def other(word: re.Match[str]) -> str:
-        text = _OTHER.get(word[0].lower(), word[0])
-        if word[0].lower() not in _OTHER or word[0].islower():
-            return text
-        return text.upper() if word[0].isupper() else text.capitalize()
-
-    return _WORD.sub(other, name)
 
 
 def _written(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from mtl_lightning import reading
+from mtl_lightning.data.side_names import partners
 from mtl_lightning.errors import one_line
 from mtl_lightning.proposal.columns import Kind
 from mtl_lightning.proposal.propose import Proposal, SourcePlan
@@ -74,13 +75,16 @@ def _task(plan: TaskPlan) -> Iterator[str]:
     many = plan.kind in (Kind.YES_NO, Kind.NAMES)
     yield f"  class_path: {'MultiLabel' if many else 'Classification'}"
     yield "  init_args:"
-    key, names = ("labels", sorted(plan.counts)) if many else ("classes", plan.names)
-    yield from (f"    {line}" for line in _listed(key, names))
+    yield from (f"    {line}" for line in _listed("labels" if many else "classes", _names(plan)))
     if many and plan.separator != ";":
         yield f"    separator: {scalar(plan.separator)}"
     if plan.balanced:
         key = "pos_weights" if many else "class_weights"
         yield f"    {key}: balanced   # {_extremes(plan)}"
+
+
+def _names(plan: TaskPlan) -> Sequence[str]:
+    return plan.names if plan.kind is Kind.CLASSES else sorted(plan.counts)
 
 
 def _extremes(plan: TaskPlan) -> str:
@@ -124,6 +128,16 @@ def _settings(proposal: Proposal) -> Iterator[str]:
     )
     yield f"  batch_size: {proposal.batch_size}   # per device"
     yield "  num_workers: 2   # processes that load images"
+    yield from (f"  {line}" for line in _mirror(proposal))
+
+
+def _mirror(proposal: Proposal) -> Iterator[str]:
+    named = [plan for plan in proposal.tasks if plan.kind is not Kind.NUMBERS]
+    pairs = {plan.name: dict(partners(_names(plan))) for plan in named}
+    swap = {name: own for name, own in pairs.items() if own}
+    if swap:
+        yield "mirror:   # images are mirrored at random, and these labels change sides with them"
+        yield from (f"  {line}" for line in _mapped({"swap": swap}))
 
 
 def _listed(key: str, names: Sequence[str]) -> Iterator[str]:

@@ -136,6 +136,21 @@ def test_comments_say_what_was_left_out_and_what_else_could_be():
     assert "# shares of all images, drawn at random" in whole
 
 
+def test_labels_that_name_a_side_swap_in_mirrored_images(tmp_path):
+    assert "mirror" not in written(proposal(), "x", "c.yaml")
+    plans = [
+        TaskPlan("pose: of", Kind.CLASSES, {"right": 9, "Left": 1, "left": 9, "front": 3}, 22),
+        TaskPlan("ears", Kind.YES_NO, {"right ear": 4, "no ear": 1, "left ear": 5}, 20),
+        TaskPlan("left", Kind.NUMBERS, {"left": 1, "right": 1}, 5),
+        TaskPlan("turns", Kind.NAMES, {"leftover": 1, "right": 9}, 20),
+    ]
+    path = tmp_path / "c.yaml"
+    path.write_text(written(proposal(tasks=plans), "x", "c.yaml"), encoding="utf-8")
+    assert reading.load(path)["data"]["mirror"] == {
+        "swap": {"pose: of": {"left": "right"}, "ears": {"left ear": "right ear"}}
+    }
+
+
 def test_many_classes_are_broken_into_lines(tmp_path):
     classes = {f"class number {i:03}": 5 for i in range(60)}
     plans = [TaskPlan("kind", Kind.CLASSES, classes, 300)]
