@@ -16,10 +16,9 @@ from mtl_lightning.balancing.ranks import same_draws
 from mtl_lightning.errors import UserError
 from tests import two_ranks
 from tests.balancing.by_hand import METHODS, ROWS, Trained, trained
+from tests.balancing.methods import SOLVED
 
 CPU = torch.device("cpu")
-SOLVED = ("CAGrad", "NashMTL", "UPGrad", "DualProj", "FairGrad", "ConFIG")
-"""Found by a solver, or an inverse, whose tolerance is coarser than rounding."""
 
 
 def labels(steps: int, tasks: int, given: Callable[[int, int, int], bool]) -> Tensor:

@@ -60,3 +60,6 @@ GRADIENT: dict[str, Callable[[int], Any]] = {
 
 OURS = ("DBMTL", "DynamicPrioritisation", "GradNorm", "ScaleInvariant")
 """Methods that TorchJD has none of."""
+
+SOLVED = ("CAGrad", "NashMTL", "UPGrad", "DualProj", "FairGrad", "ConFIG")
+"""Found by a solver, or an inverse, whose tolerance is coarser than rounding."""

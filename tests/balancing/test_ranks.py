@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mtl_lightning.quiet import quieten
-from tests.balancing.methods import GRADIENT, LOSS
+from tests.balancing.methods import GRADIENT, LOSS, SOLVED
 from tests.support import (
     fit,
     largest_difference,
@@ -18,9 +18,8 @@ from tests.support import (
     weights,
 )
 
-# Ways that differ; every method is taken to two ranks in `conditions`, by hand.
-CASES = [("FAMO", "losses"), ("UW", "losses"), ("DynamicPrioritisation", "losses")]
-CASES += [("GradNorm", "parameters"), ("GradDrop", "parameters"), ("IMTLG", "features")]
+CASES = [(name, "losses") for name in LOSS] + [(name, "parameters") for name in GRADIENT]
+CASES += [(name, "features") for name in ("IMTLG", "GradNorm", "PCGrad")]
 
 
 def method_of(name: str, of: str, tasks: int) -> tuple[Any, dict[str, Any]]:
@@ -58,5 +57,5 @@ def balanced(folder: Path, name: str, of: str, devices: int = 1) -> tuple[Any, d
 def test_two_ranks_equal_one_process(on_two_ranks, tmp_path, case):
     one, one_weights = balanced(tmp_path, *case)
     other, other_weights = on_two_ranks[case]
-    assert largest_difference(one, other) < 1e-9
+    assert largest_difference(one, other) < (1e-5 if case[0] in SOLVED else 1e-9)
     assert one_weights == pytest.approx(other_weights, rel=1e-6)

@@ -196,9 +196,14 @@ def test_pixels_of_ones_own_are_packed_without_loss():
 # --------------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"cache": "memory"}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_workers": 2}, {"cache": "memory"}, {"cache": "memory", "on_bad_image": "error"}],
+    ids=str,
+)
 def test_a_shard_that_is_gone_is_no_bad_image(tmp_path, options):
-    data = packs.streamed(tmp_path / "p", on_bad_image="skip", max_bad_share=1.0, **options)
+    options = {"on_bad_image": "skip", "max_bad_share": 1.0} | options
+    data = packs.streamed(tmp_path / "p", **options)
     (tmp_path / "p/chunk-0-2.bin").unlink()
     with pytest.raises(SourceError) as caught:
         fit(tmp_path, data, make_module(tasks=make_more_tasks()))
