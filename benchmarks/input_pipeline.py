@@ -6,12 +6,14 @@ Both load the same JPEG files at the same size (128 px) in batches of 32, with t
 workers, in turn, so that a busy machine is busy for both. The peer is what tutorials show:
 ``Resize``, ``CenterCrop`` (``--augmented``: ``RandomResizedCrop`` and ``RandomHorizontalFlip``),
 ``PILToTensor``. Ours is the whole path from the step plan to a `Batch`: labels, masks and counts
-included. Measured are the first epoch (decoding), a cache in memory, and a cache on disk that is
-filled already. The files are cut at random out of scikit-learn's two photographs, enlarged twofold
-(a camera's pixels are smoother than those of a picture scaled down for the web) and continued by
-their mirror images. They are written in JPEG quality 75, Pillow's default, 88 and 95: of a large
-file, at an eighth of its size, little more is left to do than to read its Huffman code, which is
-longer the better the quality; the first numbers are how large the files are.
+included. Measured are decoding and resizing alone, without a loader; the first epoch, which
+decodes; a cache in memory; and a cache on disk that is filled already.
+
+The files are cut at random out of scikit-learn's two photographs, enlarged twofold (a camera's
+pixels are smoother than those of a picture scaled down for the web) and continued by their mirror
+images. They are written in JPEG quality 75, Pillow's default, 88 and 95: of a large file, at an
+eighth of its size, little more is left to do than to read its Huffman code, which is longer the
+better the quality; the first numbers are how large the files are.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +31,12 @@ from pytorch_lightning import Trainer
 from sklearn.datasets import load_sample_images
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 
 from mtl_lightning import quiet
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.images import decode, resize
 from mtl_lightning.data.sources import FolderSource
 from mtl_lightning.tasks import Classification
 
@@ -40,6 +44,8 @@ SIZE, BATCH = 128, 32
 KINDS = {"3 megapixels": (1536, 2048, 24), "400 x 533": (533, 400, 192), "200 px": (200, 267, 384)}
 """Height, width and number of files."""
 QUALITIES = [75, 88, 95]
+COLUMNS = ("alone", "first epoch", "memory", "disk")
+"""Decoding and resizing alone, then our loader without a cache and with either."""
 
 
 def photographs(folder: Path, height: int, width: int, count: int, quality: int) -> int:
@@ -94,12 +100,39 @@ def ours(folder: Path, workers: int, augmented: bool, cache: str) -> Iterable[ob
     return data.train_dataloader()
 
 
+def peer_alone(folder: Path) -> Iterator[object]:
+    """Decode and resize as torchvision does."""
+    resize = v2.Resize(SIZE, antialias=True)
+    for path in folder.glob("train/*/*.jpg"):
+        yield resize(default_loader(str(path)))
+
+
+def ours_alone(folder: Path) -> Iterator[object]:
+    """Decode and resize as our sources do."""
+    for path in folder.glob("train/*/*.jpg"):
+        yield resize(decode(path, cover=(SIZE, SIZE)), (SIZE, SIZE))
+
+
 def seconds(loader: Iterable[object]) -> float:
     """Return how long an epoch takes."""
     begun = time.perf_counter()
     for _ in loader:
         pass
     return time.perf_counter() - begun
+
+
+def measured(folder: Path, options: argparse.Namespace) -> tuple[float, list[float]]:
+    """Return the seconds of the peer's epoch, and by how much ours are faster; see `COLUMNS`."""
+    given = (options.workers, options.augmented)
+    loaders = {cache: ours(folder, *given, cache) for cache in ("none", "memory", "disk")}
+    theirs = peer(folder, *given)
+    taken: list[list[float]] = []
+    for _ in range(options.rounds + 1):
+        alone = seconds(peer_alone(folder)) / seconds(ours_alone(folder))
+        base = seconds(theirs)
+        taken.append([base, alone, *(base / seconds(loader) for loader in loaders.values())])
+    first, *rest = (statistics.median(each) for each in zip(*taken[1:], strict=True))
+    return first, rest  # without the first round, which starts workers
 
 
 def main() -> None:
@@ -113,29 +146,15 @@ def main() -> None:
     options = parser.parse_args()
     quiet.quieten()
     torch.set_num_threads(1)
-    given = (options.workers, options.augmented)
     print(f"{SIZE} px, {options.workers} workers, augmented: {options.augmented}")
-    print(f"{'files':<27}{'ImageFolder':>14}{'first epoch':>16}{'memory':>16}{'disk':>16}")
+    print(f"{'files':<27}{'ImageFolder':>14}" + "".join(f"{name:>13}" for name in COLUMNS))
     for name, quality in itertools.product(options.kinds, options.qualities):
         height, width, count = KINDS[name]
         with tempfile.TemporaryDirectory() as where:
-            folder = Path(where)
-            size = photographs(folder, height, width, count, quality) / count / 1e3
-            ready: dict[str, Iterable[object]] = {"peer": peer(folder, *given)}
-            ready |= {cache: ours(folder, *given, cache) for cache in ("none", "memory", "disk")}
-            taken: dict[str, list[float]] = {n: [] for n in ready}
-            for round_number in range(options.rounds + 1):
-                for n, loader in ready.items():
-                    spent = seconds(loader)
-                    if round_number:  # the first starts workers
-                        taken[n].append(spent)
-            base = taken.pop("peer")
-            row = f"{name:<13}{quality:>3}{size:>8,.0f} kB"
-            row += f"{count / statistics.median(base):>10,.0f} /s"
-            for n in taken:
-                ratio = statistics.median(b / own for b, own in zip(base, taken[n], strict=True))
-                row += f"{ratio:>14.1f} x"
-            print(row, flush=True)
+            size = photographs(Path(where), height, width, count, quality) / count / 1e3
+            base, ratios = measured(Path(where), options)
+        row = f"{name:<13}{quality:>3}{size:>8,.0f} kB{count / base:>10,.0f} /s"
+        print(row + "".join(f"{ratio:>11.1f} x" for ratio in ratios), flush=True)
 
 
 if __name__ == "__main__":

@@ -82,13 +82,12 @@ def _obstacle(trainer: Trainer, module: MultiTask, data: PartialLabels, views: i
         return "model.balancing weighs what tasks do to a backbone, and none is trained here"
     if data.augment_on == "device":
         return "views are augmented where images are loaded; set data.augment_on: cpu"
-    augmented = data.augmentation != "none" or data.mirror is not None
-    if views == 1 and augmented:
+    if views == 1 and data.augmented:
         return (
             "1 view would show each image in one random way in all epochs; set data.augmentation: "
             "none (and leave data.mirror out), or more views"
         )
-    if views > 1 and not augmented:
+    if views > 1 and not data.augmented:
         return f"all {views} views would be the same without data.augmentation; set it to 1"
     return ""
 

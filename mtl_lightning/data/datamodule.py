@@ -386,12 +386,12 @@ class PartialLabels(LightningDataModule):
             return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
         on_device = self.augment_on == "device"
-        device = trainer.strategy.root_device if on_device else "cpu"
-        transform = transforms.build(self.augmentation, self.size, self.mirror is None, device)
+        transform = self._transform(trainer.strategy.root_device if on_device else "cpu")
         sides = self._sides()
-        self._on_device = OnDevice(transform, seed, sides) if on_device else None
-        own = None if on_device else transform
-        return self._loader(self._images(), "train", plan, progress, own, seed, sides)
+        self._on_device = None
+        if on_device and transform is not None:
+            self._on_device, transform = OnDevice(transform, seed, sides), None
+        return self._loader(self._images(), "train", plan, progress, transform, seed, sides)
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
@@ -425,6 +425,17 @@ class PartialLabels(LightningDataModule):
         if self.trainer is None:
             raise RuntimeError("loaders are made by a Trainer: their batches depend on its ranks")
         return self.trainer
+
+    @property
+    def augmented(self) -> bool:
+        """Whether training images are seen in other ways than in evaluation."""
+        return self.augmentation != "none" or self.mirror is not None
+
+    def _transform(self, device: torch.device | str = "cpu") -> nn.Module | None:
+        """Return what training images go through, None for what evaluation sees."""
+        if not self.augmented:
+            return None
+        return transforms.build(self.augmentation, self.size, self.mirror is None, device)
 
     def _tried_out(self) -> bool:
         """Whether it is about a few batches, for which nobody wants to wait for a cache."""
@@ -508,7 +519,7 @@ class PartialLabels(LightningDataModule):
             self._images(),
             {},
             self.size,
-            transforms.build(self.augmentation, self.size, self.mirror is None) if train else None,
+            self._transform() if train else None,
             global_seed() if train else 0,
             self.max_pixels,
             self._sides() if train else NONE,
