@@ -11,8 +11,9 @@ so that a busy machine is busy for all of them:
 - TorchJD's own ``mtl_backward`` and ``jac_to_grad`` with MGDA, as its documentation has it;
 - one backward pass a task (``autograd.grad``), with the same weights.
 
-Memory is the most that a process of its own held; beside it, how many times that of a plain step it
-is after K gradients of the shared weights are taken off, which the exact ways cannot do without.
+Memory is the most that a process of its own held, torch itself included; beside it, how many times
+that of a plain step it is once K gradients of the shared weights are taken off, which the exact
+ways hold at the end. (Where the most is held earlier, this is too small.)
 """
 
 import argparse
@@ -192,13 +193,12 @@ def compare(tasks: int, labels: str, options: argparse.Namespace) -> None:
     del bench
     plain = seconds.get("plain") or [float("nan")]
     print(f"K = {tasks}, {labels} label(s) an image: plain {statistics.median(plain):.2f} s")
-    base = float("nan")
+    base = _memory("plain", tasks, labels, options) if options.device == "cpu" else 0.0
     for way, each in seconds.items():
         ratios = [one / its for one, its in zip(each, plain, strict=True)]
         row = f"  {way:<12}{statistics.median(ratios):>6.2f} x"
         if options.device == "cpu":
-            peak = _memory(way, tasks, labels, options)
-            base = peak if way == "plain" else base
+            peak = base if way == "plain" else _memory(way, tasks, labels, options)
             more = 0.0 if way in ("plain", "features") else tasks * gradient
             row += f"{peak:>9,.0f} MiB{(peak - more) / base:>7.2f} x without K gradients"
         print(row, flush=True)

@@ -1,19 +1,20 @@
 """Images per second of our loader against torchvision's ImageFolder with PIL and v2 transforms.
 
     python benchmarks/input_pipeline.py [--workers 0] [--augmented] [--rounds 3]
+        [--kinds "3 megapixels" "400 x 533" "200 px"] [--qualities 75 88 95]
 
 Both load the same JPEG files at the same size (128 px) in batches of 32, with the same number of
 workers, in turn, so that a busy machine is busy for both. The peer is what tutorials show:
 ``Resize``, ``CenterCrop`` (``--augmented``: ``RandomResizedCrop`` and ``RandomHorizontalFlip``),
 ``PILToTensor``. Ours is the whole path from the step plan to a `Batch`: labels, masks and counts
-included. Measured are decoding and resizing alone, without a loader; the first epoch, which
-decodes; a cache in memory; and a cache on disk that is filled already.
+included. Measured are decoding and resizing alone, without a loader and never augmented; the first
+epoch, which decodes; a cache in memory; and a cache on disk that is filled already.
 
 The files are cut at random out of scikit-learn's two photographs, enlarged twofold (a camera's
 pixels are smoother than those of a picture scaled down for the web) and continued by their mirror
 images. They are written in JPEG quality 75, Pillow's default, 88 and 95: of a large file, at an
 eighth of its size, little more is left to do than to read its Huffman code, which is longer the
-better the quality; the first numbers are how large the files are.
+better the quality. A row begins with the quality and how large the files are.
 """
 
 import argparse

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
         TorchvisionSource,
         UTKFaceSource,
     )
-    from mtl_lightning.errors import UserError
+    from mtl_lightning.errors import SourceError, UserError
     from mtl_lightning.models import (
         VGG16,
         Backbone,
@@ -115,7 +115,7 @@ _HOMES = {
         "TorchvisionSource",
         "UTKFaceSource",
     ),
-    "errors": ("UserError",),
+    "errors": ("SourceError", "UserError"),
     "models": ("VGG16", "Backbone", "Hard", "Network", "Sharing", "Soft", "Timm", "Torchvision"),
     "module": ("MultiTask",),
     "tasks": ("Classification", "MultiLabel", "Regression", "Task"),
@@ -156,6 +156,7 @@ __all__ = [
     "Sharing",
     "Soft",
     "Source",
+    "SourceError",
     "SourceTable",
     "StreamSource",
     "TableSource",

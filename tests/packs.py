@@ -1,5 +1,6 @@
 """A small collection of photos and tables, and packs of it, for the tests of both."""
 
+import json
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -11,11 +12,12 @@ from PIL import Image
 from rich.console import Console
 
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.packs.layout import MANIFEST, checksum
 from mtl_lightning.data.packs.writing import Packed, pack
 from mtl_lightning.data.sources import DigitsSource, StreamSource, TableSource
 from mtl_lightning.progress import Progress
 from mtl_lightning.tasks import Classification, MultiLabel, Regression, Task
-from tests.support import make_data, make_more_tasks
+from tests.support import labelled_photos, make_data, make_more_tasks
 
 KINDS = ("cat", "dog", None)
 
@@ -76,3 +78,26 @@ def streamed(folder: Path, tasks: dict[str, Task] | None = None, **options: Any)
         packed(make_data(tasks=make_more_tasks()), folder, shard_bytes=6_000)
     data.sources = {"pack": StreamSource(folder)}
     return data
+
+
+def photos_packed(output: str) -> dict[str, Any]:
+    """Pack `support.labelled_photos`, a few images a shard; return a config that reads the pack."""
+    changes = labelled_photos({})
+    tasks = {"kind": Classification(), "size": Regression()}
+    packed(PartialLabels(tasks, {"photos": TableSource("photos.csv")}), Path(output), 10_000)
+    source = {"class_path": "StreamSource", "init_args": {"path": output}}
+    return changes | {"data.sources": {"pack": source}}
+
+
+def sign(folder: Path, name: str) -> None:
+    """Give the manifest of a pack the checksum of a changed file, as one would who means it."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["checksums"][name] = checksum((folder / name).read_bytes())
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def flip(path: Path, place: int) -> None:
+    """Change a bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x80
+    path.write_bytes(content)

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from mtl_lightning import ranks
 from mtl_lightning.errors import UserError
 from tests.conftest import small
+from tests.packs import photos_packed
 from tests.support import labelled_photos
 
 LOST = RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:1")
@@ -169,6 +170,16 @@ def test_a_bad_image_on_one_of_two_ranks_is_one_line_and_one_status():
     assert status == 2
     assert said.startswith(f"error: photos.csv row {row + 2}: image ")
     assert said.count("\n") == 1
+    assert [p.name for p in Path("runs/small/version_0").iterdir() if "rank" in p.name] == []
+
+
+def test_a_lost_shard_is_one_line_of_two_ranks_though_bad_images_are_skipped():
+    small(photos_packed("p"))
+    Path("p/chunk-0-1.bin").unlink()
+    skip = ("--data.on_bad_image", "skip", "--data.max_bad_share", "1")
+    status, said = fitted(*skip, "--data.num_workers", "2")
+    lost = f"{Path('p').resolve()}: there is no shard chunk-0-1.bin"
+    assert (status, said) == (2, f"error: {lost}; copy the pack anew\n")
     assert [p.name for p in Path("runs/small/version_0").iterdir() if "rank" in p.name] == []
 
 

@@ -11,7 +11,7 @@ from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.audit.survey import is_file
 from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.merged import MergedTable
-from mtl_lightning.errors import UserError
+from mtl_lightning.errors import SourceError, UserError
 from mtl_lightning.hardware import cores
 from mtl_lightning.progress import Progress
 
@@ -64,6 +64,9 @@ def look(table: MergedTable, seed: int, everything: bool, progress: Progress) ->
         seed: Of the sample.
         everything: Look at all of them instead.
         progress: Shows what takes long.
+
+    Raises:
+        SourceError: If a source fails as a whole.
     """
     order = np.random.default_rng(seed).permutation(len(table))
     sized = order if everything else order[:SIZED]
@@ -113,6 +116,8 @@ def _try(table: MergedTable, row: int) -> tuple[tuple[int, int], bytes] | str:
     """Return (height, width) and, of what is no file, a hash of the pixels; or what is wrong."""
     try:
         pixels = table.load(row)
+    except SourceError:
+        raise
     except UserError as error:
         return str(error)
     except Exception as error:  # a source of one's own may fail in any way

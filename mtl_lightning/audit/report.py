@@ -16,7 +16,7 @@ from mtl_lightning.data.copies import find_copies
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.merged import MergedTable
 from mtl_lightning.data.splits import SPLITS
-from mtl_lightning.errors import UserError
+from mtl_lightning.errors import SourceError, UserError
 from mtl_lightning.progress import Progress
 from mtl_lightning.tasks import Encoded
 
@@ -190,7 +190,10 @@ def _images(
     report: Report, table: MergedTable, seed: int, everything: bool, progress: Progress
 ) -> list[Finding]:
     """Fill in what the files and the images say."""
-    looked = pictures.look(table, seed, everything, progress)
+    try:
+        looked = pictures.look(table, seed, everything, progress)
+    except SourceError as error:
+        return [Finding(Level.ERROR, str(error))]
     same = find_copies(table.images.tolist(), progress)
     report.copies = contents.described(table, same + looked.equal)
     report.pictures = looked

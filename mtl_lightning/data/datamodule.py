@@ -46,6 +46,8 @@ from mtl_lightning.tasks import Encoded, Task
 DEFAULT_SPLITS = {"val": 0.1, "test": 0.2}
 USED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 """The splits that each stage loads."""
+TRIAL = 16
+"""Images that a ``fast_dev_run`` keeps: enough to meet whatever refuses a cache."""
 
 
 class PartialLabels(LightningDataModule):
@@ -79,10 +81,11 @@ class PartialLabels(LightningDataModule):
             shards and within a few of them, where images lie in shards: `Shards`).
         cache: Keep images as they are once decoded and scaled (before augmentation), in the
             ``memory`` of each process, or on ``disk``, where later runs find them and an image
-            whose file has changed is decoded anew.
+            whose file has changed is decoded anew. (A ``fast_dev_run`` keeps a few only.)
         cache_dir: The folder for that, ``~/.cache/mtl-lightning`` if left out; it may be deleted.
         cache_features: With a frozen backbone: its features are computed once, of so many augmented
             views of each training image (1 without augmentation), and only the heads are run after.
+            (Not in a ``fast_dev_run``.)
         on_bad_image: ``error``: an image that cannot be read stops the run. ``skip``: it is as if
             its row had no place in the step; such images are counted and listed.
         max_bad_share: More than this share of the images of a split, skipped, stops the run.
@@ -272,7 +275,7 @@ class PartialLabels(LightningDataModule):
         for source in self.merged().sources:  # of who read the table, which need not be `sources`
             source.cover = self.size
         self.features = {}
-        if stage == "fit" and self.cache_features is not None and not self._tried_out():
+        if stage == "fit" and self.cache_features is not None and not self._is_trial():
             self.features = {split: Features() for split in splits}
         self._used = np.concatenate([self.rows(split) for split in splits])
         self._cached = None
@@ -437,8 +440,8 @@ class PartialLabels(LightningDataModule):
             return None
         return transforms.build(self.augmentation, self.size, self.mirror is None, device)
 
-    def _tried_out(self) -> bool:
-        """Whether it is about a few batches, for which nobody wants to wait for a cache."""
+    def _is_trial(self) -> bool:
+        """Whether it is about a few batches, for which nobody wants to wait for a whole cache."""
         return bool(self._trainer().fast_dev_run)  # type: ignore[attr-defined]  # set by Lightning
 
     def _plan(self, split: str, accumulate: int = 1, shuffle_seed: int | None = None) -> StepPlan:
@@ -471,10 +474,10 @@ class PartialLabels(LightningDataModule):
 
     def _images(self) -> Images:
         """Return the images; a cache is filled here, once nobody refuses the training any more."""
-        if self.cache == "none" or self._tried_out():
+        if self.cache == "none":
             return self.merged()
         if self._cached is None:
-            self._cached = self._fill_cache(self._used)
+            self._cached = self._fill_cache(self._used[: TRIAL if self._is_trial() else None])
         return self._cached
 
     def _loader(

@@ -29,6 +29,7 @@ class Images(Protocol):
 
         Raises:
             UserError: If it cannot be read.
+            SourceError: If that is no fault of the image.
         """
 
     def name(self, row: int) -> str:

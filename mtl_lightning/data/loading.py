@@ -62,11 +62,11 @@ class LateLoader(DataLoader[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator, on purpose
         """Begin when the first batch is asked for."""
-        yield from self.passed_on(_whole(super().__iter__()))
+        yield from self.passed_on(whole(super().__iter__()))
 
 
-def _whole(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Raise what a process met; an error that it raised itself would come with its traceback."""
+def whole(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Raise here what a loading process met: raised there, its traceback would be the message."""
     for batch in batches:
         if batch.failure:
             raise SourceError(batch.failure)

@@ -1,6 +1,7 @@
 """Several sources become one table: a row per image, a text label or none for each task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,25 +97,28 @@ class MergedTable:
 
         Raises:
             UserError: If the image cannot be read; names the row as `where` does.
+            SourceError: If its source fails as a whole.
         """
-        try:
+        with self._naming(row):
             pixels: Pixels = self.sources[self.source[row]].load(self.images[row])
             return pixels
-        except SourceError:
-            raise
-        except UserError as error:
-            raise UserError(f"{self.where(row)}: {error}") from error
 
     def content(self, row: int) -> bytes:
         """Return the image of a row as a file, see `Source.content`.
 
         Raises:
             UserError: If the image cannot be read; names the row as `where` does.
+            SourceError: If its source fails as a whole.
         """
-        try:
+        with self._naming(row):
             content: bytes = self.sources[self.source[row]].content(self.images[row])
             return content
-        except SourceError:
+
+    @contextmanager
+    def _naming(self, row: int) -> Iterator[None]:
+        try:
+            yield
+        except SourceError:  # which is not about this row
             raise
         except UserError as error:
             raise UserError(f"{self.where(row)}: {error}") from error

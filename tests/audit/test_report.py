@@ -9,6 +9,7 @@ from mtl_lightning.errors import UserError
 from tests.audit import messy
 from tests.audit.conftest import audited
 from tests.conftest import small
+from tests.packs import photos_packed
 from tests.support import SHARED
 
 
@@ -127,6 +128,16 @@ def test_a_swap_that_cannot_be_and_a_class_that_is_left_behind(tmp_path):
     report = audited(small(changes | {"data.mirror": {"swap": {"pose": {"left": "rihgt"}}}}))
     assert report.findings[0].level is Level.ERROR
     assert report.findings[0].what.startswith('data.mirror.swap.pose: there is no class "rihgt"')
+
+
+def test_a_lost_shard_is_no_bad_image(tmp_path):
+    config = small(photos_packed("p"))
+    assert [f for f in audited(config).findings if f.level is Level.ERROR] == []
+    Path("p/chunk-0-1.bin").unlink()
+    errors = [
+        finding.line() for finding in audited(config).findings if finding.level is Level.ERROR
+    ]
+    assert errors == [f"{Path('p').resolve()}: there is no shard chunk-0-1.bin; copy the pack anew"]
 
 
 def test_without_sources(tmp_path):

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mtl_lightning import (
     Classification,
     FolderSource,
@@ -14,6 +16,11 @@ from mtl_lightning import (
     Source,
     TableSource,
 )
+from mtl_lightning.data.bad_images import refuse
+from mtl_lightning.data.dataset import ImageDataset
+from mtl_lightning.data.images import MAX_PIXELS
+from mtl_lightning.data.loading import whole
+from mtl_lightning.data.plan import Request
 from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.tasks import Task
 from tests.bad_inputs import Case
@@ -63,6 +70,14 @@ def labelled(task: str, sources: Mapping[str, Source], **options: Any) -> str:
     said = [" ".join(filter(None, row)) or "not labelled" for row in zip(*cells, strict=True)]
     images = map(os.path.basename, table.images)
     return "; ".join(f"{image}: {label}" for image, label in zip(images, said, strict=True))
+
+
+def first_image(data: PartialLabels) -> str:
+    """Load the first image as a training does; say what came."""
+    images = ImageDataset(data.merged(), {}, (8, 8), None, 0, MAX_PIXELS)
+    batch = images.__getitems__(Request(np.array([0]), {}, 1, 1, 0))
+    (passed,) = refuse(whole(iter([batch])))
+    return f"{tuple(passed.images.shape[1:])} pixels, mean {passed.images.float().mean():.0f}"
 
 
 def table(

@@ -4,15 +4,11 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from mtl_lightning import Classification, PartialLabels, TableSource
-from mtl_lightning.data.bad_images import refuse
-from mtl_lightning.data.dataset import ImageDataset
-from mtl_lightning.data.images import MAX_PIXELS
-from mtl_lightning.data.plan import Request
 from tests.bad_inputs import Case
+from tests.bad_inputs._shop import first_image
 from tests.bombs import png
 
 IMAGE = Path("shop/a.jpg")
@@ -31,11 +27,7 @@ def encoded(kind: str, mode: str = "RGB") -> bytes:
 def loaded() -> str:
     """Load the image as a training does; say what came."""
     tasks = {"type": Classification(["Dress", "Shirt"])}
-    data = PartialLabels(tasks, {"shop": TableSource("shop/t.csv")}, splits={})
-    images = ImageDataset(data.merged(), {}, (8, 8), None, 0, MAX_PIXELS)
-    batch = images.__getitems__(Request(np.array([0]), {}, 1, 1, 0))
-    (passed,) = refuse(iter([batch]))
-    return f"{tuple(passed.images.shape[1:])} pixels, mean {passed.images.float().mean():.0f}"
+    return first_image(PartialLabels(tasks, {"shop": TableSource("shop/t.csv")}, splits={}))
 
 
 def image(name: str, content: bytes | Callable[[], object], expected: str) -> Case:

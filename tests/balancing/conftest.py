@@ -1,8 +1,9 @@
-"""One pair of processes for all that the tests of balancing want of two ranks."""
+"""A pair of processes for what the tests of balancing want of two ranks."""
 
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from tests import two_ranks
 from tests.balancing import conditions, test_ranks
@@ -10,6 +11,7 @@ from tests.balancing import conditions, test_ranks
 
 @pytest.fixture(scope="package")
 def on_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
+    """Return what `test_ranks.balanced` returns on two ranks, by case."""
     folder = tmp_path_factory.mktemp("ranks")
     cases: dict[Any, two_ranks.Case] = {
         (name, of): (
@@ -18,5 +20,12 @@ def on_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
         )
         for name, of in test_ranks.CASES
     }
-    cases["by hand"] = conditions.case()
     return dict(zip(cases, two_ranks.run(list(cases.values()), folder), strict=True))
+
+
+@pytest.fixture(scope="package")
+def by_hand(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
+    """Return what `conditions.weights_on_ranks` returns."""
+    (found,) = two_ranks.run([conditions.case()], tmp_path_factory.mktemp("by_hand"))
+    weights: dict[str, dict[str, Tensor]] = found
+    return weights

@@ -17,6 +17,6 @@ def test_the_table_has_every_method_and_condition():
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_cell_is_what_is_measured(on_two_ranks, name):
+def test_every_cell_is_what_is_measured(by_hand, name):
     (written,) = [line for line in WRITTEN if line.startswith(f"| `{name}` |")]
-    assert row(name, on_two_ranks["by hand"]) == written
+    assert row(name, by_hand) == written

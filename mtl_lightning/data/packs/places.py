@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,8 +37,14 @@ class Place(Protocol):
     def shard(self, shard: Shard) -> str:
         """Return the path of a shard as a file of this machine."""
 
-    def forget(self, shard: Shard) -> bool:
-        """Remove a damaged copy; whether `shard` gives another one now."""
+    def renew(self, shard: Shard, seen: int) -> bool:
+        """Replace a damaged copy; whether `shard` gives another one now.
+
+        Args:
+            shard: Which one.
+            seen: The number of the damaged file (``st_ino``), which is still open: if the copy is
+                another by now, somebody else has replaced it.
+        """
 
 
 def place(
@@ -106,8 +113,8 @@ class Folder:
         """Return the path of a shard."""
         return os.path.join(self.name, shard.name)
 
-    def forget(self, shard: Shard) -> bool:  # noqa: ARG002 - as `Place` has it
-        """Remove nothing: it is the shard itself."""
+    def renew(self, shard: Shard, seen: int) -> bool:  # noqa: ARG002 - as `Place` has it
+        """Replace nothing: it is the shard itself."""
         return False
 
 
@@ -158,12 +165,11 @@ class Remote:
         def check(path: str) -> None:
             _check(Path(path).read_bytes(), expected, f"{self.name}: {file}")
 
+        def kept(path: str) -> bool:
+            return os.path.exists(path) and checksum(Path(path).read_bytes()) == expected
+
         with self._keeping():
-            content = Path(self._copy(file, check)).read_bytes()
-            if checksum(content) != expected:
-                Path(self._path(file)).unlink(missing_ok=True)
-                content = Path(self._copy(file, check)).read_bytes()
-            return content
+            return Path(self._copy(file, check, kept)).read_bytes()
 
     def shard(self, shard: Shard) -> str:
         """Return the path of a copy of a shard, fetched if there is none.
@@ -171,34 +177,45 @@ class Remote:
         Raises:
             SourceError: If it cannot be fetched, or not as a whole.
         """
-
-        def check(path: str) -> None:
-            check_size(os.path.getsize(path), shard, self.name)
-
         with self._keeping():
-            path = self._copy(shard.name, check)
+            path = self._copy(shard.name, partial(self._check_shard, shard), os.path.exists)
             with suppress(FileNotFoundError):  # removed by another process since: asked for again
                 # Those that were not opened for longest go first; the system's own clock is coarse.
                 os.utime(path, ns=(time.time_ns(), time.time_ns()))
             return path
 
-    def forget(self, shard: Shard) -> bool:
-        """Remove a copy that a power cut, say, has damaged."""
+    def renew(self, shard: Shard, seen: int) -> bool:
+        """Fetch a shard anew whose copy a power cut, say, has damaged; see `Place.renew`.
+
+        Raises:
+            SourceError: If it cannot be fetched; the copy is still there then.
+        """
+
+        def kept(path: str) -> bool:
+            return os.path.exists(path) and os.stat(path).st_ino != seen
+
         with self._keeping():
-            Path(self._path(shard.name)).unlink(missing_ok=True)
+            self._copy(shard.name, partial(self._check_shard, shard), kept)
         return True
 
-    def _path(self, file: str) -> str:
-        return os.path.join(self.cache_dir, self._identity, file)
+    def _check_shard(self, shard: Shard, path: str) -> None:
+        check_size(os.path.getsize(path), shard, self.name)
 
-    def _copy(self, file: str, check: Callable[[str], None]) -> str:
-        path = self._path(file)
-        if os.path.exists(path):
+    def _copy(self, file: str, check: Callable[[str], None], kept: Callable[[str], bool]) -> str:
+        """Return the path of a copy.
+
+        Args:
+            file: Of the pack.
+            check: Raises unless what was fetched is as it should be.
+            kept: Whether the path has a copy that needs no fetching.
+        """
+        folder = os.path.join(self.cache_dir, self._identity)
+        path = os.path.join(folder, file)
+        if kept(path):
             return path
-        folder = os.path.dirname(path)
         os.makedirs(folder, exist_ok=True)
         with FileLock(os.path.join(folder, f".{file}.lock")):  # one process fetches, others wait
-            if not os.path.exists(path):
+            if not kept(path):
                 with self._folder_for_copies(folder) as own:
                     fetched = self._fetched(file, own)
                     check(fetched)

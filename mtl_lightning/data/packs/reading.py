@@ -1,11 +1,13 @@
 """Reading a pack: its table, and the bytes of its images by number."""
 
 import mmap
+import os
 import struct
+import threading
 import zlib
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,7 @@ OPEN = 16
 """Shards that a process has open: more than `Shards` takes from at a time, by default."""
 
 _ATTEMPTS = 5
+_RENEWING = threading.Lock()
 _BROKEN = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError)
 
 
@@ -119,7 +122,7 @@ class ShardFiles:
             shard.name: (shard, end - shard.images) for shard, end in zip(shards, ends, strict=True)
         }
         self.checksums = checksums
-        self._opened: dict[str, mmap.mmap] = {}
+        self._opened: dict[str, _Opened] = {}
         self._renewed: set[str] = set()
         """Shards whose copy was damaged; what was fetched anew is as the storage has it."""
 
@@ -137,37 +140,36 @@ class ShardFiles:
             SourceError: If the shard is not there, or no shard of this pack.
             UserError: If the image is damaged.
         """
-        shard, _ = self.shards[name]
-        content = self._intact(shard, number)
-        if content is None and self._renew(shard):
+        shard, before = self.shards[name]
+        while True:
+            opened = self._open(shard)
+            content = opened.image(number, shard.images)
+            if content is not None and zlib.crc32(content) == self.checksums[before + number]:
+                return content
+            if not self._renew(shard, opened.inode):
+                raise UserError(
+                    f"image {number} of shard {name} is damaged (its checksum is another); copy "
+                    "the pack anew"
+                )
             self._opened.pop(name, None)
-            content = self._intact(shard, number)
-        if content is None:
-            raise UserError(
-                f"image {number} of shard {self.place.shard(shard)} is damaged (its checksum is "
-                "another); copy the shard anew"
-            )
-        return content
 
-    def _intact(self, shard: Shard, number: int) -> bytes | None:
-        """Return the bytes of an image, None if they are not what was written."""
-        file, (_, before) = self._open(shard), self.shards[shard.name]
-        start, end = struct.unpack_from("<2I", file, 4 + 4 * number)
-        first = 4 + 4 * (shard.images + 1)
-        # Of what is damaged only lengths can lead elsewhere; the checksum finds all else.
-        if not (first <= start <= end - 4 and end <= len(file)):
-            return None
-        content = file[start + 4 : end]
-        return content if zlib.crc32(content) == self.checksums[before + number] else None
+    def _renew(self, shard: Shard, seen: int) -> bool:
+        """Have a damaged file fetched anew, once; whether there is another one by now.
 
-    def _renew(self, shard: Shard) -> bool:
-        """Remove a damaged copy, once; whether another is fetched when next asked for."""
-        if shard.name in self._renewed:
-            return False
-        self._renewed.add(shard.name)
-        return self.place.forget(shard)
+        Args:
+            shard: Which one.
+            seen: The number of the damaged file.
+        """
+        with _RENEWING:  # threads that meet the same damage wait for the first
+            try:
+                if shard.name in self._renewed:
+                    return os.stat(self.place.shard(shard)).st_ino != seen
+                self._renewed.add(shard.name)
+                return self.place.renew(shard, seen)
+            except (OSError, SourceError):
+                return False  # of a damaged copy most images can still be read
 
-    def _open(self, shard: Shard) -> mmap.mmap:
+    def _open(self, shard: Shard) -> "_Opened":
         found = self._opened.get(shard.name)
         if found is None:
             found = self._opened[shard.name] = self._mapped(shard)
@@ -175,25 +177,45 @@ class ShardFiles:
                 self._opened.pop(oldest, None)
         return found
 
-    def _mapped(self, shard: Shard) -> mmap.mmap:
+    def _mapped(self, shard: Shard) -> "_Opened":
         for _ in range(_ATTEMPTS):
             path = self.place.shard(shard)
             try:
-                return self._map(path, shard)
+                with open(path, "rb") as file:
+                    inode = os.fstat(file.fileno()).st_ino
+                    try:
+                        return _Opened(self._map(file, shard), inode)
+                    except SourceError:
+                        if not self._renew(shard, inode):
+                            raise
             except FileNotFoundError:  # perhaps a copy that another process has just removed
                 continue
             except OSError as error:
                 raise SourceError(f"shard {path} cannot be read: {error.strerror}") from error
-            except SourceError:
-                if not self._renew(shard):
-                    raise
-        raise SourceError(f"there is no shard {path}; copy the pack anew")
+        raise SourceError(f"{self.place.name}: there is no shard {shard.name}; copy the pack anew")
 
-    def _map(self, path: str, shard: Shard) -> mmap.mmap:
-        with open(path, "rb") as file:
-            size = file.seek(0, 2)
-            check_size(size, shard, self.place.name)
-            mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-        if struct.unpack_from("<I", mapped)[0] != shard.images or size < 8 + 4 * shard.images:
-            raise SourceError(f"shard {path} is damaged at its start; copy it anew")
+    def _map(self, file: IO[bytes], shard: Shard) -> mmap.mmap:
+        size = file.seek(0, 2)
+        check_size(size, shard, self.place.name)
+        mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        if size < 8 + 4 * shard.images or struct.unpack_from("<I", mapped)[0] != shard.images:
+            raise SourceError(
+                f"{self.place.name}: shard {shard.name} is damaged at its start; copy the pack anew"
+            )
         return mapped
+
+
+class _Opened(NamedTuple):
+    """A shard that is mapped, and the number of its file, which no other has while it is."""
+
+    file: mmap.mmap
+    inode: int
+
+    def image(self, number: int, images: int) -> bytes | None:
+        """Return the bytes of an image of so many, None if there are none where it should be."""
+        start, end = struct.unpack_from("<2I", self.file, 4 + 4 * number)
+        first = 4 + 4 * (images + 1)
+        # Of what is damaged only lengths can lead elsewhere; the checksum finds all else.
+        if first <= start <= end - 4 and end <= len(self.file):
+            return self.file[start + 4 : end]
+        return None

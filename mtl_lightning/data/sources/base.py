@@ -7,6 +7,7 @@ Adding a source
 2. ``read(tasks)`` returns a `SourceTable`. Labels are text (`str`) exactly as they should be
    compared, or None where a label is not there; a task that the source knows nothing of is left
    out of ``labels``. Whatever the user can mend is a `UserError` that names file, row and column.
+   A storage that cannot be reached is a `SourceError`, or it would pass for bad images.
 3. ``images`` identifies an image across sources: the resolved path of a file (`rooted.rooted`,
    which refuses what is outside of the source's root unless ``allow_outside_root`` is an argument
    of yours and true), or a key of your own such as ``"digits:17"``; for that override `load`
@@ -115,6 +116,7 @@ class Source(ABC):
 
         Raises:
             UserError: If the file cannot be read as an image.
+            SourceError: If that is no fault of the image: nothing can be loaded.
         """
         return decode(image, self.max_pixels, cover=self.cover)
 
@@ -126,6 +128,7 @@ class Source(ABC):
 
         Raises:
             UserError: If the image cannot be read.
+            SourceError: See `load`.
         """
         if type(self).load is Source.load:
             return content_of(image, self.max_pixels)

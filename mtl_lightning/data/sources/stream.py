@@ -64,7 +64,7 @@ class StreamSource(Source):
             list(contents.labels),
             lambda task: contents.labels[task].copy(),
             lambda i, task: f"{name} {contents.keys[i]}, task {quoted(task)}",
-            kind="task",
+            kind="packed task",
         )
         chosen = columns.of_tasks(tasks, self.labels)
         images = [
@@ -85,7 +85,7 @@ class StreamSource(Source):
 
     @property
     def threadsafe(self) -> bool:
-        """Whether several threads may load: shards are mapped, nothing is moved by reading."""
+        """Whether several threads may load: shards are mapped, and only as a whole replaced."""
         return True
 
     def content(self, image: str) -> bytes:

@@ -4,6 +4,8 @@ import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from mtl_lightning.data.packs.layout import Shard
 from mtl_lightning.data.packs.places import Folder, Remote, place
 from mtl_lightning.data.packs.reading import ShardFiles, read_contents
 from mtl_lightning.errors import SourceError, UserError
-from tests.packs import packed, shop
+from tests.packs import flip, packed, shop
 
 
 @pytest.fixture(scope="module")
@@ -164,15 +166,14 @@ def test_a_shard_that_comes_cut_short_is_not_kept(pack, tmp_path):
 
 def damaged(path, where):
     """Damage a file, keeping its length unless it is to be short."""
-    content = path.read_bytes()
+    size = path.stat().st_size
     if where == "short":
-        path.write_bytes(content[:-1])
+        os.truncate(path, size - 1)
     else:
-        place = {"start": 0, "middle": len(content) // 2}[where]
-        path.write_bytes(content[:place] + bytes([content[place] ^ 0x80]) + content[place + 1 :])
+        flip(path, {"start": 0, "end": size - 1}[where])
 
 
-@pytest.mark.parametrize("where", ["start", "middle", "short"])
+@pytest.mark.parametrize("where", ["start", "end", "short"])
 def test_a_damaged_copy_is_fetched_anew(pack, tmp_path, where):
     far = remote(pack)
     contents = read_contents(far)
@@ -189,8 +190,8 @@ def test_a_damaged_copy_is_fetched_anew(pack, tmp_path, where):
 @pytest.mark.parametrize(
     ("where", "error", "message"),
     [
-        ("start", SourceError, r"^shard .*/chunk-0-1\.bin is damaged at its start"),
-        ("middle", UserError, r"^image \d of shard .*/chunk-0-1\.bin is damaged"),
+        ("start", SourceError, r"/p: shard chunk-0-1\.bin is damaged at its start"),
+        ("end", UserError, r"^image \d+ of shard chunk-0-1\.bin is damaged"),
     ],
 )
 def test_what_is_damaged_in_the_storage_is_fetched_anew_once(
@@ -214,12 +215,60 @@ def test_what_is_damaged_in_the_storage_is_fetched_anew_once(
     assert fetched == [shard.name] * 2
 
 
+@pytest.mark.parametrize("first", [0, 0x80], ids=["all of it", "but its start"])
+def test_threads_that_meet_the_same_damage_have_it_mended_once(pack, tmp_path, monkeypatch, first):
+    far, fetched, before = remote(pack), [], Remote._fetched
+    contents = read_contents(far)
+    shard = contents.shards[1]
+    good = ShardFiles(Folder(str(pack)), contents.shards, contents.checksums)
+    whole = [good.content(shard.name, number) for number in range(shard.images)]
+    copy = Path(far.shard(shard))
+    copy.write_bytes(copy.read_bytes()[:first] + bytes(shard.size - first))
+
+    def slowly(self, file, folder):
+        fetched.append(file)
+        time.sleep(0.2)
+        return before(self, file, folder)
+
+    monkeypatch.setattr(Remote, "_fetched", slowly)
+    files = ShardFiles(far, contents.shards, contents.checksums)
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(partial(files.content, shard.name), range(shard.images)))
+    assert read == whole
+    assert fetched == [shard.name]
+
+
+def test_another_process_that_had_the_damage_mapped_takes_the_new_copy(pack, monkeypatch):
+    far = remote(pack)
+    contents = read_contents(far)
+    shard = contents.shards[1]
+    damaged(Path(far.shard(shard)), "end")
+    one, other = (ShardFiles(far, contents.shards, contents.checksums) for _ in range(2))
+    assert one.content(shard.name, 0) == other.content(shard.name, 0)  # both have it mapped
+    whole = [one.content(shard.name, number) for number in range(shard.images)]
+    monkeypatch.setattr(Remote, "_fetched", None)
+    assert [other.content(shard.name, number) for number in range(shard.images)] == whole
+
+
+def test_what_can_be_read_of_a_damaged_copy_is_read_where_the_storage_is_gone(pack):
+    far = remote(pack)
+    contents = read_contents(far)
+    shard = contents.shards[1]
+    damaged(Path(far.shard(shard)), "end")
+    shutil.rmtree(pack)
+    files = ShardFiles(far, contents.shards, contents.checksums)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"^image \d+ of shard chunk-0-1\.bin is damaged"):
+            files.content(shard.name, shard.images - 1)
+        assert files.content(shard.name, 0)
+
+
 @pytest.mark.parametrize("name", ["index.json", "labels.parquet"])
 def test_a_damaged_copy_of_a_table_is_fetched_anew(pack, tmp_path, name):
     far = remote(pack)
     labels = read_contents(far).labels["kind"].tolist()
     (copy,) = tmp_path.glob(f"cache/*/{name}")
-    damaged(copy, "middle")
+    damaged(copy, "end")
     assert read_contents(remote(pack)).labels["kind"].tolist() == labels
     assert copy.read_bytes() == (pack / name).read_bytes()
 
@@ -290,5 +339,5 @@ def test_a_shard_that_is_always_removed_before_it_is_opened(monkeypatch):
             return "nowhere.bin"
 
     files = ShardFiles(Gone(), [Shard("nowhere.bin", 9, 1)], None)
-    with pytest.raises(UserError, match=r"^there is no shard nowhere\.bin; copy the pack anew$"):
+    with pytest.raises(UserError, match=r"^gone: there is no shard nowhere\.bin; copy"):
         files.content("nowhere.bin", 0)
