@@ -24,6 +24,17 @@ class SourceError(UserError):
     """
 
 
+def fault(error: UserError) -> str:
+    """Return what is wrong with an image that could not be used.
+
+    Args:
+        error: What came of the attempt; it is raised again if it is a `SourceError`.
+    """
+    if isinstance(error, SourceError):
+        raise error
+    return str(error)
+
+
 class Stopped(Exception):  # noqa: N818 - it is no error
     """The training was ended by a signal, with everything saved.
 

@@ -1,6 +1,17 @@
 import pytest
 
-from mtl_lightning.errors import LONGEST, MOST, did_you_mean, listed, one_line, quoted, short
+from mtl_lightning.errors import (
+    LONGEST,
+    MOST,
+    SourceError,
+    UserError,
+    did_you_mean,
+    fault,
+    listed,
+    one_line,
+    quoted,
+    short,
+)
 
 
 def test_the_nearest_name_is_suggested_whatever_its_case():
@@ -49,3 +60,9 @@ def test_of_a_long_text_both_ends_are_shown():
     assert short("abcdefghij", 8) == "abc...ij"
     assert len(short("x" * 1_000_000)) == LONGEST
     assert quoted("abcdefghij" * 1000, 8) == '"abc...ij" (10,000 characters)'
+
+
+def test_a_source_that_fails_is_no_fault_of_an_image():
+    assert fault(UserError("broken")) == "broken"
+    with pytest.raises(SourceError, match=r"^gone$"):
+        fault(SourceError("gone"))

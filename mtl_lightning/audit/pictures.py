@@ -11,7 +11,7 @@ from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.audit.survey import is_file
 from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.merged import MergedTable
-from mtl_lightning.errors import SourceError, UserError
+from mtl_lightning.errors import UserError, fault
 from mtl_lightning.hardware import cores
 from mtl_lightning.progress import Progress
 
@@ -116,10 +116,8 @@ def _try(table: MergedTable, row: int) -> tuple[tuple[int, int], bytes] | str:
     """Return (height, width) and, of what is no file, a hash of the pixels; or what is wrong."""
     try:
         pixels = table.load(row)
-    except SourceError:
-        raise
     except UserError as error:
-        return str(error)
+        return fault(error)
     except Exception as error:  # a source of one's own may fail in any way
         return f"{table.where(row)}: {type(error).__name__}: {' '.join(str(error).split())}"
     height, width = pixels.shape[:2]

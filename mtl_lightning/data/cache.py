@@ -25,7 +25,7 @@ from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.merged import MergedTable
 from mtl_lightning.data.pixel_file import CHANNELS, PixelFile, Places
 from mtl_lightning.data.sources.base import Texts
-from mtl_lightning.errors import SourceError, UserError
+from mtl_lightning.errors import UserError, fault
 from mtl_lightning.hardware import cores, free_memory
 from mtl_lightning.progress import Progress
 
@@ -265,10 +265,8 @@ class Builder:
         """Return an image, or why there is none."""
         try:
             return covering(self.table, int(row), self.size, self.max_pixels)
-        except SourceError:
-            raise
         except UserError as error:
-            return str(error)
+            return fault(error)
 
     def _say(self, text: str) -> None:
         self.console.print(f"data.cache: {text}", markup=False, highlight=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from mtl_lightning.data.batch import PADDING, Batch
 from mtl_lightning.data.images import MAX_PIXELS, resize
 from mtl_lightning.data.mirror import NONE, Sides
 from mtl_lightning.data.plan import Request
-from mtl_lightning.errors import SourceError, UserError
+from mtl_lightning.errors import SourceError, UserError, fault
 from mtl_lightning.tasks import Encoded
 
 
@@ -106,10 +106,8 @@ class ImageDataset(Dataset[Batch]):
         """Return one image of the batch; a black one if there is none, and why in ``bad``."""
         try:
             resized = None if row == PADDING else covering(self.images, row, *self.wanted)
-        except SourceError:
-            raise
         except UserError as error:
-            resized, bad[row] = None, str(error)
+            resized, bad[row] = None, fault(error)
         if resized is None:
             return torch.zeros(3, *self.size, dtype=torch.uint8)
         image = torch.from_numpy(resized).permute(2, 0, 1)

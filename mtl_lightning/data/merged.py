@@ -20,7 +20,7 @@ from mtl_lightning.data.splits import (
     check_fractions,
     refuse,
 )
-from mtl_lightning.errors import SourceError, UserError
+from mtl_lightning.errors import UserError, fault
 
 HOLDS = {"first": "the first holds", "drop": "none holds"}
 """What becomes of labels that contradict each other, where that is no error."""
@@ -118,10 +118,8 @@ class MergedTable:
     def _naming(self, row: int) -> Iterator[None]:
         try:
             yield
-        except SourceError:  # which is not about this row
-            raise
         except UserError as error:
-            raise UserError(f"{self.where(row)}: {error}") from error
+            raise UserError(f"{self.where(row)}: {fault(error)}") from error
 
     def notes(self) -> list[str]:
         """Return what the sources want the user to know before training, a line each."""

@@ -26,7 +26,7 @@ from mtl_lightning.data.merged import MergedTable
 from mtl_lightning.data.packs.layout import FORMAT, INDEX, LABELS, MANIFEST, checksum
 from mtl_lightning.data.packs.places import EXTRA
 from mtl_lightning.data.splits import SPLITS
-from mtl_lightning.errors import SourceError, UserError
+from mtl_lightning.errors import UserError, fault
 from mtl_lightning.progress import Progress
 
 _THREADS = 8
@@ -145,10 +145,8 @@ def _read(table: MergedTable, max_pixels: int, row: int) -> bytes | UserError:
     try:
         content = table.content(row)
         decode(table.name(row), max_pixels, content)
-    except SourceError:
-        raise
     except UserError as error:
-        said = str(error)
+        said = fault(error)
         where = f"{table.where(row)}: "
         return UserError(said if said.startswith(where) else where + said)
     return content
