@@ -22,9 +22,9 @@ from rich.console import Console
 
 from mtl_lightning import VGG16, MultiTask
 from mtl_lightning.callbacks.checkpoints import Checkpoints
-from mtl_lightning.checkpoint_io import AtomicCheckpointIO
-from mtl_lightning.loggers import ResumableCSVLogger
-from mtl_lightning.quiet import quieten
+from mtl_lightning.commands.quiet import quieten
+from mtl_lightning.runs.checkpoint_writing import AtomicCheckpointIO
+from mtl_lightning.runs.loggers import ResumableCSVLogger
 
 CLASSES = {"one": 8, "two": 8}
 

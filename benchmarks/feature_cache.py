@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from pytorch_lightning import Trainer, seed_everything
 
-from mtl_lightning import quiet
+from mtl_lightning.commands import quiet
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import Source, SourceTable
 from mtl_lightning.models import VGG16
-from mtl_lightning.module import MultiTask
 from mtl_lightning.tasks import Classification
+from mtl_lightning.training.module import MultiTask
 
 
 class Noise(Source):

@@ -35,7 +35,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 
-from mtl_lightning import quiet
+from mtl_lightning.commands import quiet
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.images import decode, resize
 from mtl_lightning.data.sources import FolderSource

@@ -43,10 +43,10 @@ from step_overhead import CLOCKS, BuiltBefore
 from torch import nn
 
 from mtl_lightning import VGG16, MultiTask
+from mtl_lightning.commands.quiet import quieten
 from mtl_lightning.data.batch import Batch
-from mtl_lightning.loggers import EventsLogger, ResumableCSVLogger
 from mtl_lightning.models import Network
-from mtl_lightning.quiet import quieten
+from mtl_lightning.runs.loggers import EventsLogger, ResumableCSVLogger
 
 TARGET = 2.0
 SIZE, BATCH_SIZE = 64, 32

@@ -30,7 +30,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-import mtl_lightning.cli  # imported once, before processes are forked
+import mtl_lightning.commands.trainer  # imported once, before processes are forked
 from mtl_lightning.__main__ import main as command
 
 CONFIG = """
@@ -149,7 +149,7 @@ def main() -> int:
     parser.add_argument("--points", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    assert mtl_lightning.cli
+    assert mtl_lightning.commands.trainer
     torch.set_num_threads(1)
     draw, console = random.Random(given.seed), Console()
     places: Counter[str] = Counter()

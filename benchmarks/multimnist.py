@@ -30,11 +30,11 @@ from torchjd import aggregation, scalarization
 from mtl_lightning.balancing.build import steps_of
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.sources import MultiMNISTSource
-from mtl_lightning.errors import UserError
 from mtl_lightning.models import Hard, NamedModules, Network
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.preprocessing import Normalize
 from mtl_lightning.models.weights import NamedWeights
+from mtl_lightning.system.errors import UserError
 
 SIDES = ("left", "right")
 METHODS: dict[str, Callable[[], Any]] = {

@@ -38,8 +38,8 @@ from rich.table import Table
 from step_overhead import CLOCKS
 
 from mtl_lightning import VGG16, MultiTask
+from mtl_lightning.commands.quiet import quieten
 from mtl_lightning.models import Hard, Soft
-from mtl_lightning.quiet import quieten
 
 SIZE, BATCH_SIZE, NUM_CLASSES = 64, 32, 10
 NUM_TASKS = (2, 8)

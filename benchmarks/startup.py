@@ -24,8 +24,19 @@ import runs
 import torch
 from pytorch_lightning import Trainer
 
-from mtl_lightning import VGG16, Classification, PartialLabels, TableSource, quiet
-from mtl_lightning.data.sampling import AtLeast, LabelBalanced, Mixed, Sampling
+from mtl_lightning import (
+    VGG16,
+    Classification,
+    PartialLabels,
+    TableSource,
+)
+from mtl_lightning.commands import quiet
+from mtl_lightning.data.sampling import (
+    AtLeast,
+    LabelBalanced,
+    Mixed,
+    Sampling,
+)
 from mtl_lightning.models import Hard, Network
 
 MOST_SECONDS, MOST_MIB, MOST_SHARE = 15, 1024, 0.01

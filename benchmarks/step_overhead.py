@@ -36,12 +36,18 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from mtl_lightning import VGG16, Classification, MultiTask, PartialLabels, Source
+from mtl_lightning import (
+    VGG16,
+    Classification,
+    MultiTask,
+    PartialLabels,
+    Source,
+)
+from mtl_lightning.commands.quiet import quieten
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.sources.base import SourceTable
-from mtl_lightning.loggers import EventsLogger, ResumableCSVLogger
 from mtl_lightning.models import Hard, Network
-from mtl_lightning.quiet import quieten
+from mtl_lightning.runs.loggers import EventsLogger, ResumableCSVLogger
 
 TARGET = 1.03
 CLASSES = 10

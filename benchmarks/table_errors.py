@@ -25,8 +25,14 @@ import runs
 from rich.console import Console
 from rich.table import Table
 
-from mtl_lightning import Classification, MultiLabel, PartialLabels, Regression, TableSource
-from mtl_lightning.errors import UserError, short
+from mtl_lightning import (
+    Classification,
+    MultiLabel,
+    PartialLabels,
+    Regression,
+    TableSource,
+)
+from mtl_lightning.system.errors import UserError, short
 
 MOST_SECONDS, MOST_MIB = 10, 1024
 FOLDERS = 1000

@@ -20,9 +20,9 @@ from torch import Tensor
 from torchjd import aggregation, scalarization
 
 from mtl_lightning.balancing import DBMTL, GradNorm, ScaleInvariant
-from mtl_lightning.balancing.aggregators import from_aggregator
 from mtl_lightning.balancing.base import GradientBalancing, LossBalancing
-from mtl_lightning.balancing.scalarizers import from_scalarizer
+from mtl_lightning.balancing.torchjd.aggregators import from_aggregator
+from mtl_lightning.balancing.torchjd.scalarizers import from_scalarizer
 
 STARTS = ((-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
 BOUNDS = torch.tensor([-2.1, -21.0])

@@ -68,7 +68,6 @@ if TYPE_CHECKING:
         TorchvisionSource,
         UTKFaceSource,
     )
-    from mtl_lightning.errors import SourceError, UserError
     from mtl_lightning.models import (
         VGG16,
         Backbone,
@@ -79,8 +78,14 @@ if TYPE_CHECKING:
         Timm,
         Torchvision,
     )
-    from mtl_lightning.module import MultiTask
-    from mtl_lightning.tasks import Classification, MultiLabel, Regression, Task
+    from mtl_lightning.system.errors import SourceError, UserError
+    from mtl_lightning.tasks import (
+        Classification,
+        MultiLabel,
+        Regression,
+        Task,
+    )
+    from mtl_lightning.training.module import MultiTask
 
 _HOMES = {
     "balancing": (
@@ -115,9 +120,9 @@ _HOMES = {
         "TorchvisionSource",
         "UTKFaceSource",
     ),
-    "errors": ("SourceError", "UserError"),
+    "system.errors": ("SourceError", "UserError"),
     "models": ("VGG16", "Backbone", "Hard", "Network", "Sharing", "Soft", "Timm", "Torchvision"),
-    "module": ("MultiTask",),
+    "training.module": ("MultiTask",),
     "tasks": ("Classification", "MultiLabel", "Regression", "Task"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

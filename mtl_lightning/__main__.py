@@ -5,7 +5,13 @@ import os
 import sys
 
 from mtl_lightning._version import __version__
-from mtl_lightning.errors import Stopped, UserError, did_you_mean, listed, one_line
+from mtl_lightning.system.errors import (
+    Stopped,
+    UserError,
+    did_you_mean,
+    listed,
+    one_line,
+)
 
 COMMANDS = {
     "fit": "train a network:            mtl-lightning fit --config FILE",
@@ -53,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         if command in OWN:
             own = importlib.import_module(f"mtl_lightning.commands.{command}")
             return int(own.run(arguments[1:]))
-        from mtl_lightning.cli import run
+        from mtl_lightning.commands.trainer import run
 
         run(command, arguments[1:])
     except UserError as error:

@@ -14,7 +14,7 @@ from hypothesis import settings
 from pytorch_lightning import Callback
 
 from mtl_lightning.__main__ import main
-from mtl_lightning.quiet import NOISE, REMARKS, quieten
+from mtl_lightning.commands.quiet import NOISE, REMARKS, quieten
 
 # The same examples in each run; `--hypothesis-profile default` tries others.
 settings.register_profile("same", derandomize=True, deadline=None, database=None)
@@ -128,7 +128,7 @@ class CommandLine:
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     """The command line; without its pictures, which take longer than the small training."""
-    monkeypatch.setattr("mtl_lightning.cli.Plots", lambda run: Callback())
+    monkeypatch.setattr("mtl_lightning.commands.trainer.Plots", lambda run: Callback())
     return CommandLine(capsys)
 
 

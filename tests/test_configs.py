@@ -9,9 +9,9 @@ import pytest
 from pytorch_lightning import Callback
 
 from mtl_lightning.__main__ import main
-from tests import downloads
-from tests.downloads import photos
-from tests.support import SHARED
+from tests.helpers import downloads
+from tests.helpers.downloads import photos
+from tests.helpers.support import SHARED
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 QUICK = [
@@ -70,7 +70,7 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def undrawn(here, monkeypatch):
     """An empty folder, and no pictures, which take longer than the small training."""
-    monkeypatch.setattr("mtl_lightning.cli.Plots", lambda run: Callback())
+    monkeypatch.setattr("mtl_lightning.commands.trainer.Plots", lambda run: Callback())
     return here
 
 

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from pytorch_lightning import Callback
 
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.errors import UserError
 from mtl_lightning.models import Soft
-from mtl_lightning.module import MultiTask
-from mtl_lightning.results import Results
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
-from tests import rank_cases, two_ranks
-from tests.rank_cases import ABSENT, ONE_SIDED, UNEVEN, evaluated, every_label, trained
-from tests.support import (
+from mtl_lightning.training.module import MultiTask
+from mtl_lightning.training.results import Results
+from tests.helpers import rank_cases, two_ranks
+from tests.helpers.rank_cases import ABSENT, ONE_SIDED, UNEVEN, evaluated, every_label, trained
+from tests.helpers.support import (
     KINDS,
     Memory,
     Small,

@@ -10,10 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mtl_lightning.results import Results
-from mtl_lightning.tasks import Classification, MultiLabel, Regression, Task
-from tests import reference
-from tests.simulated import Case, Simulation
+from mtl_lightning.tasks import (
+    Classification,
+    MultiLabel,
+    Regression,
+    Task,
+)
+from mtl_lightning.training.results import Results
+from tests.helpers import reference
+from tests.helpers.simulated import Case, Simulation
 
 # --------------------------------------------------------------------- what may be drawn
 

@@ -8,8 +8,8 @@ import pytest
 
 from mtl_lightning.__main__ import COMMANDS, main
 from mtl_lightning._version import __version__
+from tests.commands.test_trainer import photos
 from tests.conftest import small
-from tests.test_cli import photos
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
@@ -110,6 +110,6 @@ def test_an_interruption_is_a_word(monkeypatch, capsys, finished_by_lightning):
                 sys.exit(1)
             raise
 
-    monkeypatch.setattr("mtl_lightning.cli.run", interrupted)
+    monkeypatch.setattr("mtl_lightning.commands.trainer.run", interrupted)
     assert main(["fit"]) == 130
     assert capsys.readouterr().err == "interrupted\n"

@@ -10,10 +10,10 @@ from PIL import Image
 from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.audit.survey import is_file
 from mtl_lightning.data.images import Pixels
-from mtl_lightning.data.merged import MergedTable
-from mtl_lightning.errors import UserError, fault
-from mtl_lightning.hardware import cores
-from mtl_lightning.progress import Progress
+from mtl_lightning.data.merging import MergedTable
+from mtl_lightning.system.errors import UserError, fault
+from mtl_lightning.system.hardware import cores
+from mtl_lightning.system.progress import Progress
 
 SIZED, DECODED = 10_000, 500
 """Images whose header is read, and images that are decoded, unless all of them are."""

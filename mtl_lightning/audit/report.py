@@ -7,17 +7,23 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from mtl_lightning.audit import contents, pictures, quick, sides, survey
+from mtl_lightning.audit import (
+    contents,
+    label_checks,
+    pictures,
+    sides,
+    survey,
+)
+from mtl_lightning.audit.absence_odds import Absence, StepSize
 from mtl_lightning.audit.contents import Copies
 from mtl_lightning.audit.findings import Finding, Level, ordered
-from mtl_lightning.audit.odds import Absence, StepSize
 from mtl_lightning.audit.pictures import Pictures
 from mtl_lightning.data.copies import find_copies
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.merged import MergedTable
+from mtl_lightning.data.merging import MergedTable
 from mtl_lightning.data.splits import SPLITS
-from mtl_lightning.errors import SourceError, UserError
-from mtl_lightning.progress import Progress
+from mtl_lightning.system.errors import SourceError, UserError
+from mtl_lightning.system.progress import Progress
 from mtl_lightning.tasks import Encoded
 
 
@@ -45,7 +51,7 @@ class Report:
     size: StepSize
     table: MergedTable | None = None
     encoded: dict[str, Encoded] = field(default_factory=dict)
-    tallies: dict[str, quick.Tally] = field(default_factory=dict)
+    tallies: dict[str, label_checks.Tally] = field(default_factory=dict)
     numbers: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     absences: dict[str, Absence] = field(default_factory=dict)
     together: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
@@ -110,16 +116,16 @@ def _labels(report: Report, whole: bool) -> list[Finding]:
         if whole and not found:  # it is about no task's labels
             found.append(Finding(Level.ERROR, str(error)))
     splits = data.merged().splits
-    report.tallies = quick.tallies(data.tasks, report.encoded, splits)
+    report.tallies = label_checks.tallies(data.tasks, report.encoded, splits)
     report.numbers = _numbers(report)
-    report.absences = quick.absences(data, report.encoded, splits, report.size)
+    report.absences = label_checks.absences(data, report.encoded, splits, report.size)
     has = np.stack([data.has_label(name) for name in data.tasks])
     training = has[:, splits == SPLITS.index("train")].astype(np.float64)
     report.together = (training @ training.T).astype(np.int64)
     found += [finding for name in report.encoded for finding in _unlearnable(report, name)]
-    found += quick.missing(report.absences, report.size)
+    found += label_checks.missing(report.absences, report.size)
     for name, counts in report.tallies.items():
-        found += quick.of_classes(name, counts) + quick.more_of_classes(name, counts)
+        found += label_checks.of_classes(name, counts) + label_checks.more_of_classes(name, counts)
     found += sides.findings(data, report.tallies)
     return found + [Finding(Level.NOTE, note) for note in notes]
 

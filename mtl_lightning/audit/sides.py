@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.data import transforms
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.side_names import has_side, partners
-from mtl_lightning.errors import listed
+from mtl_lightning.data.mirroring.names import has_side, partners
+from mtl_lightning.system.errors import listed
 
 NAMED = 5
 """Classes, and pairs of them, that a line names."""

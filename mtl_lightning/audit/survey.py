@@ -8,13 +8,13 @@ import numpy.typing as npt
 
 from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.merged import MergedTable
+from mtl_lightning.data.merging import MergedTable
 from mtl_lightning.data.sources.base import Source, SourceTable
 from mtl_lightning.data.sources.locate import locate, texts
 from mtl_lightning.data.sources.table import TableSource
 from mtl_lightning.data.sources.tabular import TableFile, open_table
 from mtl_lightning.data.splits import check_fractions
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 CONTRADICTIONS = {
     "split": ("images with two splits", "name one split for each image"),

@@ -12,9 +12,9 @@ import torch
 from jsonargparse.typing import register_type
 from torch import Tensor
 
-from mtl_lightning import checks
 from mtl_lightning.balancing.build import Method, steps_of
-from mtl_lightning.errors import UserError
+from mtl_lightning.config import checks
+from mtl_lightning.system.errors import UserError
 
 SIZES = ("shape", "n_tasks")
 """The arguments of TorchJD's methods that are the number of tasks."""

@@ -6,12 +6,12 @@ from typing import Any
 from torchjd.aggregation import Aggregator, Weighting
 from torchjd.scalarization import Scalarizer
 
-from mtl_lightning.balancing.aggregators import from_aggregator
+from mtl_lightning.balancing.balancer import LossSteps, Steps
 from mtl_lightning.balancing.base import GradientBalancing, LossBalancing
-from mtl_lightning.balancing.gradient_steps import GradientSteps, Of
-from mtl_lightning.balancing.scalarizers import from_scalarizer
-from mtl_lightning.balancing.steps import LossSteps, Steps
-from mtl_lightning.errors import UserError
+from mtl_lightning.balancing.gradients.gradient_balancer import GradientSteps, Of
+from mtl_lightning.balancing.torchjd.aggregators import from_aggregator
+from mtl_lightning.balancing.torchjd.scalarizers import from_scalarizer
+from mtl_lightning.system.errors import UserError
 
 Method = LossBalancing | GradientBalancing | Scalarizer | Aggregator | Weighting[Any]
 """What ``model.balancing`` may name."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtl_lightning.balancing.base import GradientBalancing
-from mtl_lightning.balancing.scalarizers import SMALLEST
+from mtl_lightning.balancing.torchjd.scalarizers import SMALLEST
 
 
 class DBMTL(GradientBalancing):

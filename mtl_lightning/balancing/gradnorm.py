@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mtl_lightning.balancing.adam import adam_state, adam_step
 from mtl_lightning.balancing.base import GradientBalancing
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 class GradNorm(GradientBalancing):

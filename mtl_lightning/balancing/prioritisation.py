@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtl_lightning.balancing.base import LossBalancing
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 class DynamicPrioritisation(LossBalancing):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mtl_lightning.balancing.base import LossBalancing
-from mtl_lightning.balancing.scalarizers import SMALLEST
+from mtl_lightning.balancing.torchjd.scalarizers import SMALLEST
 
 
 class ScaleInvariant(LossBalancing):

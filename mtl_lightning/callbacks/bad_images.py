@@ -13,7 +13,7 @@ from rich.markup import escape
 from mtl_lightning.callbacks.checkpoints import is_trial
 from mtl_lightning.data.bad_images import BadImage, BadImages
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.files import replaced, writable
+from mtl_lightning.system.files import replaced, writable
 
 PAUSE = 10.0
 """Seconds between two writings of a file that may grow long, while images turn up."""

@@ -6,11 +6,11 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from mtl_lightning.balancing.gradient_steps import GradientSteps
-from mtl_lightning.balancing.jacobian import Jacobian
-from mtl_lightning.errors import UserError
+from mtl_lightning.balancing.gradients.gradient_balancer import GradientSteps
+from mtl_lightning.balancing.gradients.jacobian import Jacobian
 from mtl_lightning.models import Soft
-from mtl_lightning.module import MultiTask
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.training.module import MultiTask
 
 
 class BalancingMonitor(Callback):

@@ -13,9 +13,9 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
-from mtl_lightning.errors import UserError, did_you_mean, listed
-from mtl_lightning.files import clear_parts, staged
-from mtl_lightning.module import MultiTask
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
+from mtl_lightning.system.files import clear_parts, staged
+from mtl_lightning.training.module import MultiTask
 
 
 class Checkpoints(Checkpoint):

@@ -7,8 +7,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from mtl_lightning.callbacks.replicas import check_whole_weights
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.strategy import check_whole_weights
 
 TRAINING_WEIGHTS = "training_weights"
 """Under this key of a checkpoint stand the weights that training goes on with."""

@@ -14,11 +14,11 @@ from rich.markup import escape
 
 from mtl_lightning.callbacks.checkpoints import is_trial
 from mtl_lightning.data.batch import Batch
-from mtl_lightning.errors import listed
-from mtl_lightning.files import staged
 from mtl_lightning.models.named import module_key
-from mtl_lightning.module import MultiTask
+from mtl_lightning.system.errors import listed
+from mtl_lightning.system.files import staged
 from mtl_lightning.tasks.pictures import Picture
+from mtl_lightning.training.module import MultiTask
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,7 +142,7 @@ class Plots(Callback):
         path = self.run / "metrics.csv"
         if path.is_file():
             with harmless("curves.png"):
-                from mtl_lightning.plots.curves import curves
+                from mtl_lightning.reports.plots.curves import curves
 
                 tasks = {name: task.primary for name, task in module.tasks.items()}
                 figure = curves(pd.read_csv(path), tasks, f"{self.run.parent.name}/{self.run.name}")
@@ -169,7 +169,7 @@ class Plots(Callback):
         self._written = []
 
     def _keep(self, figure: "Figure", name: str, trainer: Trainer) -> None:
-        from mtl_lightning.plots.canvas import DPI, pixels
+        from mtl_lightning.reports.plots.canvas import DPI, pixels
 
         image = pixels(figure)
         path = self.run / f"{name}.png"

@@ -9,8 +9,8 @@ import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from mtl_lightning.data.batch import PADDING
-from mtl_lightning.errors import UserError
-from mtl_lightning.files import staged
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.files import staged
 
 WRITERS = (".csv", ".parquet")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from mtl_lightning.files import replaced
-from mtl_lightning.module import MultiTask
+from mtl_lightning.system.files import replaced
+from mtl_lightning.training.module import MultiTask
 
 
 class ResultsFile(Callback):

@@ -6,7 +6,7 @@ from jsonargparse import Namespace
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, SaveConfigCallback
 
-from mtl_lightning.files import replaced
+from mtl_lightning.system.files import replaced
 
 
 class SavedConfig(SaveConfigCallback):

@@ -14,8 +14,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from mtl_lightning.callbacks.checkpoints import Checkpoints
-from mtl_lightning.errors import Stopped
-from mtl_lightning.runs import mark_job
+from mtl_lightning.runs.folder import mark_job
+from mtl_lightning.system.errors import Stopped
 
 
 class Signals(Callback):

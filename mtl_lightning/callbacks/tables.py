@@ -10,14 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mtl_lightning import hardware
-from mtl_lightning.audit import quick
-from mtl_lightning.audit.odds import StepSize
+from mtl_lightning.audit import label_checks
+from mtl_lightning.audit.absence_odds import StepSize
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.splits import SPLITS
-from mtl_lightning.module import MultiTask
-from mtl_lightning.results import Results
+from mtl_lightning.system import hardware
 from mtl_lightning.tasks import Task
+from mtl_lightning.training.module import MultiTask
+from mtl_lightning.training.results import Results
 
 
 class Tables(Callback):
@@ -43,7 +43,7 @@ class Tables(Callback):
         console = get_console()
         console.print(merged_table(data))
         size = StepSize(data.batch_size, trainer.world_size, trainer.accumulate_grad_batches)
-        for note in [*data.notes(), *quick.notes(data, size), *hardware.notes(trainer)]:
+        for note in [*data.notes(), *label_checks.notes(data, size), *hardware.notes(trainer)]:
             console.print(f"[yellow]note:[/] {escape(note)}", highlight=False)
         sizes = [(p.numel(), p.requires_grad) for p in pl_module.parameters()]
         total, trained = sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)

@@ -9,10 +9,10 @@ from rich import get_console
 from torch import nn
 from torch.optim import Optimizer
 
-from mtl_lightning.callbacks.replicas import check_whole_weights
-from mtl_lightning.errors import UserError
 from mtl_lightning.models import Backbone
-from mtl_lightning.module import MultiTask
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.strategy import check_whole_weights
+from mtl_lightning.training.module import MultiTask
 
 
 class Unfreeze(Callback):

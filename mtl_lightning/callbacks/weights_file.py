@@ -5,10 +5,10 @@ from pathlib import Path
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich import get_console
 
-from mtl_lightning import reading
-from mtl_lightning.errors import UserError
-from mtl_lightning.files import replaced
-from mtl_lightning.module import MultiTask
+from mtl_lightning.config import yaml_io
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.files import replaced
+from mtl_lightning.training.module import MultiTask
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -74,5 +74,5 @@ class WeightsFile(Callback):
                 f"# Average weights of {pl_module.balance.method.title}; lay this over the\n"
             )
             file.write("# config of that run: fit --config RUN.yaml --config THIS.yaml\n")
-            file.write(reading.dump({"model": plain, "tasks": tasks}))
+            file.write(yaml_io.dump({"model": plain, "tasks": tasks}))
         get_console().print(f"written: {self.path}", highlight=False)

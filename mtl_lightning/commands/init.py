@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mtl_lightning.errors import UserError, did_you_mean, one_line
+from mtl_lightning.system.errors import UserError, did_you_mean, one_line
 
 HELP = """usage: mtl-lightning init TABLE_OR_FOLDER... [--output FILE.yaml]
 
@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(HELP)
         return 0
-    from mtl_lightning import flags
+    from mtl_lightning.config import flags
 
     outputs, paths = flags.taken(arguments, ("--output",))
     output = Path(outputs[-1]) if outputs else None
@@ -66,11 +66,11 @@ def _check(output: Path) -> None:
 
 def _propose(paths: list[str], output: Path | None) -> int:
     # From here on torch is needed, which takes seconds to import.
-    from mtl_lightning import cli
-    from mtl_lightning.proposal.propose import propose
-    from mtl_lightning.proposal.writing import written
+    from mtl_lightning.commands import trainer
+    from mtl_lightning.commands.proposal.propose import propose
+    from mtl_lightning.commands.proposal.writing import written
 
-    cli.begin([])
+    trainer.begin([])
     proposal = propose(paths)
     typed = ["mtl-lightning", "init", *paths]
     text = written(proposal, shlex.join(typed), str(output or "config.yaml"))
@@ -94,13 +94,13 @@ def _propose(paths: list[str], output: Path | None) -> int:
 
 def _refusal(text: str) -> str:
     """Return what ``fit`` would say of the data of a config, nothing if it takes them."""
-    from mtl_lightning import cli, config
+    from mtl_lightning.commands import prepare, trainer
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         path.write_text(text, encoding="utf-8")
         try:
-            cli.build_data(config.prepare("fit", ["--config", str(path)]).config).setup("fit")
+            trainer.build_data(prepare.prepare("fit", ["--config", str(path)]).config).setup("fit")
         except UserError as error:
             return str(error)
     return ""

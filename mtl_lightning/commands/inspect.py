@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_lightning.errors import UserError, did_you_mean
+from mtl_lightning.system.errors import UserError, did_you_mean
 
 HELP = """usage: mtl-lightning inspect --config FILE [--KEY VALUE ...] [options]
 
@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(HELP)
         return 0
-    from mtl_lightning import flags
+    from mtl_lightning.config import flags
 
     outputs, rest = {}, list(arguments)
     for option in FILES:
@@ -68,20 +68,20 @@ def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everythi
     # From here on torch is needed, which takes seconds to import.
     from rich import get_console
 
-    from mtl_lightning import cli, config
-    from mtl_lightning.audit import page as pages
-    from mtl_lightning.audit import screen
-    from mtl_lightning.audit import sheet as sheets
     from mtl_lightning.audit.findings import Level
     from mtl_lightning.audit.report import audit
-    from mtl_lightning.progress import Progress
+    from mtl_lightning.commands import prepare, trainer
+    from mtl_lightning.reports import audit_console
+    from mtl_lightning.reports import audit_page as pages
+    from mtl_lightning.reports import audit_sheet as sheets
+    from mtl_lightning.system.progress import Progress
 
-    cli.begin(arguments)
-    prepared = config.prepare("inspect", arguments)
+    trainer.begin(arguments)
+    prepared = prepare.prepare("inspect", arguments)
     if prepared.flags:
-        _refuse(prepared.flags[0], config.SECTIONS)
+        _refuse(prepared.flags[0], prepare.SECTIONS)
     console = get_console()
-    data = cli.build_data(prepared.config)
+    data = trainer.build_data(prepared.config)
     seed = prepared.config.get("seed_everything")
     report = audit(
         prepared.name,
@@ -96,7 +96,7 @@ def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everythi
         pages.write(report, page)
     if sheet is not None:
         sheets.write(report, sheet)
-    for part in screen.parts(report):
+    for part in audit_console.parts(report):
         console.print(part, highlight=False)
     for path in written:
         console.print(f"written: {path}", markup=False, highlight=False)
@@ -118,7 +118,7 @@ def step_size(config: Mapping[str, Any], batch_size: int) -> Any:
         config: The whole config.
         batch_size: Of the data.
     """
-    from mtl_lightning.audit.odds import StepSize
+    from mtl_lightning.audit.absence_odds import StepSize
 
     trainer = config.get("trainer") or {}
     nodes = int(trainer.get("num_nodes") or 1)

@@ -7,7 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mtl_lightning.errors import Stopped, UserError, did_you_mean, one_line
+from mtl_lightning.system.errors import (
+    Stopped,
+    UserError,
+    did_you_mean,
+    one_line,
+)
 
 HELP = """usage: mtl-lightning pack --config FILE [--KEY VALUE ...] --output FOLDER [options]
 
@@ -42,7 +47,7 @@ def run(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(HELP)
         return 0
-    from mtl_lightning import flags
+    from mtl_lightning.config import flags
 
     outputs, rest = flags.taken(arguments, ("--output",))
     sizes, rest = flags.taken(rest, ("--shard_mb",))
@@ -86,20 +91,20 @@ def _pack(arguments: list[str], output: Path, shard_bytes: int) -> int:
     # From here on torch is needed, which takes seconds to import.
     from rich.console import Console
 
-    from mtl_lightning import cli, config
+    from mtl_lightning.commands import prepare, trainer
     from mtl_lightning.data.packs.writing import check_free, pack
-    from mtl_lightning.progress import Progress
+    from mtl_lightning.system.progress import Progress
 
     check_free(output)
-    cli.begin(arguments)
-    prepared = config.prepare("pack", arguments)
+    trainer.begin(arguments)
+    prepared = prepare.prepare("pack", arguments)
     if prepared.flags:
         option = prepared.flags[0].partition("=")[0]
         if not option.startswith("-"):
             raise UserError(f'"{option}": not expected here; options begin with --')
-        known = (*OPTIONS, *(f"--{section}" for section in config.SECTIONS))
+        known = (*OPTIONS, *(f"--{section}" for section in prepare.SECTIONS))
         raise UserError(f"{option}: no such option of pack{did_you_mean(option, known)}")
-    data = cli.build_data(prepared.config)
+    data = trainer.build_data(prepared.config)
     data.setup("fit")
     packed = pack(data, output, shard_bytes, Progress(Console(stderr=True)))
     splits = ", ".join(f"{split} {count:,}" for split, count in packed.images.items())

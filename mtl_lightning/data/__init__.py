@@ -2,8 +2,14 @@
 
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.mirror import Mirror
-from mtl_lightning.data.sampling import AtLeast, LabelBalanced, Mixed, Sampling, Shards
+from mtl_lightning.data.mirroring.mirror import Mirror
+from mtl_lightning.data.sampling import (
+    AtLeast,
+    LabelBalanced,
+    Mixed,
+    Sampling,
+    Shards,
+)
 from mtl_lightning.data.sources import (
     CelebASource,
     DigitsSource,

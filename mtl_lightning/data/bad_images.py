@@ -11,7 +11,7 @@ import torch.distributed as dist
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.dataset import Images
 from mtl_lightning.data.plan import StepPlan
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Encoded
 
 Progress = Callable[[], tuple[int, int]]

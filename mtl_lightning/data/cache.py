@@ -22,12 +22,12 @@ from rich.console import Console
 
 from mtl_lightning.data.dataset import covering
 from mtl_lightning.data.images import Pixels
-from mtl_lightning.data.merged import MergedTable
+from mtl_lightning.data.merging import MergedTable
 from mtl_lightning.data.pixel_file import CHANNELS, PixelFile, Places
 from mtl_lightning.data.sources.base import Texts
-from mtl_lightning.errors import UserError, fault
-from mtl_lightning.hardware import cores, free_memory
-from mtl_lightning.progress import Progress
+from mtl_lightning.system.errors import UserError, fault
+from mtl_lightning.system.hardware import cores, free_memory
+from mtl_lightning.system.progress import Progress
 
 Mode = Literal["none", "memory", "disk"]
 VERSION = 1

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import TypeVar
 
-from mtl_lightning.progress import Progress
+from mtl_lightning.system.progress import Progress
 
 T = TypeVar("T")
 TAIL = 4096

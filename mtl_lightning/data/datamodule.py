@@ -17,8 +17,14 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mtl_lightning.config.restore import built_from_config, check_remembered, global_seed
 from mtl_lightning.data import transforms
-from mtl_lightning.data.bad_images import BadImages, Progress, Skip, refuse
+from mtl_lightning.data.bad_images import (
+    BadImages,
+    Progress,
+    Skip,
+    refuse,
+)
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.batch_sampler import PlanSampler
 from mtl_lightning.data.cache import Builder, CachedImages, default_folder
@@ -27,20 +33,24 @@ from mtl_lightning.data.dataset import ImageDataset, Images
 from mtl_lightning.data.features import FeatureDataset, Features
 from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.images import MAX_PIXELS, image_shape
+from mtl_lightning.data.input_wait import Waiting
 from mtl_lightning.data.loading import loader
-from mtl_lightning.data.merged import MergedTable, merge
-from mtl_lightning.data.mirror import NONE, Mirror, Sides
+from mtl_lightning.data.merging import MergedTable, merge
+from mtl_lightning.data.mirroring.mirror import NONE, Mirror, Sides
 from mtl_lightning.data.on_device import OnDevice
 from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.data.pool import OnConflict
-from mtl_lightning.data.sampling import Population, Sampling, Shards, composition
+from mtl_lightning.data.sampling import (
+    Population,
+    Sampling,
+    Shards,
+    composition,
+)
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.splits import SPLITS, Complain
 from mtl_lightning.data.splits import refuse as contradict
 from mtl_lightning.data.unlabelled import UnlabelledImages
-from mtl_lightning.data.waiting import Waiting
-from mtl_lightning.errors import UserError, quoted
-from mtl_lightning.hparams import built_from_config, check_remembered, global_seed
+from mtl_lightning.system.errors import UserError, quoted
 from mtl_lightning.tasks import Encoded, Task
 
 DEFAULT_SPLITS = {"val": 0.1, "test": 0.2}

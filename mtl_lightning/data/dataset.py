@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 from mtl_lightning.data import transforms
 from mtl_lightning.data.batch import PADDING, Batch
 from mtl_lightning.data.images import MAX_PIXELS, resize
-from mtl_lightning.data.mirror import NONE, Sides
+from mtl_lightning.data.mirroring.mirror import NONE, Sides
 from mtl_lightning.data.plan import Request
-from mtl_lightning.errors import SourceError, UserError, fault
+from mtl_lightning.system.errors import SourceError, UserError, fault
 from mtl_lightning.tasks import Encoded
 
 

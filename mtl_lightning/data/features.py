@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from mtl_lightning.data.batch import PADDING, Batch
 from mtl_lightning.data.dataset import labels_of
-from mtl_lightning.data.mirror import NONE, Sides
+from mtl_lightning.data.mirroring.mirror import NONE, Sides
 from mtl_lightning.data.plan import Request
 from mtl_lightning.tasks import Encoded
 

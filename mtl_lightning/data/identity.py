@@ -8,7 +8,7 @@ from rich.console import Console
 
 from mtl_lightning.data.copies import find_copies
 from mtl_lightning.data.sources.base import SourceTable, Texts
-from mtl_lightning.progress import Progress
+from mtl_lightning.system.progress import Progress
 
 SameBy = Literal["path", "content", "key"]
 """What rows about one image have in common: where the file lies, what it holds, or their key."""

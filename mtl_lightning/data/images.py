@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 
 from mtl_lightning.data import jpeg
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.batch_sampler import PlanSampler
-from mtl_lightning.errors import SourceError
+from mtl_lightning.system.errors import SourceError
 
 
 def loader(

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mtl_lightning.data import transforms
 from mtl_lightning.data.batch import PADDING, Batch
-from mtl_lightning.data.mirror import Sides
+from mtl_lightning.data.mirroring.mirror import Sides
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.sources.base import Texts
-from mtl_lightning.files import staged, writable
+from mtl_lightning.system.files import staged, writable
 
 CHANNELS = 3
 SAVE_EVERY = 2**30

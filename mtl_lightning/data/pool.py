@@ -10,7 +10,7 @@ import pandas as pd
 from mtl_lightning.data.identity import SameBy, identities
 from mtl_lightning.data.sources.base import SourceTable, Texts
 from mtl_lightning.data.splits import Complain, refuse
-from mtl_lightning.errors import quoted, short
+from mtl_lightning.system.errors import quoted, short
 
 Rows = npt.NDArray[np.int64]
 

@@ -9,7 +9,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from mtl_lightning.data.stratified import stratify
-from mtl_lightning.errors import UserError, did_you_mean, listed, quoted
+from mtl_lightning.system.errors import (
+    UserError,
+    did_you_mean,
+    listed,
+    quoted,
+)
 
 SPLITS = ("train", "val", "test")
 """The splits; their positions here are the codes in arrays."""

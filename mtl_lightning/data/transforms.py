@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 Augmentation = Literal["default", "none"] | list[nn.Module]
 

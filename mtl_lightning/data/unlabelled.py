@@ -11,8 +11,8 @@ from mtl_lightning.data.sources.folder import EXTENSIONS, images_below
 from mtl_lightning.data.sources.locate import check_inside, locate, url
 from mtl_lightning.data.sources.table import TableSource
 from mtl_lightning.data.sources.tabular import SUFFIXES
-from mtl_lightning.errors import UserError, did_you_mean, listed
-from mtl_lightning.files import writable
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
+from mtl_lightning.system.files import writable
 
 
 @dataclass(frozen=True)

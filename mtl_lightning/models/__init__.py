@@ -1,6 +1,11 @@
 """Images to outputs: preprocessing, backbones, pooling, sharing, heads, and the network of them."""
 
-from mtl_lightning.models.backbones import VGG16, Backbone, Timm, Torchvision
+from mtl_lightning.models.backbones import (
+    VGG16,
+    Backbone,
+    Timm,
+    Torchvision,
+)
 from mtl_lightning.models.heads import head
 from mtl_lightning.models.named import NamedModules
 from mtl_lightning.models.network import Network

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 def head(

@@ -14,8 +14,13 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from mtl_lightning.errors import UserError, did_you_mean, listed
-from mtl_lightning.tasks.base import LOOKS_MISSING, Encoded, Task, if_missing
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
+from mtl_lightning.tasks.base import (
+    LOOKS_MISSING,
+    Encoded,
+    Task,
+    if_missing,
+)
 from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError, SharedAnswers
 from mtl_lightning.tasks.pictures import ConfusionPicture
 from mtl_lightning.tasks.swap import permutation

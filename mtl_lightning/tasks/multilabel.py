@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks.base import Encoded, Task
 from mtl_lightning.tasks.label_metrics import LabelMetrics
 from mtl_lightning.tasks.pictures import LabelsPicture

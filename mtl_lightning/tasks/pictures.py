@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from mtl_lightning.tasks.label_metrics import BINS, average_precision, histograms, outcomes
+from mtl_lightning.tasks.label_metrics import (
+    BINS,
+    average_precision,
+    histograms,
+    outcomes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +81,7 @@ class ConfusionPicture(Picture):
 
     def draw(self, collected: NDArray[np.int64], title: str, subtitle: str) -> "Figure":
         """Draw it with shares of the rows as colours."""
-        from mtl_lightning.plots.confusion import confusion
+        from mtl_lightning.reports.plots.confusion import confusion
 
         return confusion(collected, self.classes, title, subtitle)
 
@@ -116,7 +121,7 @@ class LabelsPicture(Picture):
         self, collected: tuple[NDArray[np.float32], NDArray[np.int64]], title: str, subtitle: str
     ) -> "Figure":
         """Draw average precision against chance, and the recall of yes and of no."""
-        from mtl_lightning.plots.labels import labels_chart
+        from mtl_lightning.reports.plots.labels import labels_chart
 
         return labels_chart(self.labels, *collected, title, subtitle)
 
@@ -168,7 +173,7 @@ class ScatterPicture(Picture):
         self, collected: tuple[NDArray[np.float32], int], title: str, subtitle: str
     ) -> "Figure":
         """Draw them with the diagonal, and their residuals."""
-        from mtl_lightning.plots.scatter import scatter
+        from mtl_lightning.reports.plots.scatter import scatter
 
         points, seen = collected
         if len(points) < seen:

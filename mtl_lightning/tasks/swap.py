@@ -5,7 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mtl_lightning.errors import UserError, did_you_mean, listed, quoted
+from mtl_lightning.system.errors import (
+    UserError,
+    did_you_mean,
+    listed,
+    quoted,
+)
 
 
 def permutation(names: Sequence[str], pairs: Mapping[str, str], kind: str) -> NDArray[np.int64]:

@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mtl_lightning import cli, config
-from mtl_lightning.audit.odds import StepSize
+from mtl_lightning.audit.absence_odds import StepSize
 from mtl_lightning.audit.report import Report, audit
-from mtl_lightning.progress import Progress
-from tests.audit import messy
+from mtl_lightning.commands import prepare, trainer
+from mtl_lightning.system.progress import Progress
+from tests.helpers import messy
 
 
 def audited(name: str) -> Report:
     """Audit a config in the current folder."""
-    prepared = config.prepare("inspect", ["--config", name])
-    data = cli.build_data(prepared.config)
+    prepared = prepare.prepare("inspect", ["--config", name])
+    data = trainer.build_data(prepared.config)
     quiet = Progress(Console(file=io.StringIO()))
     return audit(prepared.name, data, StepSize(data.batch_size, 2), 0, True, quiet)
 

@@ -1,7 +1,7 @@
 from mtl_lightning.audit.contents import described, findings, shown
 from mtl_lightning.audit.findings import Level
-from mtl_lightning.data.merged import merge
-from tests.support import Memory
+from mtl_lightning.data.merging import merge
+from tests.helpers.support import Memory
 
 
 def merged(labels, splits):

@@ -8,11 +8,11 @@ from rich.console import Console
 from mtl_lightning.audit import pictures
 from mtl_lightning.audit.findings import Level
 from mtl_lightning.audit.pictures import findings, look, thumbnail
-from mtl_lightning.data.merged import merge
+from mtl_lightning.data.merging import merge
 from mtl_lightning.data.sources import FolderSource
-from mtl_lightning.progress import Progress
-from tests.audit.messy import photo
-from tests.support import Memory
+from mtl_lightning.system.progress import Progress
+from tests.helpers.messy import photo
+from tests.helpers.support import Memory
 
 QUIET = Progress(Console(file=io.StringIO()))
 

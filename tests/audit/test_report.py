@@ -5,12 +5,12 @@ import pytest
 
 from mtl_lightning.audit.findings import Level
 from mtl_lightning.audit.report import label_text, samples
-from mtl_lightning.errors import UserError
-from tests.audit import messy
+from mtl_lightning.system.errors import UserError
 from tests.audit.conftest import audited
 from tests.conftest import small
-from tests.packs import photos_packed
-from tests.support import SHARED
+from tests.helpers import messy
+from tests.helpers.packs import photos_packed
+from tests.helpers.support import SHARED
 
 
 def test_everything_that_is_wrong_is_told_at_once(messy_report):

@@ -3,7 +3,7 @@ from torchvision.transforms import v2
 
 from mtl_lightning.audit.sides import findings
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.mirror import Mirror
+from mtl_lightning.data.mirroring.mirror import Mirror
 from mtl_lightning.tasks import Regression
 
 POSES = {"pose": ["front", "left", "right"]}

@@ -2,14 +2,19 @@ import numpy as np
 import pytest
 
 from mtl_lightning.audit.findings import Level
-from mtl_lightning.audit.survey import Read, is_file, join, read_all
+from mtl_lightning.audit.survey import (
+    Read,
+    is_file,
+    join,
+    read_all,
+)
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import FolderSource, TableSource
 from mtl_lightning.data.splits import SPLITS
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
-from tests.audit.messy import photo
-from tests.support import Memory
+from tests.helpers.messy import photo
+from tests.helpers.support import Memory
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "bad-inputs.md"
 HERE = "/here"

@@ -1,6 +1,6 @@
 """Writes docs/bad-inputs.md."""
 
-from mtl_lightning.quiet import quieten
+from mtl_lightning.commands.quiet import quieten
 from tests.bad_inputs import DOCUMENT, document
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mtl_lightning.config import prepare
-from tests import checkpoints
+from mtl_lightning.commands.prepare import prepare
 from tests.bad_inputs import Case
+from tests.helpers import checkpoints
 
 LAST = Path("runs/shop/version_0/checkpoints/last.ckpt")
 X = "error: checkpoint runs/shop/version_0/checkpoints/last.ckpt: "
@@ -150,8 +150,8 @@ HOSTILE = [
     ),
     rogue(
         "a function behind a module of ours",
-        {"model.sharing.class_path": "mtl_lightning.cli.os.system"},
-        X + 'model.sharing names the class "mtl_lightning.cli.os.system", ' + NONE_OF,
+        {"model.sharing.class_path": "mtl_lightning.commands.trainer.os.system"},
+        X + 'model.sharing names the class "mtl_lightning.commands.trainer.os.system", ' + NONE_OF,
     ),
     rogue(
         "a function that loads code",

@@ -9,7 +9,7 @@ from PIL import Image
 from mtl_lightning import Classification, PartialLabels, TableSource
 from tests.bad_inputs import Case
 from tests.bad_inputs._shop import first_image
-from tests.bombs import png
+from tests.helpers.bombs import png
 
 IMAGE = Path("shop/a.jpg")
 ROW = r"error: shop/t\.csv row 2: image /here/shop/a\.jpg "

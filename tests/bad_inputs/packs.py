@@ -12,10 +12,10 @@ from rich.console import Console
 
 from mtl_lightning import PartialLabels, StreamSource, TableSource
 from mtl_lightning.data.packs.writing import pack
-from mtl_lightning.progress import Progress
+from mtl_lightning.system.progress import Progress
 from tests.bad_inputs import Case
 from tests.bad_inputs._shop import TASKS, Make, first_image, nothing
-from tests.packs import flip, sign
+from tests.helpers.packs import flip, sign
 
 PACK, SHARD, MANIFEST = Path("p"), Path("p/chunk-0-0.bin"), Path("p/pack.json")
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from tests import two_ranks
-from tests.balancing import conditions, test_ranks
+from tests.balancing import test_ranks
+from tests.helpers import conditions, two_ranks
 
 
 @pytest.fixture(scope="package")

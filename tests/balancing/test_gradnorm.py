@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mtl_lightning.balancing import GradNorm
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 def begun(**settings):

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from mtl_lightning.quiet import quieten
-from tests.balancing.methods import GRADIENT, LOSS, SOLVED
-from tests.support import (
+from mtl_lightning.commands.quiet import quieten
+from tests.helpers.methods import GRADIENT, LOSS, SOLVED
+from tests.helpers.support import (
     fit,
     largest_difference,
     make_data,

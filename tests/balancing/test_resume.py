@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests import two_ranks
-from tests.balancing.methods import GRADIENT, LOSS
-from tests.callbacks.test_resume import ELASTIC, assert_same, middle, run_of, train
-from tests.support import largest_difference
+from tests.helpers import two_ranks
+from tests.helpers.methods import GRADIENT, LOSS
+from tests.helpers.support import largest_difference
+from tests.training.test_resume import ELASTIC, assert_same, middle, run_of, train
 
 REMEMBERING = [("DWA", "losses"), ("FAMO", "losses"), ("UW", "losses"), ("IMTLL", "losses")]
 REMEMBERING += [("Random", "losses")]  # by its draws

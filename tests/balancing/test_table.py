@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.balancing.conditions import CONDITIONS, names, row
+from tests.helpers.conditions import CONDITIONS, names, row
 
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "make_balancing_table.py"
 WRITTEN = runpy.run_path(str(SCRIPT))["written"]().splitlines()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests import two_ranks
+from tests.helpers import two_ranks
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from mtl_lightning.callbacks import bad_images
 from mtl_lightning.callbacks.bad_images import BadImagesFile
 from mtl_lightning.data.bad_images import BadImage
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.errors import UserError
-from tests.support import Memory, fit, make_module, make_tasks, make_trainer
+from mtl_lightning.system.errors import UserError
+from tests.helpers.support import Memory, fit, make_module, make_tasks, make_trainer
 
 HEADER = ["image", "where", "split", "reason"]
 

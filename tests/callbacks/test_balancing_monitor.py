@@ -6,10 +6,10 @@ from torchjd.aggregation import MGDA, TrimmedMean
 from torchjd.scalarization import DWA, UW
 
 from mtl_lightning.callbacks import BalancingMonitor
-from mtl_lightning.errors import UserError
 from mtl_lightning.models import Soft
-from tests.balancing.support import module_of, one_step, reference, shared_rows
-from tests.support import fit, make_data, make_module, weights
+from mtl_lightning.system.errors import UserError
+from tests.helpers.balancing import module_of, one_step, reference, shared_rows
+from tests.helpers.support import fit, make_data, make_module, weights
 
 
 class Log(Logger):

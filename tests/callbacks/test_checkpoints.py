@@ -5,10 +5,10 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from mtl_lightning.callbacks.checkpoints import Checkpoints, check_monitor, monitored_names
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.errors import UserError
-from mtl_lightning.module import MultiTask
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Regression
-from tests.support import (
+from mtl_lightning.training.module import MultiTask
+from tests.helpers.support import (
     Memory,
     Small,
     fit,

@@ -14,11 +14,11 @@ from torch import nn
 
 from mtl_lightning.callbacks import EMA
 from mtl_lightning.callbacks.checkpoints import Checkpoints
-from mtl_lightning.errors import UserError
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.weights import NamedWeights
-from mtl_lightning.module import MultiTask
-from tests.support import (
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.training.module import MultiTask
+from tests.helpers.support import (
     fit,
     largest_difference,
     make_data,

@@ -10,13 +10,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mtl_lightning.callbacks.plots import Plots
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.loggers import ResumableCSVLogger
-from mtl_lightning.module import MultiTask
-from mtl_lightning.plots import canvas
+from mtl_lightning.reports.plots import canvas
+from mtl_lightning.runs.loggers import ResumableCSVLogger
 from mtl_lightning.tasks import Classification
 from mtl_lightning.tasks.pictures import ConfusionPicture, LabelsPicture
-from tests import two_ranks
-from tests.support import (
+from mtl_lightning.training.module import MultiTask
+from tests.helpers import two_ranks
+from tests.helpers.support import (
     Memory,
     Small,
     fit,

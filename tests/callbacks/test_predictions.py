@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
-from mtl_lightning.errors import UserError
-from tests import two_ranks
-from tests.support import KINDS, make_data, make_module, make_trainer
+from mtl_lightning.system.errors import UserError
+from tests.helpers import two_ranks
+from tests.helpers.support import KINDS, make_data, make_module, make_trainer
 
 
 class Images:

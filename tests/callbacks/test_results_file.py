@@ -4,7 +4,7 @@ import pytest
 
 from mtl_lightning.callbacks.results_file import ResultsFile
 from mtl_lightning.data.datamodule import PartialLabels
-from tests.support import Memory, make_module, make_tasks, make_trainer
+from tests.helpers.support import Memory, make_module, make_tasks, make_trainer
 
 
 @pytest.fixture

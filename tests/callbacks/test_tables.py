@@ -9,12 +9,17 @@ from pytorch_lightning import Callback
 from rich.console import Console
 
 from mtl_lightning.callbacks import tables
-from mtl_lightning.callbacks.tables import Tables, merged_table, metric_tables, results_table
+from mtl_lightning.callbacks.tables import (
+    Tables,
+    merged_table,
+    metric_tables,
+    results_table,
+)
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.module import MultiTask
-from mtl_lightning.results import Results
 from mtl_lightning.tasks import Classification, Regression
-from tests.support import (
+from mtl_lightning.training.module import MultiTask
+from mtl_lightning.training.results import Results
+from tests.helpers.support import (
     Memory,
     Small,
     fit,

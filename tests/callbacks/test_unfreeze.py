@@ -15,12 +15,19 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR
 
 from mtl_lightning.callbacks import EMA, Unfreeze
 from mtl_lightning.callbacks.checkpoints import Checkpoints
-from mtl_lightning.errors import UserError
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.sharing.soft import Soft
 from mtl_lightning.models.weights import NamedWeights
-from mtl_lightning.module import MultiTask
-from tests.support import fit, largest_difference, make_data, make_tasks, make_trainer, weights
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.training.module import MultiTask
+from tests.helpers.support import (
+    fit,
+    largest_difference,
+    make_data,
+    make_tasks,
+    make_trainer,
+    weights,
+)
 
 
 class Staged(Backbone):

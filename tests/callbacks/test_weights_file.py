@@ -8,10 +8,10 @@ from torchjd.aggregation import GradDrop
 from torchjd.scalarization import Constant
 
 from mtl_lightning.callbacks.weights_file import WeightsFile
-from mtl_lightning.errors import UserError
-from tests.balancing.support import module_of
+from mtl_lightning.system.errors import UserError
 from tests.conftest import small
-from tests.support import fit
+from tests.helpers.balancing import module_of
+from tests.helpers.support import fit
 
 CONSTANT = {
     "class_path": "torchjd.scalarization.Constant",

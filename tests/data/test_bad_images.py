@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_lightning.data.bad_images import BadImage, BadImages, Skip, refuse
+from mtl_lightning.data.bad_images import (
+    BadImage,
+    BadImages,
+    Skip,
+    refuse,
+)
 from mtl_lightning.data.batch import PADDING, Batch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.plan import StepPlan
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Encoded
-from tests import two_ranks
-from tests.support import (
+from tests.helpers import two_ranks
+from tests.helpers.support import (
     Batches,
     Memory,
     fit,

@@ -18,12 +18,12 @@ from mtl_lightning.data.cache import Builder, default_folder
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.dataset import covering
 from mtl_lightning.data.images import MAX_PIXELS
-from mtl_lightning.data.merged import merge
+from mtl_lightning.data.merging import merge
 from mtl_lightning.data.sources import Source, TableSource
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
-from tests import two_ranks
-from tests.support import Memory, fit, make_data, make_trainer
+from tests.helpers import two_ranks
+from tests.helpers.support import Memory, fit, make_data, make_trainer
 
 SIZE = (16, 20)
 

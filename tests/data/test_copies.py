@@ -4,7 +4,7 @@ from rich.console import Console
 
 from mtl_lightning.data import copies
 from mtl_lightning.data.copies import TAIL, find_copies
-from mtl_lightning.progress import Progress
+from mtl_lightning.system.progress import Progress
 
 QUIET = Progress(Console(file=io.StringIO()))
 

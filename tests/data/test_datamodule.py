@@ -12,10 +12,10 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sampling import AtLeast
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.data.unlabelled import UnlabelledImages
-from mtl_lightning.errors import UserError
-from mtl_lightning.module import MultiTask
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, Regression
-from tests.support import (
+from mtl_lightning.training.module import MultiTask
+from tests.helpers.support import (
     Batches,
     Memory,
     Small,

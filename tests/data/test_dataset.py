@@ -7,7 +7,7 @@ from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.dataset import ImageDataset
 from mtl_lightning.data.plan import Request
 from mtl_lightning.data.transforms import default_train
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Encoded
 
 

@@ -12,9 +12,14 @@ import pytest
 from PIL import Image, ImageFile
 
 from mtl_lightning.data import images
-from mtl_lightning.data.images import FORMATS, decode, image_shape, resize
-from mtl_lightning.errors import UserError
-from tests import bombs
+from mtl_lightning.data.images import (
+    FORMATS,
+    decode,
+    image_shape,
+    resize,
+)
+from mtl_lightning.system.errors import UserError
+from tests.helpers import bombs
 
 RED, GREEN, WHITE = [255, 0, 0], [0, 255, 0], [255, 255, 255]
 

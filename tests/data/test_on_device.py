@@ -7,10 +7,10 @@ from torchvision.transforms import v2
 
 from mtl_lightning.data import transforms
 from mtl_lightning.data.batch import PADDING
-from mtl_lightning.data.mirror import Mirror
-from mtl_lightning.errors import UserError
+from mtl_lightning.data.mirroring.mirror import Mirror
+from mtl_lightning.system.errors import UserError
 from tests.data.test_datamodule import ready
-from tests.support import Batches, fit, make_data, make_module, make_trainer, weights
+from tests.helpers.support import Batches, fit, make_data, make_module, make_trainer, weights
 
 WAYS: dict[str, Any] = {
     "default": {"augmentation": "default"},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtl_lightning.data.pixel_file import PixelFile
-from tests.support import column
+from tests.helpers.support import column
 
 
 def picture(number, height=3, width=4):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mtl_lightning.data.splits import SPLITS, assign, hashed
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 def column(*values):

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtl_lightning.data.merged import merge
+from mtl_lightning.data.merging import merge
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import SPLITS, assign
 from mtl_lightning.data.stratified import stratify
-from tests.support import Memory
+from tests.helpers.support import Memory
 
 SHARES = (0.6, 0.2, 0.2)
 

@@ -5,8 +5,14 @@ from torch import nn
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
-from mtl_lightning.data.transforms import augment, build, default_eval, default_train, flips
-from mtl_lightning.errors import UserError
+from mtl_lightning.data.transforms import (
+    augment,
+    build,
+    default_eval,
+    default_train,
+    flips,
+)
+from mtl_lightning.system.errors import UserError
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mtl_lightning.data.unlabelled import UnlabelledImages
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 @pytest.fixture

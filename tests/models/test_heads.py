@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from mtl_lightning.errors import UserError
 from mtl_lightning.models.heads import head
+from mtl_lightning.system.errors import UserError
 
 
 def test_linear_by_default():

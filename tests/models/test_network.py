@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mtl_lightning.errors import UserError
 from mtl_lightning.models import Hard, Network, Torchvision
+from mtl_lightning.system.errors import UserError
 
 OUTPUTS = {"type": 4, "train": 1, "keys": 2, "forward": 3, "help": 1, "a.b": 2}
 IMAGES = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from mtl_lightning.errors import UserError
 from mtl_lightning.models.pooling import pooling_layer
+from mtl_lightning.system.errors import UserError
 
 MAPS = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 8.0]]]])  # (1, 2, 2, 2)
 BY_HAND = {

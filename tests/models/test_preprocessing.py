@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from mtl_lightning.errors import UserError
 from mtl_lightning.models.preprocessing import Normalize, Preprocessing
+from mtl_lightning.system.errors import UserError
 
 PIXEL = torch.tensor([255, 128, 0], dtype=torch.uint8).view(1, 3, 1, 1)  # red, green, blue
 BY_HAND = {

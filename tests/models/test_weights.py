@@ -5,7 +5,6 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from mtl_lightning.errors import UserError
 from mtl_lightning.models.weights import (
     LoadReport,
     download,
@@ -14,6 +13,7 @@ from mtl_lightning.models.weights import (
     read_weights,
     unknown_weights,
 )
+from mtl_lightning.system.errors import UserError
 
 
 def trunk() -> nn.Module:

@@ -2,10 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, Regression
 from mtl_lightning.tasks.metrics import TaskMetrics
-from tests.support import Tags, column
+from tests.helpers.support import Tags, column
 
 NAN, INF = float("nan"), float("inf")
 

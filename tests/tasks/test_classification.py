@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
 
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
-from tests.support import column
+from tests.helpers.support import column
 
 
 def completed(*cells, **arguments):

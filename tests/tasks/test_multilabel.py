@@ -4,10 +4,10 @@ import torch
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, recall_score
 from torch.nn import functional as F
 
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Encoded, MultiLabel
 from mtl_lightning.tasks.metrics import TaskMetrics
-from tests.support import column
+from tests.helpers.support import column
 
 LABELS = ["hat", "bag", "scarf"]
 

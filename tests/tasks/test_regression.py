@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Regression
-from tests.support import column
+from tests.helpers.support import column
 
 YEARS = torch.tensor([1990.0, 2000.0, 2010.0, 2020.0])
 

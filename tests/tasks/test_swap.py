@@ -1,6 +1,6 @@
 import pytest
 
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.swap import permutation
 
 NAMES = ["front", "left", "rear", "right"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtl_lightning.errors import UserError, quoted, short
+from mtl_lightning.system.errors import UserError, quoted, short
 
 FORMAT = 1
 """Of what is written here; a higher one is of a later version of this package."""

@@ -22,11 +22,11 @@ from mtl_lightning.data.packs.layout import (
     read_index,
     read_manifest,
 )
-from mtl_lightning.data.packs.places import Place, check_size
+from mtl_lightning.data.packs.storage import Place, check_size
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import SPLITS
-from mtl_lightning.errors import SourceError, UserError, short
+from mtl_lightning.system.errors import SourceError, UserError, short
 
 OPEN = 16
 """Shards that a process has open: more than `Shards` takes from at a time, by default."""

@@ -22,12 +22,18 @@ from mtl_lightning import __version__
 from mtl_lightning.data.bad_images import BadImages
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.images import decode
-from mtl_lightning.data.merged import MergedTable
-from mtl_lightning.data.packs.layout import FORMAT, INDEX, LABELS, MANIFEST, checksum
-from mtl_lightning.data.packs.places import EXTRA
+from mtl_lightning.data.merging import MergedTable
+from mtl_lightning.data.packs.layout import (
+    FORMAT,
+    INDEX,
+    LABELS,
+    MANIFEST,
+    checksum,
+)
+from mtl_lightning.data.packs.storage import EXTRA
 from mtl_lightning.data.splits import SPLITS
-from mtl_lightning.errors import UserError, fault
-from mtl_lightning.progress import Progress
+from mtl_lightning.system.errors import UserError, fault
+from mtl_lightning.system.progress import Progress
 
 _THREADS = 8
 _SEED = 0

@@ -3,8 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mtl_lightning.data.sampling.base import Places, Population, Sampling, cycled
-from mtl_lightning.errors import UserError
+from mtl_lightning.data.sampling.base import (
+    Places,
+    Population,
+    Sampling,
+    cycled,
+)
+from mtl_lightning.system.errors import UserError
 
 
 class AtLeast(Sampling):

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtl_lightning.data.sampling.base import Places, Population, Sampling
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 class LabelBalanced(Sampling):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mtl_lightning.data.sampling.base import Places, Population, Sampling
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 class Shards(Sampling):

@@ -25,8 +25,13 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mtl_lightning.data.images import MAX_PIXELS, content_of, decode, encode
-from mtl_lightning.errors import quoted, short
+from mtl_lightning.data.images import (
+    MAX_PIXELS,
+    content_of,
+    decode,
+    encode,
+)
+from mtl_lightning.system.errors import quoted, short
 
 Texts: TypeAlias = npt.NDArray[np.object_]
 """A 1-D object array whose cells are `str`, or None where nothing is said."""

@@ -10,7 +10,12 @@ from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.locate import Path, texts
 from mtl_lightning.data.sources.rooted import rooted
-from mtl_lightning.errors import UserError, one_line, quoted, short
+from mtl_lightning.system.errors import (
+    UserError,
+    one_line,
+    quoted,
+    short,
+)
 
 _FOLDERS = ("", "Anno", "Eval", "Img")
 """Where the official download, and torchvision, put the files."""

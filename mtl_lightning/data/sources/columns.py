@@ -10,7 +10,12 @@ import pandas as pd
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import SPELLINGS
-from mtl_lightning.errors import UserError, did_you_mean, listed, quoted
+from mtl_lightning.system.errors import (
+    UserError,
+    did_you_mean,
+    listed,
+    quoted,
+)
 
 Labels: TypeAlias = dict[str, str | list[str] | dict[str, str | list[str]]]
 """Task to its column, or columns, or for a multi-label task label to column or columns."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_lightning.data.sources.base import Texts
-from mtl_lightning.errors import UserError, quoted
+from mtl_lightning.system.errors import UserError, quoted
 
 _NO_TEXT = {
     b"\xff\xfe\x00\x00": "UTF-32 text; save it with encoding UTF-8",

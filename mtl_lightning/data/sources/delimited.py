@@ -20,7 +20,7 @@ from mtl_lightning.data.sources.content import (
     holds_nul,
 )
 from mtl_lightning.data.sources.locate import texts
-from mtl_lightning.errors import UserError, quoted
+from mtl_lightning.system.errors import UserError, quoted
 
 _CHUNK = 256  # rows; of larger ones the garbage collector sees more
 _REMEMBERED = 10_000  # texts of a column

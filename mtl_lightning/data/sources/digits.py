@@ -9,7 +9,7 @@ import numpy.typing as npt
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import hashed
-from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
 
 _VAL, _TEST = 0.1, 0.2
 

@@ -15,7 +15,12 @@ from mtl_lightning.data.sources.columns import Columns, Labels
 from mtl_lightning.data.sources.folder import EXTENSIONS
 from mtl_lightning.data.sources.locate import Path, relative_keys, texts
 from mtl_lightning.data.sources.rooted import rooted
-from mtl_lightning.errors import UserError, did_you_mean, listed, quoted
+from mtl_lightning.system.errors import (
+    UserError,
+    did_you_mean,
+    listed,
+    quoted,
+)
 
 ATTRIBUTES = {
     name: classes.split(", ")

@@ -10,7 +10,12 @@ from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.folder import EXTENSIONS, found_below, images_below
 from mtl_lightning.data.sources.locate import Path, texts
-from mtl_lightning.errors import UserError, listed, quoted, short
+from mtl_lightning.system.errors import (
+    UserError,
+    listed,
+    quoted,
+    short,
+)
 
 Unmatched: TypeAlias = Literal["error", "skip"]
 

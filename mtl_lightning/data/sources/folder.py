@@ -4,9 +4,20 @@ import os
 from collections.abc import Iterator, Sequence
 
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
-from mtl_lightning.data.sources.locate import Path, check_inside, locate, texts
+from mtl_lightning.data.sources.locate import (
+    Path,
+    check_inside,
+    locate,
+    texts,
+)
 from mtl_lightning.data.splits import SPELLINGS
-from mtl_lightning.errors import UserError, did_you_mean, listed, quoted, short
+from mtl_lightning.system.errors import (
+    UserError,
+    did_you_mean,
+    listed,
+    quoted,
+    short,
+)
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 """What counts as an image in a folder, in any case."""

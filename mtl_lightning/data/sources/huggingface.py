@@ -15,12 +15,24 @@ import pandas as pd
 from mtl_lightning.data.images import content_of, decode
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
-from mtl_lightning.data.sources.locate import Path, is_below, relative_keys, texts
+from mtl_lightning.data.sources.locate import (
+    Path,
+    is_below,
+    relative_keys,
+    texts,
+)
 from mtl_lightning.data.sources.parquet import arrow_values
 from mtl_lightning.data.sources.rooted import rooted
 from mtl_lightning.data.sources.tabular import TableFile
 from mtl_lightning.data.splits import SPELLINGS, SPLITS
-from mtl_lightning.errors import UserError, did_you_mean, listed, one_line, quoted, short
+from mtl_lightning.system.errors import (
+    UserError,
+    did_you_mean,
+    listed,
+    one_line,
+    quoted,
+    short,
+)
 
 _KEY = "huggingface:"
 """What the keys of images begin with that are no files of their own."""

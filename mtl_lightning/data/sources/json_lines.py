@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mtl_lightning.data.sources.content import Content, check_text, first_fault
-from mtl_lightning.errors import UserError, quoted, short
+from mtl_lightning.system.errors import UserError, quoted, short
 
 
 class _TwiceError(Exception):

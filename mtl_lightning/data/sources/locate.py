@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_lightning.data.sources.base import Texts
-from mtl_lightning.errors import UserError, quoted, short
+from mtl_lightning.system.errors import UserError, quoted, short
 
 Path = str | os.PathLike[str]
 

@@ -12,7 +12,12 @@ from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.folder import found_below, images_below
 from mtl_lightning.data.sources.locate import Path, texts
-from mtl_lightning.errors import UserError, one_line, quoted, short
+from mtl_lightning.system.errors import (
+    UserError,
+    one_line,
+    quoted,
+    short,
+)
 
 _FOLDERS = {"bounding_box_train": "train", "bounding_box_test": "test", "query": "test"}
 _NAME = re.compile(r"\w+/(?P<identity>(?!0000)\d{4})_c\ds\d_.*")

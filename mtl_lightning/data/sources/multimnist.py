@@ -12,7 +12,7 @@ from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels
 from mtl_lightning.data.sources.locate import Path, texts
 from mtl_lightning.data.splits import hashed
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 _FILES = {"train": "train", "val": "train", "test": "t10k"}
 """Split to the beginning of the names of MNIST's files that its digits are from."""

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from mtl_lightning.data.sources.content import Content, check_parquet
-from mtl_lightning.errors import UserError, one_line, quoted
+from mtl_lightning.system.errors import UserError, one_line, quoted
 
 _BROKEN = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
 

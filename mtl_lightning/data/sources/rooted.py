@@ -6,7 +6,7 @@ import numpy as np
 
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.data.sources.locate import Path, absence, locate
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 def rooted(

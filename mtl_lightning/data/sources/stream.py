@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_lightning.data.images import decode
-from mtl_lightning.data.packs.places import place
 from mtl_lightning.data.packs.reading import Contents, ShardFiles, read_contents
+from mtl_lightning.data.packs.storage import place
 from mtl_lightning.data.sources.base import Source, SourceTable
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.locate import Path, texts
-from mtl_lightning.errors import UserError, quoted
+from mtl_lightning.system.errors import UserError, quoted
 
 
 class StreamSource(Source):

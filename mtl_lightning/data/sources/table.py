@@ -11,7 +11,7 @@ from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.locate import Path, relative_keys
 from mtl_lightning.data.sources.rooted import rooted
 from mtl_lightning.data.sources.tabular import TableFile, open_table
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 class TableSource(Source):

@@ -16,7 +16,12 @@ from mtl_lightning.data.sources.delimited import read_delimited
 from mtl_lightning.data.sources.json_lines import read_json_lines
 from mtl_lightning.data.sources.locate import url
 from mtl_lightning.data.sources.parquet import read_parquet
-from mtl_lightning.errors import UserError, did_you_mean, listed, quoted
+from mtl_lightning.system.errors import (
+    UserError,
+    did_you_mean,
+    listed,
+    quoted,
+)
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")

@@ -19,7 +19,7 @@ from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.locate import Path, texts
 from mtl_lightning.data.sources.torchvision_targets import targets_of
 from mtl_lightning.data.splits import SPLITS
-from mtl_lightning.errors import UserError, did_you_mean, listed
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
 
 _Parameters: TypeAlias = Mapping[str, inspect.Parameter]
 

@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mtl_lightning.errors import UserError, did_you_mean, listed
 from mtl_lightning.models.pooling import PoolingName, pooling_layer
 from mtl_lightning.models.preprocessing import Normalize, Preprocessing, Preset
 from mtl_lightning.models.weights import (
@@ -30,6 +29,7 @@ from mtl_lightning.models.weights import (
     load_matching,
     read_weights,
 )
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
 
 HEADS = "heads"  # as `trainable_from`: only the heads are trained
 

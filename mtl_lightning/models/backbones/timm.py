@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mtl_lightning.errors import UserError, did_you_mean
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.backbones.stages import stages_by_child
 from mtl_lightning.models.pooling import PoolingName
 from mtl_lightning.models.preprocessing import Normalize, Preset
 from mtl_lightning.models.weights import NamedWeights, download, unknown_weights
+from mtl_lightning.system.errors import UserError, did_you_mean
 
 # Vision transformers and the Swin family take other image sizes than their own only when told so.
 _ANY_SIZE: tuple[dict[str, Any], ...] = (

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torchvision.models import get_model_builder, get_model_weights, list_models
 
-from mtl_lightning.errors import UserError, did_you_mean, listed
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.backbones.stages import stages_by_child
 from mtl_lightning.models.pooling import PoolingName
 from mtl_lightning.models.preprocessing import Normalize, Preset
 from mtl_lightning.models.weights import NamedWeights, download, unknown_weights
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
 
 # The first of these ends the trunk.
 _CLASSIFIER = {"avgpool", "classifier", "fc", "flatten", "head"}

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtl_lightning.errors import UserError, did_you_mean, listed
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.named import NamedModules
 from mtl_lightning.models.sharing.base import Sharing
 from mtl_lightning.models.weights import LoadReport
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
 
 Distance = Literal["mean", "pairwise"]
 

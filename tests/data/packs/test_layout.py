@@ -3,7 +3,7 @@ import json
 import pytest
 
 from mtl_lightning.data.packs.layout import Shard, read_index, read_manifest
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 MANIFEST = {
     "format": 1,

@@ -6,10 +6,10 @@ import pickle
 import pandas as pd
 import pytest
 
-from mtl_lightning.data.packs.places import Folder
 from mtl_lightning.data.packs.reading import OPEN, ShardFiles, read_contents
-from mtl_lightning.errors import SourceError, UserError
-from tests.packs import flip, packed, shop, sign
+from mtl_lightning.data.packs.storage import Folder
+from mtl_lightning.system.errors import SourceError, UserError
+from tests.helpers.packs import flip, packed, shop, sign
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from litdata import StreamingDataset
 from mtl_lightning.data.images import decode
 from mtl_lightning.data.packs import writing
 from mtl_lightning.data.splits import SPLITS
-from mtl_lightning.errors import UserError
-from tests.packs import packed, shop
+from mtl_lightning.system.errors import UserError
+from tests.helpers.packs import packed, shop
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtl_lightning.data.sampling import AtLeast
-from mtl_lightning.errors import UserError
-from tests.data.sampling.populations import population, random, taken
+from mtl_lightning.system.errors import UserError
+from tests.helpers.populations import population, random, taken
 
 
 def labels(given, places):

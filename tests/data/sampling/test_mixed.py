@@ -3,8 +3,8 @@ import pytest
 
 from mtl_lightning.data.sampling import Mixed
 from mtl_lightning.data.sampling.mixed import apportioned
-from mtl_lightning.errors import UserError
-from tests.data.sampling.populations import population, taken
+from mtl_lightning.system.errors import UserError
+from tests.helpers.populations import population, taken
 
 SOURCES = [0] * 90 + [1] * 10 + [2] * 20
 GIVEN = population(SOURCES, t=[0] * 120)

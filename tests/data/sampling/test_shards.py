@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtl_lightning.data.sampling import Population, Shards
-from mtl_lightning.errors import UserError
-from tests.data.sampling.populations import population, taken
+from mtl_lightning.system.errors import UserError
+from tests.helpers.populations import population, taken
 
 
 def of(*sizes, alone=0):

@@ -5,7 +5,7 @@ from PIL import Image
 from mtl_lightning.data.images import decode
 from mtl_lightning.data.sources import Source, SourceTable
 from mtl_lightning.data.sources.locate import texts
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 class One(Source):

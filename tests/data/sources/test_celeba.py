@@ -3,7 +3,7 @@ import os
 import pytest
 
 from mtl_lightning.data.sources import CelebASource
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 TASKS = ["Male", "looks", "looks/Smiling", "looks/Young"]
 ATTRIBUTES = """3

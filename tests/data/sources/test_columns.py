@@ -1,8 +1,8 @@
 import pytest
 
 from mtl_lightning.data.sources.columns import Columns
-from mtl_lightning.errors import UserError
-from tests.support import column
+from mtl_lightning.system.errors import UserError
+from tests.helpers.support import column
 
 TASKS = ["type", "tags", "tags/hat", "tags/bag"]
 

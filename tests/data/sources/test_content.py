@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mtl_lightning.data.sources.content import check_parquet, check_text, first_fault
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 FILE = Path("file")
 

@@ -7,7 +7,7 @@ import pytest
 
 from mtl_lightning.data.sources import delimited
 from mtl_lightning.data.sources.delimited import read_delimited
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 def read(content: str | bytes, separator: str = ","):

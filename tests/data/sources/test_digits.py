@@ -3,7 +3,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from mtl_lightning.data.sources import DigitsSource
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 TASKS = ["digit", "parity", "ink"]
 

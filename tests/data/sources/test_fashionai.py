@@ -4,9 +4,9 @@ import pytest
 
 from mtl_lightning.data.sources import FashionAISource
 from mtl_lightning.data.sources.fashionai import ATTRIBUTES
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
-from tests.support import column
+from tests.helpers.support import column
 
 TASKS = ["collar", "neck", "coat"]
 BASE = [

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from mtl_lightning.data.sources import FilenameSource
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 PATTERN = r"(?:(?P<split>\w+)/)?(?P<type>[A-Za-z]+)_(?P<audience>kids|adults|x?)_(?P<group>\d+)\..*"
 TASKS = ["type", "audience"]

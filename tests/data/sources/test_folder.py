@@ -4,7 +4,7 @@ import re
 import pytest
 
 from mtl_lightning.data.sources import FolderSource
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 @pytest.fixture

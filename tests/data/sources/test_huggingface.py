@@ -12,8 +12,8 @@ from huggingface_hub import constants
 from PIL import Image
 
 from mtl_lightning.data.sources import HuggingFaceSource
-from mtl_lightning.errors import UserError
-from tests import downloads
+from mtl_lightning.system.errors import UserError
+from tests.helpers import downloads
 
 TASKS = ["kind", "age"]
 FEATURES = {

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from mtl_lightning.data.sources.json_lines import read_json_lines
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 def read(*lines: str):

@@ -2,8 +2,14 @@ import os
 
 import pytest
 
-from mtl_lightning.data.sources.locate import absence, locate, outside, relative_keys, url
-from mtl_lightning.errors import UserError
+from mtl_lightning.data.sources.locate import (
+    absence,
+    locate,
+    outside,
+    relative_keys,
+    url,
+)
+from mtl_lightning.system.errors import UserError
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from scipy.io import savemat
 
 from mtl_lightning.data.sources import Market1501AttributeSource
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 TASKS = ["gender", "age", "up", "upcolor", "bags/backpack", "bags/bag"]
 PERSONS = {

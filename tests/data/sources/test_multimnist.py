@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mtl_lightning.data.sources import MultiMNISTSource
-from mtl_lightning.errors import UserError
-from tests.support import SHARED
+from mtl_lightning.system.errors import UserError
+from tests.helpers.support import SHARED
 
 TASKS = ["left", "right"]
 

@@ -5,7 +5,7 @@ import pyarrow.parquet
 import pytest
 
 from mtl_lightning.data.sources.parquet import read_parquet
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 def written(**columns: object) -> bytes:

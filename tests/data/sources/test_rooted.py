@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mtl_lightning.data.sources.rooted import rooted
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 @pytest.fixture

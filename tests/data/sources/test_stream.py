@@ -14,11 +14,10 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.images import decode, encode
 from mtl_lightning.data.sampling import LabelBalanced, Shards
 from mtl_lightning.data.sources import StreamSource, TableSource
-from mtl_lightning.errors import SourceError, UserError
-from tests import packs, two_ranks
-from tests.callbacks import test_resume
+from mtl_lightning.system.errors import SourceError, UserError
 from tests.data.test_datamodule import assert_counts_are_those_of_each_step
-from tests.support import (
+from tests.helpers import packs, two_ranks
+from tests.helpers.support import (
     Batches,
     fit,
     largest_difference,
@@ -26,6 +25,7 @@ from tests.support import (
     make_more_tasks,
     weights,
 )
+from tests.training import test_resume
 
 TASKS = ["kind", "size", "tags", "tags/hat", "tags/bag", "ink"]
 

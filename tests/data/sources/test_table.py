@@ -3,7 +3,7 @@ import os
 import pytest
 
 from mtl_lightning.data.sources import TableSource
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 TASKS = ["type", "audience"]
 

@@ -6,7 +6,7 @@ import pyarrow.parquet
 import pytest
 
 from mtl_lightning.data.sources.tabular import as_text, open_table
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 
 def written(tmp_path, name, content):

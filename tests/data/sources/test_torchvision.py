@@ -7,8 +7,8 @@ from PIL import Image
 from torchvision import datasets
 
 from mtl_lightning.data.sources import TorchvisionSource
-from mtl_lightning.errors import UserError
-from tests import bombs, downloads
+from mtl_lightning.system.errors import UserError
+from tests.helpers import bombs, downloads
 
 
 class Ours(datasets.VisionDataset):

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from mtl_lightning.data.sources import UTKFaceSource
-from mtl_lightning.errors import UserError
+from mtl_lightning.system.errors import UserError
 
 NAMES = [
     "100_0_0_20170112213500903.jpg.chip.jpg",

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtl_lightning.errors import UserError
 from mtl_lightning.models.backbones import Backbone
 from mtl_lightning.models.weights import NamedWeights
+from mtl_lightning.system.errors import UserError
 
 
 class Trunk(nn.Module):

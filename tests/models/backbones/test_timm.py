@@ -5,8 +5,8 @@ import pytest
 import timm
 import torch
 
-from mtl_lightning.errors import UserError
 from mtl_lightning.models.backbones import Timm
+from mtl_lightning.system.errors import UserError
 
 IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
 

@@ -6,9 +6,9 @@ import torchvision
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from mtl_lightning.errors import UserError
 from mtl_lightning.models.backbones import Torchvision
 from mtl_lightning.models.backbones.torchvision import torchvision_weights
+from mtl_lightning.system.errors import UserError
 
 SQUEEZENET = (
     Path(__file__).parents[3] / "../shared/weights/squeezenet1_1-imagenet-features.safetensors"

@@ -6,8 +6,8 @@ import safetensors.torch
 import torch
 import torchvision
 
-from mtl_lightning.errors import UserError
 from mtl_lightning.models.backbones import VGG16
+from mtl_lightning.system.errors import UserError
 
 
 def file_of_torchvision(batch_norm: bool) -> dict[str, torch.Tensor]:

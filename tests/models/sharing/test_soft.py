@@ -4,9 +4,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtl_lightning.errors import UserError
-from mtl_lightning.models import Backbone, Hard, Network, Sharing, Soft, Torchvision
+from mtl_lightning.models import (
+    Backbone,
+    Hard,
+    Network,
+    Sharing,
+    Soft,
+    Torchvision,
+)
 from mtl_lightning.models.weights import NamedWeights
+from mtl_lightning.system.errors import UserError
 
 SIZE = (12, 12)
 TASKS = ["type", "a.b", "keys"]

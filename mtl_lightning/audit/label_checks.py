@@ -1,0 +1,178 @@
+"""What the labels alone say, in a fraction of a second: the part of the audit that ``fit`` runs."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mtl_lightning.audit import sides
+from mtl_lightning.audit.absence_odds import Absence, StepSize
+from mtl_lightning.audit.findings import Finding, Level
+from mtl_lightning.audit.lookalikes import lookalikes
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.splits import SPLITS, Splits
+from mtl_lightning.system.errors import listed
+from mtl_lightning.tasks import Encoded, Task
+
+ABSENT = 0.2
+"""A task that more of the steps than this have no label of is worth a word."""
+RARELY = 0.05
+"""What is aimed at instead."""
+FEW = 5
+"""Fewer labels of a class than this in a split say little about it."""
+NAMED = 5
+"""Classes that a line names; a finding has all of them."""
+
+Tally = Mapping[str, npt.NDArray[np.int64]]
+"""Class to how often it occurs in each of the splits."""
+
+
+def notes(data: PartialLabels, size: StepSize) -> list[str]:
+    """Return what a user should know of the labels before training, a line each.
+
+    Args:
+        data: After ``setup("fit")``.
+        size: What a step is made of.
+    """
+    encoded = {name: data.encoded(name) for name in data.tasks}
+    splits = data.merged().splits
+    found = missing(absences(data, encoded, splits, size), size)
+    counted = tallies(data.tasks, encoded, splits)
+    for name, counts in counted.items():
+        found += of_classes(name, counts)
+    found += sides.findings(data, counted)
+    return [finding.line() for finding in found]
+
+
+def tallies(
+    tasks: Mapping[str, Task], encoded: Mapping[str, Encoded], splits: Splits
+) -> dict[str, Tally]:
+    """Count the classes of each task by split; tasks without classes are left out."""
+    counted = {n: tasks[n].tally(own, splits, len(SPLITS)) for n, own in encoded.items()}
+    return {name: counts for name, counts in counted.items() if counts}
+
+
+def absences(
+    data: PartialLabels, encoded: Mapping[str, Encoded], splits: Splits, size: StepSize
+) -> dict[str, Absence]:
+    """Return how often each task is absent from a step, where images are taken at random."""
+    if data.sampling is not None:
+        return {}
+    training = splits == SPLITS.index("train")
+    labelled = {name: training & (own.counts() > 0) for name, own in encoded.items()}
+    rows = int(np.any(list(labelled.values()), axis=0).sum()) if labelled else 0
+    return {name: Absence.of(rows, int(own.sum()), size) for name, own in labelled.items()}
+
+
+def missing(found: Mapping[str, Absence], size: StepSize) -> list[Finding]:
+    """Name the tasks that many steps have no label of."""
+    findings = []
+    for name, absence in found.items():
+        if absence.labelled and absence.share > ABSENT:
+            findings.append(
+                Finding(
+                    Level.WARNING,
+                    f"task {name} has no label in {absence.share:.0%} of the steps "
+                    f"({absence.labelled:,} of {absence.rows:,} training images carry one, "
+                    f"a step takes {size.whole})",
+                    _larger_step(absence, size),
+                )
+            )
+    return findings
+
+
+def _larger_step(absence: Absence, size: StepSize) -> str:
+    for times in (2, 4, 8, 16, 32):
+        accumulate = size.accumulate * times
+        larger = StepSize(size.batch_size, size.world_size, accumulate)
+        share = Absence.of(absence.rows, absence.labelled, larger).share
+        if share <= RARELY:
+            return f"trainer.accumulate_grad_batches {accumulate} would make it {share:.1%}"
+    return "its head learns in the others only"
+
+
+def of_classes(name: str, counts: Tally) -> list[Finding]:
+    """Name classes that cannot be learned, or not be measured, or are written in two ways.
+
+    Args:
+        name: The task.
+        counts: Its classes, by split.
+    """
+    train, val, test = range(len(SPLITS))
+    of_split = np.sum(list(counts.values()), axis=0)
+    findings = []
+    unseen = {c: n for c, n in counts.items() if not n[train] and n.sum()}
+    if unseen:
+        told = [f"{c} ({n[val]} in val, {n[test]} in test)" for c, n in unseen.items()]
+        findings.append(
+            Finding(
+                Level.WARNING,
+                f"task {name}: no training label of {len(unseen)} of {len(counts)} classes: "
+                f"{listed(told, NAMED)}",
+                "they cannot be learned, and what is measured of them counts as wrong",
+                _unnamed(told),
+            )
+        )
+    few = {c: int(n[val]) for c, n in counts.items() if n[train] and n[val] < FEW}
+    if few and of_split[val]:
+        findings.append(_few(name, "val", few, counts))
+    findings += _twins(name, {c: int(n.sum()) for c, n in counts.items() if n.sum()})
+    return findings
+
+
+def more_of_classes(name: str, counts: Tally) -> list[Finding]:
+    """Say what nobody needs to read before each training: few labels in train and in test."""
+    train, _, test = range(len(SPLITS))
+    findings = []
+    nowhere = [c for c, n in counts.items() if not n.sum()]
+    if nowhere:
+        findings.append(
+            Finding(
+                Level.WARNING,
+                f"task {name}: no label at all of {len(nowhere)} of {len(counts)} classes: "
+                f"{listed(nowhere, NAMED)}",
+                "leave them out, or correct their names",
+                _unnamed(nowhere),
+            )
+        )
+    few = {c: int(n[train]) for c, n in counts.items() if 0 < n[train] < FEW}
+    if few:
+        findings.append(_few(name, "train", few, counts))
+    few = {c: int(n[test]) for c, n in counts.items() if n[train] and n[test] < FEW}
+    if few and sum(int(n[test]) for n in counts.values()):
+        findings.append(_few(name, "test", few, counts))
+    return findings
+
+
+def _few(name: str, split: str, few: Mapping[str, int], counts: Tally) -> Finding:
+    told = [f"{c} {n}" for c, n in sorted(few.items(), key=lambda item: item[1])]
+    return Finding(
+        Level.WARNING,
+        f"task {name}: fewer than {FEW} {split} labels of {len(few)} of {len(counts)} classes: "
+        f"{listed(told, NAMED)}",
+        "what is measured of them says little" if split != "train" else "label more of them",
+        _unnamed(told),
+    )
+
+
+def _unnamed(told: Sequence[str]) -> tuple[str, ...]:
+    """Return all of them, unless the line names them all already."""
+    return tuple(told) if len(told) > NAMED else ()
+
+
+def _twins(name: str, counts: Mapping[str, int]) -> list[Finding]:
+    groups = [_written(group, counts) for group in lookalikes(counts)]
+    if not groups:
+        return []
+    return [
+        Finding(
+            Level.WARNING,
+            f"task {name}: one class written in several ways? {listed(groups, NAMED)}",
+            "if it is one, write it alike in the tables",
+            _unnamed(groups),
+        )
+    ]
+
+
+def _written(group: Sequence[str], counts: Mapping[str, int]) -> str:
+    return " / ".join(f'"{value}" ({counts[value]:,})' for value in group)

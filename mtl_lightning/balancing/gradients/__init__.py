@@ -1,0 +1,1 @@
+"""The exact step of a method that reads the tasks' gradients."""

@@ -1,0 +1,74 @@
+"""Other people's error messages, in one line."""
+
+import re
+from collections.abc import Iterable
+
+from mtl_lightning.system.errors import UserError, did_you_mean
+
+_CONNECTOR = "pytorch_lightning.trainer.connectors.checkpoint_connector"
+_WORDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "text"}
+
+
+def short_message(message: str, options: Iterable[str]) -> str:
+    """Return the one line of jsonargparse's message that helps.
+
+    Args:
+        message: What the parser says: a key, nested reasons, sometimes pages of usage.
+        options: The option strings that the parser knows.
+    """
+    unknown = re.search(r"[Uu]nrecognized arguments?:\s*(\S+)", message)
+    if unknown:
+        flag = unknown.group(1).partition("=")[0]
+        if not flag.startswith("-"):
+            return f'"{flag}": not expected here; options begin with --'
+        known = [option for option in options if not option.endswith((".help", "+"))]
+        return f"{flag}: no such option{did_you_mean(flag, known)}"
+    message = re.sub(
+        r"Expected a <class '(\w+)'>", lambda match: f"expected {_name(match[1])}", message
+    )
+    message = re.sub(r"^argument (--\S+): expected one argument$", r"\1 needs a value", message)
+    lines = [" ".join(line.split()) for line in message.splitlines() if line.strip()]
+    key = re.search(r"[Kk]ey ['\"]?([\w.\[\]-]+)", message)
+    given = re.search(r"Given value:\s*([^\n]*)", message)
+    reasons = [line.lstrip("- ") for line in lines if line.startswith("- ")]
+    if key and reasons:
+        found = f". Found {given.group(1)}" if given else ""
+        return f"{key.group(1)}: {'; or '.join(dict.fromkeys(reasons))}{found}"
+    return " ".join(lines)
+
+
+def reason(error: BaseException) -> str:
+    """Return what is behind an error that libraries have wrapped, in one line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return str(cause)
+        cause = cause.__cause__ or cause.__context__
+    while "\n" in str(error) and error.__cause__ is not None:
+        error = error.__cause__  # pages of jsonargparse around one line
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    return f"{lines[0] if lines else type(error).__name__} (--debug shows where)"
+
+
+def raised_by(error: BaseException, *packages: str) -> bool:
+    """Whether the code that raised an error is of one of these packages."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def while_restoring(error: BaseException) -> bool:
+    """Whether an error was raised while Lightning took its state from a checkpoint."""
+    trace = error.__traceback__
+    while trace is not None:
+        code, module = trace.tb_frame.f_code, trace.tb_frame.f_globals.get("__name__")
+        if module == _CONNECTOR and "restore" in code.co_name:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _name(kind: str) -> str:
+    return "null" if kind == "NoneType" else _WORDS.get(kind, kind)

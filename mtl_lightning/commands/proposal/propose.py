@@ -1,0 +1,232 @@
+"""Tables and folders as tasks and sources, with settings that fit them."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mtl_lightning.audit.absence_odds import Absence, StepSize
+from mtl_lightning.commands.proposal import folders, tables
+from mtl_lightning.commands.proposal.folders import Folder
+from mtl_lightning.commands.proposal.questions import (
+    TaskPlan,
+    judged_columns,
+    tasks_of,
+    unique_names,
+)
+from mtl_lightning.commands.proposal.tables import Table
+from mtl_lightning.data.sources.tabular import SUFFIXES
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
+
+SIZES = (32, 64, 96, 128, 160, 192, 224)
+"""VGG16 takes no image below 32 pixels, and its weights were trained at 224."""
+SAMPLE = 200
+"""Images whose size is read."""
+BATCHES, STEPS = (8, 16, 32, 64), 20
+"""Batch sizes to choose from, and steps that an epoch should have at least."""
+RARELY = 0.05
+"""A step should be without a task no more often than this."""
+
+
+@dataclass
+class SourcePlan:
+    """A source as it will be written: its class, its arguments, and a remark on some of them."""
+
+    name: str
+    class_path: str
+    arguments: dict[str, Any]
+    remarks: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Proposal:
+    """What is proposed.
+
+    Attributes:
+        tasks: The questions.
+        sources: Where labels come from.
+        images: How many images there are.
+        has_splits: Whether a table or folder names splits.
+        image_size: Height and width, in pixels.
+        shorter_side: The median of the images' shorter sides, in pixels.
+        batch_size: Images a device and step.
+        left_out: What is no task, and why.
+        notes: What else the user should know.
+    """
+
+    tasks: list[TaskPlan]
+    sources: list[SourcePlan]
+    images: int
+    has_splits: bool
+    image_size: int
+    shorter_side: int
+    batch_size: int
+    left_out: list[tuple[str, str]]
+    notes: list[str]
+
+
+def propose(paths: Sequence[str]) -> Proposal:
+    """Propose tasks, sources and settings for tables and folders.
+
+    Raises:
+        UserError: If one of them is not there or cannot be read, or nothing in them is a task.
+    """
+    left_out: list[tuple[str, str]] = []
+    found_tables, found_folders = _looked_at(paths, left_out)
+    columns, missing = judged_columns(found_tables, left_out)
+    plans, place = tasks_of(columns, missing, found_folders)
+    if not plans:
+        said = [f"{where}: {why}" for where, why in left_out]
+        raise UserError(f"nothing in it is a task; {'; '.join(said[:6]) or 'there is no label'}")
+    named = unique_names()
+    sources = [_table_source(table, place, missing, named) for table in found_tables]
+    sources += [_folder_source(folder, named) for folder in found_folders]
+    found = [each.images for each in found_tables] + [each.images for each in found_folders]
+    images = list(dict.fromkeys(image for own in found for image in own))
+    shorter = _shorter_side(images)
+    return Proposal(
+        tasks=plans,
+        sources=[source for source in sources if source is not None],
+        images=len(images),
+        has_splits=any(t.split for t in found_tables) or any(f.splits for f in found_folders),
+        image_size=max([size for size in SIZES if size <= shorter], default=SIZES[0]),
+        shorter_side=shorter,
+        batch_size=_batch_size(len(images), plans),
+        left_out=left_out,
+        notes=[
+            f"{table.path}: {table.absent:,} rows name no image that is there"
+            for table in found_tables
+            if table.absent
+        ],
+    )
+
+
+def _looked_at(
+    paths: Sequence[str], left_out: list[tuple[str, str]]
+) -> tuple[list[Table], list[Folder]]:
+    """Look at what the user named, and at tables in folders; each only once."""
+    found_tables: dict[str, Table] = {}
+    found_folders: dict[str, Folder] = {}
+    for path in map(os.path.expanduser, paths):
+        if os.path.isdir(path):
+            folder = folders.look(path)
+            if os.path.realpath(folder.path) not in found_folders:
+                found_folders[os.path.realpath(folder.path)] = folder
+        elif not os.path.exists(path):
+            raise _not_there(path)
+        elif path.lower().endswith(SUFFIXES):
+            found_tables[os.path.realpath(path)] = tables.look(path)
+        else:
+            raise UserError(f"{path} is neither a folder nor a table; expected {listed(SUFFIXES)}")
+    for folder in found_folders.values():
+        _tables_of(folder, found_tables, left_out, alone=len(paths) == 1)
+    return list(found_tables.values()), [f for f in found_folders.values() if f.classes]
+
+
+def _tables_of(
+    folder: Folder, found: dict[str, Table], left_out: list[tuple[str, str]], alone: bool
+) -> None:
+    """Take the tables of a folder that name images; they say more than its folders do."""
+    errors = []
+    below = set(map(os.path.realpath, folder.images))
+    for path in folder.tables:
+        try:
+            found.setdefault(os.path.realpath(path), tables.look(path))
+        except UserError as error:
+            errors.append(error)
+            left_out.append((path, str(error).removeprefix(f"{path}: ")))
+    if folder.classes and any(below & set(table.images) for table in found.values()):
+        why = f"a table names its images; its folders are {listed(folder.classes, 4)}"
+        left_out.append((folder.path, why))
+        folder.classes = {}
+    elif not folder.classes and not folder.tables:
+        if alone:
+            raise UserError(
+                f"{folder.path}: {len(folder.images):,} images and no label of them: expected a "
+                f"table, or a folder a class"
+            )
+        if not any(below & set(table.images) for table in found.values()):
+            left_out.append((folder.path, f"{len(folder.images):,} images without labels"))
+    elif errors and alone and not found and not folder.classes:
+        raise errors[0]
+
+
+# --------------------------------------------------------------------- sources
+
+
+def _table_source(
+    table: Table,
+    place: Mapping[str, tuple[str, str]],
+    missing: Sequence[str],
+    named: Callable[[str], str],
+) -> SourcePlan | None:
+    """Return a table as a source, None if no column of it became a task."""
+    labels: dict[str, Any] = {}
+    for name in table.labels:
+        task, label = place.get(name, ("", ""))
+        if label:
+            labels.setdefault(task, {})[label] = name
+        elif task:
+            labels[task] = name
+    if not labels:
+        return None
+    stem = os.path.splitext(os.path.basename(table.path))[0]
+    arguments: dict[str, Any] = {"path": table.path, "image": table.image}
+    remarks: dict[str, str] = {}
+    if table.root is not None:
+        arguments["root"] = table.root
+    if table.outside:
+        arguments["allow_outside_root"] = True
+        remarks["allow_outside_root"] = "some images are not below the root; of trusted tables only"
+    arguments["labels"] = labels
+    if table.split is not None:
+        arguments["split"] = table.split
+    if table.group is not None:
+        arguments["group"] = table.group
+        remarks["group"] = "its rows stay in one split; delete the line if they need not"
+    own = set().union(*(table.labels[name] for name in table.labels if name in place))
+    if own & set(missing):
+        arguments["missing"] = sorted(own & set(missing))
+        remarks["missing"] = "taken to mean: not labelled"
+    return SourcePlan(named(stem), "TableSource", arguments, remarks)
+
+
+def _folder_source(folder: Folder, named: Callable[[str], str]) -> SourcePlan:
+    name = named(os.path.basename(os.path.abspath(folder.path)))
+    return SourcePlan(name, "FolderSource", {"path": folder.path, "task": folder.task})
+
+
+# --------------------------------------------------------------------- settings
+
+
+def _shorter_side(images: Sequence[str]) -> int:
+    """Return the median of the shorter sides of a sample of images, in pixels."""
+    chosen = np.random.default_rng(0).permutation(len(images))[:SAMPLE]
+    sides = []
+    for row in chosen.tolist():
+        try:
+            with Image.open(images[row]) as image:
+                sides.append(min(image.size))
+        except Exception:  # what cannot be read is `inspect`'s to say
+            continue
+    return int(np.median(sides)) if sides else SIZES[3]
+
+
+def _batch_size(images: int, plans: Sequence[TaskPlan]) -> int:
+    """Return a size that gives an epoch some steps, and most steps a label of every task."""
+    least = max([size for size in BATCHES if size * STEPS <= images], default=BATCHES[0])
+    rarest = min(images, *(plan.labels for plan in plans))
+    for size in BATCHES:
+        if size >= least and Absence.of(images, rarest, StepSize(size)).step <= RARELY:
+            return size
+    return BATCHES[-1]
+
+
+def _not_there(path: str) -> UserError:
+    """Say that there is no such file or folder, with the nearest name."""
+    folder, name = os.path.split(path)
+    near = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
+    return UserError(f"{path}: no such file or folder{did_you_mean(name, near)}")

@@ -1,0 +1,141 @@
+"""Which questions tables and folders can be asked: columns and classes as tasks."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtl_lightning.commands.prepare import RESERVED
+from mtl_lightning.commands.proposal.columns import Column, Kind, judged
+from mtl_lightning.commands.proposal.folders import Folder
+from mtl_lightning.commands.proposal.tables import Table
+from mtl_lightning.data.sources.base import Texts
+from mtl_lightning.tasks.classification import in_order
+from mtl_lightning.tasks.multilabel import YES
+
+ATTRIBUTES = "attributes"
+"""The task of all columns that say yes or no."""
+RARE = 3
+"""The most frequent class is so much more frequent than the rarest: classes are balanced."""
+
+
+@dataclass
+class TaskPlan:
+    """A task as it will be written.
+
+    Attributes:
+        name: Of the task.
+        kind: What its labels are.
+        counts: Class or label to how often it occurs.
+        labels: How many images are labelled.
+        separator: Between names.
+        note: What else it could be.
+    """
+
+    name: str
+    kind: Kind
+    counts: dict[str, int]
+    labels: int
+    separator: str = ";"
+    note: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """The classes or labels, in order."""
+        return in_order(list(self.counts))
+
+    @property
+    def balanced(self) -> bool:
+        """Whether some classes (or yes among the answers) are rare."""
+        if self.kind is Kind.CLASSES:
+            return max(self.counts.values()) > RARE * min(self.counts.values())
+        return min(self.counts.values()) * (RARE + 1) < self.labels
+
+
+def judged_columns(
+    found: Sequence[Table], left_out: list[tuple[str, str]]
+) -> tuple[dict[str, Column], list[str]]:
+    """Judge the columns, those of one name in several tables as one.
+
+    Returns:
+        The columns that may be tasks, and the texts that mean "not labelled" in all of them.
+    """
+    cells: dict[str, list[Texts]] = {}
+    for table in found:
+        for name, own in table.labels.items():
+            cells.setdefault(name, []).append(own)
+    columns = {name: judged(np.concatenate(parts)) for name, parts in cells.items()}
+    for table in found:
+        told = table.left_out | {
+            name: columns[name].why for name in table.labels if columns[name].kind is Kind.NOTHING
+        }
+        left_out += [(f'{table.path}, column "{name}"', why) for name, why in told.items()]
+        if not table.labels and not told:
+            left_out.append((table.path, "it has no column of labels"))
+    columns = {name: column for name, column in columns.items() if column.kind is not Kind.NOTHING}
+    missing = {text for column in columns.values() for text in column.missing}
+    # What one column means as a value cannot be missing in another: a source has one such list.
+    values = {text for column in columns.values() for text in column.counts}
+    return columns, sorted(missing - values)
+
+
+def tasks_of(
+    columns: Mapping[str, Column], missing: Sequence[str], found_folders: Sequence[Folder]
+) -> tuple[list[TaskPlan], dict[str, tuple[str, str]]]:
+    """Return the tasks, and of each column its task and, where that has many, its label."""
+    named = unique_names(RESERVED)
+    plans: dict[str, TaskPlan] = {}
+    place: dict[str, tuple[str, str]] = {}
+    # A label of a task of many may not contain what separates it from others.
+    yes_no = [n for n, c in columns.items() if c.kind is Kind.YES_NO and not set(n) & set("/;")]
+    if len(yes_no) > 1:
+        task = named(ATTRIBUTES)
+        counts = {name: _yes(columns[name]) for name in yes_no}
+        labels = max(columns[name].labels for name in yes_no)
+        plans[task] = TaskPlan(task, Kind.YES_NO, counts, labels)
+        place = {name: (task, name) for name in yes_no}
+    for name, column in columns.items():
+        if name not in place:
+            kind = Kind.CLASSES if column.kind is Kind.YES_NO else column.kind
+            counts = dict(column.counts)
+            if kind is Kind.CLASSES:
+                counts |= {text: 1 for text in column.missing if text not in missing}
+            task = named(name)
+            place[name] = task, ""
+            plans[task] = TaskPlan(
+                task, kind, counts, column.labels, column.separator or ";", column.why
+            )
+    for folder in found_folders:
+        _add_folder(folder, plans, named)
+    return list(plans.values()), place
+
+
+def _yes(column: Column) -> int:
+    return sum(count for text, count in column.counts.items() if text.lower() in YES)
+
+
+def _add_folder(folder: Folder, plans: dict[str, TaskPlan], named: Callable[[str], str]) -> None:
+    """Add the classes of a folder to the task of its name, or as a task of their own."""
+    plan = plans.get(folder.task)
+    if plan is None or plan.kind is not Kind.CLASSES:
+        folder.task = named(folder.task)
+        plan = plans[folder.task] = TaskPlan(folder.task, Kind.CLASSES, {}, 0)
+    plan.counts = dict(Counter(plan.counts) + Counter(folder.classes))
+    plan.labels += sum(folder.classes.values())
+
+
+def unique_names(taken: Iterable[str] = ()) -> Callable[[str], str]:
+    """Return a function that makes names that a config can have, each another one."""
+    known = set(taken)
+
+    def named(text: str) -> str:
+        plain = re.sub(r"[^\w-]+", "_", text).strip("_") or "label"
+        name, number = (f"{plain}_label" if plain in known and plain in RESERVED else plain), 2
+        while name in known:
+            name, number = f"{plain}_{number}", number + 1
+        known.add(name)
+        return name
+
+    return named

@@ -1,0 +1,193 @@
+"""What a table is about: its images, found among its columns by content, its splits and groups."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from mtl_lightning.data.sources.base import Texts
+from mtl_lightning.data.sources.folder import EXTENSIONS
+from mtl_lightning.data.sources.locate import locate
+from mtl_lightning.data.sources.tabular import TableFile, open_table
+from mtl_lightning.data.splits import SPELLINGS
+from mtl_lightning.system.errors import UserError, listed
+
+LOOKED_AT = 200
+"""Cells of a column that are looked for as files."""
+FOLDERS = 50
+"""Folders beside a table in which they are looked for."""
+GROUPS = re.compile(
+    "(group|subject|patient|person|participant|user|sender|author|photographer|owner|session|scene|"
+    "video|clip|sequence|case|household)"
+    r"([\W_]*(id|no|nr|number|name))?"
+)
+"""Columns of these names, or such an id, whose values come back, say what belongs together."""
+
+
+@dataclass
+class Table:
+    """What was found out about a table.
+
+    Attributes:
+        path: As the user wrote it.
+        image: The column of paths.
+        root: The folder that they are relative to; None: the table's own.
+        images: The files that are there.
+        absent: How many rows name files that are not.
+        outside: Some are not below ``root``.
+        split: The column of splits, if there is one.
+        group: The column of groups, if there is one.
+        labels: Column to its cells, of what may be a task.
+        left_out: Column to why it is none.
+    """
+
+    path: str
+    image: str
+    root: str | None
+    images: list[str]
+    absent: int
+    outside: bool
+    split: str | None = None
+    group: str | None = None
+    labels: dict[str, Texts] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def look(path: str) -> Table:
+    """Look at a table.
+
+    Raises:
+        UserError: If it cannot be read, or no column names images that are there.
+    """
+    file = open_table(path)
+    columns: dict[str, Texts] = {}
+    left_out: dict[str, str] = {}
+    for name in file.names:
+        try:
+            columns[name] = file.column(name)
+        except UserError:
+            left_out[name] = "its cells are neither text nor numbers"
+    image, folder = _image_column(file, columns)
+    root = None if _same(folder, _folder_of(path)) else folder
+    paths = columns.pop(image)
+    named = np.array([cell is not None for cell in paths], dtype=bool)
+    images, exists = locate(folder, paths[named].tolist(), allow_outside_root=True)
+    absent = len(paths) - int(exists.sum())
+    outside = not np.array_equal(exists, locate(folder, paths[named].tolist())[1])
+    found = images[exists].tolist()
+    table = Table(path, image, root, found, absent, outside, left_out=left_out)
+    _roles(table, columns, len(paths))
+    return table
+
+
+def _folder_of(path: str) -> str:
+    return os.path.dirname(path) or "."
+
+
+def _same(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _roots(path: str) -> list[str]:
+    """Return the folders in which images of a table may lie, the likeliest first."""
+    own = _folder_of(path)
+    below = sorted(entry.path for entry in os.scandir(own) if entry.is_dir())[:FOLDERS]
+    found = [own, os.path.normpath(os.path.join(own, "..")), ".", *map(os.path.normpath, below)]
+    roots: dict[str, str] = {}
+    for folder in found:
+        roots.setdefault(os.path.realpath(folder), folder)
+    return list(roots.values())
+
+
+def _image_column(file: TableFile, columns: dict[str, Texts]) -> tuple[str, str]:
+    """Return the column whose cells are files, most of all, and the folder they are relative to."""
+    best: tuple[float, str, str] = (0.0, "", "")
+    promising = []
+    for name, cells in columns.items():
+        some = different(cells)[:LOOKED_AT]
+        pictures = [cell for cell in some if cell.lower().endswith(EXTENSIONS)]
+        promising += [(name, cell) for cell in pictures[:1]]
+        for folder in _roots(file.path):
+            share = _found(folder, some)
+            if share > best[0]:
+                best = share, name, folder
+    if best[0]:
+        return best[1], best[2]
+    places = listed(os.path.abspath(folder) for folder in _roots(file.path)[:3])
+    if promising:
+        name, cell = promising[0]
+        raise UserError(
+            f'{file.path}: column "{name}" names "{cell}", which is not in any of {places}; run '
+            f"the command from the folder that its paths are relative to"
+        )
+    raise UserError(
+        f"{file.path}: no column holds the paths of images that are in any of {places}; columns: "
+        f"{listed(file.names)}"
+    )
+
+
+def _found(folder: str, paths: Sequence[str]) -> float:
+    """Return the share of paths that are files."""
+    # Not `locate`, which lists a folder: a few cells of many columns are looked for.
+    files = [os.path.isfile(os.path.join(folder, path)) for path in paths]
+    return sum(files) / len(files) if files else 0.0
+
+
+def _roles(table: Table, columns: dict[str, Texts], rows: int) -> None:
+    """Decide what the other columns are for."""
+    table.split = _split_column(table.path, columns)
+    if table.split is not None:
+        splits = columns.pop(table.split)
+    for name, cells in columns.items():
+        values = different(cells)
+        if name == "split":
+            table.left_out[name] = "not the names of splits"
+        elif _names_a_group(name) and 1 < len(values) < rows and table.group is None:
+            clash = table.split is not None and _clash(cells, splits)
+            if clash and name != "group":
+                table.left_out[name] = "some of its values stand in two splits"
+            else:
+                table.group = name
+        elif name == "group" or re.search(r"(^|_|\b)(id|index|uuid)$", name.lower()):
+            table.left_out[name] = "it names rows, or groups of rows"
+        elif _found(table.root or _folder_of(table.path), values[:1]):
+            table.left_out[name] = "it names files"
+        else:
+            table.labels[name] = cells
+
+
+def _split_column(path: str, columns: dict[str, Texts]) -> str | None:
+    """Return the column that holds nothing but the names of splits."""
+    order = sorted(columns, key=lambda name: name.lower() != "split")
+    for name in order:
+        words = {cell.lower() for cell in columns[name] if cell is not None}
+        if len(words) > 1 and words <= set(SPELLINGS):
+            return name
+    words = {cell for cell in columns.get("split", ()) if cell is not None}
+    strange = sorted(word for word in words if word.lower() not in SPELLINGS)
+    if strange:
+        raise UserError(
+            f'{path}, column "split": "{strange[0]}" is no split (train, val, test); '
+            "rename the column if it is something else"
+        )
+    return "split" if words else None
+
+
+def _names_a_group(name: str) -> bool:
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    return GROUPS.fullmatch(words) is not None
+
+
+def _clash(groups: Texts, splits: Texts) -> bool:
+    """Whether any group stands in two splits."""
+    said = pd.DataFrame({"group": groups, "split": splits}).dropna()
+    said["split"] = said["split"].str.lower().map(SPELLINGS)
+    return bool(said.drop_duplicates()["group"].duplicated().any())
+
+
+def different(cells: Texts) -> list[str]:
+    """Return the different texts of a column, in order of appearance."""
+    return list(dict.fromkeys(cell for cell in cells if cell is not None))

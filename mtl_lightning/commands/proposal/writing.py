@@ -1,0 +1,170 @@
+"""A proposal as commented YAML that reads as it was meant."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from mtl_lightning.commands.proposal.columns import Kind
+from mtl_lightning.commands.proposal.propose import Proposal, SourcePlan
+from mtl_lightning.commands.proposal.questions import TaskPlan
+from mtl_lightning.config import yaml_io
+from mtl_lightning.data.mirroring.names import partners
+from mtl_lightning.system.errors import one_line
+
+WIDTH = 96
+"""Characters of a line, comments included."""
+_YES_NO = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
+"""Words that one reader of YAML or another does not take for text."""
+
+
+def written(proposal: Proposal, command: str, file: str) -> str:
+    """Return the config.
+
+    Args:
+        proposal: What to write.
+        command: What was typed, for the first line.
+        file: The name that the config will have.
+    """
+    lines = [
+        *_heading(proposal, command, file),
+        "tasks:",
+        *(f"  {line}" for plan in proposal.tasks for line in _task(plan)),
+        "",
+        "model:",
+        "  backbone:",
+        "    class_path: VGG16",
+        "    init_args:",
+        "      weights: IMAGENET1K_V1   # downloaded once; offline: the path of a file, or null:",
+        "                               # random, which needs many more images",
+        "",
+        "data:",
+        "  sources:",
+        *(f"    {line}" for source in proposal.sources for line in _source(source)),
+        *_settings(proposal),
+        "",
+        "trainer:",
+        "  max_epochs: 20",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _heading(proposal: Proposal, command: str, file: str) -> Iterator[str]:
+    yield f"# Proposed for {proposal.images:,} images by"
+    yield f"#   {one_line(command)}"
+    yield "# It runs as it is; change what you know better. Paths count from the folder in which a"
+    yield "# command is run."
+    yield "#"
+    for name, more in (("inspect", ""), ("fit", ""), ("test", " --ckpt_path best")):
+        yield f"#   mtl-lightning {name:<7} --config {one_line(file)}{more}"
+    for title, pairs in (("Left out", proposal.left_out), ("Note", proposal.notes)):
+        if pairs:
+            yield f"#\n# {title}:"
+        for pair in pairs:
+            told = pair if isinstance(pair, str) else ": ".join(pair)
+            yield f"#   {one_line(told)}"
+
+
+def _task(plan: TaskPlan) -> Iterator[str]:
+    note = f"; {one_line(plan.note)}" if plan.note else ""
+    yield f"{scalar(plan.name)}:   # {plan.labels:,} labels{note}"
+    if plan.kind is Kind.NUMBERS:
+        yield "  class_path: Regression"
+        return
+    many = plan.kind in (Kind.YES_NO, Kind.NAMES)
+    yield f"  class_path: {'MultiLabel' if many else 'Classification'}"
+    yield "  init_args:"
+    yield from (f"    {line}" for line in _listed("labels" if many else "classes", _names(plan)))
+    if many and plan.separator != ";":
+        yield f"    separator: {scalar(plan.separator)}"
+    if plan.balanced:
+        key = "pos_weights" if many else "class_weights"
+        yield f"    {key}: balanced   # {_extremes(plan)}"
+
+
+def _names(plan: TaskPlan) -> Sequence[str]:
+    return plan.names if plan.kind is Kind.CLASSES else sorted(plan.counts)
+
+
+def _extremes(plan: TaskPlan) -> str:
+    rare = min(plan.counts, key=lambda name: (plan.counts[name], name))
+    most = max(plan.counts, key=lambda name: (plan.counts[name], name))
+    if plan.kind is not Kind.CLASSES:
+        return f"{one_line(rare)} applies to {plan.counts[rare]:,} of {plan.labels:,}"
+    return f"{one_line(rare)} {plan.counts[rare]:,}, {one_line(most)} {plan.counts[most]:,}"
+
+
+def _source(source: SourcePlan) -> Iterator[str]:
+    yield f"{scalar(source.name)}:"
+    yield f"  class_path: {source.class_path}"
+    yield "  init_args:"
+    for key, value in source.arguments.items():
+        remark = f"   # {one_line(source.remarks[key])}" if key in source.remarks else ""
+        if isinstance(value, list):
+            yield f"    {key}: [{', '.join(map(scalar, value))}]{remark}"
+        elif isinstance(value, Mapping):
+            yield f"    {key}:"
+            yield from (f"      {line}" for line in _mapped(value))
+        else:
+            yield f"    {key}: {scalar(value)}{remark}"
+
+
+def _mapped(value: Mapping[str, Any]) -> Iterator[str]:
+    for key, own in value.items():
+        if isinstance(own, Mapping):
+            yield f"{scalar(key)}:"
+            yield from (f"  {line}" for line in _mapped(own))
+        else:
+            yield f"{scalar(key)}: {scalar(own)}"
+
+
+def _settings(proposal: Proposal) -> Iterator[str]:
+    of = "what is given no split above" if proposal.has_splits else "all images, drawn at random"
+    yield f"  splits: {{val: 0.1, test: 0.2}}   # shares of {of}"
+    yield (
+        f"  image_size: {proposal.image_size}   # the median shorter side is "
+        f"{proposal.shorter_side}; smaller is faster"
+    )
+    yield f"  batch_size: {proposal.batch_size}   # per device"
+    yield "  num_workers: 2   # processes that load images"
+    yield from (f"  {line}" for line in _mirror(proposal))
+
+
+def _mirror(proposal: Proposal) -> Iterator[str]:
+    named = [plan for plan in proposal.tasks if plan.kind is not Kind.NUMBERS]
+    pairs = {plan.name: dict(partners(_names(plan))) for plan in named}
+    swap = {name: own for name, own in pairs.items() if own}
+    if swap:
+        yield "mirror:   # images are mirrored at random, and these labels change sides with them"
+        yield from (f"  {line}" for line in _mapped({"swap": swap}))
+
+
+def _listed(key: str, names: Sequence[str]) -> Iterator[str]:
+    line, indent = f"{key}: [", " " * len(f"{key}: [")
+    for number, name in enumerate(names, 1):
+        item = f"{scalar(name)}{',' if number < len(names) else ']'}"
+        if len(line) + len(item) > WIDTH and line.strip(" ") and line != f"{key}: [":
+            yield line.rstrip()
+            line = indent
+        line += f"{item} "
+    yield line.rstrip()
+
+
+def scalar(text: str) -> str:
+    """Return a text such that YAML reads it as this text, on one line."""
+    plain = re.fullmatch(r"[\w./]([\w ./+-]*[\w./+-])?", text) is not None
+    readings = (yaml_io.parse(text, ""), yaml.safe_load(text)) if plain else ()
+    if readings == (text, text) and text.lower() not in _YES_NO:
+        return text
+    escaped = "".join(
+        f"\\{c}" if c in '\\"' else c if c.isprintable() else _escape(c) for c in text
+    )
+    return f'"{escaped}"'
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return (
+        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    )

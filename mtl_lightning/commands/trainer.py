@@ -1,0 +1,331 @@
+"""LightningCLI with our links, our run folder and short error messages."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from jsonargparse import ArgumentParser, set_dumper
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Callback, ProgressBar
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins import CheckpointIO
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from rich import get_console
+
+from mtl_lightning.callbacks.bad_images import BadImagesFile
+from mtl_lightning.callbacks.bar import Bar
+from mtl_lightning.callbacks.checkpoints import Checkpoints
+from mtl_lightning.callbacks.plots import Plots
+from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
+from mtl_lightning.callbacks.results_file import ResultsFile
+from mtl_lightning.callbacks.saved_config import SavedConfig
+from mtl_lightning.callbacks.signals import Signals
+from mtl_lightning.callbacks.tables import Tables
+from mtl_lightning.callbacks.weights_file import WeightsFile
+from mtl_lightning.commands import prepare as configs
+from mtl_lightning.commands.library_errors import (
+    raised_by,
+    reason,
+    short_message,
+    while_restoring,
+)
+from mtl_lightning.commands.quiet import quieten
+from mtl_lightning.config import import_path, yaml_io
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.unlabelled import UnlabelledImages
+from mtl_lightning.runs import processes
+from mtl_lightning.runs.checkpoint_writing import AtomicCheckpointIO
+from mtl_lightning.runs.folder import discard, run_folder
+from mtl_lightning.runs.loggers import EventsLogger, ResumableCSVLogger
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.tasks import Task
+from mtl_lightning.training.module import MultiTask
+
+
+class Parser(LightningArgumentParser):
+    """A parser that takes no abbreviations and says what is wrong in one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Add them without what Lightning asks for: a value that is the name of a file is no file.
+
+        Where a list of classes may stand, jsonargparse would read the file ``default`` of the
+        current folder for the text ``default``, and import what it names.
+        """
+        added: list[str] = super().add_class_arguments(*args, **{**kwargs, "sub_configs": False})
+        return added
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise a one-line error instead of printing all usage."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise UserError(short_message(message, self._option_string_actions)) from ex
+
+
+class MultiTaskCLI(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict`` of :class:`MultiTask`.
+
+    Args:
+        command: Which of them.
+        prepared: What :func:`mtl_lightning.commands.prepare.prepare` made of the command line.
+        run: The folder to write to.
+    """
+
+    def __init__(self, command: str, prepared: configs.Prepared, run: Path) -> None:
+        self.prepared = prepared
+        self.run = run
+        super().__init__(
+            MultiTask,
+            PartialLabels,
+            save_config_callback=SavedConfig,
+            save_config_kwargs={"run": self.run, "command": command},
+            trainer_defaults={
+                "use_distributed_sampler": False,  # our plan deals the rows out to ranks
+                "enable_model_summary": False,  # one line of ours instead of a page
+                "log_every_n_steps": 10,
+            },
+            seed_everything_default=0,
+            parser_class=Parser,
+            auto_configure_optimizers=False,
+            args=[
+                command,
+                "--config",
+                yaml_io.dump(prepared.config),
+                *prepared.flags,
+            ],
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what stands beside model, data and trainer, and link what two of them need."""
+        parser.add_argument("--tasks", type=dict[str, Task], required=True, help="the questions")
+        parser.add_argument("--name", type=str, help="the run's name, by default the config's")
+        parser.add_class_arguments(configs.CheckpointOptions, "checkpoint")
+        parser.link_arguments("tasks", "model.tasks")
+        parser.link_arguments("tasks", "data.tasks")
+        parser.link_arguments("data.image_size", "model.image_size")
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "predict":
+            parser.add_argument("--images", type=str, help="a folder, a table, or a glob")
+            parser.add_argument("--output", type=str, default="predictions.csv")
+            parser.add_argument(
+                "--allow_outside_root",
+                type=bool,
+                default=False,
+                help="images may be elsewhere than in the folder that is given or holds the table",
+            )
+            parser.set_defaults({"return_predictions": False})  # they are written, not kept
+        elif subcommand != "fit":
+            parser.set_defaults({"verbose": False})  # our table is printed instead
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, without Lightning's warning that ``sys.argv`` is there too."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Do nothing: what the checkpoint remembers lies beneath the config already.
+
+        (Lightning's own would let the checkpoint beat flags and config.)
+        """
+
+    def before_instantiate_classes(self) -> None:
+        """Read the tables first, so that tasks know their classes before a head is built."""
+        if self.subcommand != "fit":
+            return
+        config, data = self.config["fit"], build_data(self.prepared.config)
+        for task, known in data.complete_tasks().items():
+            for tasks in (config.tasks, config.model.tasks, config.data.tasks):
+                for key, value in known.items():
+                    tasks[task].init_args[key] = value
+        self._table = data.table
+
+    def instantiate_classes(self) -> None:
+        """Build the objects; one that cannot be built is the config's fault, said in one line."""
+        try:
+            super().instantiate_classes()
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(reason(error)) from error
+
+    def after_instantiate_classes(self) -> None:
+        """Hand over what was read already, and the images to predict."""
+        if self.subcommand == "fit":
+            self.datamodule.table = self._table
+        elif self.subcommand == "predict":
+            config = self.config["predict"]
+            if config.images is None:
+                raise UserError(
+                    "predict needs --images: a folder, a table with a column `image`, "
+                    "or a glob such as 'photos/*.jpg'"
+                )
+            images = UnlabelledImages.find(
+                config.images, config.allow_outside_root, self.datamodule.max_pixels
+            )
+            output = Path(config.output)
+            check_output(output)
+            self.datamodule.to_predict = images
+            callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+            callbacks.append(PredictionsFile(images.names, output))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with our loggers and callbacks beside the config's own."""
+        trainer = self._get(self.config_init, "trainer")
+        callbacks = trainer["callbacks"] or []
+        callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
+        show = trainer["enable_progress_bar"]
+        own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if show is None:
+            # Where nobody watches (a log file, a CI job) the tables say it better.
+            show = own_bar or get_console().is_terminal
+        if show and not own_bar:
+            callbacks.append(Bar())
+        try:
+            return super().instantiate_trainer(
+                **kwargs,
+                callbacks=[*callbacks, *self._own_callbacks()],
+                logger=self._loggers(trainer["logger"]),
+                plugins=self._plugins(trainer["plugins"]),
+                enable_progress_bar=show,
+                default_root_dir=str(self.run),
+            )
+        except Exception as error:
+            raise UserError(f"trainer: {reason(error)}") from error
+
+    def after_fit(self) -> None:
+        """Say so if a run was over before it began."""
+        trainer = self.trainer
+        if "train/loss_step" not in trainer.callback_metrics and trainer.is_global_zero:
+            get_console().print(
+                f"[yellow]note:[/] nothing was trained: epoch {trainer.current_epoch} of "
+                f"trainer.max_epochs {trainer.max_epochs}, step {trainer.global_step}",
+                highlight=False,
+            )
+
+    def _own_callbacks(self) -> list[Callback]:
+        callbacks: list[Callback] = [
+            Tables(self.run),
+            ResultsFile(self.run),
+            Plots(self.run),
+            BadImagesFile(self.run),
+        ]
+        if self.subcommand != "fit":
+            return callbacks
+        checkpoints = None
+        if self._get(self.config, "trainer").enable_checkpointing is not False:
+            options = self._get(self.config, "checkpoint")
+            checkpoints = Checkpoints(self.run / "checkpoints", **vars(options))
+            callbacks.append(checkpoints)
+        if self.prepared.export_weights is not None:
+            callbacks.append(WeightsFile(self.prepared.export_weights))
+        return [Signals(self.run, checkpoints), *callbacks]
+
+    def _plugins(self, given: Any) -> list[Any]:
+        """Return the config's plugins, and ours for writing checkpoints unless there is one."""
+        theirs = [] if given is None else given if isinstance(given, list) else [given]
+        own = not any(isinstance(plugin, CheckpointIO) for plugin in theirs)
+        return [*theirs, AtomicCheckpointIO()] if own else theirs
+
+    def _loggers(self, given: Any) -> list[Logger] | Literal[False]:
+        """Return the config's loggers and ours; only training writes curves."""
+        if given is False or self.subcommand != "fit":
+            return False
+        version = self.run.name
+        root, name = self.run.parent.parent, self.run.parent.name
+        step = self.prepared.resumed_step
+        own = [
+            ResumableCSVLogger(root, name, version, step),
+            EventsLogger(root, name, version, default_hp_metric=False, purge_step=step),
+        ]
+        theirs = [] if given in (None, True) else given if isinstance(given, list) else [given]
+        return [*theirs, *own]
+
+
+def build_data(config: Mapping[str, Any]) -> PartialLabels:
+    """Build the data module alone, from a config that has been prepared."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(PartialLabels, "data")
+    plain = {**config.get("data", {}), "tasks": config["tasks"]}
+    data: PartialLabels = parser.instantiate_classes(parser.parse_object({"data": plain})).data
+    return data
+
+
+def begin(arguments: list[str]) -> None:
+    """Settle what every command needs before a config is read.
+
+    Args:
+        arguments: What was typed, which may name modules of the current folder.
+    """
+    quieten()
+    set_dumper("yaml", yaml_io.dump)  # jsonargparse's own writes the text 1e3 as a number
+    import_path.close()
+    import_path.open_for(arguments)
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Run one command.
+
+    Raises:
+        UserError: For anything the user can mend.
+    """
+    begin(arguments)
+    asked = _help_asked(arguments)
+    if asked:
+        prepared = configs.Prepared({}, asked, "run", Path("runs"), None)
+    else:
+        prepared = configs.prepare(command, arguments)
+    run_in = run_folder(prepared.root, prepared.name, prepared.checkpoint)
+    is_new = not run_in.exists()
+    processes.prepare(run_in)
+    try:
+        MultiTaskCLI(command, prepared, run_in)
+    except Exception as error:
+        if is_new and "LOCAL_RANK" not in os.environ:
+            discard(run_in, prepared.root)
+        mended = processes.settle(_for_the_user(error, prepared))
+        if mended is error:
+            raise
+        raise mended from error
+
+
+def _for_the_user(error: Exception, prepared: configs.Prepared) -> Exception:
+    """Return what the user can mend as a ``UserError``, anything else as it is."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return UserError(f"{error.filename}: {error.strerror}")
+    if isinstance(error, RuntimeError) and "loading state_dict" in str(error):
+        first = str(error).splitlines()[1].split(",")[0].strip().rstrip(".")
+        return UserError(
+            f"checkpoint {prepared.checkpoint}: does not fit the network of the config ({first}); "
+            f"leave `model` out of the config, the checkpoint remembers it"
+        )
+    if not isinstance(error, UserError) and while_restoring(error):
+        return UserError(
+            f"checkpoint {prepared.checkpoint}: does not fit the training of the config: "
+            f"{reason(error)}"
+        )
+    # What they refuse themselves (a trainer's options that contradict each other, a schedule
+    # that is over) is no bug of theirs; what fails elsewhere keeps its traceback.
+    if isinstance(error, MisconfigurationException) or (
+        isinstance(error, ValueError)
+        and raised_by(error, "pytorch_lightning", "torch.optim.lr_scheduler")
+    ):
+        return UserError(reason(error))
+    return error
+
+
+def _help_asked(arguments: list[str]) -> list[str]:
+    """Return what asks for help (``--help``, ``--model.backbone.help VGG16``), without the rest."""
+    for number, argument in enumerate(arguments):
+        if argument in ("-h", "--help"):
+            return [argument]
+        if argument.partition("=")[0].endswith(".help"):
+            return arguments[number : number + 2]
+    return []

@@ -1,0 +1,1 @@
+"""Configs as plain values: flags, YAML, annotations, untrusted values. Knows no module."""

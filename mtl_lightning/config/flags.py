@@ -1,0 +1,183 @@
+"""Flags into the config: ``--model.backbone.pooling avg`` is laid on what the files say.
+
+They are put where they belong before anything is parsed, so that a flag is checked by the same
+rules as a file, may leave ``init_args`` out, and one that names another class forgets the
+arguments of the old one, defaults included.
+"""
+
+import typing
+from collections.abc import Callable, Container, Mapping
+from pathlib import Path
+from typing import Any
+
+from mtl_lightning.config import checks, yaml_io
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
+
+ENTRIES = ("tasks", "data.sources")
+"""Dicts whose keys the user chooses; a flag changes an entry that is there."""
+
+
+def taken(arguments: list[str], names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Take the options called ``names`` out of the arguments: their values, and the rest.
+
+    Raises:
+        UserError: If an option has no value.
+    """
+    found, rest = split(arguments, lambda option: option in names)
+    return [value for _, value in found], rest
+
+
+def several(arguments: list[str], name: str) -> tuple[list[str], list[str]]:
+    """Take an option with any number of values (``--only a b``) out: its values, and the rest.
+
+    Raises:
+        UserError: If it has none.
+    """
+    found: list[str] = []
+    rest: list[str] = []
+    taking = False
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if option == name:
+            taking = not equals
+            found += [value] if equals else []
+        elif taking and not argument.startswith("-"):
+            found.append(argument)
+        else:
+            taking = False
+            rest.append(argument)
+    if name in [argument.partition("=")[0] for argument in arguments] and not found:
+        raise UserError(f"{name} needs a value")
+    return found, rest
+
+
+def split(
+    arguments: list[str], wanted: Callable[[str], bool]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Divide the arguments into wanted options with their values, and the rest.
+
+    Raises:
+        UserError: If a wanted option has no value.
+    """
+    found, rest = [], []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        option, equals, value = argument.partition("=")
+        if not wanted(option):
+            rest.append(argument)
+        elif equals:
+            found.append((option, value))
+        elif waiting and not waiting[0].startswith("--"):
+            found.append((option, waiting.pop(0)))
+        else:
+            raise UserError(f"{option} needs a value")
+    return found, rest
+
+
+def changes(
+    arguments: list[str], sections: Container[str]
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Divide the arguments into those that change a section of the config, and the rest.
+
+    The rest is jsonargparse's own: ``--trainer.callbacks+=EarlyStopping`` adds to a list, and
+    ``--trainer.callbacks.monitor`` after it is about what was added.
+    """
+    options = [argument.partition("=")[0] for argument in arguments]
+    lists = tuple(f"{option[:-1]}." for option in options if option.endswith("+"))
+
+    def wanted(option: str) -> bool:
+        section = option.removeprefix("--").partition(".")[0]
+        ours = option.startswith("--") and section in sections
+        return ours and not option.endswith("+") and not option.startswith(lists)
+
+    return split(arguments, wanted)
+
+
+def apply(config: dict[str, Any], option: str, text: str, hints: Mapping[str, Any]) -> None:
+    """Lay one flag on the config, in place.
+
+    Args:
+        config: The config.
+        option: As ``--data.batch_size``.
+        text: Its value as typed.
+        hints: The annotation of each section, see :func:`mtl_lightning.config.checks.annotation`.
+
+    Raises:
+        UserError: If there is nothing of this name that it could change.
+    """
+    *parents, last = option.removeprefix("--").split(".")
+    node, hint = config, typing.cast("Any", hints)
+    for depth, part in enumerate(parents):
+        _check_entry(option, ".".join(parents[:depth]), node, part)
+        hint = checks.annotation(hint, node, part)
+        node = _child(_holder(node, part), part, option)
+    _check_entry(option, ".".join(parents), node, last)
+    hint = checks.annotation(hint, node, last)
+    holder = _holder(node, last)
+    value, below = checks.fitting(hint, yaml_io.parse(text, last), text), holder.get(last)
+    if last == "class_path":
+        if not same_class(value, below):
+            holder.pop("init_args", None)
+        holder[last] = value
+    elif isinstance(value, str) and not parents:
+        holder[last] = merged(below or {}, yaml_io.load(Path(value)))  # --trainer FILE
+    else:
+        holder.update(merged(holder, {last: value}))
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``over`` laid on ``under``, entry by entry; another class forgets the arguments."""
+    result = dict(under)
+    for key, given in over.items():
+        value, below = given, result.get(key)
+        if isinstance(below, str) and isinstance(value, Mapping) and set(value) == {"init_args"}:
+            below = {"class_path": below}
+        elif isinstance(value, str) and _is_component(below):
+            value = {"class_path": value}
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            changed = "class_path" in value and not same_class(
+                value["class_path"], below.get("class_path")
+            )
+            result[key] = dict(value) if changed else merged(below, value)
+        else:
+            result[key] = value
+    return result
+
+
+def same_class(one: Any, other: Any) -> bool:
+    """Whether two class paths mean one class: ``VGG16`` and its full path."""
+    return str(one).rpartition(".")[2] == str(other).rpartition(".")[2]
+
+
+def _is_component(value: Any) -> bool:
+    return isinstance(value, Mapping) and isinstance(value.get("class_path"), str)
+
+
+def _holder(node: dict[str, Any], part: str) -> dict[str, Any]:
+    """Return where ``part`` stands: in the arguments, where the node is a class with arguments."""
+    if not _is_component(node) or part in ("class_path", "init_args"):
+        return node
+    if not isinstance(node.get("init_args"), dict):
+        node["init_args"] = {}
+    arguments: dict[str, Any] = node["init_args"]
+    return arguments
+
+
+def _child(holder: dict[str, Any], part: str, option: str) -> dict[str, Any]:
+    value = holder.get(part)
+    if value is None:
+        value = holder[part] = {}
+    elif isinstance(value, str):
+        value = holder[part] = {"class_path": value}  # a class that is named without arguments
+    elif not isinstance(value, dict):
+        raise UserError(f"{option}: {part} is {checks.shown(value)}, which has no parts to set")
+    return value
+
+
+def _check_entry(option: str, path: str, node: Mapping[str, Any], part: str) -> None:
+    if path in ENTRIES and part not in node:
+        raise UserError(
+            f"{option}: there is no {part}{did_you_mean(part, node)}; "
+            f"{path} has {listed(node) or 'nothing'}"
+        )

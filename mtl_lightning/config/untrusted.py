@@ -1,0 +1,266 @@
+"""What a checkpoint may name: it may be a stranger's, and must not make us run what is theirs.
+
+A checkpoint holds plain values. Numbers do no harm; a text can, where a class is built, a function
+imported or a file opened by its name. So the texts of a checkpoint are marked until `checks` has
+seen where each of them stands: a class must be of the packages below or of a module that the
+user's own config imports, and of the kind that its place asks for; a text must stand where a text
+is meant. What the config or a flag says in a text's place is the user's own, and not marked.
+"""
+
+import inspect
+import os
+import re
+import sys
+import types
+import typing
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from enum import Enum
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mtl_lightning.config import import_path
+from mtl_lightning.system.errors import UserError
+
+PACKAGES = ("mtl_lightning", "torch", "torchvision", "timm", "torchjd")
+"""A checkpoint may name classes of these."""
+
+LATE = ("timm.optim", "torchjd")
+"""Of what is not imported yet these alone are: other modules of the packages, as those of torch for
+servers, import in their turn what may not be installed, and what is not theirs then."""
+
+NARROWER: dict[type, tuple[str, ...]] = {nn.Module: ("mtl_lightning", "torchvision.transforms.v2")}
+"""Where every layer would be of the right kind, only these: some of the others download."""
+
+RUNNING = (
+    "mtl_lightning.data.sources.torchvision",
+    "mtl_lightning.data.sources.huggingface",
+    "mtl_lightning.data.sources.stream",
+)
+"""Classes here import, unpickle or download what their arguments name: not for a stranger."""
+
+INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"
+"""Under ``_instantiator`` Lightning notes what to call with the hyper-parameters, and calls it."""
+
+_UNIONS = (typing.Union, types.UnionType)
+_PLAIN = (str, int, float, bool, type(None), Path, os.PathLike)
+_UNTYPED = (Any, list, tuple, dict, set)
+_MORE = re.compile(r"[{\[:\n]|^\s*[-?]\s")  # what jsonargparse may read as more than a text there
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where marked texts are from.
+
+    Args:
+        name: How messages call the checkpoint.
+        own: The modules that the user imports without it.
+        mend: What a user can do who trusts what it names.
+    """
+
+    name: str
+    own: Container[str]
+    mend: str = "name it in a config of your own (--config)"
+
+
+class Marked(str):
+    """A text that a checkpoint says and nobody else."""
+
+    origin: Origin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Marked":
+        return self
+
+
+def marked(value: Any, origin: Origin) -> Any:
+    """Return the values of a checkpoint with every text in them marked.
+
+    Raises:
+        UserError: If there are other things among them than texts, numbers, lists and mappings.
+    """
+    try:
+        return _marked(value, origin)
+    except RecursionError:
+        raise UserError(f"checkpoint {origin.name}: its hyper-parameters have no end") from None
+
+
+def _marked(value: Any, origin: Origin) -> Any:
+    if isinstance(value, str):
+        text = Marked(value)
+        text.origin = origin
+        return text
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {_marked(key, origin): _marked(entry, origin) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_marked(entry, origin) for entry in value]
+    if value is None or isinstance(value, int | float):
+        return value
+    raise UserError(
+        f"checkpoint {origin.name}: a {type(value).__name__} is among its hyper-parameters; "
+        f"expected texts, numbers, lists and mappings"
+    )
+
+
+def unmarked(value: Any) -> Any:
+    """Return the values with every text as it was."""
+    if isinstance(value, Marked):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {unmarked(key): unmarked(entry) for key, entry in value.items()}
+    return [unmarked(entry) for entry in value] if isinstance(value, list) else value
+
+
+def said_by(text: str) -> str:
+    """Return how a message about a text begins: with the checkpoint, if it is from there."""
+    return f"checkpoint {text.origin.name}: " if isinstance(text, Marked) else ""
+
+
+def imported_by(config: Any) -> set[str]:
+    """Return the modules whose classes a config names itself."""
+    if isinstance(config, list):
+        return {module for entry in config for module in imported_by(entry)}
+    if not isinstance(config, Mapping):
+        return set()
+    found = {module for entry in config.values() for module in imported_by(entry)}
+    name = config.get("class_path")
+    if isinstance(name, str) and not isinstance(name, Marked):
+        found.add(name.rpartition(".")[0])
+    return found - {""}
+
+
+def check_import(class_path: str, path: str) -> None:
+    """Refuse to import a module that only a checkpoint names.
+
+    Raises:
+        UserError: If it is neither the user's own nor one of the packages'.
+    """
+    if isinstance(class_path, Marked):
+        module = class_path.rpartition(".")[0]
+        if module not in class_path.origin.own and not _is_importable(module):
+            raise _refused(class_path, path, PACKAGES)
+
+
+def check_class(class_path: str, found: type, bases: Iterable[type], path: str) -> None:
+    """Refuse a class that only a checkpoint names, and that is from elsewhere.
+
+    Raises:
+        UserError: If its home is neither a module of the user's own nor one of the packages, or it
+            runs what its arguments name.
+    """
+    if not isinstance(class_path, Marked):
+        return
+    if found.__module__ in RUNNING:
+        place = path.removesuffix(".class_path")
+        raise UserError(
+            f"{said_by(class_path)}{place} names {found.__name__}, which "
+            f"may run or download what it is told to; if you trust it, {class_path.origin.mend}"
+        )
+    packages = next((NARROWER[base] for base in bases if base in NARROWER), PACKAGES)
+    home, named, own = found.__module__, class_path.rpartition(".")[0], class_path.origin.own
+    if _is_inside(home, packages):
+        return
+    # What one class of a package is good for says nothing about its others.
+    if _is_inside(home, PACKAGES) or not (home in own or named in own):
+        raise _refused(class_path, path, packages)
+
+
+def check_text(hint: Any, value: Any, path: str) -> None:
+    """Refuse texts of a checkpoint where they could be taken for a name to import or a file.
+
+    Args:
+        hint: The annotation of their place; None if nobody knows it.
+        value: What stands there.
+        path: Where that is.
+
+    Raises:
+        UserError: For the first of them.
+    """
+    if isinstance(value, str) and value in _choices(hint):
+        return
+    fields = _fields(hint)
+    if isinstance(value, Mapping) and fields and fields.keys() >= value.keys():
+        for key, entry in value.items():
+            check_text(fields[key], entry, f"{path}.{key}")
+        return
+    typed, plain = is_plain(hint), is_plain(hint, untyped=True)
+    for text, names_a_class in _texts(value):
+        if names_a_class or not (typed or (plain and not _MORE.search(text))):
+            raise UserError(
+                f'{said_by(text)}{path}: "{text[:100]}" could be the name of something to import; '
+                f"if you trust it, {text.origin.mend}"
+            )
+
+
+def is_plain(hint: Any, untyped: bool = False) -> bool:
+    """Whether a text at a place with this annotation stays a text, whatever it says.
+
+    Args:
+        hint: The annotation; None if nobody knows it.
+        untyped: Take the places for it, too, at which everything may stand.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is None or hint in _UNTYPED:
+        return untyped and hint is not None
+    if origin is typing.Literal or hint in _PLAIN:
+        return True
+    if origin is None:
+        return inspect.isclass(hint) and issubclass(hint, Enum)
+    holds = inspect.isclass(origin) and issubclass(origin, Iterable | os.PathLike)
+    return (holds or origin in _UNIONS) and all(
+        is_plain(argument, untyped) for argument in arguments if argument is not Ellipsis
+    )
+
+
+def _refused(class_path: Marked, path: str, packages: Iterable[str]) -> UserError:
+    place = path.removesuffix(".class_path")
+    *most, last = packages
+    return UserError(
+        f'{said_by(class_path)}{place} names the class "{class_path[:100]}", which is no class of '
+        f"{', '.join(most)} or {last}; if you trust it, {class_path.origin.mend}"
+    )
+
+
+def _is_importable(module: str) -> bool:
+    """Whether a module of the packages is imported, or may be: and from where it is installed."""
+    if module in sys.modules:
+        return _is_inside(module, PACKAGES)
+    package = module.partition(".")[0]
+    return _is_inside(module, LATE) and bool(PathFinder.find_spec(package, import_path.elsewhere()))
+
+
+def _is_inside(module: str, packages: Iterable[str]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def _texts(value: Any, names_a_class: bool = False) -> Iterator[tuple[Marked, bool]]:
+    """Yield the marked texts of a value, keys too, and whether they stand under ``class_path``."""
+    if isinstance(value, Marked):
+        yield value, names_a_class
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _texts(entry, key == "class_path")
+            yield from _texts(key)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _texts(entry)
+
+
+def _options(hint: Any) -> list[Any]:
+    if typing.get_origin(hint) not in _UNIONS:
+        return [hint]
+    return [option for argument in typing.get_args(hint) for option in _options(argument)]
+
+
+def _choices(hint: Any) -> list[Any]:
+    """Return the values that an annotation lists one by one."""
+    literals = [o for o in _options(hint) if typing.get_origin(o) is typing.Literal]
+    return [choice for literal in literals for choice in typing.get_args(literal)]
+
+
+def _fields(hint: Any) -> dict[str, Any]:
+    """Return the annotations of the fields of a dataclass among the options."""
+    found = [typing.get_type_hints(o) for o in _options(hint) if is_dataclass(o)]
+    return found[0] if found else {}

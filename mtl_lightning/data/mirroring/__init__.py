@@ -1,0 +1,1 @@
+"""Mirrored images, and the labels that name a side of them."""

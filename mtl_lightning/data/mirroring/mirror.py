@@ -1,0 +1,136 @@
+"""Mirrored training images, whose labels follow: what was left is right."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtl_lightning.data import transforms
+from mtl_lightning.data.batch import PADDING
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
+from mtl_lightning.tasks import Encoded, Task
+
+_DRAW = 1
+"""Keeps these random numbers apart from those of the augmentation, of the same counters."""
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Training images are mirrored by lot, and labels that name a side are swapped with them.
+
+    The lot depends on (seed, epoch, image) alone. Other augmentation is drawn after it.
+
+    Args:
+        swap: Task to pairs of its classes (or of its labels, where it has many) that change places
+            in a mirrored image; ``left: right`` also means ``right: left``.
+        probability: With which an image is mirrored.
+    """
+
+    swap: dict[str, dict[str, str]] = field(default_factory=dict)
+    probability: float = 0.5
+
+    def check(self, augmentation: transforms.Augmentation) -> None:
+        """Refuse what cannot be, before there are labels.
+
+        (Not in the constructor: jsonargparse hides what that says.)
+
+        Args:
+            augmentation: What is done to the images besides.
+
+        Raises:
+            UserError: If the probability is none, or the images would be mirrored twice.
+        """
+        if not 0 <= self.probability <= 1:
+            raise UserError(
+                f"data.mirror.probability should be in 0..1. Found {self.probability:g}"
+            )
+        if augmentation != "default" and transforms.flips(augmentation):
+            raise UserError(
+                "data.mirror and a RandomHorizontalFlip in data.augmentation are both there, and "
+                "the flip would leave the labels behind; leave it out, data.mirror does it"
+            )
+
+    def swapped(
+        self,
+        tasks: Mapping[str, Task],
+        encoded: Mapping[str, Encoded],
+        left_out: Sequence[str] = (),
+    ) -> dict[str, Encoded]:
+        """Return the labels that all images have when mirrored, of the tasks whose labels swap.
+
+        Args:
+            tasks: The tasks, which know their classes by now.
+            encoded: Task to the labels of all images.
+            left_out: Tasks that may be named though this run leaves them out.
+
+        Raises:
+            UserError: If there is no such task, class or label, or a task has none.
+        """
+        found = {}
+        for name, pairs in self.swap.items():
+            where = f"data.mirror.swap.{name}"
+            if name not in tasks:
+                if name in left_out:
+                    continue
+                hint = did_you_mean(name, tasks)
+                raise UserError(f"{where}: no such task{hint}; there is {listed(tasks)}")
+            try:
+                found[name] = tasks[name].mirrored(encoded[name], pairs)
+            except UserError as error:
+                raise UserError(f"{where}: {error}") from None
+            if not np.array_equal(found[name].counts(), encoded[name].counts()):
+                # Steps are planned before it is known which images are mirrored.
+                kind = type(tasks[name]).__name__
+                raise UserError(f"{where}: {kind}.mirrored changes how many labels an image has")
+        return found
+
+    def both_ways(self, encoded: Encoded, swapped: Encoded) -> list[Encoded]:
+        """Return the labels of a task in the proportion in which training meets them.
+
+        So weights that balance classes balance what is trained on, to a tenth of the probability.
+        """
+        share = Fraction(self.probability).limit_denominator(10)
+        plain = share.denominator - share.numerator
+        return [swapped] * share.numerator + [encoded] * plain
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What a data set needs to know to mirror.
+
+    Attributes:
+        probability: With which an image is mirrored.
+        seed: Of the run.
+        swapped: Task to the labels of all mirrored images; a task that is not here keeps its own.
+    """
+
+    probability: float
+    seed: int
+    swapped: Mapping[str, Encoded]
+
+    def drawn(self, epoch: int, rows: Sequence[int]) -> NDArray[np.bool_]:
+        """Return which rows are mirrored in an epoch, ``(B,)``; padding never is."""
+        return np.array([self._is_drawn(epoch, row) for row in rows], dtype=bool)
+
+    def _is_drawn(self, epoch: int, row: int) -> bool:
+        if row == PADDING or not self.probability:
+            return False
+        counters = np.random.SeedSequence((self.seed, epoch, row), spawn_key=(_DRAW,))
+        bits = int(counters.generate_state(1, np.uint64)[0]) >> 11
+        return bits / (1 << 53) < self.probability
+
+    def labels(
+        self, task: str, encoded: Encoded, rows: NDArray[np.int64], mirrored: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Return the targets and masks of rows, those of the mirrored ones swapped."""
+        targets, labelled = encoded.targets[rows], encoded.labelled[rows]
+        if task in self.swapped:
+            other, which = self.swapped[task], rows[mirrored]
+            targets[mirrored], labelled[mirrored] = other.targets[which], other.labelled[which]
+        return targets, labelled
+
+
+NONE = Sides(0.0, 0, {})
+"""No image is mirrored."""

@@ -1,0 +1,1 @@
+"""Views of facts: terminal, pages and pictures. They compute none."""

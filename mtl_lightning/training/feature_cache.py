@@ -1,0 +1,155 @@
+"""What a frozen backbone makes of the images, computed once, before the first epoch."""
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import BaseFinetuning
+from rich.console import Console
+from torch import Tensor
+
+from mtl_lightning.callbacks.unfreeze import Unfreeze
+from mtl_lightning.data.batch import PADDING
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.features import Features
+from mtl_lightning.models import Hard
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.hardware import free_memory
+from mtl_lightning.system.progress import Progress
+from mtl_lightning.system.strategy import check_whole_weights
+from mtl_lightning.training.module import MultiTask
+
+AT_A_TIME = 65_536
+"""Images whose features the ranks exchange at a time."""
+
+
+class FeatureCache(Callback):
+    """Computes the features of ``data.cache_features`` where a training begins or is resumed.
+
+    Each rank computes those of its share of the images, with the trainer's precision, and then all
+    have all. It is refused where features would not stay what they are.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what would be wrong."""
+        data = _data(trainer)
+        if stage == "fit" and data is not None and data.cache_features is not None:
+            assert isinstance(pl_module, MultiTask)
+            check_whole_weights(trainer, "data.cache_features")
+            reason = _obstacle(trainer, pl_module, data, data.cache_features)
+            if reason:
+                raise UserError(f"data.cache_features: {reason}")
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compute the features, with the weights that are there by now."""
+        data = _data(trainer)
+        if data is None or data.cache_features is None:
+            return
+        assert isinstance(pl_module, MultiTask)
+        modes = [(part, part.training) for part in pl_module.modules()]
+        pl_module.eval()
+        for split, features in data.features.items():
+            views = data.cache_features if split == "train" else 1
+            if len(data.rows(split)):
+                _fill(features, trainer, pl_module, data, split, views)
+        for part, training in modes:
+            part.training = training
+
+
+def _data(trainer: Trainer) -> PartialLabels | None:
+    data = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+    return data if isinstance(data, PartialLabels) else None
+
+
+def _obstacle(trainer: Trainer, module: MultiTask, data: PartialLabels, views: int) -> str:
+    """Return why features would be wrong, nothing if they would not."""
+    sharing = module.network.sharing
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
+    thawing = [c for c in callbacks if isinstance(c, Unfreeze | BaseFinetuning)]
+    if not isinstance(sharing, Hard):
+        return (
+            f"with model.sharing: {type(sharing).__name__} the tasks do not read the same "
+            "features; it is for Hard alone"
+        )
+    if any(p.requires_grad for p in sharing.parameters()) or sharing.backbone.trunk.training:
+        return (
+            "the backbone is trained, so that features change with every step; set trainable_from: "
+            "heads in model.backbone, or leave cache_features out"
+        )
+    if thawing:
+        return f"the callback {type(thawing[0]).__name__} trains the backbone later on"
+    if module.balance is not None:
+        return "model.balancing weighs what tasks do to a backbone, and none is trained here"
+    if data.augment_on == "device":
+        return "views are augmented where images are loaded; set data.augment_on: cpu"
+    if views == 1 and data.augmented:
+        return (
+            "1 view would show each image in one random way in all epochs; set data.augmentation: "
+            "none (and leave data.mirror out), or more views"
+        )
+    if views > 1 and not data.augmented:
+        return f"all {views} views would be the same without data.augmentation; set it to 1"
+    return ""
+
+
+def _fill(
+    features: Features,
+    trainer: Trainer,
+    module: MultiTask,
+    data: PartialLabels,
+    split: str,
+    views: int,
+) -> None:
+    rows = data.rows(split)
+    _check_room(trainer, module, len(rows) * views)
+    console = Console(stderr=True, quiet=not trainer.is_global_zero)
+    features.position = np.full(len(data.merged()), PADDING)
+    features.position[rows] = np.arange(len(rows))
+    values: Tensor | None = None
+    for view in range(views):
+        loader = data.feature_loader(split, view)
+        what = f"features, {split}" + (f", view {view + 1} of {views}" if views > 1 else "")
+        for batch in Progress(console).watch(loader, len(loader), what):
+            features.bad |= batch.bad
+            computed = _computed(trainer, module, batch.images)
+            if values is None:
+                values = computed.new_zeros(views, len(rows), computed.shape[1])
+            own = batch.rows != PADDING
+            values[view, features.position[batch.rows[own].numpy()]] = computed[own]
+    assert values is not None  # a split has an image, and each rank at least padding
+    if dist.is_available() and dist.is_initialized():
+        _add_up(values, trainer.strategy.root_device)
+        each: list[dict[int, str]] = [{}] * trainer.world_size
+        dist.all_gather_object(each, features.bad)
+        features.bad = {row: said for bad in each for row, said in bad.items()}
+    features.values = values
+
+
+@torch.no_grad()
+def _computed(trainer: Trainer, module: MultiTask, images: Tensor) -> Tensor:
+    with trainer.precision_plugin.forward_context():
+        every = module.network.sharing(images.to(module.device))
+    features: Tensor = next(iter(every.values()))
+    return features.cpu()
+
+
+def _add_up(values: Tensor, device: torch.device) -> None:
+    """Give each rank what the others have computed; where it has not, its own are 0."""
+    every = values.flatten(0, 1)
+    for start in range(0, len(every), AT_A_TIME):
+        part = every[start : start + AT_A_TIME]
+        # In float32, which holds them exactly: not every backend adds up bfloat16.
+        wide = torch.promote_types(part.dtype, torch.float32)
+        moved = part.to(device, wide)
+        dist.all_reduce(moved)
+        part.copy_(moved)
+
+
+def _check_room(trainer: Trainer, module: MultiTask, count: int) -> None:
+    width = module.network.sharing.num_features(module.network.image_size)
+    need, free = count * width * 4 * trainer.num_devices, free_memory()  # each process has all
+    if free is not None and need > free:
+        raise UserError(
+            f"data.cache_features: {count:,} times {width:,} features take {need / 1e9:.1f} GB, "
+            f"and {free / 1e9:.1f} GB of memory are free; take fewer views, or leave it out"
+        )

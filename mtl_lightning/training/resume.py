@@ -1,0 +1,195 @@
+"""Going on exactly where a checkpoint stands: within an epoch, and on another number of ranks."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loops import evaluation_loop, training_epoch_loop
+from torch import Tensor
+from torchmetrics import Metric
+
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.training.module import MultiTask
+
+KEY = "resume"
+"""Under this key of a checkpoint stands what this callback needs."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in the training a checkpoint stands: after an optimizer step, before the next batch.
+
+    Attributes:
+        epoch: The epoch that comes or goes on, from 0.
+        rows: How many of its rows all ranks together have taken.
+        validate: A validation was due after the last step, and has not ended.
+    """
+
+    epoch: int
+    rows: int
+    validate: bool
+
+
+class Resume(Callback):
+    """Writes into each checkpoint where it stands, and has a resumed training go on there.
+
+    Lightning counts batches, which are others on another number of ranks; it skips the validation
+    and the end of the epoch that a checkpoint was written just before; and metrics of the epoch, or
+    values that a scheduler waits for, are not in its checkpoints. Here they are: the position is
+    counted in rows, and what was measured of the epoch stands beside it, of each rank. A training
+    that is resumed on as many ranks goes on bit for bit, on another number it sees each remaining
+    row once.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+        self._validated = False
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Know that a validation is under way."""
+        self._validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Know that it is over, where a checkpoint is written at this point."""
+        self._validated = True
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the position and what was measured so far; on all ranks."""
+        if trainer.state.fn != "fit" or not isinstance(pl_module, MultiTask):
+            return
+        checkpoint[KEY] = {
+            "position": asdict(self._position(trainer)),
+            "measured": _of_all_ranks(_measured(pl_module)),
+            "skipped_steps": pl_module.skipped_steps,
+            "logged": {name: float(value) for name, value in trainer.callback_metrics.items()},
+        }
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Tell the data where it goes on, before its loader is made."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        if trainer.state.fn == "fit" and KEY in checkpoint and isinstance(data, PartialLabels):
+            self._loaded = checkpoint[KEY]
+            position = Position(**self._loaded["position"])
+            data.resumed = (position.epoch, position.rows)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put loops and measurements where they were."""
+        loaded, self._loaded = self._loaded, {}
+        if not loaded:
+            return
+        assert isinstance(pl_module, MultiTask)
+        _place(trainer, Position(**loaded["position"]))
+        _restore(pl_module, loaded["measured"], trainer.global_rank, trainer.world_size)
+        pl_module.skipped_steps = loaded["skipped_steps"]
+        logged = {name: torch.tensor(value) for name, value in loaded["logged"].items()}
+        trainer._logger_connector._callback_metrics.update(logged)
+
+    def _position(self, trainer: Trainer) -> Position:
+        fit: Any = trainer.fit_loop
+        loop = fit.epoch_loop
+        epochs, batches = fit.epoch_progress.current, loop.batch_progress.current
+        total = int(trainer.num_training_batches)
+        epoch, done = epochs.processed, batches.processed
+        if epochs.started == epochs.processed:  # between two epochs
+            cut_off = epochs.ready == epochs.processed and 0 < done < total
+            epoch, done = (epoch - 1, done) if cut_off else (epoch, 0)
+        if done != total:  # what was accumulated for a step that has not been made is lost
+            done -= done % trainer.accumulate_grad_batches
+        if trainer.validating:
+            validate = not self._validated
+        else:  # at the end of a batch
+            ended = batches.processed == batches.completed
+            validate = not ended and loop._should_check_val_fx(fit._data_fetcher)
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        return Position(epoch, data.train_plan.taken(epoch, done), validate)
+
+
+def _place(trainer: Trainer, position: Position) -> None:
+    """Let Lightning's loops begin at the position, with all hooks of a beginning epoch.
+
+    (Lightning's own states depend on the hook in which a checkpoint was written; this one does
+    not.)
+    """
+    fit: Any = trainer.fit_loop
+    loop = fit.epoch_loop
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+    plan = data.train_plan
+    done = plan.first(position.epoch) if position.rows else 0
+    for progress in (fit.epoch_progress.current, fit.epoch_progress.total):
+        _set(progress, position.epoch)
+    _set(loop.batch_progress.current, done)
+    _set(loop.batch_progress.total, position.epoch * len(plan) + done)
+    loop.batch_progress.is_last_batch = done == len(plan)
+    fit.restarting = False
+    fit._restarting = False  # the line before leaves it set where steps alone end the training
+    fit._restart_stage = training_epoch_loop.RestartStage.NONE
+    loop.val_loop._restart_stage = evaluation_loop.RestartStage.NONE
+    loop._batches_that_stepped = trainer.global_step
+    if done:
+        # "After the last batch": the loop goes on counting from there, and a validation that is
+        # due there is skipped, unless it is said to have been interrupted.
+        loop._restarting = True
+        loop._restart_stage = training_epoch_loop.RestartStage.RESTARTED_ON_LAST
+        if position.validate:
+            interrupted = evaluation_loop.RestartStage.RESTARTED_MID_EVALUATION
+            loop.val_loop._restart_stage = interrupted
+        if loop._should_check_val_fx(fit._data_fetcher) and not loop._should_accumulate():
+            loop._batches_that_stepped -= 1  # it is counted again on this way
+
+
+def _set(progress: Any, value: int) -> None:
+    progress.ready = progress.started = progress.processed = progress.completed = value
+
+
+# --------------------------------------------------------------------- what was measured
+
+
+def _measured(module: MultiTask) -> dict[str, Tensor]:
+    """Return the state of every metric of the epoch, on this rank."""
+    state = {}
+    for name, metric in _metrics(module):
+        state[f"{name}.updates"] = torch.tensor(metric._update_count)
+        for key, value in metric.metric_state.items():
+            assert isinstance(value, Tensor), "states of metrics are sums"
+            state[f"{name}.{key}"] = value.detach().cpu()
+    return state
+
+
+def _restore(
+    module: MultiTask, measured: list[dict[str, Tensor]], rank: int, world_size: int
+) -> None:
+    """Give each rank what it had measured; on another number of ranks the first has it all."""
+    if len(measured) != world_size:
+        if rank:
+            return
+        measured = [{key: sum_of(key, measured) for key in measured[0]}]
+    for name, metric in _metrics(module):
+        metric._update_count = int(measured[rank][f"{name}.updates"])
+        metric._computed = None
+        for key in metric.metric_state:
+            setattr(metric, key, measured[rank][f"{name}.{key}"].to(metric.device))
+
+
+def sum_of(key: str, states: list[dict[str, Tensor]]) -> Tensor:
+    """Return the sum of one entry over ranks."""
+    return torch.stack([state[key] for state in states]).sum(0)
+
+
+def _metrics(module: MultiTask) -> Iterator[tuple[str, Metric]]:
+    for name, part in module.measured["train"].named_modules():
+        if isinstance(part, Metric):
+            yield name, part
+
+
+def _of_all_ranks(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    if not torch.distributed.is_initialized():
+        return [state]
+    states: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(states, state)
+    return states

@@ -1,0 +1,117 @@
+"""Learning-rate schedules from a config, with the lengths that only the trainer knows."""
+
+import functools
+import inspect
+import math
+from typing import Any
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import LRSchedulerCallable
+from pytorch_lightning.utilities.types import LRSchedulerConfigType
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from mtl_lightning.system.errors import UserError
+
+WHOLE_RUN = -1
+"""The value of a length that stands for "as long as the training is"."""
+
+LENGTHS = ("total_steps", "T_max")
+"""The arguments of torch's schedulers that are the length of the whole schedule."""
+
+
+class WarmupCosine(LambdaLR):
+    """A linear warm-up, then half a cosine down: torch has each, but no config can join them.
+
+    The second part is SGDR's single cycle (Loshchilov & Hutter 2017, eq. 5).
+
+    Args:
+        optimizer: Whose rates are the highest point.
+        warmup: Share of the steps in which the rate rises from nearly 0.
+        floor: The last rate as a share of the highest.
+        total_steps: Optimizer steps; -1: the whole run.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup: float = 0.05,
+        floor: float = 0.0,
+        total_steps: int = WHOLE_RUN,
+    ) -> None:
+        for name, share in (("warmup", warmup), ("floor", floor)):
+            if not 0 <= share < 1:
+                raise UserError(f"WarmupCosine: {name} should be in 0..1 (1 excluded). Not {share}")
+        self.total_steps = total_steps
+        rising = round(warmup * total_steps)
+
+        def scale(step: int) -> float:
+            if step < rising:
+                return (step + 1) / (rising + 1)
+            falling = (step - rising) / max(total_steps - rising, 1)
+            return floor + (1 - floor) * (1 + math.cos(math.pi * min(falling, 1.0))) / 2
+
+        super().__init__(optimizer, scale)
+
+
+def configure_scheduler(
+    make: LRSchedulerCallable, optimizer: Optimizer, trainer: Trainer
+) -> LRSchedulerConfigType:
+    """Build the scheduler; a length that was left out is the number of steps of the run.
+
+    Schedules of that length, and ``OneCycleLR`` always, move each step; the others each epoch, as
+    Lightning has it. ``OneCycleLR``'s peak keeps the ratio of the groups' rates.
+    """
+    kind, given = _inspected(make)
+    known = inspect.signature(kind).parameters if kind is not None else {}
+    open_ = [n for n in LENGTHS if n in known and given.get(n) in (None, WHOLE_RUN)]
+    if given.get("epochs") is not None:  # OneCycleLR's other way to say how long
+        open_ = [length for length in open_ if length != "total_steps"]
+    steps = trainer.estimated_stepping_batches if open_ else 0
+    if steps == math.inf:
+        raise UserError(
+            f"model.lr_scheduler: {kind.__name__ if kind else 'it'} needs {open_[0]}, because this "
+            f"training has no end of its own; give it, or trainer.max_epochs"
+        )
+    filled: dict[str, Any] = dict.fromkeys(open_, int(steps))
+    if kind is OneCycleLR and isinstance(given.get("max_lr"), float):
+        base = optimizer.param_groups[0]["lr"]
+        filled["max_lr"] = [given["max_lr"] * g["lr"] / base for g in optimizer.param_groups]
+    scheduler = make(optimizer, **filled)
+    each_step = bool(filled) or isinstance(scheduler, OneCycleLR)
+    config = LRSchedulerConfigType(scheduler=scheduler, interval="step" if each_step else "epoch")
+    if isinstance(scheduler, ReduceLROnPlateau):
+        config["monitor"] = getattr(scheduler, "monitor", "val/loss")
+    return config
+
+
+def check_length(trainer: Trainer) -> None:
+    """Refuse to go on with a schedule that was made for another length of training.
+
+    A checkpoint restores the length; a longer training would step past the end of it (OneCycleLR
+    raises an error there) or raise the rate again (cosine), weeks after it began.
+
+    Raises:
+        UserError: If a restored schedule is as long as another training.
+    """
+    steps = trainer.estimated_stepping_batches
+    if steps == math.inf:  # only a callback or the time ends it
+        return
+    for config in trainer.lr_scheduler_configs:
+        for length in LENGTHS:
+            planned = getattr(config.scheduler, length, None)
+            if config.interval == "step" and planned is not None and planned < steps:
+                raise UserError(
+                    f"model.lr_scheduler: {type(config.scheduler).__name__} was made for {planned} "
+                    f"steps, this training has {steps}; resume with the trainer.max_epochs that it "
+                    f"began with, or train anew"
+                )
+
+
+def _inspected(make: LRSchedulerCallable) -> tuple[type | None, dict[str, Any]]:
+    """Return the class behind a (jsonargparse's or one's own) partial, and its arguments."""
+    if not isinstance(make, functools.partial):
+        return None, {}
+    candidates = [make.func, *make.args]
+    kind = next((c for c in candidates if inspect.isclass(c) and issubclass(c, LRScheduler)), None)
+    return kind, dict(make.keywords)

@@ -1,0 +1,93 @@
+from mtl_lightning.audit import label_checks
+from mtl_lightning.audit.absence_odds import StepSize
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.tasks import Classification, MultiLabel, Regression
+from tests.helpers.support import Memory, make_data, make_more_tasks
+
+
+def noted(labels, splits, tasks, size=1):
+    data = PartialLabels(tasks, {"m": Memory(labels, splits)}, splits={}, image_size=16)
+    data.setup("fit")
+    return label_checks.notes(data, StepSize(size))
+
+
+def test_nothing_to_say_of_good_data():
+    labels = {"kind": ["cat", "dog"] * 40, "size": range(80)}
+    splits = (["train"] * 6 + ["val"] * 2) * 10
+    assert noted(labels, splits, {"kind": Classification(), "size": Regression()}) == []
+
+
+def test_a_task_that_steps_go_without():
+    labels = {"kind": ["cat", "dog"] * 40, "size": [1, *[None] * 30, 2, *[None] * 48]}
+    tasks = {"kind": Classification(), "size": Regression()}
+    (said,) = noted(labels, ["train"] * 80, tasks, size=1)
+    assert said == (
+        "task size has no label in 98% of the steps (2 of 80 training images carry one, a step "
+        "takes 1); its head learns in the others only"
+    )
+    labels["size"] = [*range(20), *[None] * 60]
+    (said,) = noted(labels, ["train"] * 80, tasks, size=4)
+    assert said.startswith("task size has no label in 31% of the steps (20 of 80 ")
+    assert said.endswith("; trainer.accumulate_grad_batches 4 would make it 0.6%")
+
+
+def test_classes_that_val_hardly_measures():
+    kinds = ["cat"] * 20 + ["dog"] * 10 + ["eel"] * 10
+    splits = ["train"] * 10 + ["val"] * 10 + ["train"] * 6 + ["val"] * 4 + ["train"] * 10
+    assert noted({"kind": kinds}, splits, {"kind": Classification()}) == [
+        "task kind: fewer than 5 val labels of 2 of 3 classes: eel 0, dog 4; "
+        "what is measured of them says little"
+    ]
+
+
+def test_a_task_or_a_run_without_val_is_told_elsewhere():
+    kinds = ["cat", "dog"] * 10
+    assert noted({"kind": kinds}, ["train"] * 20, {"kind": Classification()}) == []
+
+
+def test_classes_that_train_does_not_know():
+    kinds = ["cat", "dog"] * 10 + ["eel", "eel", "fox"]
+    splits = (["train"] * 2 + ["val"] * 2) * 5 + ["val", "test", "test"]
+    tasks = {"kind": Classification(["cat", "dog", "eel", "fox"])}
+    assert noted({"kind": kinds}, splits, tasks) == [
+        "task kind: no training label of 2 of 4 classes: eel (1 in val, 1 in test), fox (0 in val, "
+        "1 in test); they cannot be learned, and what is measured of them counts as wrong"
+    ]
+
+
+def test_classes_that_look_like_one():
+    kinds = ["T-shirt"] * 20 + ["tshirt"] * 10 + ["hat"] * 10
+    assert noted({"kind": kinds}, ["train"] * 40, {"kind": Classification()}) == [
+        'task kind: one class written in several ways? "T-shirt" (20) / "tshirt" (10); '
+        "if it is one, write it alike in the tables"
+    ]
+
+
+def test_labels_of_a_task_of_many_are_its_classes():
+    hats = ["yes"] * 8 + ["no"] * 12 + ["yes"] * 6 + ["no"] * 4
+    bags = ["yes"] * 20 + ["no"] * 10
+    labels = {"tags/hat": hats, "tags/bag": bags}
+    splits = ["train"] * 20 + ["val"] * 10
+    assert noted(labels, splits, {"tags": MultiLabel(["hat", "bag"])}) == [
+        "task tags: fewer than 5 val labels of 1 of 2 classes: bag 0; "
+        "what is measured of them says little"
+    ]
+
+
+def test_counts_of_classes_by_split():
+    data = make_data(tasks=make_more_tasks())
+    data.setup("fit")
+    encoded = {name: data.encoded(name) for name in data.tasks}
+    splits = data.merged().splits
+    counted = label_checks.tallies(data.tasks, encoded, splits)
+    assert set(counted) == {"kind", "rare", "tags"}
+    for name, field, word in [("kind", "kind", "dog"), ("tags", "tags/bag", "yes")]:
+        cells = data.merged().cells[field]
+        expected = [int(((cells == word) & (splits == split)).sum()) for split in range(3)]
+        assert counted[name]["dog" if name == "kind" else "bag"].tolist() == expected
+
+
+def test_classes_that_a_flip_leaves_behind():
+    splits = ["train"] * 20 + ["val"] * 20
+    (said,) = noted({"pose": ["left", "right"] * 20}, splits, {"pose": Classification()})
+    assert said.endswith("; data.mirror: {swap: {pose: {left: right}}} swaps them")

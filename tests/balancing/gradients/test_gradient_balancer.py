@@ -1,0 +1,228 @@
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torchjd.aggregation import IMTLG, MGDA, GradDrop, Krum, MoDoWeighting, PCGrad, Sum
+
+from mtl_lightning.balancing.ranks import same_draws
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.models import Soft
+from mtl_lightning.system.errors import UserError
+from tests.helpers.balancing import (
+    Layered,
+    module_of,
+    one_step,
+    reference,
+    shared_rows,
+    shared_update,
+)
+from tests.helpers.methods import GRADIENT, OURS
+from tests.helpers.support import Memory, fit, make_data, make_tasks, weights
+
+CPU = torch.device("cpu")
+THEIRS = [name for name in GRADIENT if name not in OURS]
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_the_shared_gradient_is_torchjds_of_the_whole_jacobian(tmp_path, name):
+    module = module_of(GRADIENT[name](3))
+    step = one_step(tmp_path, module)
+    rows = shared_rows(reference(module, step))
+    assert rows.norm(dim=1).min() > 0, "all tasks are there"
+    theirs = GRADIENT[name](3)
+    if name == "CR-MOGM":  # begins with its first weights: MGDA's
+        theirs = MGDA()
+    with same_draws(0, CPU), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of NashMTL's solver
+        expected = theirs(rows)
+    found = shared_update(step)
+    if name == "GradDrop":  # ours draws in another order: either all that push up, or all down
+        up, down = rows.clamp(min=0).sum(0), rows.clamp(max=0).sum(0)
+        assert torch.minimum((found - up).abs(), (found - down).abs()).max() < 1e-12
+        assert 0.3 < ((found - up).abs() < 1e-12).double().mean() < 0.7
+        return
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("of", ["parameters", "features"])
+def test_a_head_follows_its_own_task(tmp_path, of):
+    module = module_of(MGDA(), gradients=of)
+    step = one_step(tmp_path, module)
+    expected = reference(module, step)
+    for name in module.tasks:
+        for key in (f"heads.task_{name}.1.weight", f"heads.task_{name}.1.bias"):
+            torch.testing.assert_close(step.found[key], expected[name][key])
+
+
+WAYS = {
+    "rows": {"norm": "group"},
+    "frozen batch norm": {"norm": "batch"},
+    "first stage frozen": {"norm": "group", "first": False},
+    "sets": {"norm": "group", "loose": True},
+    "tasks": {"norm": "batch", "train_norm": True},
+}
+
+
+@pytest.mark.parametrize("case", WAYS)
+def test_every_way_to_the_gradients_is_exact(tmp_path, case, capsys):
+    module = module_of(PCGrad(), Layered(**WAYS[case]))
+    step = one_step(tmp_path, module, rows=20)
+    said = capsys.readouterr().out
+    rows = shared_rows(reference(module, step))
+    with same_draws(0, CPU):
+        expected = PCGrad()(rows)
+    torch.testing.assert_close(shared_update(step), expected, rtol=1e-9, atol=1e-12)
+    found = module.balance._found[1]
+    assert found.way == (case if case in ("sets", "tasks") else "rows")
+    if case == "tasks":
+        assert "batch norm (trunk.1) mixes the images" in said
+        assert "one backward pass of all rows for each task" in " ".join(said.split())
+
+
+def test_features_give_the_weights_of_their_own_jacobian(tmp_path):
+    module = module_of(IMTLG(), gradients="features")
+    step = one_step(tmp_path, module)
+    gradients = reference(module, step)
+    batch = step.batch
+    features = module.network.sharing.backbone(batch.images)
+    rows = []
+    for name, task in module.tasks.items():
+        loss = task.masked_loss(
+            module.network.heads[name](features), batch.targets[name], batch.labelled[name]
+        )
+        loss = loss * (task.weight / batch.counts[name])
+        rows.append(torch.autograd.grad(loss, features, retain_graph=True)[0].flatten())
+    matrix = torch.stack(rows)
+    expected = IMTLG().gramian_weighting(matrix @ matrix.T) @ shared_rows(gradients)
+    torch.testing.assert_close(shared_update(step), expected, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("of", ["parameters", "features"])
+def test_the_sum_of_gradients_is_the_plain_sum(tmp_path, of):
+    plain = fit(tmp_path, module=module_of(None), max_epochs=2, precision="64-true")
+    summed = fit(tmp_path, module=module_of(Sum(), gradients=of), max_epochs=2, precision="64-true")
+    for name, value in weights(plain).items():
+        torch.testing.assert_close(weights(summed)[name], value, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("of", ["parameters", "features"])
+def test_weights_are_held_between_the_steps_that_weigh(tmp_path, of, monkeypatch):
+    asked = []
+    method = MGDA()
+    module = module_of(method, gradients=of, balance_every_n_steps=3)
+    weigh = module.balance.method.weigh
+    seen = []
+
+    def counted(gramian, values, present):
+        asked.append((module.trainer.global_step, len(present)))
+        return weigh(gramian, values, present)
+
+    monkeypatch.setattr(module.balance.method, "weigh", counted)
+    note = module.balance.note
+    monkeypatch.setattr(module.balance, "note", lambda w, p: (seen.append(w), note(w, p)))
+    fit(tmp_path, make_data(), module, max_epochs=2, precision="64-true")
+    steps = [step for step, _ in asked]
+    assert len(steps) < module.trainer.global_step
+    assert {0, 3, 6, 9} <= set(steps)
+    assert len(set(steps) - {0, 3, 6, 9}) <= 1, "but for a task that was never weighed"
+
+
+def test_clipping_clips_what_was_combined(tmp_path):
+    step = one_step(tmp_path, module_of(MGDA()), gradient_clip_val=1e-3)
+    whole = torch.cat([g.flatten() for g in step.found.values() if g is not None])
+    assert whole.norm() > 1e-2, "the gradient before clipping"
+    module = module_of(MGDA())
+    before = weights(module)
+    fit(
+        tmp_path,
+        make_data(train=12, batch_size=12),
+        module,
+        max_steps=1,
+        max_epochs=-1,
+        gradient_clip_val=1e-3,
+    )
+    moved = torch.cat([(weights(module)[n] - before[n]).flatten() for n in before])
+    assert moved.norm() == pytest.approx(0.05 * 1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("of", ["parameters", "features"])
+def test_bf16_gives_the_gradients_of_bf16(tmp_path, of):
+    exact = one_step(tmp_path, module_of(IMTLG(), Layered(), gradients=of), precision="32-true")
+    mixed = one_step(tmp_path, module_of(IMTLG(), Layered(), gradients=of), precision="bf16-mixed")
+    one, other = shared_update(exact), shared_update(mixed)
+    assert other.dtype == torch.float32
+    assert (one - other).norm() < 0.1 * one.norm()
+
+
+@pytest.mark.parametrize("of", ["parameters", "features"])
+def test_a_scaler_scales_gradients_and_changes_no_weight(tmp_path, of):
+    plain = module_of(IMTLG(), gradients=of)
+    step = one_step(tmp_path, plain)
+    scaled = module_of(IMTLG(), gradients=of)
+    backward = scaled.balance.backward
+    scaled.balance.backward = lambda loss, scale: backward(loss, 1024.0)
+    other = one_step(tmp_path, scaled)
+    for name, gradient in step.found.items():
+        torch.testing.assert_close(other.found[name], 1024 * gradient)
+    assert plain.balance.average_weights() == pytest.approx(scaled.balance.average_weights())
+
+
+def test_gradients_that_are_not_numbers_touch_no_state(tmp_path):
+    module = module_of(GRADIENT["GradVac"](3), on_non_finite="skip_step")
+    with torch.no_grad():
+        module.network.heads["kind"][1].weight.fill_(torch.nan)
+    step = one_step(tmp_path, module)
+    assert torch.isnan(shared_update(step)).any(), "it shows where it shows without balancing"
+    assert (module.balance.method.state["cosines"] == 0).all()
+
+
+# --------------------------------------------------------------------- said before training
+
+
+def apart():
+    labels = {
+        "kind": ["cat", "dog", None, None, None, None] * 4,
+        "size": [None, None, 1, 2, None, None] * 4,
+        "rare": [None, None, None, None, "no", "yes"] * 4,
+    }
+    source = Memory(labels, ["train"] * 24)
+    options = {"image_size": 16, "num_workers": 0, "augmentation": "none", "splits": {}}
+    return PartialLabels(make_tasks(), {"m": source}, batch_size=12, **options)
+
+
+def test_features_are_blind_where_rows_carry_one_label(tmp_path, capsys):
+    module = module_of(PCGrad(), gradients="features")
+    fit(tmp_path, apart(), module)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "only in images that carry several labels: 0 of 24." in said
+    products = module.balance.gramian
+    assert torch.equal(products, products.diagonal().diag())
+    fit(tmp_path, apart(), module_of(PCGrad()))
+    assert "carry several labels" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "trainer", "message"),
+    [
+        (MGDA(), {}, {"accumulate_grad_batches": 2}, "MGDA decides by what the whole step shows"),
+        (MGDA(), {"sharing": Soft(1.0)}, {}, "under sharing: Soft they share no weight"),
+        (MGDA(), {"balance_every_n_steps": 0}, {}, "should be 1 or more"),
+        (GradDrop(), {"gradients": "features"}, {}, "GradDrop gives no weights but a gradient"),
+        (GradDrop(), {"balance_every_n_steps": 2}, {}, "GradDrop gives no weights but a gradient"),
+        (MoDoWeighting(), {}, {}, "two independent batches"),
+        (Krum(1), {}, {}, "needs 4 tasks at least. Found 3"),
+        (None, {"gradients": "features"}, {}, "are for a balancing"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(tmp_path, method, options, trainer, message):
+    with pytest.raises(UserError, match=message):
+        fit(tmp_path, make_data(), module_of(method, **options), **trainer)
+
+
+def test_a_compiled_network_is_refused(tmp_path):
+    module = module_of(MGDA())
+    module.network.compile(backend="eager")
+    with pytest.raises(UserError, match="do not compile it"):
+        fit(tmp_path, make_data(), module)
+    assert isinstance(module.network, nn.Module)

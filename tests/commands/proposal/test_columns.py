@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+from mtl_lightning.commands.proposal.columns import Kind, judged, numbers
+from tests.helpers.support import column
+
+
+def of(*values, times=10):
+    return judged(column(list(values) * times))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "counts"),
+    [
+        (("Dress", "Shirt", None), Kind.CLASSES, {"Dress": 10, "Shirt": 10}),
+        (("yes", "no", "no"), Kind.YES_NO, {"yes": 10, "no": 20}),
+        (("True", "False"), Kind.YES_NO, {"True": 10, "False": 10}),
+        (("1", "0"), Kind.YES_NO, {"1": 10, "0": 10}),
+        (("1", "-1"), Kind.YES_NO, {"1": 10, "-1": 10}),
+        (("m", "f"), Kind.CLASSES, {"m": 10, "f": 10}),
+        (("f", "n"), Kind.CLASSES, {"f": 10, "n": 10}),
+        (("1", "2", "3"), Kind.CLASSES, {"1": 10, "2": 10, "3": 10}),
+        (("2019", "2020"), Kind.CLASSES, {"2019": 10, "2020": 10}),
+        (("red;blue", "red", "none"), Kind.NAMES, {"red": 20, "blue": 10}),
+        (("red|blue", "red", "blue"), Kind.NAMES, {"red": 20, "blue": 20}),
+        (("red, blue", "red", "blue"), Kind.NAMES, {"red": 20, "blue": 20}),
+        (("a:3|b:1", "b", "a:4"), Kind.CLASSES, {"a": 20, "b": 20}),
+        (("12:30", "9:15"), Kind.CLASSES, {"12:30": 10, "9:15": 10}),
+    ],
+)
+def test_what_a_column_is(values, kind, counts):
+    found = of(*values)
+    assert (found.kind, dict(found.counts)) == (kind, counts)
+
+
+def test_how_many_cells_are_labelled():
+    assert of("Dress", "Shirt", None, "unknown").labels == 20
+    assert of("red;blue", "red", None).labels == 20
+
+
+def test_numbers():
+    assert judged(column([f"{i}.5" for i in range(40)])).kind is Kind.NUMBERS, "all different"
+    assert judged(column([i % 30 for i in range(60)])).kind is Kind.NUMBERS
+    assert judged(column(["1e3", "-2.5", "7"] * 3)).kind is Kind.NUMBERS
+    few = judged(column([i % 5 for i in range(60)]))
+    assert few.kind is Kind.CLASSES
+    assert "Regression" in few.why
+    assert judged(column([i % 5 for i in range(20)])).kind is Kind.NUMBERS, "each too rarely"
+    assert numbers(["1", "x"]) is None
+    assert numbers(["inf"]) is None
+
+
+@pytest.mark.parametrize(
+    ("cells", "why"),
+    [
+        ([None] * 5, "it is empty"),
+        (["x", None, "x"], 'it says "x" everywhere'),
+        (["unknown", "n/a"], "it says nothing that is a label everywhere"),
+        (range(30), "nearly as many values as rows (30 of 30)"),
+        ([f"name {i}" for i in range(30)], "nearly as many values as rows (30 of 30)"),
+        ([f"photo of {i % 20}" for i in range(30)], "nearly as many values as rows (20 of 30)"),
+        ([f"k{i % 1500}" for i in range(6000)], "1,500 different values are no classes"),
+        (["2021-03-01", "2021-04-02 12:00"] * 9, "these are dates"),
+        (["1.2.2020", "13.2.2020"] * 9, "these are dates"),
+    ],
+)
+def test_what_is_no_task(cells, why):
+    found = judged(column(list(cells)))
+    assert (found.kind, found.why) == (Kind.NOTHING, why)
+
+
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        (("a", "b", "N/A", "?", "unknown"), ("?", "N/A", "unknown")),
+        (("0", "1", "2", "-1"), ("-1",)),
+        (("1", "0", "-1"), ("-1",)),
+        (("1", "-1"), ()),
+        (("-2.5", "-1", "1.5"), ()),
+        (("0.5", "-1", "1.5"), ()),
+        (("a", "b", "-1"), ("-1",)),
+        (("hat", "none", "scarf"), ()),
+    ],
+)
+def test_what_means_not_labelled(values, missing):
+    assert of(*values).missing == missing
+
+
+def test_names_come_back_and_are_not_too_many():
+    draw = np.random.default_rng(0)
+    titles = [f"word{draw.integers(10**6)}, word{draw.integers(10**6)}" for _ in range(40)]
+    assert judged(column(titles)).kind is Kind.NOTHING
+    paths = ["a/b;c", "c", "c"] * 10
+    assert judged(column(paths)).kind is Kind.CLASSES, "a label may not hold a slash"

@@ -1,0 +1,232 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mtl_lightning.commands.proposal.columns import Kind
+from mtl_lightning.commands.proposal.propose import propose
+from mtl_lightning.system.errors import UserError
+from tests.helpers.messy import photo
+
+
+@pytest.fixture(autouse=True)
+def photos(own_process):
+    for i in range(40):
+        photo(Path(f"p/{i:02}.jpg"), i, 70, 100)
+
+
+def table(path, start=0, **columns):
+    rows = len(next(iter(columns.values())))
+    frame = {"image": [f"p/{i + start:02}.jpg" for i in range(rows)], **columns}
+    pd.DataFrame(frame).to_csv(path, index=False)
+    return path
+
+
+def test_two_tables_of_two_tasks():
+    one = table("types.csv", type=["Dress", "Shirt", "Hat"] * 10)
+    two = table("audience.csv", 10, audience=["adults"] * 25 + ["kids"] * 5)
+    found = propose([one, two])
+    assert [(plan.name, plan.kind, plan.names) for plan in found.tasks] == [
+        ("type", Kind.CLASSES, ["Dress", "Hat", "Shirt"]),
+        ("audience", Kind.CLASSES, ["adults", "kids"]),
+    ]
+    assert [plan.balanced for plan in found.tasks] == [False, True]
+    assert [source.arguments for source in found.sources] == [
+        {"path": "types.csv", "image": "image", "labels": {"type": "type"}},
+        {"path": "audience.csv", "image": "image", "labels": {"audience": "audience"}},
+    ]
+    assert (found.images, found.has_splits, found.left_out, found.notes) == (40, False, [], [])
+    assert (found.image_size, found.shorter_side) == (64, 70)
+
+
+def test_paths_that_leave_the_tables_folder_are_allowed_by_the_config_alone():
+    Path("d").mkdir()
+    frame = {"image": [f"../p/{i:02}.jpg" for i in range(20)], "kind": ["x", "y"] * 10}
+    pd.DataFrame(frame).to_csv("d/t.csv", index=False)
+    (source,) = propose(["d/t.csv"]).sources
+    assert source.arguments["allow_outside_root"] is True
+    assert "trusted tables only" in source.remarks["allow_outside_root"]
+
+
+def test_a_column_of_one_name_in_two_tables_is_one_task():
+    one = table("a.csv", kind=["x", "y"] * 10)
+    two = table("b.csv", 20, kind=["y", "z"] * 10)
+    (plan,) = propose([one, two]).tasks
+    assert plan.counts == {"x": 10, "y": 20, "z": 10}
+    assert plan.labels == 40
+
+
+def test_columns_that_say_yes_or_no_are_one_task():
+    one = table("a.csv", hat=["yes", "no"] * 10, bag=["no"] * 18 + ["yes"] * 2)
+    two = table("b.csv", 10, shoes=[0, 1, 1] * 10)
+    found = propose([one, two])
+    (plan,) = found.tasks
+    assert (plan.name, plan.kind) == ("attributes", Kind.YES_NO)
+    assert plan.counts == {"hat": 10, "bag": 2, "shoes": 20}
+    assert plan.balanced
+    labels = [source.arguments["labels"] for source in found.sources]
+    assert labels == [
+        {"attributes": {"hat": "hat", "bag": "bag"}},
+        {"attributes": {"shoes": "shoes"}},
+    ]
+
+
+def test_one_such_column_is_a_classification():
+    (plan,) = propose([table("a.csv", hat=["yes", "no"] * 10)]).tasks
+    assert (plan.name, plan.kind, plan.names) == ("hat", Kind.CLASSES, ["no", "yes"])
+
+
+def test_names_that_no_task_may_have():
+    columns = {"score": [f"{i}.5" for i in range(20)], "my kind": ["a", "b"] * 10}
+    columns |= {"my_kind": ["c", "d"] * 10, "attributes": ["e", "f"] * 10}
+    columns |= {"x/y": ["yes", "no"] * 10, "hat": ["yes", "no"] * 10, "bag": ["no", "yes"] * 10}
+    found = propose([table("a.b c.csv", **columns)])
+    labels = found.sources[0].arguments["labels"]
+    assert labels == {
+        "score_label": "score",
+        "my_kind": "my kind",
+        "my_kind_2": "my_kind",
+        "attributes_2": "attributes",
+        "x_y": "x/y",
+        "attributes": {"hat": "hat", "bag": "bag"},
+    }
+    assert [plan.name for plan in found.tasks if plan.name not in labels] == []
+    assert found.sources[0].name == "a_b_c"
+
+
+def test_what_means_not_labelled_is_said_to_the_sources_that_have_it():
+    one = table("a.csv", kind=["x", "y", "unknown", "-1"] * 5)
+    two = table("b.csv", 20, kind=["x", "y"] * 10)
+    found = propose([one, two])
+    assert found.tasks[0].names == ["x", "y"]
+    assert found.tasks[0].labels == 30
+    missing = [source.arguments.get("missing") for source in found.sources]
+    assert missing == [["-1", "unknown"], None]
+
+
+def test_what_is_a_value_in_one_column_is_one_in_all():
+    numbers = ["-1", "-2.5", "3.5", "4.5"] * 5
+    found = propose([table("a.csv", kind=["x", "y", "-1", "unknown"] * 5, size=numbers)])
+    assert found.sources[0].arguments["missing"] == ["unknown"]
+    assert found.tasks[0].names == ["-1", "x", "y"]
+
+
+def test_what_is_left_out_is_said_with_its_place():
+    found = propose([table("a.csv", kind=["x", "y"] * 10, id=range(20), note=[None] * 20)])
+    assert found.left_out == [
+        ('a.csv, column "id"', "it names rows, or groups of rows"),
+        ('a.csv, column "note"', "it is empty"),
+    ]
+
+
+def test_splits_and_groups_and_missing_images():
+    splits = ["train", "train", "val", "test"] * 5
+    path = table("a.csv", 25, kind=["x", "y"] * 10, split=splits, sender=list("abcd") * 5)
+    found = propose([path])
+    assert found.has_splits
+    arguments = found.sources[0].arguments
+    assert (arguments["split"], arguments["group"]) == ("split", "sender")
+    assert found.notes == ["a.csv: 5 rows name no image that is there"]
+
+
+# ------------------------------------------------------------------- folders
+
+
+def test_folders_of_classes():
+    for i in range(8):
+        photo(Path(f"weather/{'sun' if i else 'rain'}/{i}.jpg"), i)
+        photo(
+            Path(f"faces/{'train' if i % 2 else 'val'}/{'smile' if i > 3 else 'frown'}/{i}.jpg"), i
+        )
+    found = propose(["weather", "faces/train", "faces/val"])
+    assert [(plan.name, plan.counts) for plan in found.tasks] == [
+        ("weather", {"rain": 1, "sun": 7}),
+        ("faces", {"frown": 4, "smile": 4}),
+    ]
+    assert [source.arguments for source in found.sources] == [
+        {"path": "weather", "task": "weather"},
+        {"path": "faces", "task": "faces"},
+    ]
+    assert found.has_splits
+    assert found.images == 16
+
+
+def test_a_folder_and_a_column_of_its_name_are_one_task():
+    for i in range(4):
+        photo(Path(f"kind/{'xy'[i % 2]}/{i}.jpg"), i)
+    found = propose([table("a.csv", kind=["y", "z"] * 10), "kind"])
+    (plan,) = found.tasks
+    assert plan.counts == {"x": 2, "y": 12, "z": 10}
+    assert found.sources[1].arguments["task"] == "kind"
+
+
+def test_a_folder_and_numbers_of_its_name_are_two():
+    for i in range(4):
+        photo(Path(f"kind/{'xy'[i % 2]}/{i}.jpg"), i)
+    found = propose([table("a.csv", kind=[f"{i}.5" for i in range(20)]), "kind"])
+    assert [plan.name for plan in found.tasks] == ["kind", "kind_2"]
+    assert found.sources[1].arguments["task"] == "kind_2"
+
+
+def test_tables_of_a_folder_say_more_than_its_folders():
+    for i in range(20):
+        photo(Path(f"shop/{'img' if i else 'more'}/{i}.jpg"), i)
+    frame = {"image": [f"img/{i}.jpg" for i in range(1, 20)], "kind": ["x", *["y", "z"] * 9]}
+    pd.DataFrame(frame).to_csv("shop/t.csv", index=False)
+    pd.DataFrame({"who": ["a", "b"]}).to_csv("shop/about.csv", index=False)
+    found = propose(["shop"])
+    assert [source.arguments["path"] for source in found.sources] == ["shop/t.csv"]
+    assert [where for where, _ in found.left_out] == ["shop/about.csv", "shop"]
+    assert found.left_out[1][1] == "a table names its images; its folders are img, more"
+
+
+def test_images_without_labels_beside_a_table_are_left_out():
+    photo(Path("flat/a.jpg"), 1)
+    found = propose([table("a.csv", kind=["x", "y"] * 10), "flat", "p"])
+    assert found.left_out == [("flat", "1 images without labels")]
+
+
+# ------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("height", "size"), [(20, 32), (32, 32), (127, 96), (224, 224), (900, 224)]
+)
+def test_image_sizes(height, size):
+    for i in range(4):
+        photo(Path(f"w/{'ab'[i % 2]}/{i}.jpg"), i, height, 1000)
+    assert propose(["w"]).image_size == size
+
+
+def test_batches_are_as_large_as_rare_labels_and_few_images_want():
+    small = propose([table("a.csv", kind=["x", "y"] * 10)])
+    assert small.batch_size == 8
+    rare = propose([table("a.csv", kind=["x", "y"] * 20, size=[1.5, 2.5, *[None] * 38])])
+    assert rare.batch_size == 32
+
+
+# ------------------------------------------------------------------- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        (["a.cvs"], 'a.cvs: no such file or folder; did you mean "a.csv"?'),
+        (["p/00.jpg"], "p/00.jpg is neither a folder nor a table; expected .csv"),
+        (["p"], "p: 40 images and no label of them: expected a table, or a folder a class"),
+        (["e"], "e: 0 images and no label of them"),
+        (["b.csv"], 'nothing in it is a task; b.csv, column "id": it names rows, or groups'),
+        (["c.csv"], "c.csv: no column holds the paths of images"),
+        (["d"], "d/c.csv: no column holds the paths of images"),
+    ],
+)
+def test_what_cannot_be_proposed(paths, said):
+    table("a.csv", kind=["x", "y"] * 10)
+    table("b.csv", id=range(20))
+    Path("e").mkdir()
+    Path("d").mkdir()
+    for name in ("c.csv", "d/c.csv"):
+        Path(name).write_text("a,b\n1,2\n")
+    with pytest.raises(UserError) as error:
+        propose(paths)
+    assert str(error.value).startswith(said)

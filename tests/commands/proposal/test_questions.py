@@ -1,0 +1,81 @@
+import pytest
+
+from mtl_lightning.commands.proposal.columns import Column, Kind
+from mtl_lightning.commands.proposal.folders import Folder
+from mtl_lightning.commands.proposal.questions import (
+    TaskPlan,
+    judged_columns,
+    tasks_of,
+    unique_names,
+)
+from mtl_lightning.commands.proposal.tables import Table
+from tests.helpers.support import column
+
+
+def table(path, **labels):
+    cells = {name: column(values) for name, values in labels.items()}
+    return Table(path, "image", None, [], 0, False, labels=cells)
+
+
+def test_names_are_different_and_such_as_a_config_takes():
+    named = unique_names(("score", "image"))
+    texts = ["a b", "a_b", "a-b", "score", "score", "é", "?", ""]
+    assert [named(text) for text in texts] == [
+        *("a_b", "a_b_2", "a-b", "score_label", "score_2", "é", "label", "label_2")
+    ]
+
+
+def test_columns_of_one_name_are_judged_as_one():
+    left_out = []
+    one = table("a", kind=["x"] * 6, nr=range(6), only=["z"] * 6)
+    two = table("b", kind=["y", "?"] * 3, nr=range(6, 12))
+    columns, missing = judged_columns([one, two, table("c")], left_out)
+    assert {name: dict(found.counts) for name, found in columns.items()} == {
+        "kind": {"x": 6, "y": 3}
+    }
+    assert missing == ["?"]
+    assert left_out == [
+        ('a, column "nr"', "nearly as many values as rows (12 of 12)"),
+        ('a, column "only"', 'it says "z" everywhere'),
+        ('b, column "nr"', "nearly as many values as rows (12 of 12)"),
+        ("c", "it has no column of labels"),
+    ]
+
+
+def test_the_place_of_each_column():
+    yes_no = Column(Kind.YES_NO, {"yes": 3, "no": 5}, 8)
+    columns = {"hat": yes_no, "kind": Column(Kind.CLASSES, {"a": 1, "b": 2}, 3), "bag": yes_no}
+    plans, place = tasks_of(columns, [], [])
+    assert place == {
+        "hat": ("attributes", "hat"),
+        "bag": ("attributes", "bag"),
+        "kind": ("kind", ""),
+    }
+    assert [plan.name for plan in plans] == ["attributes", "kind"]
+    assert plans[0].counts == {"hat": 3, "bag": 3}
+
+
+def test_folders_of_one_name_add_up():
+    folders = [
+        Folder("a/kind", "kind", classes={"x": 1}),
+        Folder("b/kind", "kind", classes={"x": 2, "y": 1}),
+    ]
+    (plan,), _ = tasks_of({}, [], folders)
+    assert (plan.counts, plan.labels) == ({"x": 3, "y": 1}, 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "counts", "labels", "balanced"),
+    [
+        (Kind.CLASSES, {"a": 30, "b": 10}, 40, False),
+        (Kind.CLASSES, {"a": 31, "b": 10}, 41, True),
+        (Kind.NAMES, {"a": 30, "b": 10}, 40, False),
+        (Kind.YES_NO, {"a": 30, "b": 9}, 40, True),
+    ],
+)
+def test_what_is_rare_is_balanced(kind, counts, labels, balanced):
+    assert TaskPlan("t", kind, counts, labels).balanced is balanced
+
+
+def test_classes_are_listed_as_the_task_itself_would():
+    assert TaskPlan("t", Kind.CLASSES, {"10": 1, "9": 1, "9.0": 2}, 4).names == ["9", "10"]

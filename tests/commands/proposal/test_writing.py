@@ -1,0 +1,161 @@
+import pytest
+import yaml
+
+from mtl_lightning.commands.proposal.columns import Kind
+from mtl_lightning.commands.proposal.propose import Proposal, SourcePlan
+from mtl_lightning.commands.proposal.questions import TaskPlan
+from mtl_lightning.commands.proposal.writing import WIDTH, scalar, written
+from mtl_lightning.config import yaml_io
+
+HOSTILE = [
+    "plain",
+    "two words",
+    "../a/b.csv",
+    "yes",
+    "No",
+    "null",
+    "~",
+    "",
+    " ",
+    "1",
+    "1e3",
+    "007",
+    "1_000",
+    "2021-03-01",
+    "12:30",
+    "a: b",
+    "a #b",
+    "- a",
+    "[a, b]",
+    "{a}",
+    "'a'",
+    'say "a\\b"',
+    "*a",
+    "&a",
+    "!a",
+    "%a",
+    "@a",
+    "`a`",
+    "a\nb",
+    "a\tb",
+    "a\x1b\x85\u2028b",
+    "👨‍👩‍👧",
+    "naïve",
+    "<<",
+    "=",
+    "a ",
+    " a",
+    ".inf",
+    "\udcff",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_text_reads_as_itself(text):
+    line = scalar(text)
+    assert "\n" not in line
+    assert yaml_io.parse(f"[{line}, {line}]", "") == [text, text]
+    assert yaml_io.parse(f"{{{line}: {line}}}", "") == {text: text} or text == "<<"
+    if text != "\udcff":  # PyYAML refuses it where it is not escaped by us
+        assert yaml.safe_load(f"- {line}") == [text]
+
+
+def proposal(**changes):
+    plans = [
+        TaskPlan("kind", Kind.CLASSES, {"b: c": 9, "10": 2, "a\nb": 3}, 14, note="or not"),
+        TaskPlan("size", Kind.NUMBERS, {}, 5),
+        TaskPlan("tags", Kind.NAMES, {"hat": 1, "bag": 9}, 20, separator="|"),
+        TaskPlan("attributes", Kind.YES_NO, {"x": 10, "y": 12}, 20),
+    ]
+    arguments = {
+        "path": "t 1.csv",
+        "image": "no",
+        "labels": {"kind": "k: d", "attributes": {"x": "1", "y": "y"}},
+        "group": "sender",
+        "missing": ["-1", "?"],
+    }
+    sources = [
+        SourcePlan("t", "TableSource", arguments, {"group": "say\nwhat"}),
+        SourcePlan("f", "FolderSource", {"path": "f", "task": "kind"}),
+    ]
+    given = {
+        "tasks": plans,
+        "sources": sources,
+        "images": 1234,
+        "has_splits": True,
+        "image_size": 96,
+        "shorter_side": 100,
+        "batch_size": 16,
+        "left_out": [('t 1.csv, column "a\nb"', "it is empty")],
+        "notes": ["something"],
+    }
+    return Proposal(**(given | changes))
+
+
+def test_what_is_written_reads_as_it_was_meant(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(written(proposal(), "mtl-lightning init a", "c.yaml"), encoding="utf-8")
+    config = yaml_io.load(path)
+    assert config["tasks"] == {
+        "kind": {
+            "class_path": "Classification",
+            "init_args": {"classes": ["10", "a\nb", "b: c"], "class_weights": "balanced"},
+        },
+        "size": {"class_path": "Regression"},
+        "tags": {
+            "class_path": "MultiLabel",
+            "init_args": {"labels": ["bag", "hat"], "separator": "|", "pos_weights": "balanced"},
+        },
+        "attributes": {"class_path": "MultiLabel", "init_args": {"labels": ["x", "y"]}},
+    }
+    assert config["data"]["sources"]["t"]["init_args"] == proposal().sources[0].arguments
+    assert config["data"]["sources"]["f"] == {
+        "class_path": "FolderSource",
+        "init_args": {"path": "f", "task": "kind"},
+    }
+    assert config["data"]["image_size"] == 96
+    assert config["data"]["batch_size"] == 16
+    assert config["model"]["backbone"]["class_path"] == "VGG16"
+
+
+def test_comments_say_what_was_left_out_and_what_else_could_be():
+    text = written(proposal(), "mtl-lightning init 'a b.csv'", "c.yaml")
+    for line in (
+        "#   mtl-lightning init 'a b.csv'",
+        "#   mtl-lightning fit     --config c.yaml",
+        '#   t 1.csv, column "a\\nb": it is empty',
+        "#   something",
+        "  kind:   # 14 labels; or not",
+        "      class_weights: balanced   # 10 2, b: c 9",
+        "      pos_weights: balanced   # hat applies to 1 of 20",
+        "  splits: {val: 0.1, test: 0.2}   # shares of what is given no split above",
+    ):
+        assert f"\n{line}\n" in text, line
+    assert "offline" in text
+    whole = written(proposal(has_splits=False), "x", "c.yaml")
+    assert "# shares of all images, drawn at random" in whole
+
+
+def test_labels_that_name_a_side_swap_in_mirrored_images(tmp_path):
+    assert "mirror" not in written(proposal(), "x", "c.yaml")
+    plans = [
+        TaskPlan("pose: of", Kind.CLASSES, {"right": 9, "Left": 1, "left": 9, "front": 3}, 22),
+        TaskPlan("ears", Kind.YES_NO, {"right ear": 4, "no ear": 1, "left ear": 5}, 20),
+        TaskPlan("left", Kind.NUMBERS, {"left": 1, "right": 1}, 5),
+        TaskPlan("turns", Kind.NAMES, {"leftover": 1, "right": 9}, 20),
+    ]
+    path = tmp_path / "c.yaml"
+    path.write_text(written(proposal(tasks=plans), "x", "c.yaml"), encoding="utf-8")
+    assert yaml_io.load(path)["data"]["mirror"] == {
+        "swap": {"pose: of": {"left": "right"}, "ears": {"left ear": "right ear"}}
+    }
+
+
+def test_many_classes_are_broken_into_lines(tmp_path):
+    classes = {f"class number {i:03}": 5 for i in range(60)}
+    plans = [TaskPlan("kind", Kind.CLASSES, classes, 300)]
+    text = written(proposal(tasks=plans), "x", "c.yaml")
+    assert max(map(len, text.splitlines())) <= WIDTH + 6
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    config = yaml_io.load(tmp_path / "c.yaml")
+    assert config["tasks"]["kind"]["init_args"]["classes"] == sorted(classes)

@@ -1,0 +1,64 @@
+import json
+
+import pytest
+
+from mtl_lightning.commands.library_errors import raised_by, reason, short_message
+from mtl_lightning.system.errors import UserError
+
+OPTIONS = ["--images", "--output", "--name", "--images.help"]
+
+
+@pytest.mark.parametrize(
+    ("message", "short"),
+    [
+        ("Unrecognized arguments: --imges x", '--imges: no such option; did you mean "--images"?'),
+        ("unrecognized arguments: --zzz=3", "--zzz: no such option"),
+        ("unrecognized arguments: extra", '"extra": not expected here; options begin with --'),
+        ("argument --images: expected one argument", "--images needs a value"),
+        (
+            "Parser key \"a.b\": Expected a <class 'int'>. Got value: x",
+            'Parser key "a.b": expected an integer. Got value: x',
+        ),
+        (
+            "Problem with key \"trainer.callbacks\":\n  Errors:\n    - Expected a <class 'bool'>\n"
+            "    - Expected a <class 'NoneType'>\n  Given value type: <class 'str'>\n"
+            "  Given value: x\nusage: pages",
+            "trainer.callbacks: expected true or false; or expected null. Found x",
+        ),
+    ],
+)
+def test_one_line_of_what_a_parser_says(message, short):
+    assert short_message(message, OPTIONS) == short
+
+
+def wrapped(inner: Exception, outer: Exception) -> Exception:
+    try:
+        try:
+            raise inner
+        except Exception as error:
+            raise outer from error
+    except Exception as error:
+        return error
+
+
+def test_the_reason_is_our_own_error_where_there_is_one():
+    assert reason(wrapped(UserError("ours"), ValueError("pages"))) == "ours"
+
+
+def test_the_reason_is_what_pages_are_about():
+    error = wrapped(ImportError("no module wandb"), ValueError("does not validate\nagainst any"))
+    assert reason(error) == "no module wandb (--debug shows where)"
+    error = wrapped(KeyError("x"), ValueError("one line"))
+    assert reason(error) == "one line (--debug shows where)"
+    assert reason(ZeroDivisionError()) == "ZeroDivisionError (--debug shows where)"
+
+
+def test_who_raised_an_error():
+    with pytest.raises(ValueError, match="Expecting") as caught:
+        json.loads("{")
+    assert raised_by(caught.value, "torch", "json")
+    assert not raised_by(caught.value, "torch", "js", __name__)
+
+
+def test_nobody_raised_an_error_that_was_not_raised():
+    assert not raised_by(ValueError(), "json")

@@ -1,0 +1,155 @@
+from pathlib import Path
+
+import jsonargparse
+import pytest
+import yaml
+
+from mtl_lightning.config.yaml_io import dump, load, parse
+from mtl_lightning.system.errors import UserError
+
+
+def read(text: str | bytes):
+    path = Path("a.yaml")
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return load(path)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("1e-4", 1e-4),
+        ("1.0e-4", 1e-4),
+        ("2E5", 2e5),
+        (".5", 0.5),
+        ("-3.", -3.0),
+        ("-.inf", -float("inf")),
+        ("12", 12),
+        ("-7", -7),
+        ("0", 0),
+        ("true", True),
+        ("null", None),
+        ("~", None),
+        ("no", "no"),
+        ("Yes", "Yes"),
+        ("off", "off"),
+        ("True", "True"),
+        ("010", "010"),
+        ("1:30:00", "1:30:00"),
+        ("2020-01-01", "2020-01-01"),
+        ("v2", "v2"),
+        ("1.2.3", "1.2.3"),
+        ("e5", "e5"),
+        ('"1"', "1"),
+    ],
+)
+def test_values_mean_what_they_look_like(written, meant):
+    value = read(f"a: [{written}]")["a"][0]
+    assert value == meant
+    assert type(value) is type(meant)
+    assert parse(written, "a") == meant
+
+
+@pytest.mark.parametrize("key", ["classes", "missing"])
+def test_labels_are_text(key):
+    labels = "[0, 1.0, 1e3, no, Yes, true, null, ~, 01, 2020-01-01, 'x', 1_000]"
+    text = ["0", "1.0", "1e3", "no", "Yes", "true", "null", "~", "01", "2020-01-01", "x", "1_000"]
+    assert read(f"a: {{{key}: {labels}}}") == {"a": {key: text}}
+    assert parse(labels, key) == text
+
+
+def test_what_texts_mean_is_text_or_null():
+    written = "{0: no, gender: {m: 1, f: true, x: null, y: ~}}"
+    meant = {"0": "no", "gender": {"m": "1", "f": "true", "x": None, "y": None}}
+    assert read(f"a: {{values: {written}}}") == {"a": {"values": meant}}
+    assert parse(written, "values") == meant
+    assert read("a: {swap: {digit: {6: 9}}}") == {"a": {"swap": {"digit": {"6": "9"}}}}
+
+
+def test_keys_are_names():
+    assert read("a: {no: 1, 3: 2, null: 3, true: 4}") == {
+        "a": {"no": 1, "3": 2, "null": 3, "true": 4}
+    }
+
+
+def test_anchors_merge():
+    assert read("a: &x {b: 1}\nc: {<<: *x, d: 2}")["c"] == {"b": 1, "d": 2}
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_matter():
+    assert read(b"\xef\xbb\xbfa: 1\r\nb: 2\r\n") == {"a": 1, "b": 2}
+
+
+def test_what_stands_empty_is_left_out():
+    config = read("trainer:\ntasks:\n  a:\n    class_path: Regression\n    init_args:\n")
+    assert config == {"tasks": {"a": {"class_path": "Regression"}}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a:\n\t- b", "line 2: not valid YAML: found character '\\t'"),
+        ("a:\n  b: 1\n  b: 2", 'line 3: not valid YAML: the key "b" is there twice'),
+        ("a: [1, 2", "line 1: not valid YAML: expected ',' or ']'"),
+        ("[a, b]: 1", "line 1: not valid YAML: expected a name before the colon"),
+        ("{{a}}: 1", "line 1: not valid YAML: expected a name before the colon"),
+        ("a: !!python/object:os.system x", "line 1: not valid YAML: could not determine"),
+        ("a: 1\n---\nb: 2", "line 2: not valid YAML"),
+        ("\x00", "not valid YAML: unacceptable character"),
+        ("[1, 2]", "expected keys and values"),
+        ("word", "expected keys and values"),
+        ("", "expected keys and values"),
+        ("# nothing", "expected keys and values"),
+        (b"\x80\xff", "cannot be read: this is not UTF-8 text"),
+    ],
+)
+def test_what_is_no_config(text, message):
+    with pytest.raises(UserError) as error:
+        read(text)
+    assert str(error.value).startswith("config a.yaml")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there():
+    Path("quick.yaml").touch()
+    with pytest.raises(UserError, match=r'quik.yaml: no such file; did you mean "quick.yaml"\?'):
+        load(Path("quik.yaml"))
+    with pytest.raises(UserError, match=r"a folder/x.yaml: no such file$"):
+        load(Path("a folder/x.yaml"))
+    Path("folder.yaml").mkdir()
+    with pytest.raises(UserError, match=r"folder\.yaml: cannot be read: Is a directory"):
+        load(Path("folder.yaml"))
+
+
+@pytest.mark.parametrize("text", ["*.jpg", "@home", "a: b: c", "[a", "%d", "- - }"])
+def test_a_flag_that_is_no_yaml_is_text(text):
+    assert parse(text, "path") == text
+
+
+def test_an_empty_flag_is_null():
+    assert parse("", "path") is None
+
+
+def test_what_is_dumped_is_read_alike_by_everyone():
+    words = [
+        "1e3",
+        "1e-3",
+        "no",
+        "010",
+        "1_0",
+        "2020-01-01",
+        "1:30",
+        "null",
+        "é 😀",
+        "",
+        "7e2",
+        "x",
+    ]
+    config = {"a": {"words": words, "numbers": [1e-5, 3, 0.1], "none": None, "yes": True}}
+    text = dump(config)
+    assert yaml.safe_load(text) == config
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--a", type=dict)
+    parser.add_argument("--config", action="config")
+    assert parser.parse_args(["--config", text]).a == config["a"]
+    assert '"x"' not in text  # nothing is quoted without need

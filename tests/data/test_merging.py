@@ -1,0 +1,400 @@
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_lightning.data.merging import merge
+from mtl_lightning.data.sources import (
+    DigitsSource,
+    FolderSource,
+    Source,
+    SourceTable,
+    TableSource,
+)
+from mtl_lightning.data.sources.locate import texts
+from mtl_lightning.data.splits import SPLITS
+from mtl_lightning.system.errors import UserError
+
+FRACTIONS = {"val": 0.1, "test": 0.2}
+OWN = {task: [task] for task in ("type", "audience", "expression", "gender", "digit", "parity")}
+
+
+class Rows(Source):
+    """A source of given rows: (image, labels, split, group)."""
+
+    def __init__(self, *rows, name="rows"):
+        self.rows, self.name = rows, name
+
+    def read(self, tasks):
+        images, labels, splits, groups = (texts(c) for c in zip(*self.rows, strict=True))
+        return SourceTable(
+            self.name,
+            images,
+            images,
+            {t: texts([row.get(t) for row in labels]) for t in tasks},
+            splits,
+            groups,
+            np.arange(2, len(images) + 2),
+        )
+
+
+def row(image, split=None, group=None, **labels):
+    return image, labels, split, group
+
+
+def test_the_recipes_own_example(tmp_path):
+    """Five images with an expression, six with a gender: eleven rows, two tasks."""
+    names = [f"e{i}.png" for i in range(5)] + [f"g{i}.png" for i in range(6)]
+    for value, name in enumerate(names):
+        Image.new("RGB", (4, 4), (value, 0, 0)).save(tmp_path / name)
+    expressions = ["smile", "neutral", "frown", "smile", "frown"]
+    genders = ["f", "m", "f", "m", "m", "f"]
+    for task, column, part in [
+        ("expression", expressions, names[:5]),
+        ("gender", genders, names[5:]),
+    ]:
+        lines = [f"{n},{v}" for n, v in zip(part, column, strict=True)]
+        (tmp_path / f"{task}.csv").write_text("\n".join([f"image,{task}", *lines]))
+    sources = {t: TableSource(tmp_path / f"{t}.csv") for t in ("expression", "gender")}
+    table = merge(sources, ["expression", "gender"], FRACTIONS, 7)
+    assert len(table) == 11
+    assert table.cells["expression"].tolist() == expressions + [None] * 6
+    assert table.cells["gender"].tolist() == [None] * 5 + genders
+    assert table.source.tolist() == [0] * 5 + [1] * 6
+    assert [table.load(i)[0, 0, 0] for i in range(11)] == list(range(11))
+    assert table.where(7) == f"{tmp_path}/gender.csv row 4"
+    counts = table.counts(OWN)
+    assert sum(counts.labelled["expression", "expression", split] for split in SPLITS) == 5
+    assert sum(counts.images["gender", split] for split in SPLITS) == 6
+    assert ("expression", "gender", "train") not in counts.labelled
+
+
+def test_one_image_in_a_table_twice_and_in_a_folder_is_one_row(tmp_path):
+    (tmp_path / "photos/kids").mkdir(parents=True)
+    for name in ("a", "b"):
+        (tmp_path / f"photos/kids/{name}.jpg").touch()
+    (tmp_path / "link.jpg").symlink_to("photos/kids/a.jpg")
+    (tmp_path / "t.csv").write_text("image,type\nlink.jpg,\n./photos/kids/a.jpg,Dress\n")
+    sources = {
+        "types": TableSource(tmp_path / "t.csv"),
+        "who": FolderSource(tmp_path / "photos", "audience"),
+    }
+    table = merge(sources, ["type", "audience"], {}, 0)
+    assert table.images.tolist() == [
+        os.path.realpath(tmp_path / f"photos/kids/{n}.jpg") for n in "ab"
+    ]
+    assert table.cells["type"].tolist() == ["Dress", None]
+    assert table.cells["audience"].tolist() == ["kids", "kids"]
+    assert table.source.tolist() == [0, 1]
+    assert table.where(0) == f"{tmp_path}/t.csv row 2"
+    assert table.where(0, "type") == f'{tmp_path}/t.csv row 3, column "type"'
+    assert table.where(0, "audience") == f"folder {tmp_path}/photos/ kids/a.jpg"
+    assert table.where(1, "type") == f"folder {tmp_path}/photos/ kids/b.jpg"
+    assert table.counts(OWN).labelled == {
+        ("types", "type", "train"): 1,
+        ("types", "type", "val"): 0,
+        ("types", "type", "test"): 0,
+        ("who", "audience", "train"): 2,
+        ("who", "audience", "val"): 0,
+        ("who", "audience", "test"): 0,
+    }
+    assert table.counts(OWN).images["types", "train"] == 1
+
+
+def test_contradictory_labels_name_both_rows():
+    one = Rows(row("x", type="Dress"), row("y", type="Hat"), name="type.csv")
+    two = Rows(row("z"), row("x"), row("y", type="Shirt"), name="audience.csv")
+    with pytest.raises(UserError) as caught:
+        merge({"one": one, "two": two}, ["type"], {}, 0)
+    assert str(caught.value) == (
+        'type.csv row 3 says "Hat", audience.csv row 4 says "Shirt" for y (task "type"); '
+        "expected one answer, or data.on_conflict: first or drop"
+    )
+    within = Rows(row("x", type="Dress"), row("x", type="Hat"), name="type.csv")
+    with pytest.raises(UserError, match=r'type.csv row 2 says "Dress", type.csv row 3 says "Hat"'):
+        merge({"one": within}, ["type"], {}, 0)
+
+
+@pytest.mark.parametrize(
+    ("on_conflict", "cells", "holds"),
+    [("first", ["Dress", "Hat", None], "the first"), ("drop", [None, "Hat", None], "none")],
+)
+def test_of_contradictory_labels_the_first_may_hold_or_none(on_conflict, cells, holds):
+    one = Rows(row("x", type="Dress"), row("y"), row("x", type="Hat"), name="type.csv")
+    two = Rows(row("z"), row("x", type="Shirt"), row("y", type="Hat"), name="audience.csv")
+    table = merge({"one": one, "two": two}, ["type"], {}, 0, on_conflict=on_conflict)
+    assert table.images.tolist() == ["x", "y", "z"]
+    assert table.cells["type"].tolist() == cells
+    assert table.where(0, "type") == "type.csv row 2"
+    assert table.where(1, "type") == "audience.csv row 4"
+    assert table.notes() == [
+        f"images with labels that contradict each other, task type: 1; {holds} holds "
+        f"(data.on_conflict)"
+    ]
+    clear = merge({"two": two}, ["type"], {}, 0, on_conflict=on_conflict)
+    assert clear.notes() == []
+
+
+@pytest.mark.parametrize("on_conflict", ["first", "drop"])
+def test_a_split_that_is_contradicted_is_always_an_error(on_conflict):
+    one = Rows(row("x", "train"), row("x", "test"), name="a.csv")
+    with pytest.raises(
+        UserError, match=r'row 2 says "train", a.csv row 3 .*; expected one answer$'
+    ):
+        merge({"one": one}, [], {}, 0, on_conflict=on_conflict)
+
+
+def photos(folder, **contents):
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / f"{name}.png").write_bytes(content.encode())
+    return folder
+
+
+def test_copies_are_one_image_by_their_content(tmp_path):
+    one = photos(tmp_path / "one", a="AAA", b="BBB", c="AAA")
+    two = photos(tmp_path / "two", x="BBB", y="YYY", z="AAA")
+    (one / "t.csv").write_text("image,type\na.png,Dress\nb.png,\nc.png,\n")
+    (two / "t.csv").write_text("image,type,age\nx.png,Hat,\ny.png,Hat,3\nz.png,,4\n")
+    sources = {"one": TableSource(one / "t.csv"), "two": TableSource(two / "t.csv")}
+    assert len(merge(sources, ["type", "age"], {}, 0)) == 6
+    table = merge(sources, ["type", "age"], {}, 0, same_by="content")
+    assert [os.path.basename(image) for image in table.images] == ["a.png", "b.png", "y.png"]
+    assert table.source.tolist() == [0, 0, 1]
+    assert table.cells["type"].tolist() == ["Dress", "Hat", "Hat"]
+    assert table.cells["age"].tolist() == ["4", None, "3"]
+    assert table.where(1, "type") == f'{two}/t.csv row 2, column "type"'
+
+
+def test_a_copy_in_another_split_is_an_error(tmp_path):
+    folder = photos(tmp_path / "photos", a="AAA", b="AAA")
+    (folder / "t.csv").write_text("image,type,split\na.png,Dress,train\nb.png,Dress,test\n")
+    source = TableSource(folder / "t.csv")
+    assert len(merge({"s": source}, ["type"], {}, 0)) == 2
+    with pytest.raises(UserError, match=r'row 2 says "train", \S+ row 3 says "test" for .*/a.png'):
+        merge({"s": source}, ["type"], {}, 0, same_by="content")
+
+
+def test_images_may_be_one_by_a_key_column(tmp_path):
+    folder = photos(tmp_path / "photos", a="AAA", b="BBB", c="CCC")
+    (folder / "one.csv").write_text("image,id,type\na.png,7,Dress\nb.png,8,\n")
+    (folder / "two.csv").write_text("image,id,age\nc.png,7,5\n")
+    sources = {n: TableSource(folder / f"{n}.csv", key="id") for n in ("one", "two")}
+    table = merge(sources, ["type", "age"], {}, 0, same_by="key")
+    assert [os.path.basename(image) for image in table.images] == ["a.png", "b.png"]
+    assert table.cells["type"].tolist() == ["Dress", None]
+    assert table.cells["age"].tolist() == ["5", None]
+    (folder / "two.csv").write_text("image,id,age\nc.png,,5\n")
+    with pytest.raises(UserError, match=r'two.csv row 2, column "id" is empty; expected what the'):
+        merge(sources, ["type", "age"], {}, 0, same_by="key")
+    sources["two"].key = "ids"
+    with pytest.raises(UserError, match=r'no column "ids" \(key\); .*; did you mean "id"'):
+        merge(sources, ["type", "age"], {}, 0, same_by="key")
+
+
+def test_contradictory_splits_name_both_rows():
+    one = Rows(row("x", "train"), name="a.csv")
+    two = Rows(row("x", "test"), name="b.csv")
+    with pytest.raises(UserError, match=r'a.csv row 2 says "train", b.csv row 2 says "test" for x'):
+        merge({"one": one, "two": two}, [], {}, 0)
+    linked = Rows(row("y", "test", "g"), name="b.csv")
+    with pytest.raises(
+        UserError, match=r'group "g" .* a.csv row 2 says train, b.csv row 2 says te'
+    ):
+        merge({"one": Rows(row("x", "train", "g"), name="a.csv"), "two": linked}, [], {}, 0)
+
+
+def test_a_split_named_in_one_source_holds_in_all():
+    one = Rows(*(row(f"i{i}", "test") for i in range(5)))
+    two = Rows(*(row(f"i{i}", type="x") for i in range(5)), row("j", type="y"))
+    table = merge({"one": one, "two": two}, ["type"], {}, 0)
+    assert [SPLITS[s] for s in table.splits] == ["test"] * 5 + ["train"]
+
+
+def test_an_image_with_two_groups_joins_them():
+    one = Rows(row("a", None, "g1"), row("b", None, "g1"), row("c", None, "g2"))
+    two = Rows(row("b", None, "h"), row("d", "test", "h"), row("e", None, "g2"))
+    splits = merge({"one": one, "two": two}, [], {}, 0).splits
+    assert [SPLITS[s] for s in splits] == ["test", "test", "train", "test", "train"]
+
+
+def components(sources):
+    """Label each image with its component, the slow and obvious way."""
+    members = {}
+    for position, source in enumerate(sources):
+        for image, _, _, group in source.rows:
+            members.setdefault(("g", group) if group else ("i", image, position), set()).add(image)
+    sets = []
+    for images in members.values():
+        touching = [s for s in sets if s & images]
+        sets = [s for s in sets if not s & images] + [images.union(*touching)]
+    return {image: n for n, images in enumerate(sets) for image in images}
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_random_merges_agree_with_the_slow_and_obvious_way(seed):
+    random = np.random.default_rng(seed)
+    truth = {f"i{i}": str(random.integers(3)) for i in range(60)}
+
+    def source(name):
+        rows = []
+        for i in random.integers(0, 60, 40):
+            group = f"g{random.integers(25)}" if random.random() < 0.4 else None
+            label = truth[f"i{i}"] if random.random() < 0.5 else None
+            rows.append(row(f"i{i}", None, group, type=label))
+        return Rows(*rows, name=name)
+
+    sources = {"a": source("a"), "b": source("b"), "c": source("c")}
+    table = merge(sources, ["type"], FRACTIONS, seed)
+
+    seen = list(dict.fromkeys(r[0] for s in sources.values() for r in s.rows))
+    assert table.images.tolist() == seen
+    said = {r[0]: r[1]["type"] for s in sources.values() for r in s.rows if r[1]["type"]}
+    assert table.cells["type"].tolist() == [said.get(image) for image in seen]
+    of_component = {}
+    whole = components(sources.values())
+    for image, split in zip(seen, table.splits, strict=True):
+        of_component.setdefault(whole[image], set()).add(split)
+    assert all(len(splits) == 1 for splits in of_component.values())
+    assert set(table.splits) <= {0, 1, 2}
+    counts = table.counts(OWN)
+    for name, rows in ((name, s.rows) for name, s in sources.items()):
+        split_of = dict(zip(seen, table.splits, strict=True))
+        images = Counter(split_of[i] for i in {r[0] for r in rows})
+        labelled = Counter(split_of[i] for i in {r[0] for r in rows if r[1]["type"]})
+        assert [counts.images[name, s] for s in SPLITS] == [images[i] for i in range(3)]
+        assert [counts.labelled[name, "type", s] for s in SPLITS] == [labelled[i] for i in range(3)]
+
+    backwards = {name: Rows(*reversed(sources[name].rows), name=name) for name in reversed(sources)}
+    other = merge(backwards, ["type"], FRACTIONS, seed)
+    assert dict(zip(other.images, other.splits, strict=True)) == dict(
+        zip(seen, table.splits, strict=True)
+    )
+
+
+def test_a_folder_moved_elsewhere_is_divided_alike(tmp_path):
+    splits = []
+    for place in ("here", "there/deeper"):
+        root = tmp_path / place
+        root.mkdir(parents=True)
+        for i in range(40):
+            (root / f"{i}.jpg").touch()
+        (root / "t.csv").write_text("image,type\n" + "".join(f"{i}.jpg,x\n" for i in range(40)))
+        table = merge({"s": TableSource(root / "t.csv")}, ["type"], FRACTIONS, 3)
+        splits.append(table.splits.tolist())
+    assert splits[0] == splits[1]
+    assert Counter(splits[0]) == {0: 28, 1: 4, 2: 8}
+
+
+def test_val_from_train_is_told():
+    source = Rows(*(row(f"i{i}", "train") for i in range(20)), row("t", "test"))
+    table = merge({"s": source}, [], FRACTIONS, 0)
+    assert table.val_from_train
+    assert np.bincount(table.splits).tolist() == [18, 2, 1]
+
+
+def test_images_without_any_label_stay():
+    table = merge({"s": Rows(row("a"), row("b", type="x"))}, ["type", "other"], {}, 0)
+    assert table.cells["type"].tolist() == [None, "x"]
+    assert table.cells["other"].tolist() == [None, None]
+
+
+def test_digits():
+    source = DigitsSource(missing={"digit": 0.5})
+    table = merge({"digits": source}, ["digit", "parity"], FRACTIONS, 0)
+    assert len(table) == 1797
+    assert (table.load(5) == source.load("digits:5")).all()
+    labelled, images = table.counts(OWN).labelled, table.counts(OWN).images
+    assert labelled["digits", "parity", "train"] == images["digits", "train"]
+    assert labelled["digits", "digit", "train"] == round(images["digits", "train"] / 2)
+    assert labelled["digits", "digit", "test"] == images["digits", "test"]
+
+
+def test_errors_say_which_source(tmp_path):
+    with pytest.raises(UserError, match=r"data.sources is empty"):
+        merge({}, ["type"], {}, 0)
+    with pytest.raises(UserError, match=r"^data.sources.types: .*t.csv does not exist"):
+        merge({"types": TableSource(tmp_path / "t.csv")}, ["type"], {}, 0)
+    with pytest.raises(UserError, match='unknown split "vall"'):
+        merge({"s": Rows(row("a"))}, [], {"vall": 0.1}, 0)
+
+
+def test_a_broken_image_is_named_with_its_row(tmp_path):
+    (tmp_path / "x.jpg").write_text("no image")
+    (tmp_path / "t.csv").write_text("image,type\nx.jpg,a\n")
+    table = merge({"s": TableSource(tmp_path / "t.csv")}, ["type"], {}, 0)
+    with pytest.raises(UserError, match=r"t.csv row 2: image .*x.jpg cannot be read"):
+        table.load(0)
+
+
+def test_the_order_of_sources_with_different_roots_does_not_matter(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for i in range(60):
+        (tmp_path / f"sub/{i}.jpg").touch()
+    (tmp_path / "up.csv").write_text("image,a\n" + "".join(f"sub/{i}.jpg,x\n" for i in range(60)))
+    (tmp_path / "sub/in.csv").write_text("image,b\n" + "".join(f"{i}.jpg,y\n" for i in range(60)))
+    sources = {"up": TableSource(tmp_path / "up.csv"), "in": TableSource(tmp_path / "sub/in.csv")}
+    one = merge(sources, ["a", "b"], FRACTIONS, 0)
+    other = merge(dict(reversed(sources.items())), ["a", "b"], FRACTIONS, 0)
+    assert one.images.tolist() == other.images.tolist()
+    assert one.splits.tolist() == other.splits.tolist()
+
+
+def test_labels_of_one_task_in_several_columns_and_tables_are_counted_once():
+    one = Rows(row("a", **{"tags/hat": "yes"}), row("b", **{"tags/bag": "no"}), row("c"))
+    two = Rows(row("b", **{"tags/hat": "no"}), name="two")
+    table = merge({"one": one, "two": two}, ["tags", "tags/hat", "tags/bag"], {}, 0)
+    counts = table.counts({"tags": ["tags", "tags/hat", "tags/bag"]})
+    assert counts.labelled["one", "tags", "train"] == 2
+    assert counts.labelled["two", "tags", "train"] == 1
+    assert table.cells["tags/hat"].tolist() == ["yes", "no", None]
+
+
+def test_every_contradiction_is_told_to_who_asks_and_the_first_answer_holds():
+    one = Rows(
+        row("x", "train", "g", type="Dress"),
+        row("y", "test", "g", type="Hat"),
+        row("z", type="Hat"),
+    )
+    two = Rows(row("x", "val", type="Shirt"), row("y", type="Shirt"), row("z", type="Hat"))
+    told = []
+    table = merge(
+        {"one": one, "two": two}, ["type"], {}, 0, lambda about, text: told.append((about, text))
+    )
+    assert [about for about, _ in told] == ['task "type"', 'task "type"', "split", "group"]
+    assert told[1][1] == (
+        'rows row 3 says "Hat", rows row 3 says "Shirt" for y (task "type"); '
+        "expected one answer, or data.on_conflict: first or drop"
+    )
+    assert table.cells["type"].tolist() == ["Dress", "Hat", "Hat"]
+    assert [SPLITS[split] for split in table.splits] == ["train", "test", "train"]
+
+
+class Filed(Source):
+    """Images that lie in files beside one another, if ``shards`` say so."""
+
+    def __init__(self, name, shards):
+        self.name, self.shards = name, shards
+
+    def read(self, tasks):
+        keys = texts([f"{self.name}:{i}" for i in range(3)])
+        labels = {task: texts(["a", None, "b"]) for task in tasks}
+        shards = None if self.shards is None else np.array(self.shards)
+        return SourceTable(self.name, keys, keys, labels, shards=shards)
+
+
+def test_shards_are_numbered_over_all_sources():
+    sources = {"x": Filed("x", [0, 0, 1]), "y": Filed("y", None), "z": Filed("z", [0, 1, 1])}
+    table = merge(sources, ["t"], {}, 0)
+    assert table.shard.tolist() == [0, 0, 1, -1, -1, -1, 2, 3, 3]
+    assert table.keys.tolist() == [f"{name}:{i}" for name in "xyz" for i in range(3)]
+    twice = merge({"y": Filed("x", None), "x": Filed("x", [0, 0, 1])}, ["t"], {}, 0)
+    assert twice.shard.tolist() == [-1, -1, -1], "the source that loads the image decides"
+
+
+def test_the_content_of_an_image_that_cannot_be_read_names_its_row():
+    table = merge({"x": Filed("x", None)}, ["t"], {}, 0)
+    with pytest.raises(UserError, match=r"^x x:1: image x:1 does not exist$"):
+        table.content(1)
