@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mtl_lightning.config.restore import global_seed
+from mtl_lightning.system.seeding import global_seed
 
 
 def world_size() -> int:

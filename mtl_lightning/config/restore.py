@@ -1,6 +1,5 @@
 """What of a run's settings is remembered: hyper-parameters, and the seed."""
 
-import os
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -22,11 +21,6 @@ def built_from_config() -> bool:
     holds plain values only, so that it loads with ``weights_only=True``.
     """
     return _given_hyperparameters.get() is not None
-
-
-def global_seed() -> int:
-    """Return what Lightning's ``seed_everything`` was called with, 0 if it was not."""
-    return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
 def check_remembered(cls: type, file: Any, key: str, given: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mtl_lightning.config.restore import built_from_config, check_remembered, global_seed
+from mtl_lightning.config.restore import built_from_config, check_remembered
 from mtl_lightning.data import transforms
 from mtl_lightning.data.bad_images import (
     BadImages,
@@ -51,6 +51,7 @@ from mtl_lightning.data.splits import SPLITS, Complain
 from mtl_lightning.data.splits import refuse as contradict
 from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.system.errors import UserError, quoted
+from mtl_lightning.system.seeding import global_seed
 from mtl_lightning.tasks import Encoded, Task
 
 DEFAULT_SPLITS = {"val": 0.1, "test": 0.2}

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from mtl_lightning.balancing.balancer import Steps, statistics_kept
 from mtl_lightning.balancing.build import Method, steps_of
 from mtl_lightning.balancing.gradients.gradient_balancer import Of
-from mtl_lightning.config.restore import built_from_config, check_remembered, global_seed
+from mtl_lightning.config.restore import built_from_config, check_remembered
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.images import image_shape
 from mtl_lightning.models import (
@@ -28,6 +28,7 @@ from mtl_lightning.models import (
     Sharing,
 )
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.seeding import global_seed
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.metrics import TaskMetrics
 from mtl_lightning.training.finite import (
