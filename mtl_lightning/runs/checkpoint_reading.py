@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from mtl_lightning.system.errors import UserError
-from mtl_lightning.runs.folder import versions
 from mtl_lightning.config.untrusted import INSTANTIATOR
+from mtl_lightning.runs.folder import versions
+from mtl_lightning.system.errors import UserError
 
 _BEGINNING = b"PK\x03\x04"  # of a zip file, as torch.save writes it
 _HYPER_PARAMETERS = ("hyper_parameters", "datamodule_hyper_parameters")

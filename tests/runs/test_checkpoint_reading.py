@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mtl_lightning.runs.checkpoint_reading import read, remembered
 from mtl_lightning.commands.prepare import prepare
+from mtl_lightning.runs.checkpoint_reading import read, remembered
 from mtl_lightning.system.errors import UserError
 from tests.helpers import checkpoints
 

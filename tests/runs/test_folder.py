@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from mtl_lightning.system.errors import UserError
 from mtl_lightning.runs.folder import (
     discard,
     resolve_checkpoint,
     run_folder,
     versions,
 )
+from mtl_lightning.system.errors import UserError
 
 ROOT = Path("runs")
 
