@@ -14,7 +14,9 @@ from hypothesis import settings
 from pytorch_lightning import Callback
 
 from mtl_lightning.__main__ import main
+from mtl_lightning.audit.report import Report
 from mtl_lightning.commands.quiet import NOISE, REMARKS, quieten
+from tests.helpers import messy
 
 # The same examples in each run; `--hypothesis-profile default` tries others.
 settings.register_profile("same", derandomize=True, deadline=None, database=None)
@@ -149,3 +151,13 @@ def trained(small_runs: Path, own_process: None) -> Path:
     """One's own copy of the run of the small config; returns its best checkpoint."""
     shutil.copytree(small_runs, "runs")
     return Path("runs/small/version_0/checkpoints/best.ckpt")
+
+
+@pytest.fixture(scope="session")
+def messy_report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The audit of the tables of `messy`."""
+    folder = tmp_path_factory.mktemp("messy")
+    messy.make(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return messy.audited("messy.yaml")

@@ -6,9 +6,9 @@ import pytest
 from mtl_lightning.audit.findings import Level
 from mtl_lightning.audit.report import label_text, samples
 from mtl_lightning.system.errors import UserError
-from tests.audit.conftest import audited
 from tests.conftest import small
 from tests.helpers import messy
+from tests.helpers.messy import audited
 from tests.helpers.packs import photos_packed
 from tests.helpers.support import SHARED
 

@@ -1,10 +1,17 @@
 """Two tables with everything wrong that an audit should find, and a config of them."""
 
+import io
 import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from rich.console import Console
+
+from mtl_lightning.audit.absence_odds import StepSize
+from mtl_lightning.audit.report import Report, audit
+from mtl_lightning.commands import prepare, trainer
+from mtl_lightning.system.progress import Progress
 
 CONFIG = """
 tasks:
@@ -67,3 +74,11 @@ def make(folder: Path) -> Path:
     config = folder / "messy.yaml"
     config.write_text(CONFIG)
     return config
+
+
+def audited(name: str) -> Report:
+    """Audit a config in the current folder."""
+    prepared = prepare.prepare("inspect", ["--config", name])
+    data = trainer.build_data(prepared.config)
+    quiet = Progress(Console(file=io.StringIO()))
+    return audit(prepared.name, data, StepSize(data.batch_size, 2), 0, True, quiet)

@@ -26,7 +26,7 @@ def test_a_full_disk_leaves_the_one_before(tmp_path):
     AtomicCheckpointIO().save_checkpoint(BEFORE, path)
     code = f"""
 import resource, signal, torch
-from mtl_lightning.checkpoint_io import AtomicCheckpointIO
+from mtl_lightning.runs.checkpoint_writing import AtomicCheckpointIO
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
 try:
@@ -47,7 +47,7 @@ def test_killed_while_it_is_written_the_one_before_is_whole(tmp_path):
     AtomicCheckpointIO().save_checkpoint(BEFORE, path)
     code = f"""
 import os, signal, torch
-from mtl_lightning.checkpoint_io import AtomicCheckpointIO
+from mtl_lightning.runs.checkpoint_writing import AtomicCheckpointIO
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 AtomicCheckpointIO().save_checkpoint({{"weights": torch.ones(10**6)}}, {str(path)!r})
 """
