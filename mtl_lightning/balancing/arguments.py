@@ -41,9 +41,9 @@ def fill_sizes(entry: Any, tasks: Sequence[str]) -> Any:
     entry = {"class_path": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, Mapping) or not isinstance(entry.get("class_path"), str):
         return entry  # wrong in a way that is said when the whole is checked
-    bases = checks.components(Method)
+    bases = checks.component_classes(Method)
     path = "model.balancing.class_path"
-    target = checks.resolve(entry["class_path"], bases, checks.subclasses(bases), path)
+    target = checks.resolve_class(entry["class_path"], bases, path)
     arguments = entry.get("init_args")
     if not isinstance(arguments or {}, Mapping):
         return entry
@@ -54,7 +54,7 @@ def fill_sizes(entry: Any, tasks: Sequence[str]) -> Any:
         if filled.get(size) not in (None, len(tasks), [len(tasks)]):
             raise UserError(
                 f"model.balancing.init_args.{size}: expected {len(tasks)}, the number of tasks, "
-                f"which is filled in where it is left out. Found {checks.shown(filled[size])}"
+                f"which is filled in where it is left out. Found {checks.display(filled[size])}"
             )
         filled[size] = len(tasks)
     return {**entry, "init_args": filled} if filled else dict(entry)
@@ -92,12 +92,12 @@ def check_method(model: Mapping[str, Any], tasks: Sequence[str]) -> None:
 
 def _built(hint: Any, entry: Any) -> Any:
     """Return what an entry of a config, checked before, describes."""
-    bases = checks.components(hint)
+    bases = checks.component_classes(hint)
     if isinstance(entry, str) and bases:
         entry = {"class_path": entry}
     if isinstance(entry, Mapping) and bases:
-        target = checks.resolve(entry["class_path"], bases, checks.subclasses(bases), "class_path")
+        target = checks.resolve_class(entry["class_path"], bases, "class_path")
         arguments = entry.get("init_args") or {}
         built = {k: _built(checks.annotation(target, {}, k), v) for k, v in arguments.items()}
         return target(**built)
-    return _tensor(entry) if checks.is_tensor(hint) and isinstance(entry, list) else entry
+    return _tensor(entry) if checks.takes_tensor(hint) and isinstance(entry, list) else entry

@@ -13,7 +13,7 @@ from rich.markup import escape
 from mtl_lightning.callbacks.checkpoints import is_trial
 from mtl_lightning.data.bad_images import BadImage, BadImages
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.system.files import replaced, writable
+from mtl_lightning.system.files import as_utf8, atomic_write
 
 PAUSE = 10.0
 """Seconds between two writings of a file that may grow long, while images turn up."""
@@ -69,10 +69,10 @@ class BadImagesFile(Callback):
         lines = _lines(self.path)
         listed = {tuple(line[0:3:2]) for line in lines}  # image and split
         for one in bad:
-            line = [*map(writable, astuple(one))]
+            line = [*map(as_utf8, astuple(one))]
             if tuple(line[0:3:2]) not in listed:
                 lines.append(line)
-        with replaced(self.path) as file:
+        with atomic_write(self.path) as file:
             csv.writer(file).writerows([[field.name for field in fields(BadImage)], *lines])
         self._next = time.monotonic() + pause
 

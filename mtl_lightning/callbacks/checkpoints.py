@@ -14,7 +14,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
-from mtl_lightning.system.files import clear_parts, staged
+from mtl_lightning.system.files import atomic_path, remove_partial_files
 from mtl_lightning.training.module import MultiTask
 
 
@@ -76,7 +76,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from here."""
         if trainer.is_global_zero:
-            clear_parts(self.last.parent)
+            remove_partial_files(self.last.parent)
         self._is_best = False
         self._saved_at = trainer.global_step if self.last.exists() else -1
         self._saved_when = time.monotonic()
@@ -160,7 +160,7 @@ class Checkpoints(Checkpoint):
 
 def _same(path: Path, copy: Path) -> None:
     """Make ``copy`` the same file as ``path``, which is replaced and never written to."""
-    with staged(copy) as part:
+    with atomic_path(copy) as part:
         try:
             os.link(path, part)
         except OSError:  # a file system without links

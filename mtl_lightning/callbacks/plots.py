@@ -16,7 +16,7 @@ from mtl_lightning.callbacks.checkpoints import is_trial
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.models.named import module_key
 from mtl_lightning.system.errors import listed
-from mtl_lightning.system.files import staged
+from mtl_lightning.system.files import atomic_path
 from mtl_lightning.tasks.pictures import Picture
 from mtl_lightning.training.module import MultiTask
 
@@ -173,7 +173,7 @@ class Plots(Callback):
 
         image = pixels(figure)
         path = self.run / f"{name}.png"
-        with staged(path) as part:
+        with atomic_path(path) as part:
             Image.fromarray(image).save(part, "PNG", dpi=(DPI, DPI))
         self._written.append(path.name)
         for logger in trainer.loggers:

@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.system.files import staged
+from mtl_lightning.system.files import atomic_path
 
 WRITERS = (".csv", ".parquet")
 
@@ -75,7 +75,7 @@ class PredictionsFile(Callback):
         pl_module.print(f"written: {self.output} ({len(order):,} images)")
 
     def _write(self, frame: pd.DataFrame) -> None:
-        with staged(self.output) as part:
+        with atomic_path(self.output) as part:
             if self.output.suffix.lower() == ".parquet":
                 frame.to_parquet(part, index=False)
             else:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from mtl_lightning.system.files import replaced
+from mtl_lightning.system.files import atomic_write
 from mtl_lightning.training.module import MultiTask
 
 
@@ -31,7 +31,7 @@ class ResultsFile(Callback):
     def _write(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         if trainer.is_global_zero and isinstance(pl_module, MultiTask):
             path = self.run / f"{split}_metrics.json"
-            with replaced(path) as file:
+            with atomic_write(path) as file:
                 json.dump(pl_module.results[split].plain(), file, indent=2)
                 file.write("\n")
             pl_module.print(f"written: {path}")

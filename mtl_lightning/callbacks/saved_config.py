@@ -6,7 +6,7 @@ from jsonargparse import Namespace
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, SaveConfigCallback
 
-from mtl_lightning.system.files import replaced
+from mtl_lightning.system.files import atomic_write
 
 
 class SavedConfig(SaveConfigCallback):
@@ -31,5 +31,5 @@ class SavedConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the file, on the first rank."""
-        with replaced(self.path) as file:
+        with atomic_write(self.path) as file:
             file.write(self.parser.dump(self.config, skip_none=False))

@@ -7,7 +7,7 @@ from rich import get_console
 
 from mtl_lightning.config import yaml_io
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.system.files import replaced
+from mtl_lightning.system.files import atomic_write
 from mtl_lightning.training.module import MultiTask
 
 SUFFIXES = (".yaml", ".yml")
@@ -69,7 +69,7 @@ class WeightsFile(Callback):
             return
         plain = {"balancing": None, "gradients": "parameters", "balance_every_n_steps": 1}
         tasks = {t: {"init_args": {"weight": round(w, 6)}} for t, w in weights.items()}
-        with replaced(self.path) as file:
+        with atomic_write(self.path) as file:
             file.write(
                 f"# Average weights of {pl_module.balance.method.title}; lay this over the\n"
             )

@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> int:
         return 0
     from mtl_lightning.config import flags
 
-    outputs, paths = flags.taken(arguments, ("--output",))
+    outputs, paths = flags.pop_options(arguments, ("--output",))
     output = Path(outputs[-1]) if outputs else None
     if output is not None:
         _check(output)

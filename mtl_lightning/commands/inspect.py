@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> int:
 
     outputs, rest = {}, list(arguments)
     for option in FILES:
-        values, rest = flags.taken(rest, (option,))
+        values, rest = flags.pop_options(rest, (option,))
         if values:
             outputs[option] = _checked(option, Path(values[-1]))
     everything = "--all" in rest

@@ -31,7 +31,7 @@ def keep_only(config: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     left_out = [*(data.get("left_out") or [])]
     for name, entry in tasks.items():
         if name not in names:
-            task = checks.tried(Task, entry, f"tasks.{name}")
+            task = checks.try_build(Task, entry, f"tasks.{name}")
             fields = ("",) if task is None else task.fields
             left_out += [f"{name}/{field}" if field else name for field in fields]
     kept = {name: entry for name, entry in tasks.items() if name in names}

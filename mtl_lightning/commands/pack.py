@@ -49,8 +49,8 @@ def run(arguments: list[str]) -> int:
         return 0
     from mtl_lightning.config import flags
 
-    outputs, rest = flags.taken(arguments, ("--output",))
-    sizes, rest = flags.taken(rest, ("--shard_mb",))
+    outputs, rest = flags.pop_options(arguments, ("--output",))
+    sizes, rest = flags.pop_options(rest, ("--shard_mb",))
     if not outputs:
         raise UserError("pack needs --output: the folder to write")
     shard_bytes = int(_megabytes(sizes[-1] if sizes else "64") * 1e6)

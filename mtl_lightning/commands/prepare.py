@@ -27,11 +27,11 @@ from mtl_lightning.config import (
     untrusted,
     yaml_io,
 )
-from mtl_lightning.config.flags import merged, same_class
+from mtl_lightning.config.flags import deep_merge, is_same_class
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import Source
 from mtl_lightning.models import Backbone
-from mtl_lightning.runs.checkpoint_reading import remembered
+from mtl_lightning.runs.checkpoint_reading import saved_config
 from mtl_lightning.runs.folder import ALIASES, requeued_checkpoint, resolve_checkpoint
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks import Task
@@ -152,22 +152,22 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     Raises:
         UserError: For anything that is wrong or missing.
     """
-    files, rest = flags.taken(arguments, ("-c", "--config"))
+    files, rest = flags.pop_options(arguments, ("-c", "--config"))
     given: dict[str, Any] = {}
     for file in files:
-        given = merged(given, yaml_io.load(Path(file)))
-    import_path.open_for(given)
-    only, rest = flags.several(rest, "--only")
-    exports, rest = flags.taken(rest, ("--export-weights",))
+        given = deep_merge(given, yaml_io.load(Path(file)))
+    import_path.add_cwd_for(given)
+    only, rest = flags.pop_list(rest, "--only")
+    exports, rest = flags.pop_options(rest, ("--export-weights",))
     if exports and command != "fit":
         raise UserError(f"--export-weights: {command} balances nothing; it is for fit")
     typed = {}
     for key in ("name", "ckpt_path", "weights_only"):
-        values, rest = flags.taken(rest, (f"--{key}",))
+        values, rest = flags.pop_options(rest, (f"--{key}",))
         if values:
             typed[key] = values[-1]
     given |= typed
-    changes, rest = flags.changes(rest, SECTIONS)
+    changes, rest = flags.pop_overrides(rest, SECTIONS)
     check_keys(command, given)
 
     name = str(given.get("name") or (Path(files[0]).stem if files else ""))
@@ -182,11 +182,11 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     if command == "fit" and given.get("ckpt_path") is None:
         requeued = requeued_checkpoint(root, name)
         given |= {} if requeued is None else {"ckpt_path": str(requeued)}
-    own = untrusted.imported_by(given)
+    own = untrusted.imported_modules(given)
     if given.get("ckpt_path") is not None:
         checkpoint = _checkpoint(str(given["ckpt_path"]), root, name)
-        below = remembered(checkpoint, resume=command == "fit")
-        below = untrusted.marked(below, untrusted.Origin(str(checkpoint), own))
+        below = saved_config(checkpoint, resume=command == "fit")
+        below = untrusted.mark(below, untrusted.Origin(str(checkpoint), own))
         if only and set(only) != set(below["tasks"]):
             raise UserError(
                 f"--only {' '.join(only)}: the checkpoint was trained for "
@@ -197,10 +197,10 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
         raise UserError(f"{command} needs --ckpt_path: a checkpoint file, best or last")
     if below:
         given = _over_checkpoint(below, given, command)
-    config = copy.deepcopy(merged(DEFAULTS, given))
+    config = copy.deepcopy(deep_merge(DEFAULTS, given))
     for option, text in changes:
-        flags.apply(config, option, text, SECTIONS)
-    own |= untrusted.imported_by(config)
+        flags.apply_override(config, option, text, SECTIONS)
+    own |= untrusted.imported_modules(config)
     if "tasks" not in config:
         raise UserError(
             "tasks are missing: give --config FILE that names them "
@@ -220,7 +220,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
         _check_same_tasks(config["tasks"], below["tasks"])
     config["weights_only"] = True  # also where Lightning finds a checkpoint itself, under SLURM
     export = Path(exports[-1]) if exports else None
-    plain = untrusted.unmarked(config)
+    plain = untrusted.unmark(config)
     return Prepared(plain, rest, name, root, checkpoint, below.get("step"), export)
 
 
@@ -274,11 +274,11 @@ def _over_checkpoint(below: dict[str, Any], given: dict[str, Any], command: str)
         del data["sources"]
     if command != "fit":
         below = _without_what_is_refused(below)
-    config = merged(below, {**given, "data": data})
+    config = deep_merge(below, {**given, "data": data})
     for name, entry in config["tasks"].items():
         known = _part(below, "tasks", name, "init_args", "classes")
         if known is not None and _part(entry, "init_args", "classes") is None:
-            config["tasks"][name] = merged(entry, {"init_args": {"classes": known}})
+            config["tasks"][name] = deep_merge(entry, {"init_args": {"classes": known}})
     return config
 
 
@@ -308,7 +308,7 @@ def _check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> N
         entry = {"class_path": entry} if isinstance(entry, str) else entry
         if not isinstance(entry, Mapping) or "class_path" not in entry:
             continue  # wrong in another way, which `check` says
-        if not same_class(entry["class_path"], below["class_path"]):
+        if not is_same_class(entry["class_path"], below["class_path"]):
             raise UserError(
                 f"tasks.{name}: the config has {entry['class_path']}, the checkpoint "
                 f"{below['class_path']}"
@@ -363,7 +363,7 @@ def check_keys(command: str, config: Mapping[str, Any]) -> None:
         if key in SECTIONS:
             if not isinstance(value, Mapping):
                 raise UserError(
-                    f"{key}: expected entries as `name: ...`. Found {checks.shown(value)}"
+                    f"{key}: expected entries as `name: ...`. Found {checks.display(value)}"
                 )
         elif key in singles:
             if value is not None:
@@ -387,11 +387,11 @@ def check(config: Mapping[str, Any]) -> None:
             skip = {"model": LINKED, "data": ("tasks",)}.get(key, ())
             checks.check_arguments(target, config[key], key, skip, owner=key)
     for name, entry in (_part(config, "data", "sources") or {}).items():
-        checks.tried(Source, entry, f"data.sources.{name}")
+        checks.try_build(Source, entry, f"data.sources.{name}")
     backbone = _part(config, "model", "backbone")
     if backbone is not None:
         with torch.device("meta"):  # its weights would take seconds
-            checks.tried(Backbone, backbone, "model.backbone")
+            checks.try_build(Backbone, backbone, "model.backbone")
     if _part(config, "model", "balancing") is not None:
         check_method(config["model"], list(config["tasks"]))
 
@@ -401,7 +401,7 @@ def check_tasks(tasks: Mapping[str, Any]) -> None:
     if not tasks or "class_path" in tasks or "init_args" in tasks:
         raise UserError(
             "tasks: expected at least one entry with a name, "
-            "`NAME: {class_path: Classification}`. Found " + checks.shown(dict(tasks))
+            "`NAME: {class_path: Classification}`. Found " + checks.display(dict(tasks))
         )
     for name, entry in tasks.items():
         if not re.fullmatch(r"[\w-]+", name) or name in RESERVED:
@@ -410,7 +410,7 @@ def check_tasks(tasks: Mapping[str, Any]) -> None:
                 f"and not {listed(RESERVED)}, which are columns and metrics of their own"
             )
         checks.check_component((Task,), entry, f"tasks.{name}")
-        checks.tried(Task, entry, f"tasks.{name}")
+        checks.try_build(Task, entry, f"tasks.{name}")
 
 
 def _run_of(checkpoint: Path | None) -> str:

@@ -266,8 +266,8 @@ def begin(arguments: list[str]) -> None:
     """
     quieten()
     set_dumper("yaml", yaml_io.dump)  # jsonargparse's own writes the text 1e3 as a number
-    import_path.close()
-    import_path.open_for(arguments)
+    import_path.remove_cwd()
+    import_path.add_cwd_for(arguments)
 
 
 def run(command: str, arguments: list[str]) -> None:

@@ -42,7 +42,7 @@ def check_arguments(
         UserError: For an unknown or missing argument, or a value of the wrong type.
     """
     if not isinstance(given, Mapping):
-        raise UserError(f"{path}: expected arguments as `key: value`. Found {shown(given)}")
+        raise UserError(f"{path}: expected arguments as `key: value`. Found {display(given)}")
     hints = _hints(target)
     known = {
         name: parameter
@@ -70,7 +70,7 @@ def check_value(hint: Any, value: Any, path: str) -> None:
     options = _options(hint)
     if value is None and type(None) in options:
         return
-    named = components(hint)
+    named = component_classes(hint)
     by_name = _entries(options, dict)
     in_line = _entries(options, list, Iterable)
     produced = _produced(options)
@@ -88,7 +88,7 @@ def check_value(hint: Any, value: Any, path: str) -> None:
     elif isinstance(value, Mapping) and len(records) == 1:
         check_arguments(records[0], value, path)
     elif by_name:
-        raise UserError(f"{path}: expected entries as `name: ...`. Found {shown(value)}")
+        raise UserError(f"{path}: expected entries as `name: ...`. Found {display(value)}")
     else:
         _check_leaf(hint, value, path)
 
@@ -116,12 +116,12 @@ def check_component(
     Raises:
         UserError: If there is no such class, or it does not take these arguments.
     """
-    known = subclasses(classes)
+    known = concrete_subclasses(classes)
     if isinstance(value, str):
         value = {"class_path": value}
     if not isinstance(value, Mapping):
         raise UserError(
-            f"{path}: expected class_path and init_args. Found {shown(value)}; "
+            f"{path}: expected class_path and init_args. Found {display(value)}; "
             f"class_path may be {listed(known)}"
         )
     if "class_path" not in value:
@@ -135,7 +135,7 @@ def check_component(
             f"{path}.{beside[0]}: arguments stand under init_args, not beside class_path; "
             f"write {{class_path: {value['class_path']}, init_args: {{{beside[0]}: ...}}}}"
         )
-    target = resolve(value["class_path"], classes, known, f"{path}.class_path")
+    target = resolve_class(value["class_path"], classes, f"{path}.class_path")
     first = list(inspect.signature(target).parameters)[:1] if skip_first else []
     arguments = value.get("init_args")
     check_arguments(target, {} if arguments is None else arguments, f"{path}.init_args", first)
@@ -155,7 +155,7 @@ def annotation(hint: Any, node: Mapping[str, Any], part: str) -> Any:
     if isinstance(node.get("class_path"), str):
         bases = [option for option in options if _is_component(option)] or _produced(options)
         try:
-            target = resolve(node["class_path"], tuple(bases), subclasses(bases), part)
+            target = resolve_class(node["class_path"], tuple(bases), part)
         except UserError:  # it is said when the whole is checked
             return Any
         return target if part == "init_args" else _hints(target).get(part, Any)
@@ -178,7 +178,7 @@ def fitting(hint: Any, value: Any, text: str) -> Any:
     return value
 
 
-def subclasses(bases: Iterable[type]) -> dict[str, list[type]]:
+def concrete_subclasses(bases: Iterable[type]) -> dict[str, list[type]]:
     """Return the concrete classes under ``bases`` that are imported, by their short names."""
     found: dict[str, list[type]] = {}
     waiting = list(bases)
@@ -191,23 +191,21 @@ def subclasses(bases: Iterable[type]) -> dict[str, list[type]]:
     return found
 
 
-def resolve(
-    class_path: Any, bases: tuple[type, ...], known: Mapping[str, list[type]], path: str
-) -> type:
+def resolve_class(class_path: Any, bases: tuple[type, ...], path: str) -> type:
     """Return the class that a ``class_path`` means.
 
     Args:
         class_path: A short name, or the import path of one's own.
         bases: It should be a subclass of one of these.
-        known: The classes that have a short name.
         path: Where it stands in the config.
 
     Raises:
         UserError: If there is no such class, or several.
     """
     wanted = " or ".join(base.__name__ for base in bases)
+    known = concrete_subclasses(bases)
     if not isinstance(class_path, str):
-        raise UserError(f"{path}: expected the name of a {wanted}. Found {shown(class_path)}")
+        raise UserError(f"{path}: expected the name of a {wanted}. Found {display(class_path)}")
     if len(known.get(class_path, [])) == 1:
         untrusted.check_class(class_path, known[class_path][0], bases, path)
         return known[class_path][0]
@@ -227,11 +225,13 @@ def resolve(
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # one's own module may fail in any way
         raise UserError(
-            f'{untrusted.said_by(class_path)}{path}: cannot import "{class_path}": {error}'
+            f'{untrusted.message_prefix(class_path)}{path}: cannot import "{class_path}": {error}'
             f"{did_you_mean(name, known)}"
         ) from error
     if not (inspect.isclass(found) and issubclass(found, bases)):
-        raise UserError(f'{untrusted.said_by(class_path)}{path}: "{class_path}" is not a {wanted}')
+        raise UserError(
+            f'{untrusted.message_prefix(class_path)}{path}: "{class_path}" is not a {wanted}'
+        )
     untrusted.check_class(class_path, found, bases, path)
     return found
 
@@ -241,7 +241,7 @@ def _public_path(cls: type) -> str:
     return ".".join([*parts, cls.__name__])
 
 
-def tried(base: type, entry: Any, path: str) -> Any:
+def try_build(base: type, entry: Any, path: str) -> Any:
     """Build an entry, which is cheap, so that what its constructor says gets the entry's name.
 
     Returns:
@@ -252,7 +252,7 @@ def tried(base: type, entry: Any, path: str) -> Any:
         UserError: If the constructor refuses its arguments.
     """
     entry = {"class_path": entry} if isinstance(entry, str) else entry
-    target = resolve(entry["class_path"], (base,), subclasses((base,)), path)
+    target = resolve_class(entry["class_path"], (base,), path)
     try:
         return target(**(entry.get("init_args") or {}))
     except UserError as error:
@@ -261,7 +261,7 @@ def tried(base: type, entry: Any, path: str) -> Any:
         return None
 
 
-def shown(value: Any) -> str:
+def display(value: Any) -> str:
     """Return a value as a message shows it, short."""
     text = "null" if value is None else f'"{value}"' if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -289,7 +289,7 @@ def _words(hint: Any) -> list[str]:
 
 def _check_leaf(hint: Any, value: Any, path: str) -> None:
     untrusted.check_text(hint, value, path)
-    value = untrusted.unmarked(value)
+    value = untrusted.unmark(value)
     # To jsonargparse every object is a path; a config can only hold text.
     options = [str if _is_path(option) else option for option in _options(hint)]
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
@@ -302,7 +302,7 @@ def _check_leaf(hint: Any, value: Any, path: str) -> None:
         choices = [str(a) for o in options for a in typing.get_args(o)]
         hint_text = did_you_mean(value, choices) if isinstance(value, str) else ""
         raise UserError(
-            f"{path}: expected {type_name(hint)}. Found {shown(value)}{hint_text}"
+            f"{path}: expected {type_name(hint)}. Found {display(value)}{hint_text}"
         ) from None
 
 
@@ -320,12 +320,12 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def components(hint: Any) -> tuple[type, ...]:
+def component_classes(hint: Any) -> tuple[type, ...]:
     """Return the classes that an annotation lets a config name."""
     return tuple(option for option in _options(hint) if _is_component(option))
 
 
-def is_tensor(hint: Any) -> bool:
+def takes_tensor(hint: Any) -> bool:
     """Whether an annotation takes a tensor, which a config writes as a list of numbers."""
     return Tensor in _options(hint)
 

@@ -17,17 +17,17 @@ ENTRIES = ("tasks", "data.sources")
 """Dicts whose keys the user chooses; a flag changes an entry that is there."""
 
 
-def taken(arguments: list[str], names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+def pop_options(arguments: list[str], names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Take the options called ``names`` out of the arguments: their values, and the rest.
 
     Raises:
         UserError: If an option has no value.
     """
-    found, rest = split(arguments, lambda option: option in names)
+    found, rest = split_options(arguments, lambda option: option in names)
     return [value for _, value in found], rest
 
 
-def several(arguments: list[str], name: str) -> tuple[list[str], list[str]]:
+def pop_list(arguments: list[str], name: str) -> tuple[list[str], list[str]]:
     """Take an option with any number of values (``--only a b``) out: its values, and the rest.
 
     Raises:
@@ -51,7 +51,7 @@ def several(arguments: list[str], name: str) -> tuple[list[str], list[str]]:
     return found, rest
 
 
-def split(
+def split_options(
     arguments: list[str], wanted: Callable[[str], bool]
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """Divide the arguments into wanted options with their values, and the rest.
@@ -75,7 +75,7 @@ def split(
     return found, rest
 
 
-def changes(
+def pop_overrides(
     arguments: list[str], sections: Container[str]
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """Divide the arguments into those that change a section of the config, and the rest.
@@ -91,10 +91,12 @@ def changes(
         ours = option.startswith("--") and section in sections
         return ours and not option.endswith("+") and not option.startswith(lists)
 
-    return split(arguments, wanted)
+    return split_options(arguments, wanted)
 
 
-def apply(config: dict[str, Any], option: str, text: str, hints: Mapping[str, Any]) -> None:
+def apply_override(
+    config: dict[str, Any], option: str, text: str, hints: Mapping[str, Any]
+) -> None:
     """Lay one flag on the config, in place.
 
     Args:
@@ -117,16 +119,16 @@ def apply(config: dict[str, Any], option: str, text: str, hints: Mapping[str, An
     holder = _holder(node, last)
     value, below = checks.fitting(hint, yaml_io.parse(text, last), text), holder.get(last)
     if last == "class_path":
-        if not same_class(value, below):
+        if not is_same_class(value, below):
             holder.pop("init_args", None)
         holder[last] = value
     elif isinstance(value, str) and not parents:
-        holder[last] = merged(below or {}, yaml_io.load(Path(value)))  # --trainer FILE
+        holder[last] = deep_merge(below or {}, yaml_io.load(Path(value)))  # --trainer FILE
     else:
-        holder.update(merged(holder, {last: value}))
+        holder.update(deep_merge(holder, {last: value}))
 
 
-def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def deep_merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``over`` laid on ``under``, entry by entry; another class forgets the arguments."""
     result = dict(under)
     for key, given in over.items():
@@ -136,16 +138,16 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(value, str) and _is_component(below):
             value = {"class_path": value}
         if isinstance(value, Mapping) and isinstance(below, Mapping):
-            changed = "class_path" in value and not same_class(
+            changed = "class_path" in value and not is_same_class(
                 value["class_path"], below.get("class_path")
             )
-            result[key] = dict(value) if changed else merged(below, value)
+            result[key] = dict(value) if changed else deep_merge(below, value)
         else:
             result[key] = value
     return result
 
 
-def same_class(one: Any, other: Any) -> bool:
+def is_same_class(one: Any, other: Any) -> bool:
     """Whether two class paths mean one class: ``VGG16`` and its full path."""
     return str(one).rpartition(".")[2] == str(other).rpartition(".")[2]
 
@@ -171,7 +173,7 @@ def _child(holder: dict[str, Any], part: str, option: str) -> dict[str, Any]:
     elif isinstance(value, str):
         value = holder[part] = {"class_path": value}  # a class that is named without arguments
     elif not isinstance(value, dict):
-        raise UserError(f"{option}: {part} is {checks.shown(value)}, which has no parts to set")
+        raise UserError(f"{option}: {part} is {checks.display(value)}, which has no parts to set")
     return value
 
 

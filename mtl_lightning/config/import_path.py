@@ -15,19 +15,19 @@ from typing import Any
 _FIRST = re.compile(r"(?<![\w./\\])([^\W\d]\w*)\.[^\W\d]")  # `shop` of `shop.FileNames`
 
 
-def elsewhere() -> list[str]:
+def without_cwd() -> list[str]:
     """Return the path without the current folder, unless this package itself lies in it."""
     here = os.getcwd()
     kept = here == str(Path(__file__).resolve().parents[2])
     return [folder for folder in sys.path if kept or os.path.abspath(folder) != here]
 
 
-def close() -> None:
+def remove_cwd() -> None:
     """Take the current folder, with which ``python -m`` begins, from the path."""
-    sys.path[:] = elsewhere()
+    sys.path[:] = without_cwd()
 
 
-def open_for(said: Any) -> None:
+def add_cwd_for(said: Any) -> None:
     """Search the current folder too, after all others, if a module of it is named.
 
     Args:
@@ -35,7 +35,7 @@ def open_for(said: Any) -> None:
     """
     names = {name for text in _texts(said) for name in _FIRST.findall(text)}
     if any(PathFinder.find_spec(name, [os.getcwd()]) for name in names):
-        sys.path[:] = [*elsewhere(), os.getcwd()]
+        sys.path[:] = [*without_cwd(), os.getcwd()]
 
 
 def _texts(said: Any) -> Iterator[str]:

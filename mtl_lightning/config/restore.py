@@ -53,4 +53,4 @@ def check_remembered(cls: type, file: Any, key: str, given: Iterable[str]) -> No
         )
     origin = untrusted.Origin(str(file), sys.modules, "import its module first")
     own = {name: value for name, value in values.items() if name not in given}
-    checks.check_arguments(cls, untrusted.marked(own, origin), cls.__name__, given)
+    checks.check_arguments(cls, untrusted.mark(own, origin), cls.__name__, given)

@@ -66,16 +66,16 @@ class Origin:
     mend: str = "name it in a config of your own (--config)"
 
 
-class Marked(str):
+class Untrusted(str):
     """A text that a checkpoint says and nobody else."""
 
     origin: Origin
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Marked":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Untrusted":
         return self
 
 
-def marked(value: Any, origin: Origin) -> Any:
+def mark(value: Any, origin: Origin) -> Any:
     """Return the values of a checkpoint with every text in them marked.
 
     Raises:
@@ -89,7 +89,7 @@ def marked(value: Any, origin: Origin) -> Any:
 
 def _marked(value: Any, origin: Origin) -> Any:
     if isinstance(value, str):
-        text = Marked(value)
+        text = Untrusted(value)
         text.origin = origin
         return text
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
@@ -104,29 +104,29 @@ def _marked(value: Any, origin: Origin) -> Any:
     )
 
 
-def unmarked(value: Any) -> Any:
+def unmark(value: Any) -> Any:
     """Return the values with every text as it was."""
-    if isinstance(value, Marked):
+    if isinstance(value, Untrusted):
         return str(value)
     if isinstance(value, Mapping):
-        return {unmarked(key): unmarked(entry) for key, entry in value.items()}
-    return [unmarked(entry) for entry in value] if isinstance(value, list) else value
+        return {unmark(key): unmark(entry) for key, entry in value.items()}
+    return [unmark(entry) for entry in value] if isinstance(value, list) else value
 
 
-def said_by(text: str) -> str:
+def message_prefix(text: str) -> str:
     """Return how a message about a text begins: with the checkpoint, if it is from there."""
-    return f"checkpoint {text.origin.name}: " if isinstance(text, Marked) else ""
+    return f"checkpoint {text.origin.name}: " if isinstance(text, Untrusted) else ""
 
 
-def imported_by(config: Any) -> set[str]:
+def imported_modules(config: Any) -> set[str]:
     """Return the modules whose classes a config names itself."""
     if isinstance(config, list):
-        return {module for entry in config for module in imported_by(entry)}
+        return {module for entry in config for module in imported_modules(entry)}
     if not isinstance(config, Mapping):
         return set()
-    found = {module for entry in config.values() for module in imported_by(entry)}
+    found = {module for entry in config.values() for module in imported_modules(entry)}
     name = config.get("class_path")
-    if isinstance(name, str) and not isinstance(name, Marked):
+    if isinstance(name, str) and not isinstance(name, Untrusted):
         found.add(name.rpartition(".")[0])
     return found - {""}
 
@@ -137,7 +137,7 @@ def check_import(class_path: str, path: str) -> None:
     Raises:
         UserError: If it is neither the user's own nor one of the packages'.
     """
-    if isinstance(class_path, Marked):
+    if isinstance(class_path, Untrusted):
         module = class_path.rpartition(".")[0]
         if module not in class_path.origin.own and not _is_importable(module):
             raise _refused(class_path, path, PACKAGES)
@@ -150,12 +150,12 @@ def check_class(class_path: str, found: type, bases: Iterable[type], path: str) 
         UserError: If its home is neither a module of the user's own nor one of the packages, or it
             runs what its arguments name.
     """
-    if not isinstance(class_path, Marked):
+    if not isinstance(class_path, Untrusted):
         return
     if found.__module__ in RUNNING:
         place = path.removesuffix(".class_path")
         raise UserError(
-            f"{said_by(class_path)}{place} names {found.__name__}, which "
+            f"{message_prefix(class_path)}{place} names {found.__name__}, which "
             f"may run or download what it is told to; if you trust it, {class_path.origin.mend}"
         )
     packages = next((NARROWER[base] for base in bases if base in NARROWER), PACKAGES)
@@ -189,8 +189,8 @@ def check_text(hint: Any, value: Any, path: str) -> None:
     for text, names_a_class in _texts(value):
         if names_a_class or not (typed or (plain and not _MORE.search(text))):
             raise UserError(
-                f'{said_by(text)}{path}: "{text[:100]}" could be the name of something to import; '
-                f"if you trust it, {text.origin.mend}"
+                f'{message_prefix(text)}{path}: "{text[:100]}" could be the name of something to '
+                f"import; if you trust it, {text.origin.mend}"
             )
 
 
@@ -214,12 +214,12 @@ def is_plain(hint: Any, untyped: bool = False) -> bool:
     )
 
 
-def _refused(class_path: Marked, path: str, packages: Iterable[str]) -> UserError:
+def _refused(class_path: Untrusted, path: str, packages: Iterable[str]) -> UserError:
     place = path.removesuffix(".class_path")
     *most, last = packages
     return UserError(
-        f'{said_by(class_path)}{place} names the class "{class_path[:100]}", which is no class of '
-        f"{', '.join(most)} or {last}; if you trust it, {class_path.origin.mend}"
+        f'{message_prefix(class_path)}{place} names the class "{class_path[:100]}", which is no '
+        f"class of {', '.join(most)} or {last}; if you trust it, {class_path.origin.mend}"
     )
 
 
@@ -228,16 +228,18 @@ def _is_importable(module: str) -> bool:
     if module in sys.modules:
         return _is_inside(module, PACKAGES)
     package = module.partition(".")[0]
-    return _is_inside(module, LATE) and bool(PathFinder.find_spec(package, import_path.elsewhere()))
+    return _is_inside(module, LATE) and bool(
+        PathFinder.find_spec(package, import_path.without_cwd())
+    )
 
 
 def _is_inside(module: str, packages: Iterable[str]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
-def _texts(value: Any, names_a_class: bool = False) -> Iterator[tuple[Marked, bool]]:
+def _texts(value: Any, names_a_class: bool = False) -> Iterator[tuple[Untrusted, bool]]:
     """Yield the marked texts of a value, keys too, and whether they stand under ``class_path``."""
-    if isinstance(value, Marked):
+    if isinstance(value, Untrusted):
         yield value, names_a_class
     elif isinstance(value, Mapping):
         for key, entry in value.items():

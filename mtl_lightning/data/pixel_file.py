@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.sources.base import Texts
-from mtl_lightning.system.files import staged, writable
+from mtl_lightning.system.files import as_utf8, atomic_path
 
 CHANNELS = 3
 SAVE_EVERY = 2**30
@@ -74,7 +74,7 @@ class PixelFile:
     def find(self, images: Texts, stamps: Texts) -> Places:
         """Return where the images are whose stamps are these."""
         index = self._read()
-        rows = pd.Index(index["image"]).get_indexer(pd.Index(list(map(writable, images))))
+        rows = pd.Index(index["image"]).get_indexer(pd.Index(list(map(as_utf8, images))))
         there = rows >= 0
         there[there] = index["stamp"].to_numpy()[rows[there]] == stamps[there]
         offsets = np.full(len(images), -1)
@@ -111,7 +111,7 @@ class PixelFile:
             try:
                 for image, stamp, pixels in items:
                     file.write(np.ascontiguousarray(pixels).data)
-                    added.append((writable(image), stamp, end, *pixels.shape[:2]))
+                    added.append((as_utf8(image), stamp, end, *pixels.shape[:2]))
                     end += pixels.nbytes
                     if end - saved >= save_every:
                         self._save(file, index, added)
@@ -137,7 +137,7 @@ class PixelFile:
         os.fsync(file.fileno())
         new = pd.DataFrame(added, columns=list(index.columns)).astype(index.dtypes)
         whole = pd.concat([index, new]).drop_duplicates("image", keep="last")
-        with staged(self.index) as part:
+        with atomic_path(self.index) as part:
             whole.to_parquet(part, index=False)
 
     @staticmethod

@@ -12,7 +12,7 @@ from mtl_lightning.data.sources.locate import check_inside, locate, url
 from mtl_lightning.data.sources.table import TableSource
 from mtl_lightning.data.sources.tabular import SUFFIXES
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
-from mtl_lightning.system.files import writable
+from mtl_lightning.system.files import as_utf8
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class UnlabelledImages:
         spec = os.path.expanduser(spec)
         if os.path.isdir(spec):
             paths = _below(spec, allow_outside_root)
-            return cls(list(map(writable, paths)), paths, max_pixels)
+            return cls(list(map(as_utf8, paths)), paths, max_pixels)
         if spec.lower().endswith(SUFFIXES):
             source = TableSource(spec, allow_outside_root=allow_outside_root)
             names, files = source.read_images()
@@ -80,7 +80,7 @@ class UnlabelledImages:
                 f"--images {spec}: no such file or folder, and nothing matches it as a glob"
                 f"{did_you_mean(name, near)}"
             )
-        return cls(list(map(writable, paths)), paths, max_pixels)
+        return cls(list(map(as_utf8, paths)), paths, max_pixels)
 
 
 def _below(folder: str, allow_outside_root: bool) -> list[str]:

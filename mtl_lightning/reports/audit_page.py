@@ -24,7 +24,7 @@ from mtl_lightning.reports.html import (
     node,
     table,
 )
-from mtl_lightning.system.files import replaced
+from mtl_lightning.system.files import atomic_write
 
 SIDE = 112
 """Pixels of a thumbnail."""
@@ -41,7 +41,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 def write(report: Report, path: Path) -> None:
     """Write the page; a file that is there is replaced."""
-    with replaced(path) as file:
+    with atomic_write(path) as file:
         file.write(page(report))
 
 

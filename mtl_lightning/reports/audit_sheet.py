@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mtl_lightning.audit.pictures import thumbnail
 from mtl_lightning.audit.report import Report, label_text, samples
 from mtl_lightning.reports.plots.canvas import shortened
-from mtl_lightning.system.files import staged
+from mtl_lightning.system.files import atomic_path
 
 SIDE, GAP, LINE = 128, 10, 18
 """Pixels of a thumbnail, between two of them, and of a line of text."""
@@ -21,7 +21,7 @@ _INK, _FAINT = "#1b1f24", "#5c6570"
 
 def write(report: Report, path: Path) -> None:
     """Write the sheet; a file that is there is replaced."""
-    with staged(path) as part:
+    with atomic_path(path) as part:
         draw(report).save(part, "PNG")
 
 

@@ -23,7 +23,7 @@ _PARTS = (
 _TO_RESUME = ("loops", "optimizer_states", "lr_schedulers")
 
 
-def read(path: Path, resume: bool = False) -> dict[str, Any]:
+def read_checkpoint(path: Path, resume: bool = False) -> dict[str, Any]:
     """Return what a checkpoint holds; tensors stay in the file until they are used.
 
     Its checksums are compared, because torch does not: where bytes in the middle are lost, it loads
@@ -45,7 +45,7 @@ def read(path: Path, resume: bool = False) -> dict[str, Any]:
     return content
 
 
-def remembered(path: Path, resume: bool = False) -> dict[str, Any]:
+def saved_config(path: Path, resume: bool = False) -> dict[str, Any]:
     """Return what a checkpoint says of tasks, model and data; plain values only.
 
     Args:
@@ -55,7 +55,7 @@ def remembered(path: Path, resume: bool = False) -> dict[str, Any]:
     Raises:
         UserError: If the file is not one of our checkpoints.
     """
-    content = read(path, resume)
+    content = read_checkpoint(path, resume)
     model = dict(content["hyper_parameters"])
     data = dict(content["datamodule_hyper_parameters"])
     data.pop("tasks", None)

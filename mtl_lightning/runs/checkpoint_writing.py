@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 
-from mtl_lightning.system.files import staged
+from mtl_lightning.system.files import atomic_path
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -35,7 +35,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         if storage_options is not None:
             raise TypeError("storage_options: a local file takes none")
-        with staged(Path(path)) as part, open(part, "wb") as file:
+        with atomic_path(Path(path)) as part, open(part, "wb") as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:

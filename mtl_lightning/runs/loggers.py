@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
-from mtl_lightning.system.files import replaced
+from mtl_lightning.system.files import atomic_write
 
 
 class _Writer(ExperimentWriter):
@@ -42,7 +42,7 @@ class _Writer(ExperimentWriter):
         self._write(rows)
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
-        with replaced(Path(self.metrics_file_path)) as file:
+        with atomic_write(Path(self.metrics_file_path)) as file:
             writer = csv.DictWriter(file, fieldnames=self.metrics_keys)
             writer.writeheader()
             writer.writerows(rows)

@@ -10,7 +10,7 @@ _PART = ".part"
 
 
 @contextmanager
-def staged(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Give a neighbour of ``path`` to write to, and put it in its place once it is complete.
 
     A reader never sees half a file, and a failure leaves the one that was there, also one of the
@@ -27,19 +27,19 @@ def staged(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def clear_parts(folder: Path) -> None:
+def remove_partial_files(folder: Path) -> None:
     """Remove what processes that were killed have left of files they were writing."""
     for part in folder.glob(f".*{_PART}"):
         part.unlink(missing_ok=True)
 
 
 @contextmanager
-def replaced(path: Path) -> Iterator[IO[str]]:
-    """Open a text file as :func:`staged` does."""
-    with staged(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
+def atomic_write(path: Path) -> Iterator[IO[str]]:
+    """Open a text file as :func:`atomic_path` does."""
+    with atomic_path(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
         yield file
 
 
-def writable(name: str) -> str:
+def as_utf8(name: str) -> str:
     """Return a file's name as text that can be written: a name need not be UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode()

@@ -36,10 +36,10 @@ def test_an_unknown_task_is_an_error():
 
 def test_the_flag_takes_any_number_of_names():
     arguments = ["--a", "1", "--only", "x", "y", "--b=2"]
-    assert flags.several(arguments, "--only") == (["x", "y"], ["--a", "1", "--b=2"])
-    assert flags.several(["--only=x", "--only", "y"], "--only") == (["x", "y"], [])
+    assert flags.pop_list(arguments, "--only") == (["x", "y"], ["--a", "1", "--b=2"])
+    assert flags.pop_list(["--only=x", "--only", "y"], "--only") == (["x", "y"], [])
     with pytest.raises(UserError, match="--only needs a value"):
-        flags.several(["--only", "--b"], "--only")
+        flags.pop_list(["--only", "--b"], "--only")
 
 
 def test_a_baseline_has_the_same_images_and_a_run_of_its_own(cli):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mtl_lightning.commands.prepare import Prepared, prepare
-from mtl_lightning.runs.checkpoint_reading import remembered
+from mtl_lightning.runs.checkpoint_reading import saved_config
 from mtl_lightning.system.errors import UserError
 from tests.conftest import DROP, small
 
@@ -365,7 +365,7 @@ def test_a_checkpoint_is_read_as_plain_values_and_in_no_other_way(trained, comma
 
 
 def test_what_is_remembered_is_not_changed_by_preparing(trained):
-    before = remembered(trained)
+    before = saved_config(trained)
     kept = copy.deepcopy(before)
     prepare("test", ["--ckpt_path", str(trained), "--tasks.digit.weight", "7"])
-    assert remembered(trained) == kept == before
+    assert saved_config(trained) == kept == before

@@ -3,7 +3,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 
@@ -12,9 +11,9 @@ from mtl_lightning.config.checks import (
     check_arguments,
     check_component,
     check_value,
+    concrete_subclasses,
     fitting,
-    resolve,
-    subclasses,
+    resolve_class,
     type_name,
 )
 from mtl_lightning.data.sources import Source, TableSource
@@ -169,7 +168,7 @@ def test_an_argument_that_is_needed():
 def test_one_s_own_module_that_fails_is_named(tmp_path, monkeypatch):
     (tmp_path / "broken.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(str(tmp_path))
-    said = message(resolve, "broken.Mine", (Task,), {}, "tasks.a.class_path")
+    said = message(resolve_class, "broken.Mine", (Task,), "tasks.a.class_path")
     assert said == 'tasks.a.class_path: cannot import "broken.Mine": division by zero'
 
 
@@ -188,16 +187,15 @@ def test_one_s_own_class_is_found_by_its_path(tmp_path, monkeypatch):
 
 
 def test_a_short_name_that_several_classes_have():
-    classes = {"Flip": [torch.nn.ReLU, torch.nn.Conv2d]}
-    said = message(resolve, "Flip", (torch.nn.Module,), classes, "key")
-    assert said == (
-        'key: several are called "Flip", write the whole path: '
-        "torch.nn.modules.activation.ReLU, torch.nn.modules.conv.Conv2d"
-    )
+    base = type("Base", (), {})
+    classes = [type("Flip", (base,), {"__module__": name}) for name in ("one._hidden", "two")]
+    said = message(resolve_class, "Flip", (base,), "key")
+    assert said == 'key: several are called "Flip", write the whole path: two.Flip, one.Flip'
+    assert classes  # classes that nothing refers to are forgotten
 
 
 def test_abstract_classes_have_no_short_name():
-    found = subclasses([Task])
+    found = concrete_subclasses([Task])
     assert {"Classification", "Regression"} <= set(found)
     assert "Task" not in found
     assert found["Classification"] == [Classification]

@@ -4,11 +4,11 @@ import pytest
 
 from mtl_lightning.commands.prepare import SECTIONS
 from mtl_lightning.config.flags import (
-    apply,
-    changes,
-    merged,
-    split,
-    taken,
+    apply_override,
+    deep_merge,
+    pop_options,
+    pop_overrides,
+    split_options,
 )
 from mtl_lightning.config.yaml_io import dump
 from mtl_lightning.system.errors import UserError
@@ -31,30 +31,35 @@ def laid_on(*flags: str) -> dict:
     config = copy.deepcopy(CONFIG)
     for flag in flags:
         option, _, text = flag.partition("=")
-        apply(config, option, text, SECTIONS)
+        apply_override(config, option, text, SECTIONS)
     return config
 
 
 def test_values_follow_their_options():
-    assert taken(["--a", "1", "--b", "--a=2"], ("--a",)) == (["1", "2"], ["--b"])
-    assert split(["--n", "-1", "x"], lambda option: option == "--n") == ([("--n", "-1")], ["x"])
+    assert pop_options(["--a", "1", "--b", "--a=2"], ("--a",)) == (["1", "2"], ["--b"])
+    assert split_options(["--n", "-1", "x"], lambda option: option == "--n") == (
+        [("--n", "-1")],
+        ["x"],
+    )
 
 
 @pytest.mark.parametrize("arguments", [["--a"], ["--a", "--b", "1"]])
 def test_an_option_without_a_value(arguments):
     with pytest.raises(UserError, match=r"^--a needs a value$"):
-        taken(arguments, ("--a",))
+        pop_options(arguments, ("--a",))
 
 
 def test_only_sections_are_changed_here():
-    ours, rest = changes(["--data.batch_size", "3", "--images", "x", "--print_config"], SECTIONS)
+    ours, rest = pop_overrides(
+        ["--data.batch_size", "3", "--images", "x", "--print_config"], SECTIONS
+    )
     assert ours == [("--data.batch_size", "3")]
     assert rest == ["--images", "x", "--print_config"]
 
 
 def test_additions_to_lists_are_left_to_jsonargparse():
     appended = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/score"]
-    ours, rest = changes([*appended, "--trainer.max_epochs=2"], SECTIONS)
+    ours, rest = pop_overrides([*appended, "--trainer.max_epochs=2"], SECTIONS)
     assert ours == [("--trainer.max_epochs", "2")]
     assert rest == appended
 
@@ -147,20 +152,22 @@ def test_what_is_not_there_cannot_be_changed(flag, message):
 
 def test_a_second_config_that_names_one_task_keeps_the_others():
     over = {"tasks": {"kind": {"init_args": {"label_smoothing": 0.1}}}}
-    tasks = merged(CONFIG, over)["tasks"]
+    tasks = deep_merge(CONFIG, over)["tasks"]
     assert tasks["kind"]["init_args"] == {"weight": 2.0, "label_smoothing": 0.1}
     assert tasks["size"] == "Regression"
 
 
 def test_a_second_config_with_another_class_forgets_the_arguments():
     over = {"model": {"backbone": {"class_path": "VGG16", "init_args": {"weights": None}}}}
-    model = merged(CONFIG, over)["model"]
+    model = deep_merge(CONFIG, over)["model"]
     assert model["backbone"]["init_args"] == {"weights": None}
     assert model["dropout"] == 0.1
 
 
 def test_arguments_for_a_class_that_is_named_alone():
-    assert merged(CONFIG, {"tasks": {"size": {"init_args": {"loss": "l1"}}}})["tasks"]["size"] == {
+    assert deep_merge(CONFIG, {"tasks": {"size": {"init_args": {"loss": "l1"}}}})["tasks"][
+        "size"
+    ] == {
         "class_path": "Regression",
         "init_args": {"loss": "l1"},
     }
@@ -168,5 +175,5 @@ def test_arguments_for_a_class_that_is_named_alone():
 
 def test_merging_leaves_both_as_they_were():
     before = copy.deepcopy(CONFIG)
-    merged(CONFIG, {"tasks": {"kind": {"init_args": {"weight": 9}}}, "model": None})
+    deep_merge(CONFIG, {"tasks": {"kind": {"init_args": {"weight": 9}}}, "model": None})
     assert before == CONFIG

@@ -15,7 +15,7 @@ def is_open() -> bool:
 def test_it_is_closed_however_it_was_opened(entry):
     sys.path.insert(0, os.getcwd() if entry is None else entry)
     others = [path for path in sys.path if os.path.abspath(path) != os.getcwd()]
-    import_path.close()
+    import_path.remove_cwd()
     assert sys.path == others
 
 
@@ -23,7 +23,7 @@ def test_the_folder_of_the_package_itself_stays(monkeypatch):
     home = str(Path(import_path.__file__).parents[2])
     monkeypatch.chdir(home)
     sys.path.insert(0, home)
-    import_path.close()
+    import_path.remove_cwd()
     assert sys.path[0] == home
 
 
@@ -42,8 +42,8 @@ def test_a_module_of_it_that_is_named_opens_it(said):
     Path("mine.py").touch()
     Path("package").mkdir()
     sys.path.insert(0, os.getcwd())
-    import_path.close()
-    import_path.open_for(said)
+    import_path.remove_cwd()
+    import_path.add_cwd_for(said)
     assert sys.path[-1] == os.getcwd()
     assert sys.path.count(os.getcwd()) == 1
 
@@ -59,6 +59,6 @@ def test_a_module_of_it_that_is_named_opens_it(said):
 )
 def test_nothing_else_does(said):
     Path("mine.py").touch()
-    import_path.close()
-    import_path.open_for(said)
+    import_path.remove_cwd()
+    import_path.add_cwd_for(said)
     assert not is_open()

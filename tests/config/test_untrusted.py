@@ -353,7 +353,7 @@ def test_where_a_text_stays_a_text(hint, typed, untyped):
     ],
 )
 def test_what_may_be_imported(name, is_imported):
-    marked = untrusted.marked(name, untrusted.Origin("x.ckpt", {"mine"}))
+    marked = untrusted.mark(name, untrusted.Origin("x.ckpt", {"mine"}))
     if is_imported:
         untrusted.check_import(marked, "model.backbone.class_path")
     else:
@@ -367,15 +367,15 @@ def test_what_may_be_imported(name, is_imported):
 def test_marks_come_off():
     origin = untrusted.Origin("x", ())
     values = {"a": ["b", 1, None, {"c": 2.5}], "d": ("e", True)}
-    marked = untrusted.marked(values, origin)
-    assert isinstance(next(iter(marked)), untrusted.Marked)
+    marked = untrusted.mark(values, origin)
+    assert isinstance(next(iter(marked)), untrusted.Untrusted)
     assert isinstance(marked["a"][3], dict)
-    plain = untrusted.unmarked(marked)
+    plain = untrusted.unmark(marked)
     assert plain == {**values, "d": ["e", True]}
     assert {type(text) for text in (*plain, plain["a"][0], *plain["a"][3])} == {str}
 
 
 def test_a_config_imports_what_it_names():
     config = {"a": {"class_path": "x.y.Z", "init_args": {"b": [{"class_path": "u.V"}]}}, "c": "k.L"}
-    assert untrusted.imported_by(config) == {"x.y", "u"}
-    assert untrusted.imported_by(untrusted.marked(config, untrusted.Origin("x", ()))) == set()
+    assert untrusted.imported_modules(config) == {"x.y", "u"}
+    assert untrusted.imported_modules(untrusted.mark(config, untrusted.Origin("x", ()))) == set()

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from mtl_lightning.commands.prepare import prepare
-from mtl_lightning.runs.checkpoint_reading import read, remembered
+from mtl_lightning.runs.checkpoint_reading import read_checkpoint, saved_config
 from mtl_lightning.system.errors import UserError
 from tests.helpers import checkpoints
 
@@ -19,7 +19,7 @@ OURS = "was not written by `mtl-lightning fit`"
 
 def refused(path: str | Path, resume: bool = False) -> str:
     with pytest.raises(UserError) as error:
-        read(Path(path), resume)
+        read_checkpoint(Path(path), resume)
     assert "\n" not in str(error.value)
     assert not Path("ran").exists()
     return str(error.value).removeprefix(f"checkpoint {path}: ")
@@ -33,13 +33,13 @@ def damage(path: Path) -> None:
 
 
 def test_what_is_read_is_what_was_written():
-    content = read(checkpoints.write("x.ckpt"), resume=True)
+    content = read_checkpoint(checkpoints.write("x.ckpt"), resume=True)
     assert content["hyper_parameters"] == checkpoints.GOOD["hyper_parameters"]
     assert torch.equal(content["state_dict"]["network.weight"], torch.arange(1000.0))
 
 
 def test_what_is_remembered():
-    found = remembered(checkpoints.write("x.ckpt"))
+    found = saved_config(checkpoints.write("x.ckpt"))
     assert found["tasks"] == checkpoints.TASKS
     assert list(found["model"]) == [
         *("backbone", "sharing", "loss_reduction", "optimizer", "lr_scheduler")
@@ -153,7 +153,7 @@ def test_beside_a_folder_that_is_called_like_a_checkpoint_there_may_be_one():
 def test_weights_alone_can_be_tested_but_not_trained_on():
     content = {k: v for k, v in checkpoints.GOOD.items() if k != "optimizer_states"}
     torch.save(content, "x.ckpt")
-    assert read(Path("x.ckpt"))
+    assert read_checkpoint(Path("x.ckpt"))
     assert refused("x.ckpt", resume=True) == (
         "holds weights alone, and no training can go on from it; to begin with its weights give it "
         "as model.backbone.weights"

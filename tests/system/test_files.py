@@ -1,11 +1,11 @@
 import pytest
 
-from mtl_lightning.system.files import replaced
+from mtl_lightning.system.files import atomic_write
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
     path = tmp_path / "new" / "a.txt"
-    with replaced(path) as file:
+    with atomic_write(path) as file:
         file.write("é\n")
         assert not path.exists()
     assert path.read_bytes() == "é\n".encode()
@@ -17,7 +17,7 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     path.write_text("old")
 
     def fail():
-        with replaced(path) as file:
+        with atomic_write(path) as file:
             file.write("half of the n")
             raise ZeroDivisionError
 
