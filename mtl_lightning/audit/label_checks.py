@@ -48,7 +48,7 @@ def tallies(
     tasks: Mapping[str, Task], encoded: Mapping[str, Encoded], splits: Splits
 ) -> dict[str, Tally]:
     """Count the classes of each task by split; tasks without classes are left out."""
-    counted = {n: tasks[n].tally(own, splits, len(SPLITS)) for n, own in encoded.items()}
+    counted = {n: tasks[n].class_counts(own, splits, len(SPLITS)) for n, own in encoded.items()}
     return {name: counts for name, counts in counted.items() if counts}
 
 

@@ -140,7 +140,7 @@ def _encode(report: Report, name: str, whole: bool) -> list[Finding]:
         what = f"task {name}: no label in the training split, so it could never learn"
         return [Finding(Level.ERROR, what, "label some")] if whole else []
     try:
-        task.complete(known)
+        task.infer_classes(known)
         encoded = task.encode(cells)
     except UserError as error:
         return [Finding(Level.ERROR, f"task {name}: {error}")]
@@ -178,7 +178,7 @@ def _unlearnable(report: Report, name: str) -> list[Finding]:
         return []
     labels = torch.from_numpy(encoded.targets[rows]), torch.from_numpy(encoded.labelled[rows])
     try:
-        report.data.tasks[name].fit(*labels)
+        report.data.tasks[name].fit_statistics(*labels)
     except UserError as error:
         return [Finding(Level.ERROR, f"task {name}: {error}")]
     return []

@@ -253,7 +253,7 @@ class PartialLabels(LightningDataModule):
             if not len(cells):
                 raise UserError(f"task {name}: {self._nothing_to_learn(name)}")
             try:
-                known[name] = task.complete(cells)
+                known[name] = task.infer_classes(cells)
             except UserError as error:
                 raise UserError(f"task {name}: {error}") from None
         return known

@@ -64,9 +64,9 @@ class Network(nn.Module):
         Returns:
             For each task, in the order given, (B, outputs) in the network's dtype.
         """
-        return self.answer(self.sharing(images, rows))
+        return self.forward_heads(self.sharing(images, rows))
 
-    def answer(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def forward_heads(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Compute what `forward` returns of each task's features, ``(B, F)``."""
         return {task: layers(features[task]) for task, layers in self.heads.items()}
 
@@ -91,9 +91,9 @@ class Network(nn.Module):
         own = {p for task in self.heads for p in self.own_parameters(task)}
         return [p for p in self.parameters() if p.requires_grad and p not in own]
 
-    def follow(self, absent: Collection[str], rates: Mapping[nn.Parameter, float]) -> None:
-        """Move by the penalty alone what it holds together of absent tasks: `Sharing.follow`."""
-        self.sharing.follow(absent, rates)
+    def update_absent(self, absent: Collection[str], rates: Mapping[nn.Parameter, float]) -> None:
+        """Move absent tasks' tied parameters by the penalty alone: `Sharing.update_absent`."""
+        self.sharing.update_absent(absent, rates)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return everything but the heads, frozen parameters (no ``requires_grad``) included."""

@@ -9,10 +9,11 @@ Adding a kind of task is one file here, one line in ``__init__.py`` and one test
    it a default where you can, and never take ``**kwargs``.
 2. Implement ``encode``, ``num_outputs``, ``loss``, ``metrics``, ``update`` and ``decode``.
 3. What must be learned from the training labels (statistics, not weights) goes into buffers that
-   ``fit`` fills: so it is in the checkpoint.
+   ``fit_statistics`` fills: so it is in the checkpoint.
 4. ``picture`` may give something to look at after an evaluation; see ``pictures.py``.
 5. Where its answers can name a side of the image, ``mirrored`` says what becomes of its labels
-   when the image is mirrored (``swap.py`` helps); left out, ``data.mirror`` refuses to swap them.
+   when the image is mirrored (``mirroring.py`` helps); left out, ``data.mirror`` refuses to swap
+   them.
 
 Masks are not the subclass's business. ``loss`` and ``update`` are only ever shown rows (or, where
 one image has many labels, cells) that carry a label; what lies in the others is overwritten
@@ -89,7 +90,7 @@ class Task(nn.Module, ABC):
         """
         return ("",)
 
-    def complete(self, cells: NDArray[np.object_]) -> dict[str, object]:
+    def infer_classes(self, cells: NDArray[np.object_]) -> dict[str, object]:
         """Settle what the config left open, from the training labels alone.
 
         Args:
@@ -117,7 +118,7 @@ class Task(nn.Module, ABC):
         """Say in a few words what should have stood where ``cell`` stands."""
 
     @abstractmethod
-    def fit(self, targets: Tensor, labelled: Tensor) -> None:
+    def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:
         """Take statistics from the training labels into buffers.
 
         Args:
@@ -180,7 +181,7 @@ class Task(nn.Module, ABC):
         del encoded, pairs
         raise UserError(f"{type(self).__name__} has no classes or labels that could swap")
 
-    def tally(
+    def class_counts(
         self, encoded: Encoded, groups: NDArray[np.integer], number: int
     ) -> dict[str, NDArray[np.int64]]:
         """Count how often each class (or label that applies) occurs in groups of rows.

@@ -22,8 +22,8 @@ from mtl_lightning.tasks.base import (
     if_missing,
 )
 from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError, SharedAnswers
+from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.pictures import ConfusionPicture
-from mtl_lightning.tasks.swap import permutation
 
 DRAWN_UP_TO = 1000  # classes; the counts of more pairs take too much memory
 
@@ -90,7 +90,7 @@ class Classification(Task):
         self.classes = classes
         self.register_buffer("class_weight", torch.ones(len(classes)))
 
-    def complete(self, cells: NDArray[np.object_]) -> dict[str, object]:
+    def infer_classes(self, cells: NDArray[np.object_]) -> dict[str, object]:
         """Take the classes from the training labels where the config names none."""
         if not self.classes:
             found = _named_by(pd.unique(cells))
@@ -140,7 +140,7 @@ class Classification(Task):
         hint = did_you_mean(cell, self.classes) or if_missing(cell)
         return f"one of the classes {listed(self.classes)}{hint}"
 
-    def fit(self, targets: Tensor, labelled: Tensor) -> None:
+    def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:
         """Settle the class weights: their mean over the training labels is 1."""
         del labelled  # a row has one label, or it would not be here
         if targets.is_floating_point():
@@ -213,15 +213,15 @@ class Classification(Task):
 
     def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
         """Swap classes, in a distribution their shares; see `Task.mirrored`."""
-        order = permutation(self.classes, pairs, "class")
+        order = swap_permutation(self.classes, pairs, "class")
         if encoded.targets.ndim > 1:
             return replace(encoded, targets=encoded.targets[:, order])
         return replace(encoded, targets=order[np.where(encoded.labelled, encoded.targets, 0)])
 
-    def tally(
+    def class_counts(
         self, encoded: Encoded, groups: NDArray[np.integer], number: int
     ) -> dict[str, NDArray[np.int64]]:
-        """Count each class, a distribution as its most probable one; see `Task.tally`."""
+        """Count each class, a distribution as its most probable one; see `Task.class_counts`."""
         targets = encoded.targets.argmax(1) if encoded.targets.ndim > 1 else encoded.targets
         pairs = targets.astype(np.int64) * number + groups
         counts = np.bincount(pairs[encoded.labelled], minlength=len(self.classes) * number)

@@ -15,8 +15,8 @@ from torchmetrics import MetricCollection
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks.base import Encoded, Task
 from mtl_lightning.tasks.label_metrics import LabelMetrics
+from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.pictures import LabelsPicture
-from mtl_lightning.tasks.swap import permutation
 
 YES = frozenset({"1", "1.0", "yes", "y", "true", "t", "positive", "+"})
 NO = frozenset({"0", "0.0", "-1", "-1.0", "no", "n", "false", "f", "negative"})
@@ -126,7 +126,7 @@ class MultiLabel(Task):
             f"column{hint}; or yes or no (true, false, 1, 0) in a label's own, not contradicting it"
         )
 
-    def fit(self, targets: Tensor, labelled: Tensor) -> None:
+    def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:
         """Settle the weights of positives and negatives: their mean over each label is 1."""
         counts = labelled.sum(0)
         if not counts.all():
@@ -181,15 +181,15 @@ class MultiLabel(Task):
 
     def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
         """Swap labels, whether they are there included; see `Task.mirrored`."""
-        order = permutation(self.labels, pairs, "label")
+        order = swap_permutation(self.labels, pairs, "label")
         return replace(
             encoded, targets=encoded.targets[:, order], labelled=encoded.labelled[:, order]
         )
 
-    def tally(
+    def class_counts(
         self, encoded: Encoded, groups: NDArray[np.integer], number: int
     ) -> dict[str, NDArray[np.int64]]:
-        """Count each label where it applies; see `Task.tally`."""
+        """Count each label where it applies; see `Task.class_counts`."""
         applies = encoded.labelled & (encoded.targets.astype(np.float32) > 0.5)
         return {
             label: np.bincount(groups[applies[:, i]], minlength=number)

@@ -63,7 +63,7 @@ class Regression(Task):
         hint = " (with a decimal point, not a comma)" if "," in cell else if_missing(cell)
         return f"a finite number{hint}"
 
-    def fit(self, targets: Tensor, labelled: Tensor) -> None:
+    def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:
         """Take mean and standard deviation of the training labels."""
         del labelled  # a row has one label, or it would not be here
         values = targets.double()

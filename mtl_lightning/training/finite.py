@@ -15,7 +15,7 @@ from mtl_lightning.tasks import Task
 
 
 @dataclass(frozen=True)
-class Seen:
+class MicroBatchResult:
     """What a training step made of a micro-batch.
 
     Attributes:
@@ -30,17 +30,19 @@ class Seen:
 
 
 def is_finite(
-    seen: list[Seen], parameters: list[nn.Parameter], scaled: bool, trainer: Trainer
+    results: list[MicroBatchResult], parameters: list[nn.Parameter], scaled: bool, trainer: Trainer
 ) -> bool:
     """Whether every loss and gradient of an optimizer step is finite, on all ranks alike.
 
     Args:
-        seen: The micro-batches of the step, on this rank.
+        results: The micro-batches of the step, on this rank.
         parameters: Those of the optimizer.
         scaled: The gradients are those of float16 with a scaler, which looks after them itself.
         trainer: Whose ranks agree.
     """
-    every = torch.stack([loss for micro in seen for loss in micro.sums.values()]).isfinite().all()
+    every = (
+        torch.stack([loss for micro in results for loss in micro.sums.values()]).isfinite().all()
+    )
     if not scaled:
         every = every & has_finite_gradients(parameters)
     finite = bool(every)  # the only time that the device is waited for in a step
@@ -54,25 +56,28 @@ def has_finite_gradients(parameters: list[nn.Parameter]) -> Tensor | Literal[Tru
 
 
 def explain(
-    seen: list[Seen], tasks: Mapping[str, Task], network: nn.Module, name_of: Callable[[int], str]
+    results: list[MicroBatchResult],
+    tasks: Mapping[str, Task],
+    network: nn.Module,
+    name_of: Callable[[int], str],
 ) -> str:
     """Say which task's loss is not finite, and of which images; the same on all ranks.
 
     Args:
-        seen: The micro-batches of the step, on this rank.
+        results: The micro-batches of the step, on this rank.
         tasks: The tasks by name.
         network: With the gradients of the step.
         name_of: From a row of the merged table to what the user calls it.
     """
-    said = _first_of_ranks(_of_losses(seen, tasks, name_of) or _of_gradients(network))
+    said = _first_of_ranks(_of_losses(results, tasks, name_of) or _of_gradients(network))
     return said or "a gradient is not finite"
 
 
 def _of_losses(
-    seen: list[Seen], tasks: Mapping[str, Task], name_of: Callable[[int], str]
+    results: list[MicroBatchResult], tasks: Mapping[str, Task], name_of: Callable[[int], str]
 ) -> str | None:
     for name, task in tasks.items():
-        for micro in seen:
+        for micro in results:
             value = float(micro.sums[name])
             if math.isfinite(value):
                 continue
@@ -82,7 +87,7 @@ def _of_losses(
     return None
 
 
-def _culprits(task: Task, name: str, micro: Seen) -> Tensor:
+def _culprits(task: Task, name: str, micro: MicroBatchResult) -> Tensor:
     """Return which rows of a micro-batch have a loss that is not finite; else all with a label."""
     labelled = micro.batch.labelled[name]
     bad = torch.zeros(len(labelled), dtype=torch.bool, device=labelled.device)

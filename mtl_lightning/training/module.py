@@ -32,7 +32,7 @@ from mtl_lightning.system.seeding import global_seed
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.metrics import TaskMetrics
 from mtl_lightning.training.finite import (
-    Seen,
+    MicroBatchResult,
     explain,
     has_finite_gradients,
     is_finite,
@@ -133,7 +133,7 @@ class MultiTask(LightningModule):
         self.skipped_steps = 0
         self.results: dict[str, Results] = {}
         self.step_counts: dict[str, int] = {}
-        self._seen: list[Seen] = []
+        self._micro_batches: list[MicroBatchResult] = []
         self._batch: Batch
         self._begun = False
         self.shares: dict[str, Tensor] = {}
@@ -179,7 +179,7 @@ class MultiTask(LightningModule):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         for name, task in self.tasks.items():
             try:
-                task.fit(*data.training_labels(name))
+                task.fit_statistics(*data.training_labels(name))
             except UserError as error:
                 raise UserError(f"task {name}: {error}") from None
         report = self.network.load_pretrained()
@@ -197,7 +197,7 @@ class MultiTask(LightningModule):
     def on_fit_start(self) -> None:
         """Begin to measure."""
         self._reset("train")
-        self._seen, self.skipped_steps = [], 0
+        self._micro_batches, self.skipped_steps = [], 0
 
     def on_train_start(self) -> None:
         """Find out before the first step whether a resumed schedule fits the training."""
@@ -248,7 +248,7 @@ class MultiTask(LightningModule):
             Each task's outputs ``(B, num_outputs)``, and its loss summed over labelled rows.
         """
         if batch.features is not None:
-            outputs = self.network.answer(dict.fromkeys(self.tasks, batch.features))
+            outputs = self.network.forward_heads(dict.fromkeys(self.tasks, batch.features))
         elif train and self.balance is not None:
             outputs = self.balance.forward(self.network, batch, self.trainer.global_step)
         else:
@@ -262,14 +262,14 @@ class MultiTask(LightningModule):
         }
 
     @torch.no_grad()
-    def _measure(self, seen: Seen, split: str) -> None:
+    def _measure(self, result: MicroBatchResult, split: str) -> None:
         for name, task in self.tasks.items():
             self.measured[split][name].update(
                 task,
-                seen.outputs[name].detach(),
-                seen.batch.targets[name],
-                seen.batch.labelled[name],
-                seen.sums[name],
+                result.outputs[name].detach(),
+                result.batch.targets[name],
+                result.batch.labelled[name],
+                result.sums[name],
             )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -277,7 +277,9 @@ class MultiTask(LightningModule):
         outputs, sums = self._step(batch, train=True)
         # They are measured when the step is made: see on_before_optimizer_step.
         detached = {name: value.detach() for name, value in outputs.items()}
-        self._seen.append(Seen(batch, detached, {n: value.detach() for n, value in sums.items()}))
+        self._micro_batches.append(
+            MicroBatchResult(batch, detached, {n: value.detach() for n, value in sums.items()})
+        )
         self.step_counts, self._batch = batch.counts, batch
         shares = self.shares = self._shares(sums, batch)
         if self.balance is None:
@@ -324,10 +326,10 @@ class MultiTask(LightningModule):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.balance is not None:
             batch = self._batch
-            self.balance.after_update(lambda: self._seen_again(batch, batch_idx), batch.counts)
+            self.balance.after_update(lambda: self._reevaluate(batch, batch_idx), batch.counts)
 
     @torch.no_grad()
-    def _seen_again(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+    def _reevaluate(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the shares of a batch's losses as they are now, with the same dropout."""
         restore = statistics_kept(self.network)
         self.on_train_batch_start(batch, batch_idx)
@@ -346,7 +348,7 @@ class MultiTask(LightningModule):
 
     def _evaluate(self, batch: Batch, split: str) -> dict[str, Tensor]:
         outputs, sums = self._step(batch)
-        self._measure(Seen(batch, outputs, sums), split)
+        self._measure(MicroBatchResult(batch, outputs, sums), split)
         return outputs
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
@@ -428,17 +430,17 @@ class MultiTask(LightningModule):
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        seen, self._seen = self._seen, []
-        if not is_finite(seen, parameters, scaled, self.trainer):
+        results, self._micro_batches = self._micro_batches, []
+        if not is_finite(results, parameters, scaled, self.trainer):
             if self.balance is not None:
                 self.balance.undo()
-            self._not_finite(seen)
+            self._not_finite(results)
             for parameter in parameters:
                 parameter.grad = None
             return
         if self.balance is not None and scaled and not has_finite_gradients(parameters):
             self.balance.undo()  # the scaler will leave this step out
-        for micro in seen:
+        for micro in results:
             self._measure(micro, "train")
         absent = [name for name in self.tasks if not self.step_counts[name]]
         if len(absent) == len(self.tasks):
@@ -450,12 +452,12 @@ class MultiTask(LightningModule):
                 parameter.grad = None
         if absent:
             groups = optimizer.param_groups
-            self.network.follow(absent, {p: g["lr"] for g in groups for p in g["params"]})
+            self.network.update_absent(absent, {p: g["lr"] for g in groups for p in g["params"]})
 
-    def _not_finite(self, seen: list[Seen]) -> None:
+    def _not_finite(self, results: list[MicroBatchResult]) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         tasks = dict(self.tasks.items())
-        said = explain(seen, tasks, self.network, data.image_name)
+        said = explain(results, tasks, self.network, data.image_name)
         where = f"epoch {self.current_epoch}, step {self.global_step}: {said}"
         if self.on_non_finite == "stop":
             raise UserError(

@@ -48,7 +48,7 @@ def predicted(
     data = make_data(batch_size=2, on_bad_image=what, max_bad_share=0.7)
     images = data.to_predict = Images(count, bad)
     module = make_module()
-    module.tasks["size"].fit(torch.tensor([40.0, 60.0]), torch.ones(()))
+    module.tasks["size"].fit_statistics(torch.tensor([40.0, 60.0]), torch.ones(()))
     trainer = make_trainer(
         folder,
         devices=devices,
@@ -63,7 +63,7 @@ def predicted(
 def expected(count):
     """The same, image by image, without loaders."""
     images, module = Images(count), make_module().eval()
-    module.tasks["size"].fit(torch.tensor([40.0, 60.0]), torch.ones(()))
+    module.tasks["size"].fit_statistics(torch.tensor([40.0, 60.0]), torch.ones(()))
     rows = []
     for i, name in enumerate(images.names):
         image = torch.from_numpy(images.load(i)).permute(2, 0, 1)[None]

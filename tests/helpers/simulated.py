@@ -133,7 +133,7 @@ class Simulation:
             torch.nn.init.normal_(weight, std=0.3, generator=generator)
         self.data.setup("fit")
         for name, task in self.tasks.items():
-            task.fit(*self.data.training_labels(name))
+            task.fit_statistics(*self.data.training_labels(name))
 
     def train(self) -> list[Step]:
         """Do an epoch's steps."""

@@ -240,7 +240,7 @@ class Tags(Task):
     def expected(self, cell: str) -> str:
         return f"{self.labels} of + - ?"
 
-    def fit(self, targets: torch.Tensor, labelled: torch.Tensor) -> None:
+    def fit_statistics(self, targets: torch.Tensor, labelled: torch.Tensor) -> None:
         del targets, labelled
 
     @property

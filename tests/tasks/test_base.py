@@ -22,7 +22,7 @@ def test_masked_loss_is_the_sum_over_labelled_rows():
 @pytest.mark.parametrize("garbage", [-100, 255, 2**62, -(2**63)])
 def test_garbage_classes_where_there_is_no_label_are_never_read(garbage):
     task = Classification(["a", "b"], class_weights=[1.0, 3.0], label_smoothing=0.2)
-    task.fit(torch.tensor([0, 1, 1]), torch.ones(()))
+    task.fit_statistics(torch.tensor([0, 1, 1]), torch.ones(()))
     outputs = torch.tensor([[1.0, 2.0], [3.0, -1.0]], requires_grad=True)
     labelled = torch.tensor([True, False])
     clean = task.masked_loss(outputs, torch.tensor([1, 0]), labelled)
@@ -121,7 +121,7 @@ def test_the_score_is_the_primary_metric_in_0_to_1(value, score):
 def test_statistics_survive_a_cast_of_the_model(cast):
     """As `precision: bf16-true` does."""
     task = Regression()
-    task.fit(torch.tensor([1234.5, 1236.5]), torch.ones(()))
+    task.fit_statistics(torch.tensor([1234.5, 1236.5]), torch.ones(()))
     task.to(cast)
     assert (task.mean.item(), task.std.item()) == (1235.5, 1.0)
     assert task.double().mean.dtype == torch.float64

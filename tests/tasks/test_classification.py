@@ -11,7 +11,7 @@ from tests.helpers.support import column
 
 def completed(*cells, **arguments):
     task = Classification(**arguments)
-    known = task.complete(column(cells))
+    known = task.infer_classes(column(cells))
     assert known == {"classes": task.classes}
     return task.classes
 
@@ -41,7 +41,7 @@ def test_a_doubtful_label_is_a_question_to_the_user_unless_it_is_named(text):
     with pytest.raises(UserError, match=r"may be a class or a missing label: name it in the task"):
         completed("a", "b", text)
     task = Classification(["a", text])
-    task.complete(column(["a", text]))
+    task.infer_classes(column(["a", text]))
     assert task.encode(column([text, None, "a"])).targets[[0, 2]].tolist() == [1, 0]
 
 
@@ -102,7 +102,7 @@ TARGETS = torch.tensor([0] * 7 + [1] * 2 + [2])
 
 def fitted(**arguments):
     task = Classification(["a", "b", "c"], **arguments)
-    task.fit(TARGETS, torch.ones(()))
+    task.fit_statistics(TARGETS, torch.ones(()))
     return task
 
 
@@ -123,14 +123,14 @@ def test_class_weights_average_1_over_the_training_labels(class_weights):
 
 def test_a_class_without_a_training_label_gets_weight_1():
     task = Classification(["a", "b", "c"], class_weights="balanced")
-    task.fit(torch.tensor([0, 0, 0, 2]), torch.ones(()))
+    task.fit_statistics(torch.tensor([0, 0, 0, 2]), torch.ones(()))
     assert task.class_weight.tolist() == pytest.approx([2 / 3, 1, 2])
 
 
 def test_weights_that_leave_nothing_of_the_training_are_refused():
     task = Classification(["a", "b"], class_weights=[0.0, 1.0])
     with pytest.raises(UserError, match="weight 0 to every class that occurs"):
-        task.fit(torch.tensor([0, 0]), torch.ones(()))
+        task.fit_statistics(torch.tensor([0, 0]), torch.ones(()))
 
 
 def test_class_weights_are_in_the_state():
@@ -196,17 +196,17 @@ def test_a_wrong_distribution_is_bad(cell):
 
 def test_classes_are_inferred_from_distributions_too_but_not_from_a_time_of_day():
     task = Classification()
-    task.complete(column(["b", "a:1|c:2"]))
+    task.infer_classes(column(["b", "a:1|c:2"]))
     assert task.classes == ["a", "b", "c"]
     task = Classification()
-    task.complete(column(["12:30", "14:15"]))
+    task.infer_classes(column(["12:30", "14:15"]))
     assert task.classes == ["12:30", "14:15"]
 
 
 def test_unanimous_votes_beside_divided_ones_are_no_class_of_their_own():
     task = Classification()
     cells = column(["a:3", "a:2|b:1", "c:3", "b"])
-    task.complete(cells)
+    task.infer_classes(cells)
     assert task.classes == ["a", "b", "c"]
     assert task.encode(cells).targets[[0, 2]].tolist() == [[1, 0, 0], [0, 0, 1]]
 
@@ -225,7 +225,7 @@ def test_as_many_classes_as_labels_are_counted_in_no_time():
 
 def test_balanced_weights_count_shares_of_distributions():
     task = Classification(["a", "b"], class_weights="balanced")
-    task.fit(torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.5, 0.5]]), torch.ones(3))
+    task.fit_statistics(torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.5, 0.5]]), torch.ones(3))
     assert task.class_weight.tolist() == pytest.approx([3 / 2 / 2, 3 / 2 / 1])
 
 
@@ -240,7 +240,7 @@ def test_metrics_of_distributions_take_the_most_probable_class():
 def test_a_distribution_counts_as_its_most_probable_class():
     task = Classification(["a", "b"])
     encoded = task.encode(np.array(["a:3|b:1", "b", None, "b:2|a:1"], dtype=object))
-    counts = task.tally(encoded, np.array([0, 0, 1, 1]), 2)
+    counts = task.class_counts(encoded, np.array([0, 0, 1, 1]), 2)
     assert {name: n.tolist() for name, n in counts.items()} == {"a": [1, 0], "b": [1, 1]}
 
 

@@ -114,7 +114,7 @@ def sample(rows: int = 200, seed: int = 0):
 def test_weights_average_one_over_the_training_labels_of_each_label(pos_weights):
     task = MultiLabel(LABELS, pos_weights=pos_weights)
     _, targets, labelled = sample()
-    task.fit(targets, labelled)
+    task.fit_statistics(targets, labelled)
     weight = torch.where(targets > 0.5, task.positive_weight, task.negative_weight)
     for i in range(3):
         own = weight[labelled[:, i], i]
@@ -131,7 +131,7 @@ def test_a_label_without_a_training_label_is_an_error():
     _, targets, labelled = sample()
     labelled[:, 1] = False
     with pytest.raises(UserError, match="no training label of bag"):
-        MultiLabel(LABELS).fit(targets, labelled)
+        MultiLabel(LABELS).fit_statistics(targets, labelled)
 
 
 def test_the_loss_is_over_labelled_cells_only():
@@ -209,7 +209,7 @@ def test_labels_are_counted_where_they_apply_and_are_known():
     garbage[3] = 0
     labelled = np.array([[True, False], [True, True], [False, False], [True, True]])
     encoded = Encoded(garbage, labelled, np.zeros((4, 3), dtype=bool))
-    counts = MultiLabel(["hat", "bag"]).tally(encoded, np.array([0, 1, 1, 1]), 2)
+    counts = MultiLabel(["hat", "bag"]).class_counts(encoded, np.array([0, 1, 1, 1]), 2)
     assert {name: n.tolist() for name, n in counts.items()} == {"hat": [1, 1], "bag": [0, 1]}
 
 

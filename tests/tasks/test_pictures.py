@@ -60,7 +60,7 @@ def test_beyond_the_limit_the_lot_is_fair_and_the_same_in_any_order_and_on_any_r
 
 def test_a_regression_is_drawn_in_the_labels_own_unit():
     task = Regression()
-    task.fit(torch.tensor([10.0, 30.0]), torch.ones(()))
+    task.fit_statistics(torch.tensor([10.0, 30.0]), torch.ones(()))
     picture = task.picture()
     picture.update(
         torch.tensor([[1.0]]), torch.tensor([25.0]), torch.tensor([True]), torch.tensor([4])

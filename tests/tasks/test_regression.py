@@ -11,7 +11,7 @@ YEARS = torch.tensor([1990.0, 2000.0, 2010.0, 2020.0])
 
 def fitted(**arguments):
     task = Regression(**arguments)
-    task.fit(YEARS, torch.ones(()))
+    task.fit_statistics(YEARS, torch.ones(()))
     return task
 
 
@@ -48,7 +48,7 @@ def test_the_best_output_for_a_label_has_loss_0_and_is_answered_with_that_label(
 def test_a_float64_network_has_float64_targets():
     labels = torch.tensor([0.1, 0.2, 0.4])
     task = Regression().double()
-    task.fit(labels, torch.ones(()))
+    task.fit_statistics(labels, torch.ones(()))
     best = (labels.double() - labels.double().mean()) / labels.double().std(correction=0)
     assert task.loss(best[:, None], labels).max() < 1e-28
 
@@ -85,7 +85,7 @@ def test_answers_of_half_precision_outputs_are_not_rounded_to_the_decade():
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 100])
 def test_constant_labels_are_nothing_to_learn(count):
     with pytest.raises(UserError, match=r"every training label is 0\.1; there is nothing to learn"):
-        Regression().fit(torch.full((count,), 0.1), torch.ones(count))
+        Regression().fit_statistics(torch.full((count,), 0.1), torch.ones(count))
 
 
 def test_a_threshold_of_huber_that_cannot_be_is_refused():

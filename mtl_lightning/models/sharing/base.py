@@ -10,7 +10,7 @@ Adding a way of sharing: one file here with one class, one line in ``__init__.py
    method with one backbone a task may compute only these.
 4. If the method adds a term to the loss, return it from `penalty`. If parameters serve one task
    alone, and no penalty is to move them when the task is absent, name them in `own_parameters`;
-   what a penalty is to move then is moved in `follow`.
+   what a penalty is to move then is moved in `update_absent`.
 """
 
 from abc import ABC, abstractmethod
@@ -85,7 +85,7 @@ class Sharing(nn.Module, ABC):
         """
         return []
 
-    def follow(self, absent: Collection[str], rates: Mapping[nn.Parameter, float]) -> None:
+    def update_absent(self, absent: Collection[str], rates: Mapping[nn.Parameter, float]) -> None:
         """Move what a penalty moves of tasks without a label in the step, and nothing else does.
 
         Called before the optimizer's step, which passes by what has no gradient then.

@@ -124,14 +124,14 @@ class Soft(Sharing):
         """Return the parameters of the task's backbone that the penalty does not reach.
 
         What it reaches follows the other backbones in a step without a label of the task: see
-        `follow`. With strength 0, or one task, this is the whole backbone, and such a step leaves
-        it alone.
+        `update_absent`. With strength 0, or one task, this is the whole backbone, and such a step
+        leaves it alone.
         """
         tied = {parameter for copies in self._tied() for parameter in copies}
         return [p for p in self.backbones[task].parameters() if p not in tied]
 
     @torch.no_grad()
-    def follow(self, absent: Collection[str], rates: Mapping[nn.Parameter, float]) -> None:
+    def update_absent(self, absent: Collection[str], rates: Mapping[nn.Parameter, float]) -> None:
         """Move the backbones of absent tasks by the penalty alone, at their learning rates.
 
         A gradient step: ``2 * rate * strength / P`` (``pairwise``: K times that) of the way from

@@ -273,7 +273,7 @@ def test_weights_balance_what_is_trained_on():
         tasks = {"pose": task}
         data = PartialLabels(tasks, {"m": source}, splits={}, image_size=16, mirror=mirror)
         data.setup("fit")
-        task.fit(*data.training_labels("pose"))
+        task.fit_statistics(*data.training_labels("pose"))
         assert task.class_weight.tolist() == pytest.approx(expected)
 
 

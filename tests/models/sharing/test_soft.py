@@ -111,7 +111,7 @@ def leave_alone(net: Network, optimizer: torch.optim.Optimizer, absent: list[str
         for parameter in net.own_parameters(task):
             parameter.grad = None
     groups = optimizer.param_groups
-    net.follow(absent, {p: group["lr"] for group in groups for p in group["params"]})
+    net.update_absent(absent, {p: group["lr"] for group in groups for p in group["params"]})
 
 
 def network(sharing: Sharing, seed: int = 3) -> Network:

@@ -13,7 +13,9 @@ from mtl_lightning.system.errors import (
 )
 
 
-def permutation(names: Sequence[str], pairs: Mapping[str, str], kind: str) -> NDArray[np.int64]:
+def swap_permutation(
+    names: Sequence[str], pairs: Mapping[str, str], kind: str
+) -> NDArray[np.int64]:
     """Return which position each position goes to; done twice, everything is where it was.
 
     Args:

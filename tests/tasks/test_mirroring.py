@@ -1,23 +1,23 @@
 import pytest
 
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.tasks.swap import permutation
+from mtl_lightning.tasks.mirroring import swap_permutation
 
 NAMES = ["front", "left", "rear", "right"]
 
 
 def test_a_pair_holds_in_both_directions():
     for pairs in ({"left": "right"}, {"right": "left"}, {"left": "right", "right": "left"}):
-        assert permutation(NAMES, pairs, "class").tolist() == [0, 3, 2, 1]
+        assert swap_permutation(NAMES, pairs, "class").tolist() == [0, 3, 2, 1]
 
 
 def test_what_is_in_no_pair_stays():
-    assert permutation(NAMES, {}, "class").tolist() == [0, 1, 2, 3]
-    assert permutation(NAMES, {"rear": "rear"}, "class").tolist() == [0, 1, 2, 3]
+    assert swap_permutation(NAMES, {}, "class").tolist() == [0, 1, 2, 3]
+    assert swap_permutation(NAMES, {"rear": "rear"}, "class").tolist() == [0, 1, 2, 3]
 
 
 def test_twice_is_once_less():
-    order = permutation(NAMES, {"left": "right", "rear": "front"}, "class")
+    order = swap_permutation(NAMES, {"left": "right", "rear": "front"}, "class")
     assert order[order].tolist() == [0, 1, 2, 3]
 
 
@@ -33,5 +33,5 @@ def test_twice_is_once_less():
 )
 def test_what_is_wrong(pairs, message):
     with pytest.raises(UserError) as error:
-        permutation(NAMES, pairs, "class")
+        swap_permutation(NAMES, pairs, "class")
     assert str(error.value).startswith(message)
