@@ -13,7 +13,7 @@ from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.merging import MergedTable
 from mtl_lightning.system.errors import UserError, fault
 from mtl_lightning.system.hardware import cores
-from mtl_lightning.system.progress import Progress
+from mtl_lightning.system.progress import ProgressBar
 
 SIZED, DECODED = 10_000, 500
 """Images whose header is read, and images that are decoded, unless all of them are."""
@@ -56,7 +56,7 @@ class Pictures:
         return int(area.argmin()), int(area.argmax())
 
 
-def look(table: MergedTable, seed: int, everything: bool, progress: Progress) -> Pictures:
+def look(table: MergedTable, seed: int, everything: bool, progress: ProgressBar) -> Pictures:
     """Look at the images of a table.
 
     Args:
@@ -73,12 +73,12 @@ def look(table: MergedTable, seed: int, everything: bool, progress: Progress) ->
     decoded = set((order if everything else order[:DECODED]).tolist())
     files = [int(row) for row in sorted(sized) if is_file(table.images[row])]
     threads = cores()
-    headers = progress.each(_header, [table.images[row] for row in files], "reading sizes", threads)
+    headers = progress.map(_header, [table.images[row] for row in files], "reading sizes", threads)
     sizes = {row: size for row, size in zip(files, headers, strict=True) if size is not None}
     doubtful = [row for row in files if row not in sizes]  # decoding them says what is wrong
     rows = sorted(decoded.union(doubtful))
     threads = threads if all(source.threadsafe for source in table.sources) else 1
-    looked = progress.each(lambda row: _try(table, row), rows, "decoding images", threads)
+    looked = progress.map(lambda row: _try(table, row), rows, "decoding images", threads)
     unreadable: dict[int, str] = {}
     contents: dict[bytes, list[int]] = {}
     for row, result in zip(rows, looked, strict=True):

@@ -23,7 +23,7 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.merging import MergedTable
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import SourceError, UserError
-from mtl_lightning.system.progress import Progress
+from mtl_lightning.system.progress import ProgressBar
 from mtl_lightning.tasks import Encoded
 
 
@@ -70,7 +70,7 @@ def audit(
     size: StepSize,
     seed: int,
     everything: bool,
-    progress: Progress,
+    progress: ProgressBar,
 ) -> Report:
     """Audit the data of a config.
 
@@ -193,7 +193,7 @@ def _numbers(report: Report) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def _images(
-    report: Report, table: MergedTable, seed: int, everything: bool, progress: Progress
+    report: Report, table: MergedTable, seed: int, everything: bool, progress: ProgressBar
 ) -> list[Finding]:
     """Fill in what the files and the images say."""
     try:

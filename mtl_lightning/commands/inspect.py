@@ -74,7 +74,7 @@ def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everythi
     from mtl_lightning.reports import audit_console
     from mtl_lightning.reports import audit_page as pages
     from mtl_lightning.reports import audit_sheet as sheets
-    from mtl_lightning.system.progress import Progress
+    from mtl_lightning.system.progress import ProgressBar
 
     trainer.begin(arguments)
     prepared = prepare.prepare("inspect", arguments)
@@ -89,7 +89,7 @@ def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everythi
         step_size(prepared.config, data.batch_size),
         seed=seed if type(seed) is int else 0,
         everything=everything,
-        progress=Progress(console),
+        progress=ProgressBar(console),
     )
     written = [path for path in (page, sheet) if path is not None]
     if page is not None:

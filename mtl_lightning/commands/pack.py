@@ -93,7 +93,7 @@ def _pack(arguments: list[str], output: Path, shard_bytes: int) -> int:
 
     from mtl_lightning.commands import prepare, trainer
     from mtl_lightning.data.packs.writing import check_free, pack
-    from mtl_lightning.system.progress import Progress
+    from mtl_lightning.system.progress import ProgressBar
 
     check_free(output)
     trainer.begin(arguments)
@@ -106,7 +106,7 @@ def _pack(arguments: list[str], output: Path, shard_bytes: int) -> int:
         raise UserError(f"{option}: no such option of pack{did_you_mean(option, known)}")
     data = trainer.build_data(prepared.config)
     data.setup("fit")
-    packed = pack(data, output, shard_bytes, Progress(Console(stderr=True)))
+    packed = pack(data, output, shard_bytes, ProgressBar(Console(stderr=True)))
     splits = ", ".join(f"{split} {count:,}" for split, count in packed.images.items())
     sys.stdout.write(
         f"written: {output} ({sum(packed.images.values()):,} images: {splits}; tasks "

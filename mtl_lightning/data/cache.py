@@ -27,7 +27,7 @@ from mtl_lightning.data.pixel_file import CHANNELS, PixelFile, Places
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.system.errors import UserError, fault
 from mtl_lightning.system.hardware import cores, free_memory
-from mtl_lightning.system.progress import Progress
+from mtl_lightning.system.progress import ProgressBar
 
 Mode = Literal["none", "memory", "disk"]
 VERSION = 1
@@ -254,7 +254,7 @@ class Builder:
         """Yield the positions of images that can be used, and their pixels."""
         what = "decoding once (data.cache)"
         threads = cores() if all(source.threadsafe for source in self.table.sources) else 1
-        results = Progress(self.console).stream(self._decode, list(rows), what, threads)
+        results = ProgressBar(self.console).imap(self._decode, list(rows), what, threads)
         for position, found in enumerate(results):
             if not isinstance(found, str):
                 yield position, found

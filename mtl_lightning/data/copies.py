@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import TypeVar
 
-from mtl_lightning.system.progress import Progress
+from mtl_lightning.system.progress import ProgressBar
 
 T = TypeVar("T")
 TAIL = 4096
@@ -18,7 +18,7 @@ THREADS = 8
 """Files are mostly waited for."""
 
 
-def find_copies(images: Sequence[str], progress: Progress) -> list[list[int]]:
+def find_copies(images: Sequence[str], progress: ProgressBar) -> list[list[int]]:
     """Return the positions of equal files, a list for each content that is there twice or more.
 
     Args:
@@ -29,7 +29,7 @@ def find_copies(images: Sequence[str], progress: Progress) -> list[list[int]]:
     groups = _together([row for row, size in enumerate(sizes) if size > 0], sizes)
     for read, what in ((_tail, "comparing files"), (_whole, "comparing copies")):
         rows = [row for group in groups for row in group]
-        found = progress.each(read, [images[row] for row in rows], what, THREADS)
+        found = progress.map(read, [images[row] for row in rows], what, THREADS)
         contents = dict(zip(rows, found, strict=True))
         groups = _together([row for row in rows if contents[row]], contents)
     return groups

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from mtl_lightning.data.copies import find_copies
 from mtl_lightning.data.sources.base import SourceTable, Texts
-from mtl_lightning.system.progress import Progress
+from mtl_lightning.system.progress import ProgressBar
 
 SameBy = Literal["path", "content", "key"]
 """What rows about one image have in common: where the file lies, what it holds, or their key."""
@@ -34,7 +34,7 @@ def identities(tables: Sequence[SourceTable], by: SameBy) -> Texts:
     distinct = list(dict.fromkeys(images))
     first = {
         distinct[position]: distinct[group[0]]
-        for group in find_copies(distinct, Progress(Console(stderr=True)))
+        for group in find_copies(distinct, ProgressBar(Console(stderr=True)))
         for position in group
     }
     out = np.empty(len(images), dtype=object)

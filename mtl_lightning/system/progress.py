@@ -1,4 +1,4 @@
-"""Work in threads, and a bar for what takes longer than a moment, where somebody watches."""
+"""Work in threads, with a progress bar for what takes longer than a moment in a terminal."""
 
 import time
 from collections import deque
@@ -6,23 +6,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 S = TypeVar("S")
 T = TypeVar("T")
 PATIENCE = 2.0
-"""Seconds after which one wants to see that it goes on."""
+"""Seconds after which the bar appears."""
 AHEAD = 8
-"""Calls that wait for a free thread, a thread."""
+"""Calls per thread that wait for a free thread."""
 
 
-class Progress:
-    """Works through a list; shows a bar if it is not through in `PATIENCE` seconds.
+class ProgressBar:
+    """Runs a function over a list; shows a bar if that takes more than `PATIENCE` seconds.
 
     Args:
-        console: Where to; nothing is shown if it is no terminal.
+        console: Where the bar is shown; nothing is shown unless it is a terminal.
         patience: Seconds.
     """
 
@@ -30,27 +29,27 @@ class Progress:
         self.console = console
         self.patience = patience
 
-    def each(
-        self, function: Callable[[S], T], items: Sequence[S], what: str, threads: int
+    def map(
+        self, function: Callable[[S], T], items: Sequence[S], description: str, threads: int
     ) -> list[T]:
-        """Return what the function gives for each item, in their order.
+        """Return the function's result for each item, in order.
 
         Args:
             function: Called in threads.
-            items: What to call it with.
-            what: What is done, in a few words.
+            items: Its arguments.
+            description: What is being done, in a few words.
             threads: How many.
         """
-        return list(self.stream(function, items, what, threads))
+        return list(self.imap(function, items, description, threads))
 
-    def stream(
-        self, function: Callable[[S], T], items: Sequence[S], what: str, threads: int
+    def imap(
+        self, function: Callable[[S], T], items: Sequence[S], description: str, threads: int
     ) -> Iterator[T]:
-        """Yield what `each` returns, a few results ahead of who takes them."""
-        return self.watch(_spread(function, items, threads), len(items), what)
+        """Yield what `map` returns, computed a few results ahead of the consumer."""
+        return self.track(_spread(function, items, threads), len(items), description)
 
-    def watch(self, results: Iterable[T], total: int, what: str) -> Iterator[T]:
-        """Yield the results, of which there are ``total``, as somebody takes them."""
+    def track(self, results: Iterable[T], total: int, description: str) -> Iterator[T]:
+        """Yield the results, of which there are ``total``, and show how many were consumed."""
         start, bar = time.monotonic(), None
         try:
             for number, result in enumerate(results, 1):
@@ -58,7 +57,7 @@ class Progress:
                 late = time.monotonic() - start > self.patience
                 if bar is None and late and number < total and self.console.is_terminal:
                     bar = self._bar()
-                    task = bar.add_task(what, total=total)
+                    task = bar.add_task(description, total=total)
                     bar.start()
                 if bar is not None:
                     bar.update(task, completed=number)
@@ -66,19 +65,19 @@ class Progress:
             if bar is not None:
                 bar.stop()
 
-    def _bar(self) -> Bar:
-        return Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
+    def _bar(self) -> progress.Progress:
+        return progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
             console=self.console,
             transient=True,
         )
 
 
 def _spread(function: Callable[[S], T], items: Iterable[S], threads: int) -> Iterator[T]:
-    """Yield the results in order; of a million calls only a few wait at a time."""
+    """Yield the results in order, with a bounded number of calls waiting."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[T]] = deque()
         try:
@@ -89,5 +88,5 @@ def _spread(function: Callable[[S], T], items: Iterable[S], threads: int) -> Ite
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            for call in waiting:  # after an error, or a signal: nobody wants their results
+            for call in waiting:  # after an error or a signal nobody wants their results
                 call.cancel()

@@ -15,7 +15,7 @@ from mtl_lightning.data.features import Features
 from mtl_lightning.models import Hard
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.hardware import free_memory
-from mtl_lightning.system.progress import Progress
+from mtl_lightning.system.progress import ProgressBar
 from mtl_lightning.system.strategy import check_whole_weights
 from mtl_lightning.training.module import MultiTask
 
@@ -109,7 +109,7 @@ def _fill(
     for view in range(views):
         loader = data.feature_loader(split, view)
         what = f"features, {split}" + (f", view {view + 1} of {views}" if views > 1 else "")
-        for batch in Progress(console).watch(loader, len(loader), what):
+        for batch in ProgressBar(console).track(loader, len(loader), what):
             features.bad |= batch.bad
             computed = _computed(trainer, module, batch.images)
             if values is None:

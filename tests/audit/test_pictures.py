@@ -10,11 +10,11 @@ from mtl_lightning.audit.findings import Level
 from mtl_lightning.audit.pictures import findings, look, thumbnail
 from mtl_lightning.data.merging import merge
 from mtl_lightning.data.sources import FolderSource
-from mtl_lightning.system.progress import Progress
+from mtl_lightning.system.progress import ProgressBar
 from tests.helpers.messy import photo
 from tests.helpers.support import Memory
 
-QUIET = Progress(Console(file=io.StringIO()))
+QUIET = ProgressBar(Console(file=io.StringIO()))
 
 
 @pytest.fixture

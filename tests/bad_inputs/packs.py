@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mtl_lightning import PartialLabels, StreamSource, TableSource
 from mtl_lightning.data.packs.writing import pack
-from mtl_lightning.system.progress import Progress
+from mtl_lightning.system.progress import ProgressBar
 from tests.bad_inputs import Case
 from tests.bad_inputs._shop import TASKS, Make, first_image, nothing
 from tests.helpers.packs import flip, sign
@@ -29,7 +29,7 @@ def written() -> None:
     tasks = {"type": TASKS["type"]()}
     data = PartialLabels(tasks, {"shop": TableSource("shop/t.csv")}, splits={})
     data.setup("fit")
-    pack(data, PACK, 1_000_000, Progress(Console(file=StringIO())))
+    pack(data, PACK, 1_000_000, ProgressBar(Console(file=StringIO())))
 
 
 def loaded(path: str = "p", task: str = "type") -> str:

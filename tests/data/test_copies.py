@@ -4,9 +4,9 @@ from rich.console import Console
 
 from mtl_lightning.data import copies
 from mtl_lightning.data.copies import TAIL, find_copies
-from mtl_lightning.system.progress import Progress
+from mtl_lightning.system.progress import ProgressBar
 
-QUIET = Progress(Console(file=io.StringIO()))
+QUIET = ProgressBar(Console(file=io.StringIO()))
 
 
 def files(tmp_path, *contents):

@@ -11,7 +11,7 @@ from rich.console import Console
 from mtl_lightning.audit.absence_odds import StepSize
 from mtl_lightning.audit.report import Report, audit
 from mtl_lightning.commands import prepare, trainer
-from mtl_lightning.system.progress import Progress
+from mtl_lightning.system.progress import ProgressBar
 
 CONFIG = """
 tasks:
@@ -80,5 +80,5 @@ def audited(name: str) -> Report:
     """Audit a config in the current folder."""
     prepared = prepare.prepare("inspect", ["--config", name])
     data = trainer.build_data(prepared.config)
-    quiet = Progress(Console(file=io.StringIO()))
+    quiet = ProgressBar(Console(file=io.StringIO()))
     return audit(prepared.name, data, StepSize(data.batch_size, 2), 0, True, quiet)

@@ -15,7 +15,7 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.packs.layout import MANIFEST, checksum
 from mtl_lightning.data.packs.writing import Packed, pack
 from mtl_lightning.data.sources import DigitsSource, StreamSource, TableSource
-from mtl_lightning.system.progress import Progress
+from mtl_lightning.system.progress import ProgressBar
 from mtl_lightning.tasks import (
     Classification,
     MultiLabel,
@@ -73,7 +73,7 @@ def shop(folder: Path, bad: Sequence[int] = (), **options: Any) -> PartialLabels
 def packed(data: PartialLabels, output: Path, shard_bytes: int = 60_000) -> Packed:
     """Set up the labels of the data and write them."""
     data.setup("fit")
-    return pack(data, output, shard_bytes, Progress(Console(file=StringIO())))
+    return pack(data, output, shard_bytes, ProgressBar(Console(file=StringIO())))
 
 
 def streamed(folder: Path, tasks: dict[str, Task] | None = None, **options: Any) -> PartialLabels:

@@ -33,7 +33,7 @@ from mtl_lightning.data.packs.layout import (
 from mtl_lightning.data.packs.storage import EXTRA
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import UserError, fault
-from mtl_lightning.system.progress import Progress
+from mtl_lightning.system.progress import ProgressBar
 
 _THREADS = 8
 _SEED = 0
@@ -58,7 +58,7 @@ class Packed:
     unreadable: BadImages
 
 
-def pack(data: PartialLabels, output: Path, shard_bytes: int, progress: Progress) -> Packed:
+def pack(data: PartialLabels, output: Path, shard_bytes: int, progress: ProgressBar) -> Packed:
     """Write all labelled images of a data module, with labels and splits.
 
     The images of a split come after those of another, and within a split in random order, which
@@ -115,16 +115,14 @@ def pack(data: PartialLabels, output: Path, shard_bytes: int, progress: Progress
 
 
 def _contents(
-    data: PartialLabels, rows: npt.NDArray[np.int64], progress: Progress
+    data: PartialLabels, rows: npt.NDArray[np.int64], progress: ProgressBar
 ) -> Iterator[tuple[int, bytes]]:
     """Yield rows with the bytes of their images, without those that are to be skipped."""
     table = data.merged()
     read = partial(_read, table, data.max_pixels)
     numbers = rows.tolist()
     threads = _THREADS if all(source.threadsafe for source in table.sources) else 1
-    for row, content in zip(
-        numbers, progress.stream(read, numbers, "packing", threads), strict=True
-    ):
+    for row, content in zip(numbers, progress.imap(read, numbers, "packing", threads), strict=True):
         if isinstance(content, bytes):
             yield row, content
         elif data.on_bad_image == "error":
