@@ -9,13 +9,13 @@ from types import FrameType
 from typing import Any
 
 import torch
-from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.runs.folder import mark_job
 from mtl_lightning.system.errors import Stopped
+from mtl_lightning.system.lightning_internals import cluster_environment, release_processes
 
 
 class Signals(Callback):
@@ -45,7 +45,7 @@ class Signals(Callback):
         if threading.current_thread() is not threading.main_thread():
             return
         numbers = [signal.SIGTERM, signal.SIGINT]
-        environment = trainer._accelerator_connector.cluster_environment
+        environment = cluster_environment(trainer)
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             self._requeue = environment.requeue_signal or signal.SIGUSR1
             numbers.append(signal.Signals(self._requeue))
@@ -101,7 +101,9 @@ class Signals(Callback):
             )
         if number == self._requeue and trainer.is_global_zero:
             saved += f"; {_requeued()}"
-        _dismiss_observer()
+        # Lightning's observer would kill the first rank as soon as another has ended with a status
+        # that is not 0, as here all do.
+        release_processes()
         where = f"epoch {trainer.current_epoch}, step {trainer.global_step}"
         raise Stopped(number, f"stopped by {signal.Signals(number).name} at {where}: {saved}")
 
@@ -117,14 +119,3 @@ def _requeued() -> str:
         reason = getattr(error, "stderr", None) or error
         return f"SLURM did not requeue job {job}: {' '.join(str(reason).split())}"
     return f"SLURM requeues job {job}"
-
-
-def _dismiss_observer() -> None:
-    """Let every rank end by itself.
-
-    Lightning's observer kills the first rank as soon as it finds that another has ended with a
-    status that is not 0, as here all do.
-    """
-    for thread in threading.enumerate():
-        if isinstance(thread, _ChildProcessObserver):
-            thread._child_processes = []

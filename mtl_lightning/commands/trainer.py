@@ -290,10 +290,10 @@ def run(command: str, arguments: list[str]) -> None:
     except Exception as error:
         if is_new and "LOCAL_RANK" not in os.environ:
             discard(run_in, prepared.root)
-        mended = processes.settle(_for_the_user(error, prepared))
-        if mended is error:
+        final = processes.final_error(_for_the_user(error, prepared))
+        if final is error:
             raise
-        raise mended from error
+        raise final from error
 
 
 def _for_the_user(error: Exception, prepared: configs.Prepared) -> Exception:

@@ -4,11 +4,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from lightning_fabric.utilities.cloud_io import _load
-from pytorch_lightning.core.mixins.hparams_mixin import _given_hyperparameters
-
 from mtl_lightning.config import checks, untrusted
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.lightning_internals import is_built_by_cli, load_checkpoint
 
 _ALSO_READ = ("hparams", "module_arguments")
 """Where Lightning looks for hyper-parameters besides, as 0.7 wrote them."""
@@ -20,7 +18,7 @@ def built_from_config() -> bool:
     Objects given in Python (a backbone, a task) are not saved as hyper-parameters: a checkpoint
     holds plain values only, so that it loads with ``weights_only=True``.
     """
-    return _given_hyperparameters.get() is not None
+    return is_built_by_cli()
 
 
 def check_remembered(cls: type, file: Any, key: str, given: Iterable[str]) -> None:
@@ -38,7 +36,7 @@ def check_remembered(cls: type, file: Any, key: str, given: Iterable[str]) -> No
         UserError: If they name a class that is neither one of the packages that a checkpoint may
             name, nor of a module that this program has imported already.
     """
-    content = _load(file, map_location="cpu", weights_only=True)
+    content = load_checkpoint(file, map_location="cpu", weights_only=True)
     if hasattr(file, "seek"):
         file.seek(0)
     parts = [content.get(name) or {} for name in (*_ALSO_READ, key)]

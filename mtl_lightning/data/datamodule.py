@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule, Trainer
-from pytorch_lightning.utilities.model_helpers import _restricted_classmethod
 from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -51,6 +50,7 @@ from mtl_lightning.data.splits import SPLITS, Complain
 from mtl_lightning.data.splits import refuse as contradict
 from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.system.errors import UserError, quoted
+from mtl_lightning.system.lightning_internals import class_method
 from mtl_lightning.system.seeding import global_seed
 from mtl_lightning.tasks import Encoded, Task
 
@@ -182,7 +182,7 @@ class PartialLabels(LightningDataModule):
         self._swapped: dict[str, Encoded] = {}
         self._on_device: OnDevice | None = None
 
-    @_restricted_classmethod
+    @class_method
     def load_from_checkpoint(
         cls,  # noqa: N805 - this is a class method
         checkpoint_path: Any,

@@ -1,41 +1,46 @@
 """When one of the processes of a command fails all end, with its exit status and its one line.
 
-Lightning starts a process for each rank but the first, and kills the first if another fails. Left
-to themselves the others say what became of their connection to it, or wait for it without end.
+Lightning starts a process for each rank but the first, and kills the first one if another fails:
+the command then ends with the status of SIGKILL, and each rank reports what became of its
+connection to the others. torchrun's own agent prints a page in place of the line, and needs the
+number of processes before the config is read. So the first process takes the line and the status
+of the one that failed, and the others leave their line to it: one of all reports for all.
 """
 
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
-from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
-from pytorch_lightning.strategies.launchers import subprocess_script
 
 from mtl_lightning.system.errors import UserError, one_line
+from mtl_lightning.system.lightning_internals import (
+    ChildProcessObserver,
+    observe_processes_with,
+    release_processes,
+)
 
 PATIENCE = 5.0
-"""Seconds in which a process that failed is found to have, or one that waits for it may end."""
+"""Seconds until a process that failed is noticed, and until one that waits for it is ended."""
 
-_SAYS = "MTL_LIGHTNING_RANK_SAYS"
-"""Begins the names of the files to which the processes that the first one starts write a line."""
+_MESSAGES = "MTL_LIGHTNING_RANK_MESSAGES"
+"""Environment variable: how the files begin to which ranks 1, 2, ... write their line."""
 
 
-class _Observer(_ChildProcessObserver):
-    """Ends the first process as another ended, if it does not see to that by itself."""
+class Observer(ChildProcessObserver):
+    """Ends the first process after another has failed, if it does not end by itself."""
 
-    def _terminate_all(self) -> None:
+    def on_failure(self) -> None:
+        """End this process, which waits for the one that failed, with its status and its line."""
         time.sleep(PATIENCE)
-        others = self._child_processes
-        if others:  # no longer, where `settle` has come first
-            status, said = _met(others) or (1, "")
-            _kill(others)
-            sys.stderr.write(f"error: {said}\n" if said else "")
+        if self.processes:  # none are left where `final_error` has come first
+            status, message = _failure(self.processes) or (1, "")
+            _kill(self.processes)
+            sys.stderr.write(f"error: {message}\n" if message else "")
             sys.stderr.flush()
             os._exit(status)
 
@@ -47,61 +52,54 @@ def prepare(run: Path) -> None:
         run: The folder of the run.
     """
     if "LOCAL_RANK" not in os.environ:
-        os.environ[_SAYS] = str(run / ".rank_")
-    # A name in the module from which Lightning's launcher calls it.
-    subprocess_script._launch_process_observer = _observe
+        os.environ[_MESSAGES] = str(run / ".rank_")
+    observe_processes_with(Observer)
 
 
-def settle(error: Exception) -> BaseException:
-    """Return with what this process, which failed, should end: one of all speaks for all.
+def final_error(error: Exception) -> BaseException:
+    """Return the exception with which this process should end, after it failed with ``error``.
 
-    Args:
-        error: What it failed with.
+    The first process ends all others.
     """
     rank = os.environ.get("LOCAL_RANK", "0")
-    if rank != "0" and _SAYS in os.environ:
+    if rank != "0" and _MESSAGES in os.environ:
         if isinstance(error, UserError):
-            Path(f"{os.environ[_SAYS]}{rank}").write_text(one_line(str(error)), encoding="utf-8")
+            _message_file(rank).write_text(one_line(str(error)), encoding="utf-8")
             return SystemExit(2)
-        if _by_another(error):
+        if _is_lost_connection(error):
             time.sleep(2 * PATIENCE)  # the first process will have ended this one by then
         return error
-    others = []
-    for observer in threading.enumerate():
-        if isinstance(observer, _Observer):
-            others += observer._child_processes
-            observer._child_processes = []  # it has nothing more to do
-    met = _met(others, PATIENCE) if others and _by_another(error) else None
+    others = release_processes()
+    failure = _failure(others, PATIENCE) if others and _is_lost_connection(error) else None
     _kill(others)
-    if met is None:
+    if failure is None:
         return error
-    status, said = met
-    return UserError(said) if said else SystemExit(status)
+    status, message = failure
+    return UserError(message) if message else SystemExit(status)
 
 
-def _observe(child_processes: list[subprocess.Popen[Any]]) -> None:
-    _Observer(main_pid=os.getpid(), child_processes=child_processes).start()
+def _message_file(rank: int | str) -> Path:
+    return Path(f"{os.environ[_MESSAGES]}{rank}")
 
 
-def _by_another(error: Exception) -> bool:
-    """Whether an error says that the connection to another process failed."""
+def _is_lost_connection(error: Exception) -> bool:
+    """Whether an error is that the connection to another process failed."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
-def _met(others: list[subprocess.Popen[Any]], patience: float = 0.0) -> tuple[int, str] | None:
-    """Return the exit status of another process that failed, and what it left to be said."""
+def _failure(others: list[subprocess.Popen[Any]], patience: float = 0.0) -> tuple[int, str] | None:
+    """Return the exit status of another process that failed, and its line if it left one."""
     end = time.monotonic() + patience
     while True:
         for rank, other in enumerate(others, start=1):
             status = other.poll()
             if status:
-                path = Path(f"{os.environ[_SAYS]}{rank}")
-                if path.exists():
-                    return status, path.read_text(encoding="utf-8")
+                if _message_file(rank).exists():
+                    return status, _message_file(rank).read_text(encoding="utf-8")
                 if status < 0:
                     name = signal.Signals(-status).name
                     return 2, f"the process of rank {rank} was ended by {name}"
-                return status, ""  # it has said why
+                return status, ""  # its traceback is on stderr
         if time.monotonic() > end:
             return None
         time.sleep(0.1)
@@ -111,4 +109,4 @@ def _kill(others: list[subprocess.Popen[Any]]) -> None:
     for rank, other in enumerate(others, start=1):
         other.kill()
         other.wait()
-        Path(f"{os.environ[_SAYS]}{rank}").unlink(missing_ok=True)
+        _message_file(rank).unlink(missing_ok=True)

@@ -8,7 +8,6 @@ import torch
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
-from pytorch_lightning.utilities.model_helpers import _restricted_classmethod
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
@@ -28,6 +27,7 @@ from mtl_lightning.models import (
     Sharing,
 )
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.lightning_internals import class_method, trainer_of
 from mtl_lightning.system.seeding import global_seed
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.metrics import TaskMetrics
@@ -139,7 +139,7 @@ class MultiTask(LightningModule):
         self.shares: dict[str, Tensor] = {}
         """This rank's and micro-batch's share of each task's loss, until the backward pass."""
 
-    @_restricted_classmethod
+    @class_method
     def load_from_checkpoint(
         cls,  # noqa: N805 - this is a class method
         checkpoint_path: Any,
@@ -219,7 +219,7 @@ class MultiTask(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Know that weights and statistics are there already."""
         self._begun = True
-        trainer: Any = self._trainer  # None in load_from_checkpoint, where `self.trainer` raises
+        trainer: Any = trainer_of(self)  # none in load_from_checkpoint
         if trainer is None or trainer.state.fn != "fit":
             return
         if self.balance is not None:

@@ -6,11 +6,16 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loops import evaluation_loop, training_epoch_loop
 from torch import Tensor
 from torchmetrics import Metric
 
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.system.lightning_internals import (
+    position_loops,
+    set_callback_metrics,
+    set_metric_state,
+    validation_is_due,
+)
 from mtl_lightning.training.module import MultiTask
 
 KEY = "resume"
@@ -88,7 +93,7 @@ class Resume(Callback):
         _restore(pl_module, loaded["measured"], trainer.global_rank, trainer.world_size)
         pl_module.skipped_steps = loaded["skipped_steps"]
         logged = {name: torch.tensor(value) for name, value in loaded["logged"].items()}
-        trainer._logger_connector._callback_metrics.update(logged)
+        set_callback_metrics(trainer, logged)
 
     def _position(self, trainer: Trainer) -> Position:
         fit: Any = trainer.fit_loop
@@ -105,46 +110,16 @@ class Resume(Callback):
             validate = not self._validated
         else:  # at the end of a batch
             ended = batches.processed == batches.completed
-            validate = not ended and loop._should_check_val_fx(fit._data_fetcher)
+            validate = not ended and validation_is_due(trainer)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         return Position(epoch, data.train_plan.taken(epoch, done), validate)
 
 
 def _place(trainer: Trainer, position: Position) -> None:
-    """Let Lightning's loops begin at the position, with all hooks of a beginning epoch.
-
-    (Lightning's own states depend on the hook in which a checkpoint was written; this one does
-    not.)
-    """
-    fit: Any = trainer.fit_loop
-    loop = fit.epoch_loop
     data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
     plan = data.train_plan
     done = plan.first(position.epoch) if position.rows else 0
-    for progress in (fit.epoch_progress.current, fit.epoch_progress.total):
-        _set(progress, position.epoch)
-    _set(loop.batch_progress.current, done)
-    _set(loop.batch_progress.total, position.epoch * len(plan) + done)
-    loop.batch_progress.is_last_batch = done == len(plan)
-    fit.restarting = False
-    fit._restarting = False  # the line before leaves it set where steps alone end the training
-    fit._restart_stage = training_epoch_loop.RestartStage.NONE
-    loop.val_loop._restart_stage = evaluation_loop.RestartStage.NONE
-    loop._batches_that_stepped = trainer.global_step
-    if done:
-        # "After the last batch": the loop goes on counting from there, and a validation that is
-        # due there is skipped, unless it is said to have been interrupted.
-        loop._restarting = True
-        loop._restart_stage = training_epoch_loop.RestartStage.RESTARTED_ON_LAST
-        if position.validate:
-            interrupted = evaluation_loop.RestartStage.RESTARTED_MID_EVALUATION
-            loop.val_loop._restart_stage = interrupted
-        if loop._should_check_val_fx(fit._data_fetcher) and not loop._should_accumulate():
-            loop._batches_that_stepped -= 1  # it is counted again on this way
-
-
-def _set(progress: Any, value: int) -> None:
-    progress.ready = progress.started = progress.processed = progress.completed = value
+    position_loops(trainer, position.epoch, done, len(plan), position.validate)
 
 
 # --------------------------------------------------------------------- what was measured
@@ -154,7 +129,7 @@ def _measured(module: MultiTask) -> dict[str, Tensor]:
     """Return the state of every metric of the epoch, on this rank."""
     state = {}
     for name, metric in _metrics(module):
-        state[f"{name}.updates"] = torch.tensor(metric._update_count)
+        state[f"{name}.updates"] = torch.tensor(metric.update_count)
         for key, value in metric.metric_state.items():
             assert isinstance(value, Tensor), "states of metrics are sums"
             state[f"{name}.{key}"] = value.detach().cpu()
@@ -170,10 +145,8 @@ def _restore(
             return
         measured = [{key: sum_of(key, measured) for key in measured[0]}]
     for name, metric in _metrics(module):
-        metric._update_count = int(measured[rank][f"{name}.updates"])
-        metric._computed = None
-        for key in metric.metric_state:
-            setattr(metric, key, measured[rank][f"{name}.{key}"].to(metric.device))
+        state = {key: measured[rank][f"{name}.{key}"] for key in metric.metric_state}
+        set_metric_state(metric, int(measured[rank][f"{name}.updates"]), state)
 
 
 def sum_of(key: str, states: list[dict[str, Tensor]]) -> Tensor:

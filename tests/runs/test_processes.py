@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch.distributed as dist
+from pytorch_lightning.strategies.launchers import subprocess_script
 
 from mtl_lightning.runs import processes
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.lightning_internals import release_processes
 from tests.conftest import small
 from tests.helpers.packs import photos_packed
 from tests.helpers.support import labelled_photos
@@ -23,21 +25,21 @@ LOST = RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer 
 @pytest.fixture(autouse=True)
 def run(tmp_path, monkeypatch):
     """Get ready as a command does, for tests that start processes."""
-    monkeypatch.setattr(processes.subprocess_script, "_launch_process_observer", None)
+    monkeypatch.setattr(subprocess_script, "_launch_process_observer", None)
     monkeypatch.setattr(processes, "PATIENCE", 0.3)
-    monkeypatch.setenv("MTL_LIGHTNING_RANK_SAYS", "")
+    monkeypatch.setenv("MTL_LIGHTNING_RANK_MESSAGES", "")
     processes.prepare(tmp_path)
     yield tmp_path
     for thread in threading.enumerate():
-        if isinstance(thread, processes._Observer):
-            processes._kill(thread._child_processes)
-            thread._child_processes = []
+        if isinstance(thread, processes.Observer):
+            processes._kill(thread.processes)
+    release_processes()
 
 
 def start(*codes: str) -> list[subprocess.Popen[Any]]:
     """Start a process a piece of code, as ranks 1, 2, ..."""
     others = [subprocess.Popen([sys.executable, "-c", code]) for code in codes]
-    processes.subprocess_script._launch_process_observer(others)
+    subprocess_script._launch_process_observer(others)
     return others
 
 
@@ -46,19 +48,19 @@ WAITS = "import time; time.sleep(60)"
 
 def says(rank: int, text: str) -> str:
     """Return code that fails like a rank that has something to say."""
-    path = f"{os.environ['MTL_LIGHTNING_RANK_SAYS']}{rank}"
+    path = f"{os.environ['MTL_LIGHTNING_RANK_MESSAGES']}{rank}"
     return f"import sys; open({path!r}, 'w').write({text!r}); sys.exit(2)"
 
 
 def test_the_first_process_says_what_it_met_and_ends_the_others():
     others, error = start(WAITS, WAITS), UserError("t.csv row 2: no")
-    assert processes.settle(error) is error
+    assert processes.final_error(error) is error
     assert [other.poll() for other in others] == [-9, -9]
 
 
 def test_what_another_met_is_said_by_the_first(run):
     others = start(WAITS, says(2, "t.csv row 2: ä"))
-    error = processes.settle(LOST)
+    error = processes.final_error(LOST)
     assert isinstance(error, UserError)
     assert str(error) == "t.csv row 2: ä"
     assert others[0].poll() == -9
@@ -68,50 +70,50 @@ def test_what_another_met_is_said_by_the_first(run):
 @pytest.mark.parametrize("lost", [LOST, dist.DistBackendError("NCCL error")])
 def test_a_mistake_in_the_code_of_another_is_not_said_twice(lost):
     start("raise SystemExit(7)")
-    error = processes.settle(lost)
+    error = processes.final_error(lost)
     assert isinstance(error, SystemExit)
     assert error.code == 7
 
 
 def test_a_process_that_was_killed_is_named():
     start(WAITS, "import os; os.kill(os.getpid(), 9)")
-    assert str(processes.settle(LOST)) == "the process of rank 2 was ended by SIGKILL"
+    assert str(processes.final_error(LOST)) == "the process of rank 2 was ended by SIGKILL"
 
 
 def test_an_error_of_ones_own_is_not_put_down_to_others():
     error = KeyError("x")
     start("raise SystemExit(7)")[0].wait()
-    assert processes.settle(error) is error
+    assert processes.final_error(error) is error
     others = start(WAITS)
-    assert processes.settle(LOST) is LOST, "none of them has failed"
+    assert processes.final_error(LOST) is LOST, "none of them has failed"
     assert others[0].poll() == -9
 
 
 def test_without_others_nothing_changes():
     error = UserError("no")
-    assert processes.settle(error) is error
-    assert processes.settle(LOST) is LOST
+    assert processes.final_error(error) is error
+    assert processes.final_error(LOST) is LOST
 
 
 def test_another_leaves_its_line_to_the_first(run, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "3")
-    error = processes.settle(UserError("t.csv row 2: ä\udcff"))
+    error = processes.final_error(UserError("t.csv row 2: ä\udcff"))
     assert isinstance(error, SystemExit)
     assert error.code == 2
     assert (run / ".rank_3").read_text(encoding="utf-8") == r"t.csv row 2: ä\udcff"
     begun = time.monotonic()
-    assert processes.settle(LOST) is LOST
+    assert processes.final_error(LOST) is LOST
     assert time.monotonic() - begun > 0.3, "the first should have ended it by now"
     error = KeyError("x")
-    assert processes.settle(error) is error
+    assert processes.final_error(error) is error
 
 
 def test_a_rank_that_somebody_else_has_started_says_its_line_itself(run, monkeypatch):
-    monkeypatch.delenv("MTL_LIGHTNING_RANK_SAYS")
+    monkeypatch.delenv("MTL_LIGHTNING_RANK_MESSAGES")
     monkeypatch.setenv("LOCAL_RANK", "1")
     processes.prepare(run)
     error = UserError("no")
-    assert processes.settle(error) is error
+    assert processes.final_error(error) is error
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def test_a_first_process_that_waits_for_another_without_end_is_ended(
     code = says(2, "t.csv row 2: no") if code == "says" else code
     others.append(subprocess.Popen([sys.executable, "-c", code]))
     others[1].wait()
-    observer = processes._Observer(main_pid=0, child_processes=others)
+    observer = processes.Observer(main_pid=0, child_processes=others)
     assert observer._run()
     assert ended == [status]
     assert others[0].poll() == -9
@@ -136,8 +138,8 @@ def test_a_first_process_that_waits_for_another_without_end_is_ended(
 
 def test_nothing_is_ended_that_ends_by_itself(monkeypatch):
     monkeypatch.setattr("os._exit", lambda status: pytest.fail("ended"))
-    observer = processes._Observer(main_pid=0, child_processes=[])
-    observer._terminate_all()
+    observer = processes.Observer(main_pid=0, child_processes=[])
+    observer.on_failure()
 
 
 # ------------------------------------------------------------------- commands
