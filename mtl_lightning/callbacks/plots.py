@@ -15,9 +15,11 @@ from rich.markup import escape
 from mtl_lightning.callbacks.checkpoints import is_trial
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.models.named import module_key
+from mtl_lightning.reports.plots import draw
 from mtl_lightning.system.errors import listed
 from mtl_lightning.system.files import atomic_path
-from mtl_lightning.tasks.pictures import Picture
+from mtl_lightning.tasks.plot_data import PlotData
+from mtl_lightning.tasks.plot_records import PlotRecord
 from mtl_lightning.training.module import MultiTask
 
 if TYPE_CHECKING:
@@ -38,9 +40,9 @@ class Plots(Callback):
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self._pictures: dict[str, Picture] = {}
+        self._plot_data: dict[str, PlotData] = {}
         self._caption = ""
-        self._collected: dict[str, Any] = {}
+        self._collected: dict[str, PlotRecord] = {}
         self._written: list[str] = []
 
     # ----------------------------------------------------------------- collect, on every rank
@@ -83,29 +85,29 @@ class Plots(Callback):
 
     def _begin(self, module: LightningModule) -> None:
         assert isinstance(module, MultiTask)
-        self._pictures = {}
+        self._plot_data = {}
         for name, task in module.tasks.items():
             with harmless(f"picture of task {name}"):
-                picture = task.picture()
-                if picture is not None:
-                    self._pictures[name] = picture.to(module.device)
+                data = task.plot_data()
+                if data is not None:
+                    self._plot_data[name] = data.to(module.device)
 
     def _add(self, outputs: dict[str, Any], batch: Batch) -> None:
-        for name, picture in list(self._pictures.items()):
-            del self._pictures[name]  # until it has worked
+        for name, data in list(self._plot_data.items()):
+            del self._plot_data[name]  # until it has worked
             with harmless(f"picture of task {name}"):
-                picture.update(outputs[name], batch.targets[name], batch.labelled[name], batch.rows)
-                self._pictures[name] = picture
+                data.update(outputs[name], batch.targets[name], batch.labelled[name], batch.rows)
+                self._plot_data[name] = data
 
-    def _gather(self, trainer: Trainer, module: MultiTask, split: str) -> dict[str, Any]:
+    def _gather(self, trainer: Trainer, module: MultiTask, split: str) -> dict[str, PlotRecord]:
         """Bring the ranks together; every rank asks for the same tasks in the same order."""
         gathered = {}
         for name, values in module.results[split].tasks.items():
             # A rank that failed would leave the others waiting for what it has collected.
-            everywhere = trainer.strategy.reduce_boolean_decision(name in self._pictures)
+            everywhere = trainer.strategy.reduce_boolean_decision(name in self._plot_data)
             if everywhere and values["n_labelled"]:
                 with harmless(f"picture of task {name}"):
-                    gathered[name] = self._pictures[name].compute()
+                    gathered[name] = self._plot_data[name].compute()
         return gathered
 
     # ----------------------------------------------------------------- draw, on the first rank
@@ -152,7 +154,7 @@ class Plots(Callback):
         collected, self._collected = self._collected, {}
         if not trainer.is_global_zero or is_trial(trainer):
             return
-        for name, values in collected.items():
+        for name, record in collected.items():
             with harmless(f"picture of task {name}"):
                 numbers = [
                     f"{metric.replace('_', ' ')} {value:.3g}"
@@ -161,7 +163,7 @@ class Plots(Callback):
                 ]
                 labelled = f"{module.results[split].tasks[name]['n_labelled']:,} labelled"
                 subtitle = " · ".join([caption, labelled, *numbers])
-                figure = self._pictures[name].draw(values, name, subtitle)
+                figure = draw(record, name, subtitle)
                 file = module_key(name).removeprefix("task_")
                 self._keep(figure, f"{split}_{file}", trainer)
         if self._written:

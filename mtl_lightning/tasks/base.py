@@ -10,7 +10,7 @@ Adding a kind of task is one file here, one line in ``__init__.py`` and one test
 2. Implement ``encode``, ``num_outputs``, ``loss``, ``metrics``, ``update`` and ``decode``.
 3. What must be learned from the training labels (statistics, not weights) goes into buffers that
    ``fit_statistics`` fills: so it is in the checkpoint.
-4. ``picture`` may give something to look at after an evaluation; see ``pictures.py``.
+4. ``plot_data`` may collect what is plotted after an evaluation; see ``plot_data.py``.
 5. Where its answers can name a side of the image, ``mirrored`` says what becomes of its labels
    when the image is mirrored (``mirroring.py`` helps); left out, ``data.mirror`` refuses to swap
    them.
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.tasks.pictures import Picture
+from mtl_lightning.tasks.plot_data import PlotData
 
 LOOKS_MISSING = frozenset({"-1", "nan", "na", "n/a", "null", "none", "-", "?", "unknown"})
 """Cells, in lower case, that may stand for a label that is not there."""
@@ -197,8 +197,8 @@ class Task(nn.Module, ABC):
         del encoded, groups, number
         return {}
 
-    def picture(self) -> Picture | None:
-        """Make what collects a split's rows to be drawn at its end; ``None``: nothing is drawn."""
+    def plot_data(self) -> PlotData | None:
+        """Make what collects a split's rows for a plot; ``None``: nothing is plotted."""
         return None
 
     def score(self, values: Mapping[str, float]) -> float:

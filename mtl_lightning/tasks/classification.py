@@ -23,9 +23,9 @@ from mtl_lightning.tasks.base import (
 )
 from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError, SharedAnswers
 from mtl_lightning.tasks.mirroring import swap_permutation
-from mtl_lightning.tasks.pictures import ConfusionPicture
+from mtl_lightning.tasks.plot_data import ConfusionPlotData
 
-DRAWN_UP_TO = 1000  # classes; the counts of more pairs take too much memory
+PLOTTED_UP_TO = 1000  # classes; the counts of more pairs take too much memory
 
 
 class Classification(Task):
@@ -227,9 +227,9 @@ class Classification(Task):
         counts = np.bincount(pairs[encoded.labelled], minlength=len(self.classes) * number)
         return dict(zip(self.classes, counts.reshape(-1, number), strict=True))
 
-    def picture(self) -> ConfusionPicture | None:
-        """Draw which class is taken for which, unless there are more than 1000."""
-        return ConfusionPicture(self.classes) if len(self.classes) <= DRAWN_UP_TO else None
+    def plot_data(self) -> ConfusionPlotData | None:
+        """Collect a confusion matrix, unless there are more than 1000 classes."""
+        return ConfusionPlotData(self.classes) if len(self.classes) <= PLOTTED_UP_TO else None
 
 
 def _probabilities(logits: Tensor) -> Tensor:

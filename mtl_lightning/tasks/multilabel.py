@@ -16,7 +16,7 @@ from mtl_lightning.system.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks.base import Encoded, Task
 from mtl_lightning.tasks.label_metrics import LabelMetrics
 from mtl_lightning.tasks.mirroring import swap_permutation
-from mtl_lightning.tasks.pictures import LabelsPicture
+from mtl_lightning.tasks.plot_data import LabelPlotData
 
 YES = frozenset({"1", "1.0", "yes", "y", "true", "t", "positive", "+"})
 NO = frozenset({"0", "0.0", "-1", "-1.0", "no", "n", "false", "f", "negative"})
@@ -196,9 +196,9 @@ class MultiLabel(Task):
             for i, label in enumerate(self.labels)
         }
 
-    def picture(self) -> LabelsPicture:
-        """Draw how each label does."""
-        return LabelsPicture(self.labels, _probabilities)
+    def plot_data(self) -> LabelPlotData:
+        """Collect the histograms of each label's probability."""
+        return LabelPlotData(self.labels, _probabilities)
 
 
 def _probabilities(logits: Tensor) -> Tensor:

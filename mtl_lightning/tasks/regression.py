@@ -14,7 +14,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.base import Encoded, Task, if_missing
 from mtl_lightning.tasks.metrics import R2
-from mtl_lightning.tasks.pictures import ScatterPicture
+from mtl_lightning.tasks.plot_data import ScatterPlotData
 
 
 class Regression(Task):
@@ -115,9 +115,9 @@ class Regression(Task):
         """Give the number in the label's own unit."""
         return {"": self._in_unit(outputs).cpu().numpy()}
 
-    def picture(self) -> ScatterPicture:
-        """Draw predictions against labels, and what is left between them."""
-        return ScatterPicture(self._in_unit)
+    def plot_data(self) -> ScatterPlotData:
+        """Collect predictions and labels."""
+        return ScatterPlotData(self._in_unit)
 
     def _in_unit(self, outputs: Tensor) -> Tensor:
         outputs = outputs.squeeze(1).to(torch.promote_types(outputs.dtype, self.mean.dtype))

@@ -8,12 +8,13 @@ from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mtl_lightning.callbacks import plots as plots_module
 from mtl_lightning.callbacks.plots import Plots
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.reports.plots import canvas
+from mtl_lightning.reports.plots import canvas, drawing
 from mtl_lightning.runs.loggers import ResumableCSVLogger
 from mtl_lightning.tasks import Classification
-from mtl_lightning.tasks.pictures import ConfusionPicture, LabelsPicture
+from mtl_lightning.tasks.plot_data import ConfusionPlotData
 from mtl_lightning.training.module import MultiTask
 from tests.helpers import two_ranks
 from tests.helpers.support import (
@@ -102,12 +103,13 @@ def test_fit_leaves_curves_and_a_picture_of_each_task(fitted):
 def test_the_pictures_are_of_the_last_validation_alone(fitted):
     _, plots, module = fitted
     values = module.results["val"].tasks["kind"]
-    matrix = plots.kept["kind"]
+    matrix = plots.kept["kind"].counts
     assert matrix.sum() == values["n_labelled"] > 0
     assert matrix.trace() / matrix.sum() == pytest.approx(values["accuracy"])
-    points, seen = plots.kept["size"]
-    assert seen == len(points) == module.results["val"].tasks["size"]["n_labelled"]
-    assert np.abs(points[:, 0] - points[:, 1]).mean() == pytest.approx(
+    sample = plots.kept["size"]
+    assert sample.n_labelled == len(sample.labels)
+    assert sample.n_labelled == module.results["val"].tasks["size"]["n_labelled"]
+    assert np.abs(sample.predictions - sample.labels).mean() == pytest.approx(
         module.results["val"].tasks["size"]["mae"], rel=1e-5
     )
 
@@ -133,12 +135,13 @@ def both(tmp_path_factory) -> tuple[dict[str, Any], dict[str, Any], Path]:
 def test_two_ranks_draw_what_one_process_draws(both):
     one, pair, _ = both
     assert one.keys() == pair.keys() == {"kind", "size", "tags"}
-    assert np.array_equal(one["kind"], pair["kind"])
-    for collected, by_the_pair in zip(one["tags"], pair["tags"], strict=True):
-        assert np.allclose(collected, by_the_pair)
-    (points, seen), (pair_points, pair_seen) = one["size"], pair["size"]
-    assert seen == pair_seen == len(points)
-    assert np.allclose(points, pair_points, rtol=1e-5)
+    assert np.array_equal(one["kind"].counts, pair["kind"].counts)
+    assert np.allclose(one["tags"].positives, pair["tags"].positives)
+    assert np.allclose(one["tags"].negatives, pair["tags"].negatives)
+    size, of_the_pair = one["size"], pair["size"]
+    assert size.n_labelled == of_the_pair.n_labelled == len(size.labels)
+    assert np.array_equal(size.labels, of_the_pair.labels)
+    assert np.allclose(size.predictions, of_the_pair.predictions, rtol=1e-5)
 
 
 def test_what_was_written_is_said_in_one_line(tmp_path, capsys):
@@ -154,10 +157,9 @@ def test_a_task_without_a_label_in_the_split_has_no_picture(both):
 
 def test_the_small_print_has_the_numbers_of_the_results(tmp_path, monkeypatch):
     seen = {}
-    for kind in (ConfusionPicture, LabelsPicture):
-        monkeypatch.setattr(
-            kind, "draw", lambda self, values, title, small: seen.update({title: small})
-        )
+    monkeypatch.setattr(
+        plots_module, "draw", lambda record, title, small: seen.update({title: small})
+    )
     plots = Plots(tmp_path)
     trainer = make_trainer(tmp_path, callbacks=[plots])
     module = make_module()
@@ -169,24 +171,26 @@ def test_the_small_print_has_the_numbers_of_the_results(tmp_path, monkeypatch):
     assert "hat" not in seen["tags"]  # a number for each label is what the chart is for
 
 
-@pytest.mark.parametrize("broken", ["picture", "update", "compute", "draw", "pixels"])
+@pytest.mark.parametrize("broken", ["plot_data", "update", "compute", "draw", "pixels"])
 def test_an_error_costs_the_picture_and_one_line(tmp_path, monkeypatch, capsys, broken):
     def fail(*_: Any, **__: Any) -> None:
         raise ValueError("no [such]\nfont")
 
     if broken == "pixels":
         monkeypatch.setattr(canvas, "pixels", fail)
-    elif broken == "picture":
-        monkeypatch.setattr(Classification, "picture", fail)
+    elif broken == "draw":
+        monkeypatch.setattr(drawing, "confusion", fail)
+    elif broken == "plot_data":
+        monkeypatch.setattr(Classification, "plot_data", fail)
     else:
-        monkeypatch.setattr(ConfusionPicture, broken, fail)
+        monkeypatch.setattr(ConfusionPlotData, broken, fail)
     evaluated(tmp_path)
     lines = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
     assert lines[0] == "warning: no picture of task kind: ValueError: no [such] font"
     everything = broken == "pixels"
     assert pngs(tmp_path) == ([] if everything else ["test_size.png", "test_tags.png"])
     # Two tasks are classifications; `rare` has no label here, so nothing is asked of it later.
-    assert len(lines) == (3 if everything else 2 if broken in ("picture", "update") else 1)
+    assert len(lines) == (3 if everything else 2 if broken in ("plot_data", "update") else 1)
 
 
 def test_a_trial_run_and_a_run_without_validation_leave_no_picture(tmp_path):

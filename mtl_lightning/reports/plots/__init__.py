@@ -1,4 +1,5 @@
-"""Numbers in, a matplotlib figure out; these modules know nothing of training or files.
+"""Plain data in, a matplotlib figure out; these modules know nothing of training or files."""
 
-They import matplotlib, so they are imported where something is drawn and not before.
-"""
+from mtl_lightning.reports.plots.drawing import draw
+
+__all__ = ["draw"]

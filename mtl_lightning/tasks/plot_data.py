@@ -1,32 +1,27 @@
-"""What a task collects over an evaluated split to be drawn at its end.
+"""Collecting the data behind a task's plot over an evaluated split.
 
-A picture is a metric: its states are of a fixed size and can be brought together over ranks in
-any order, so that the picture is of the whole split, however many ranks there are.
+The collectors are metrics with states of fixed size that are exact over ranks: the plot is of the
+whole split, however many ranks there are.
 """
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from mtl_lightning.tasks.label_metrics import (
-    BINS,
-    average_precision,
-    histograms,
-    outcomes,
+from mtl_lightning.tasks.label_metrics import BINS, histograms
+from mtl_lightning.tasks.plot_records import (
+    ConfusionCounts,
+    LabelCurves,
+    PlotRecord,
+    ScatterSample,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
-
-class Picture(Metric):
-    """Collects what is drawn of one task over one split."""
+class PlotData(Metric):
+    """Collects what is plotted of one task over one split."""
 
     full_state_update = False
 
@@ -42,16 +37,12 @@ class Picture(Metric):
         """
 
     @abstractmethod
-    def compute(self) -> Any:
+    def compute(self) -> PlotRecord:
         """Return what all ranks have collected."""
 
-    @abstractmethod
-    def draw(self, collected: Any, title: str, subtitle: str) -> "Figure":
-        """Draw what :meth:`compute` returned (import matplotlib here, not before)."""
 
-
-class ConfusionPicture(Picture):
-    """A confusion matrix.
+class ConfusionPlotData(PlotData):
+    """Collects a confusion matrix.
 
     Args:
         classes: The K class names, in the order of the outputs.
@@ -74,20 +65,13 @@ class ConfusionPicture(Picture):
         cells = targets[labelled] * k + outputs[labelled].argmax(1)
         self.matrix += torch.bincount(cells, minlength=k * k).view(k, k)
 
-    def compute(self) -> NDArray[np.int64]:
-        """Return ``(K, K)`` counts, a row for each label, a column for each answer."""
-        matrix: NDArray[np.int64] = self.matrix.cpu().numpy()
-        return matrix
-
-    def draw(self, collected: NDArray[np.int64], title: str, subtitle: str) -> "Figure":
-        """Draw it with shares of the rows as colours."""
-        from mtl_lightning.reports.plots.confusion import confusion
-
-        return confusion(collected, self.classes, title, subtitle)
+    def compute(self) -> ConfusionCounts:
+        """Return the counts of all ranks."""
+        return ConfusionCounts(self.classes, self.matrix.cpu().numpy())
 
 
-class LabelsPicture(Picture):
-    """How each of many yes/no labels does, from the histograms that its metrics are made of.
+class LabelPlotData(PlotData):
+    """Collects for each of many yes/no labels the histograms that its metrics are made of.
 
     Args:
         labels: The L names, in the order of the outputs.
@@ -112,30 +96,21 @@ class LabelsPicture(Picture):
         self.positives += positives
         self.negatives += negatives
 
-    def compute(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return ``(L,)`` average precisions, and the ``(L, 4)`` counts of `outcomes`."""
-        precision = average_precision(self.positives, self.negatives)
-        return precision.cpu().numpy(), outcomes(self.positives, self.negatives).cpu().numpy()
-
-    def draw(
-        self, collected: tuple[NDArray[np.float32], NDArray[np.int64]], title: str, subtitle: str
-    ) -> "Figure":
-        """Draw average precision against chance, and the recall of yes and of no."""
-        from mtl_lightning.reports.plots.labels import labels_chart
-
-        return labels_chart(self.labels, *collected, title, subtitle)
+    def compute(self) -> LabelCurves:
+        """Return the histograms of all ranks."""
+        return LabelCurves(self.labels, self.positives.cpu().numpy(), self.negatives.cpu().numpy())
 
 
-class ScatterPicture(Picture):
-    """Predictions against labels: all rows, or from ``limit`` on as many drawn by lot.
+class ScatterPlotData(PlotData):
+    """Collects predictions and labels: of all rows, or of a random sample of ``limit`` rows.
 
-    The lot is a hash of the row's number, and the lowest are kept (bottom-k sampling, Cohen and
-    Kaplan 2007): of each rank, then of these, which are the lowest of all. So memory is bounded,
-    and the same rows are drawn on one rank and on many.
+    A row's key is a hash of its number, and the rows with the lowest keys are kept (bottom-k
+    sampling, Cohen and Kaplan 2007), of each rank and then of all ranks. So memory is bounded, and
+    the sample is the same on one rank and on many.
 
     Args:
         in_unit: ``(B, num_outputs)`` outputs to ``(B,)`` predictions in the label's unit.
-        limit: How many rows are drawn at most.
+        limit: The largest number of rows that are kept.
     """
 
     keys: Tensor
@@ -147,7 +122,7 @@ class ScatterPicture(Picture):
         self.in_unit = in_unit
         self.limit = limit
         free = torch.full((limit,), torch.iinfo(torch.long).max)
-        # Stacked over ranks, not reduced: keys and points are of use only together.
+        # Stacked over ranks, not reduced: a key belongs to its point.
         self.add_state("keys", free, dist_reduce_fx=None)
         self.add_state("points", torch.zeros(limit, 2), dist_reduce_fx=None)
         self.add_state("seen", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
@@ -163,22 +138,12 @@ class ScatterPicture(Picture):
         )
         self.seen += labelled.sum()
 
-    def compute(self) -> tuple[NDArray[np.float32], int]:
-        """Return ``(n, 2)`` predictions and labels, and how many rows they were drawn from."""
+    def compute(self) -> ScatterSample:
+        """Return the sample over all ranks."""
         seen = int(self.seen)
         _, points = _lowest(self.keys.flatten(), self.points.view(-1, 2), min(seen, self.limit))
-        return points.cpu().numpy(), seen
-
-    def draw(
-        self, collected: tuple[NDArray[np.float32], int], title: str, subtitle: str
-    ) -> "Figure":
-        """Draw them with the diagonal, and their residuals."""
-        from mtl_lightning.reports.plots.scatter import scatter
-
-        points, seen = collected
-        if len(points) < seen:
-            subtitle += f" · {len(points):,} of {seen:,} drawn, chosen by lot"
-        return scatter(points[:, 0], points[:, 1], title, subtitle)
+        predictions, labels = points.cpu().numpy().T
+        return ScatterSample(predictions, labels, seen)
 
 
 def _hashed(rows: Tensor) -> Tensor:

@@ -1,0 +1,59 @@
+"""Drawing a task's record: one function, dispatched on the class of the record.
+
+A record of your own brings its drawing along, in the module that defines it::
+
+    @draw.register
+    def _(record: Quantiles, title: str, subtitle: str) -> Figure: ...
+"""
+
+from functools import singledispatch
+
+from matplotlib.figure import Figure
+
+from mtl_lightning.reports.plots.confusion import confusion
+from mtl_lightning.reports.plots.labels import labels_chart
+from mtl_lightning.reports.plots.scatter import scatter
+from mtl_lightning.tasks.plot_records import (
+    ConfusionCounts,
+    LabelCurves,
+    PlotRecord,
+    ScatterSample,
+)
+
+
+@singledispatch
+def draw(record: PlotRecord, title: str, subtitle: str) -> Figure:
+    """Return the figure of a record.
+
+    Args:
+        record: What was collected of one task over one split.
+        title: The heading.
+        subtitle: Small print below it, in parts separated by `` · ``.
+
+    Raises:
+        TypeError: If no drawing is registered for the record's class.
+    """
+    del title, subtitle
+    raise TypeError(
+        f"{type(record).__name__} has no drawing; register one with "
+        f"mtl_lightning.reports.plots.draw.register"
+    )
+
+
+@draw.register
+def _confusion(record: ConfusionCounts, title: str, subtitle: str) -> Figure:
+    return confusion(record.counts, record.classes, title, subtitle)
+
+
+@draw.register
+def _labels(record: LabelCurves, title: str, subtitle: str) -> Figure:
+    precision, outcomes = record.average_precision(), record.outcomes()
+    return labels_chart(record.labels, precision, outcomes, title, subtitle)
+
+
+@draw.register
+def _scatter(record: ScatterSample, title: str, subtitle: str) -> Figure:
+    count = len(record.labels)
+    if count < record.n_labelled:
+        subtitle += f" · {count:,} of {record.n_labelled:,} drawn, a random sample"
+    return scatter(record.predictions, record.labels, title, subtitle)

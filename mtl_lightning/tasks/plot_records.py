@@ -1,0 +1,181 @@
+"""The data behind a task's plot: plain typed records that JSON can hold.
+
+``reports/plots`` draws them. A kind of task with a record of its own adds a subclass of
+`PlotRecord` beside the task and registers its drawing with ``mtl_lightning.reports.plots.draw``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtl_lightning.tasks.label_metrics import BINS, average_precision, outcomes
+
+
+class PlotRecord(ABC):
+    """What was collected of one task over one evaluated split."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON values."""
+
+    @classmethod
+    @abstractmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "PlotRecord":
+        """Return the record of which `to_json` gave these values.
+
+        Raises:
+            KeyError, TypeError, ValueError: If they are not such values.
+        """
+
+
+def record_to_json(record: PlotRecord) -> dict[str, Any]:
+    """Return a record as JSON values, with its class beside them."""
+    return {"class_path": _class_path(type(record)), **record.to_json()}
+
+
+def record_from_json(values: Mapping[str, Any]) -> PlotRecord | None:
+    """Return the record that `record_to_json` wrote, ``None`` if its class is not imported.
+
+    Nothing is imported: the file may be a stranger's.
+
+    Raises:
+        KeyError, TypeError, ValueError: If the values are damaged.
+    """
+    waiting = PlotRecord.__subclasses__()
+    while waiting:
+        record = waiting.pop()
+        if _class_path(record) == values["class_path"]:
+            return record.from_json(values)
+        waiting += record.__subclasses__()
+    return None
+
+
+def _class_path(record: type[PlotRecord]) -> str:
+    return f"{record.__module__}.{record.__qualname__}"
+
+
+# Not frozen: torchmetrics copies what a metric computes field by field.
+@dataclass(eq=False)
+class ConfusionCounts(PlotRecord):
+    """How often each class was predicted for each label.
+
+    Attributes:
+        classes: K names.
+        counts: ``(K, K)``, a row for each label, a column for each prediction.
+    """
+
+    classes: list[str]
+    counts: NDArray[np.int64]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the names and the cells that are not 0: at most one for each labelled row."""
+        return {"classes": self.classes, "counts": _sparse(self.counts)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ConfusionCounts":
+        """See `PlotRecord.from_json`."""
+        classes = [str(name) for name in values["classes"]]
+        return cls(classes, _dense(values["counts"], (len(classes), len(classes))))
+
+
+@dataclass(eq=False)
+class LabelCurves(PlotRecord):
+    """Histograms of the probability of each yes/no label, which give all its curves.
+
+    Attributes:
+        labels: L names.
+        positives: ``(L, BINS)`` counts of the images labelled yes, by probability.
+        negatives: ``(L, BINS)`` counts of those labelled no.
+    """
+
+    labels: list[str]
+    positives: NDArray[np.int64]
+    negatives: NDArray[np.int64]
+
+    def average_precision(self) -> NDArray[np.float32]:
+        """Return ``(L,)``, NaN without a positive."""
+        precision: NDArray[np.float32] = average_precision(*self._histograms()).numpy()
+        return precision
+
+    def outcomes(self) -> NDArray[np.int64]:
+        """Return ``(L, 4)`` counts at a threshold of 0.5; see `label_metrics.outcomes`."""
+        counts: NDArray[np.int64] = outcomes(*self._histograms()).numpy()
+        return counts
+
+    def _histograms(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.from_numpy(self.positives), torch.from_numpy(self.negatives)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the names and the bins that are not empty."""
+        return {
+            "labels": self.labels,
+            "bins": BINS,
+            "positives": _sparse(self.positives),
+            "negatives": _sparse(self.negatives),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "LabelCurves":
+        """See `PlotRecord.from_json`."""
+        labels = [str(name) for name in values["labels"]]
+        if values["bins"] != BINS:
+            raise ValueError(f"bins should be {BINS}. Found {values['bins']}")
+        shape = len(labels), BINS
+        return cls(labels, *(_dense(values[key], shape) for key in ("positives", "negatives")))
+
+
+@dataclass(eq=False)
+class ScatterSample(PlotRecord):
+    """Predictions and labels of a sample of the rows, in the label's own unit.
+
+    Attributes:
+        predictions: ``(n,)``.
+        labels: ``(n,)``.
+        n_labelled: How many labelled rows the sample was taken from.
+    """
+
+    predictions: NDArray[np.float32]
+    labels: NDArray[np.float32]
+    n_labelled: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the numbers, null for what is not finite."""
+        return {
+            "predictions": _numbers(self.predictions),
+            "labels": _numbers(self.labels),
+            "n_labelled": self.n_labelled,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ScatterSample":
+        """See `PlotRecord.from_json`; null becomes NaN."""
+        predictions, labels = (
+            np.array(values[key], dtype=np.float32) for key in ("predictions", "labels")
+        )
+        if predictions.shape != labels.shape or predictions.ndim != 1:
+            raise ValueError("predictions and labels should be lists of one length")
+        return cls(predictions, labels, int(values["n_labelled"]))
+
+
+def _numbers(values: NDArray[np.float32]) -> list[float | None]:
+    # By their text, which is the shortest that gives this float32 again.
+    return [float(str(value)) if np.isfinite(value) else None for value in values]
+
+
+def _sparse(counts: NDArray[np.int64]) -> dict[str, list[int]]:
+    cells = np.flatnonzero(counts)
+    return {"cells": cells.tolist(), "counts": counts.flat[cells].tolist()}
+
+
+def _dense(values: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.int64]:
+    counts = np.zeros(shape[0] * shape[1], dtype=np.int64)
+    cells = np.array(values["cells"], dtype=np.int64)
+    if len(cells) and not 0 <= cells.min() <= cells.max() < len(counts):
+        raise ValueError(f"cells should be in 0..{len(counts) - 1}")
+    counts[cells] = np.array(values["counts"], dtype=np.int64)
+    return counts.reshape(shape)

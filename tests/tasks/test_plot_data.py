@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+
+from mtl_lightning.tasks import Classification, MultiLabel, Regression
+from mtl_lightning.tasks.classification import PLOTTED_UP_TO
+from mtl_lightning.tasks.plot_data import ConfusionPlotData, ScatterPlotData
+
+
+def test_a_confusion_matrix_counts_labelled_rows_only():
+    data = Classification(["a", "b", "c"]).plot_data()
+    assert isinstance(data, ConfusionPlotData)
+    outputs = torch.eye(3)[[0, 1, 1, 2]]
+    targets = torch.tensor([0, 2, 1, -100])
+    labelled = torch.tensor([True, True, True, False])
+    data.update(outputs, targets, labelled, torch.arange(4))
+    data.update(outputs[:1], targets[:1], torch.tensor([False]), torch.tensor([-1]))
+    record = data.compute()
+    assert record.classes == ["a", "b", "c"]
+    assert record.counts.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
+
+
+def test_too_many_classes_are_not_plotted():
+    names = [str(i) for i in range(PLOTTED_UP_TO + 1)]
+    assert Classification(names).plot_data() is None
+    assert Classification(names[1:]).plot_data() is not None
+
+
+def fed(limit: int, batches: list[torch.Tensor]) -> ScatterPlotData:
+    data = ScatterPlotData(lambda outputs: outputs[:, 0] * 10, limit)
+    for rows in batches:
+        labelled = rows % 3 > 0
+        data.update(rows[:, None].float(), rows.float() + 0.5, labelled, rows)
+    return data
+
+
+def sampled(data: ScatterPlotData) -> tuple[list[tuple[float, float]], int]:
+    record = data.compute()
+    points = zip(record.predictions.tolist(), record.labels.tolist(), strict=True)
+    return sorted(points), record.n_labelled
+
+
+def test_a_scatter_keeps_every_row_up_to_its_limit():
+    points, seen = sampled(fed(50, [torch.arange(30), torch.arange(30, 60)]))
+    assert seen == 40
+    assert points == [(10.0 * i, i + 0.5) for i in range(60) if i % 3]
+
+
+def test_beyond_the_limit_the_sample_is_fair_and_the_same_in_any_order():
+    rows = torch.arange(3000)
+    one = fed(500, [rows])
+    points, seen = sampled(one)
+    assert (len(points), seen) == (500, 2000)
+    labels = np.array([label for _, label in points])
+    assert abs(labels.mean() - 1500) < 120  # 3 standard errors
+    shuffled = rows[torch.randperm(3000, generator=torch.Generator().manual_seed(0))]
+    assert sampled(fed(500, list(shuffled.split(70)))) == (points, seen)
+
+
+def test_a_regression_is_collected_in_the_labels_own_unit():
+    task = Regression()
+    task.fit_statistics(torch.tensor([10.0, 30.0]), torch.ones(()))
+    data = task.plot_data()
+    data.update(
+        torch.tensor([[1.0]]), torch.tensor([25.0]), torch.tensor([True]), torch.tensor([4])
+    )
+    assert sampled(data) == ([pytest.approx((30.0, 25.0))], 1)
+
+
+def test_labels_are_counted_where_they_are_labelled_and_as_their_metrics_count_them():
+    task = MultiLabel(["hat", "bag"])
+    data, metrics = task.plot_data(), task.metrics()
+    outputs = torch.tensor([[3.0, -1.0], [-2.0, 0.5], [1.0, 2.0], [0.2, 9.0]])
+    targets = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    labelled = torch.tensor([[True, True], [True, True], [True, True], [True, False]])
+    for part in (slice(0, 1), slice(1, 4)):
+        rows = torch.arange(4)[part]
+        data.update(outputs[part], targets[part], labelled[part], rows)
+        task.update(metrics, outputs[part], targets[part], labelled[part])
+    record, values = data.compute(), metrics.compute()
+    assert record.labels == ["hat", "bag"]
+    assert record.outcomes().tolist() == [[1, 1, 0, 2], [1, 0, 1, 1]]
+    expected = [values["ap/hat"].item(), values["ap/bag"].item()]
+    assert record.average_precision().tolist() == expected
