@@ -8,7 +8,6 @@ from torch import Tensor
 
 from mtl_lightning.balancing.gradients.gradient_balancer import GradientSteps
 from mtl_lightning.balancing.gradients.jacobian import Jacobian
-from mtl_lightning.models import Soft
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.training.module import MultiTask
 
@@ -45,9 +44,13 @@ class BalancingMonitor(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse where there is nothing to see."""
-        sharing = pl_module.network.sharing if isinstance(pl_module, MultiTask) else None
-        if stage == "fit" and isinstance(sharing, Soft):
-            raise UserError("BalancingMonitor: under sharing: Soft tasks share no weight")
+        if stage != "fit" or not isinstance(pl_module, MultiTask):
+            return
+        sharing = pl_module.network.sharing
+        if not sharing.shared_parameters(list(pl_module.tasks)):
+            raise UserError(
+                f"BalancingMonitor: under sharing: {type(sharing).__name__} tasks share no weight"
+            )
 
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor

@@ -87,9 +87,9 @@ class Network(nn.Module):
         return [*self.heads[task].parameters(), *self.sharing.own_parameters(task)]
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """Return what is trained and serves no single task."""
-        own = {p for task in self.heads for p in self.own_parameters(task)}
-        return [p for p in self.parameters() if p.requires_grad and p not in own]
+        """Return what is trained and serves several tasks: see `Sharing.shared_parameters`."""
+        shared = self.sharing.shared_parameters(list(self.heads))
+        return [p for p in shared if p.requires_grad]
 
     def update_absent(self, absent: Collection[str], rates: Mapping[nn.Parameter, float]) -> None:
         """Move absent tasks' tied parameters by the penalty alone: `Sharing.update_absent`."""

@@ -12,7 +12,6 @@ from mtl_lightning.callbacks.unfreeze import Unfreeze
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.features import Features
-from mtl_lightning.models import Hard
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.hardware import free_memory
 from mtl_lightning.system.progress import ProgressBar
@@ -66,12 +65,10 @@ def _obstacle(trainer: Trainer, module: MultiTask, data: PartialLabels, views: i
     sharing = module.network.sharing
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
     thawing = [c for c in callbacks if isinstance(c, Unfreeze | BaseFinetuning)]
-    if not isinstance(sharing, Hard):
-        return (
-            f"with model.sharing: {type(sharing).__name__} the tasks do not read the same "
-            "features; it is for Hard alone"
-        )
-    if any(p.requires_grad for p in sharing.parameters()) or sharing.backbone.trunk.training:
+    backbone = sharing.shared_backbone
+    if backbone is None:
+        return _not_the_same_features(module)
+    if any(p.requires_grad for p in sharing.parameters()) or backbone.trunk.training:
         return (
             "the backbone is trained, so that features change with every step; set trainable_from: "
             "heads in model.backbone, or leave cache_features out"
@@ -90,6 +87,13 @@ def _obstacle(trainer: Trainer, module: MultiTask, data: PartialLabels, views: i
     if views > 1 and not data.augmented:
         return f"all {views} views would be the same without data.augmentation; set it to 1"
     return ""
+
+
+def _not_the_same_features(module: MultiTask) -> str:
+    return (
+        f"with model.sharing: {type(module.network.sharing).__name__} the tasks do not read the "
+        "same features; it is for Hard alone"
+    )
 
 
 def _fill(
@@ -130,6 +134,8 @@ def _computed(trainer: Trainer, module: MultiTask, images: Tensor) -> Tensor:
     with trainer.precision_plugin.forward_context():
         every = module.network.sharing(images.to(module.device))
     features: Tensor = next(iter(every.values()))
+    if any(other is not features for other in every.values()):
+        raise UserError(f"data.cache_features: {_not_the_same_features(module)}")
     return features.cpu()
 
 

@@ -18,7 +18,7 @@ def on_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
             f"{test_ranks.__name__}.balanced",
             {"folder": folder, "name": name, "of": of, "devices": 2},
         )
-        for name, of in test_ranks.CASES
+        for name, of in test_ranks.CASES + test_ranks.WITH_LAYERS
     }
     return dict(zip(cases, two_ranks.run(list(cases.values()), folder), strict=True))
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mtl_lightning.commands.quiet import quieten
+from tests.helpers import sharings
 from tests.helpers.methods import GRADIENT, LOSS, SOLVED
 from tests.helpers.support import (
     fit,
@@ -21,6 +22,10 @@ from tests.helpers.support import (
 CASES = [(name, "losses") for name in LOSS] + [(name, "parameters") for name in GRADIENT]
 CASES += [(name, "features") for name in ("IMTLG", "GradNorm", "PCGrad")]
 
+WITH_LAYERS = [("Adapters", of) for of in ("losses", "parameters", "features")]
+WITH_LAYERS += [("Bottleneck", "parameters"), ("Bottleneck", "features"), ("Opaque", "parameters")]
+"""Sharings with layers between backbone and heads; balanced by IMTLG or DWA."""
+
 
 def method_of(name: str, of: str, tasks: int) -> tuple[Any, dict[str, Any]]:
     if of == "losses":
@@ -32,11 +37,15 @@ def balanced(folder: Path, name: str, of: str, devices: int = 1) -> tuple[Any, d
     """Train on four tasks with gaps, of which one rank may hold none; 9 rows end unevenly."""
     quieten()
     warnings.simplefilter("ignore")  # of solvers
+    sharing = None
+    if (name, of) in WITH_LAYERS:
+        sharing, name = getattr(sharings, name)(), "DWA" if of == "losses" else "IMTLG"
     method, options = method_of(name, of, 4)
     tasks = make_more_tasks()
     module = make_module(
         tasks=tasks,
         balancing=method,
+        sharing=sharing,
         optimizer=lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1),
         **options,
     )
@@ -53,7 +62,7 @@ def balanced(folder: Path, name: str, of: str, devices: int = 1) -> tuple[Any, d
     return weights(module), module.balance.average_weights()
 
 
-@pytest.mark.parametrize("case", CASES, ids=" of ".join)
+@pytest.mark.parametrize("case", CASES + WITH_LAYERS, ids=" of ".join)
 def test_two_ranks_equal_one_process(on_two_ranks, tmp_path, case):
     one, one_weights = balanced(tmp_path, *case)
     other, other_weights = on_two_ranks[case]

@@ -134,6 +134,17 @@ def reference(module: MultiTask, step: Gradients) -> dict[str, dict[str, Tensor]
     return found
 
 
+def shared_names(module: MultiTask) -> list[str]:
+    """Return the names of what tasks share and is trained."""
+    shared = set(module.network.shared_parameters())
+    return [name for name, p in module.network.named_parameters() if p in shared]
+
+
+def flat(gradients: dict[str, Tensor], names: list[str]) -> Tensor:
+    """Return these gradients as one vector."""
+    return torch.cat([gradients[name].flatten() for name in names])
+
+
 def shared_rows(gradients: dict[str, dict[str, Tensor]]) -> Tensor:
     """Return the (K, P) gradients of what tasks share."""
     return torch.stack(

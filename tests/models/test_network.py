@@ -6,6 +6,8 @@ from torch import nn
 
 from mtl_lightning.models import Hard, Network, Torchvision
 from mtl_lightning.system.errors import UserError
+from tests.helpers.balancing import Layered
+from tests.helpers.sharings import Adapters, Opaque
 
 OUTPUTS = {"type": 4, "train": 1, "keys": 2, "forward": 3, "help": 1, "a.b": 2}
 IMAGES = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
@@ -47,6 +49,16 @@ def test_parameters_fall_into_backbone_and_heads_and_each_task_owns_its_head():
     assert [p.shape[0] for p in net.own_parameters("type")] == [4, 4]
     with pytest.raises(KeyError, match="tipe"):
         net.own_parameters("tipe")
+
+
+def test_shared_is_what_is_trained_and_no_task_s_own():
+    net = Network(Adapters(), Layered(first=False), OUTPUTS, (16, 16))
+    trained = [p for p in net.sharing.backbone.parameters() if p.requires_grad]
+    assert len(trained) == len(list(net.sharing.backbone.parameters())) - 2
+    assert net.shared_parameters() == trained
+    assert net.own_parameters("type")[2:] == list(net.sharing.adapters["type"].parameters())
+    assert net.sharing.shared_parameters(list(OUTPUTS)) == list(net.sharing.backbone.parameters())
+    assert Opaque().shared_backbone is None
 
 
 def test_a_tasks_loss_moves_its_own_head_and_the_backbone_only():

@@ -202,6 +202,20 @@ def test_what_would_be_wrong_is_refused(tmp_path, module, data, callbacks, said)
         trainer.fit(frozen(**module), made)
 
 
+class Turned(Hard):
+    """The features of each task in another order."""
+
+    def forward(self, images, rows=None):
+        features = super().forward(images, rows)
+        return {task: features[task].roll(n, 1) for n, task in enumerate(self.tasks)}
+
+
+def test_features_that_differ_by_task_are_refused(tmp_path):
+    data = make_data(tasks=make_more_tasks(), cache_features=1)
+    with pytest.raises(UserError, match="sharing: Turned the tasks do not read the same features"):
+        make_trainer(tmp_path).fit(frozen(sharing=Turned()), data)
+
+
 def test_a_backbone_that_is_trained_is_refused_and_so_is_a_balancing(tmp_path):
     data = make_data(cache_features=1)
     with pytest.raises(UserError, match="the backbone is trained, so that features change"):

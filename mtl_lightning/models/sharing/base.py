@@ -11,6 +11,9 @@ Adding a way of sharing: one file here with one class, one line in ``__init__.py
 4. If the method adds a term to the loss, return it from `penalty`. If parameters serve one task
    alone, and no penalty is to move them when the task is absent, name them in `own_parameters`;
    what a penalty is to move then is moved in `update_absent`.
+5. Where one backbone makes the tensor that all tasks' features are computed from, return it from
+   `shared_backbone`: balancing and cached features then cost what they cost under ``Hard``.
+   Without it they stay right, and cost more or are refused.
 """
 
 from abc import ABC, abstractmethod
@@ -24,6 +27,15 @@ from mtl_lightning.models.weights import LoadReport
 
 class Sharing(nn.Module, ABC):
     """Holds the backbone, or the backbones, and gives each task its features."""
+
+    @property
+    def shared_backbone(self) -> Backbone | None:
+        """The backbone from whose output all tasks' features are computed; None if there is none.
+
+        `forward` has to run it once, on all images. What comes after it is free: nothing (all tasks
+        read one tensor), layers of a task's own, layers that tasks share.
+        """
+        return None
 
     @abstractmethod
     def attach(self, backbone: Backbone, tasks: Sequence[str]) -> None:
@@ -84,6 +96,18 @@ class Sharing(nn.Module, ABC):
         `backbone_parameters`, whose learning rate they have.
         """
         return []
+
+    def shared_parameters(self, tasks: Sequence[str]) -> list[nn.Parameter]:
+        """Return the parameters that the losses of several tasks reach, frozen ones included.
+
+        Gradient balancing weighs the tasks' gradients with respect to them. By default: all that
+        are in no task's `own_parameters`.
+
+        Args:
+            tasks: The names of all tasks.
+        """
+        own = {p for task in tasks for p in self.own_parameters(task)}
+        return [p for p in self.parameters() if p not in own]
 
     def update_absent(self, absent: Collection[str], rates: Mapping[nn.Parameter, float]) -> None:
         """Move what a penalty moves of tasks without a label in the step, and nothing else does.

@@ -18,6 +18,11 @@ class Hard(Sharing):
     backbone: Backbone
     tasks: tuple[str, ...]
 
+    @property
+    def shared_backbone(self) -> Backbone:
+        """The one that there is."""
+        return self.backbone
+
     def attach(self, backbone: Backbone, tasks: Sequence[str]) -> None:
         """Take the backbone."""
         self.backbone = backbone

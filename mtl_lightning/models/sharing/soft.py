@@ -130,6 +130,13 @@ class Soft(Sharing):
         tied = {parameter for copies in self._tied() for parameter in copies}
         return [p for p in self.backbones[task].parameters() if p not in tied]
 
+    def shared_parameters(
+        self,
+        tasks: Sequence[str],  # noqa: ARG002 - the same for any
+    ) -> list[nn.Parameter]:
+        """Return nothing: no loss reaches the backbone of another task."""
+        return []
+
     @torch.no_grad()
     def update_absent(self, absent: Collection[str], rates: Mapping[nn.Parameter, float]) -> None:
         """Move the backbones of absent tasks by the penalty alone, at their learning rates.

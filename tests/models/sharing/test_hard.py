@@ -33,6 +33,8 @@ def test_all_is_shared():
     assert isinstance(sharing, Sharing)
     assert sharing.penalty() is None
     assert sharing.own_parameters("type") == []
+    assert sharing.shared_parameters(TASKS) == list(sharing.parameters())
+    assert sharing.shared_backbone is sharing.backbone
     ours = {id(p) for p in sharing.backbone_parameters()}
     assert ours == {id(p) for p in sharing.backbone.parameters()}
     assert sharing.num_features((32, 32)) == 512

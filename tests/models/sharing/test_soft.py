@@ -323,6 +323,8 @@ def test_what_the_penalty_reaches_is_not_a_tasks_own():
 
 def test_a_network_has_a_backbone_a_task():
     net = network(Soft(1.0))
+    assert net.shared_parameters() == []
+    assert net.sharing.shared_backbone is None
     assert len(net.backbone_parameters()) == 3 * 4
     assert sum(p.numel() for p in net.backbone_parameters()) == 3 * PER_BACKBONE
     assert len({p.data_ptr() for p in net.parameters()}) == len(list(net.parameters()))
