@@ -69,7 +69,7 @@ class Plots(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Collect a batch; ``outputs`` is what the network gave for each task."""
-        self._add(outputs, batch)
+        self._add(pl_module, outputs, batch)
 
     def on_test_batch_end(
         self,
@@ -81,7 +81,7 @@ class Plots(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Collect a batch; ``outputs`` is what the network gave for each task."""
-        self._add(outputs, batch)
+        self._add(pl_module, outputs, batch)
 
     def _begin(self, module: LightningModule) -> None:
         assert isinstance(module, MultiTask)
@@ -92,11 +92,13 @@ class Plots(Callback):
                 if data is not None:
                     self._plot_data[name] = data.to(module.device)
 
-    def _add(self, outputs: dict[str, Any], batch: Batch) -> None:
+    def _add(self, module: LightningModule, outputs: dict[str, Any], batch: Batch) -> None:
+        assert isinstance(module, MultiTask)
         for name, data in list(self._plot_data.items()):
             del self._plot_data[name]  # until it has worked
             with harmless(f"picture of task {name}"):
-                data.update(outputs[name], batch.targets[name], batch.labelled[name], batch.rows)
+                answers = module.tasks[name].predict(outputs[name])
+                data.update(answers, batch.targets[name], batch.labelled[name], batch.rows)
                 self._plot_data[name] = data
 
     def _gather(self, trainer: Trainer, module: MultiTask, split: str) -> dict[str, PlotRecord]:

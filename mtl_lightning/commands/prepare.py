@@ -276,10 +276,21 @@ def _over_checkpoint(below: dict[str, Any], given: dict[str, Any], command: str)
         below = _without_what_is_refused(below)
     config = deep_merge(below, {**given, "data": data})
     for name, entry in config["tasks"].items():
-        known = _part(below, "tasks", name, "init_args", "classes")
-        if known is not None and _part(entry, "init_args", "classes") is None:
-            config["tasks"][name] = deep_merge(entry, {"init_args": {"classes": known}})
+        trained = _part(below, "tasks", name)
+        for key in _identity(trained):
+            if _part(entry, "init_args", key) is None:
+                known = {"init_args": {key: trained["init_args"][key]}}
+                entry = config["tasks"][name] = deep_merge(entry, known)
     return config
+
+
+def _identity(entry: Any) -> dict[str, object]:
+    """Return what a task says must agree; nothing where `check` will say what is wrong with it."""
+    try:
+        task = checks.try_build(Task, entry, "tasks")
+    except UserError:
+        return {}
+    return {} if task is None else dict(task.identity())
 
 
 def _without_what_is_refused(below: dict[str, Any]) -> dict[str, Any]:
@@ -313,15 +324,19 @@ def _check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> N
                 f"tasks.{name}: the config has {entry['class_path']}, the checkpoint "
                 f"{below['class_path']}"
             )
-        for key in ("classes", "labels"):
-            given = _part(entry, "init_args", key)
-            known = _part(below, "init_args", key)
-            if isinstance(given, list) and known is not None and [str(c) for c in given] != known:
+        given = _identity(entry)
+        for key, known in _identity(below).items():
+            if key in given and given[key] != known:
+                order = ", in this order" if isinstance(known, list) else ""
                 raise UserError(
-                    f"tasks.{name}.{key}: the config has {listed(map(str, given))}; the checkpoint "
-                    f"was trained with {listed(known)}, in this order. Leave {key} as they were, "
-                    f"or train anew"
+                    f"tasks.{name}.{key}: the config has {_shown(given[key])}; the checkpoint was "
+                    f"trained with {_shown(known)}{order}. "
+                    f"Leave {key} as they were, or train anew"
                 )
+
+
+def _shown(value: object) -> str:
+    return listed(map(str, value)) if isinstance(value, list) else checks.display(value)
 
 
 def _fill_schedule(config: dict[str, Any]) -> None:

@@ -240,10 +240,10 @@ class PartialLabels(LightningDataModule):
         return labelled
 
     def complete_tasks(self) -> dict[str, dict[str, object]]:
-        """Settle what the tasks left open (classes) from the training labels.
+        """Let the tasks find what they left open (classes) in the training labels.
 
         Returns:
-            Task to the constructor arguments that are now known.
+            Task to its `Task.identity`.
         """
         table = self.merged()
         training = table.splits == SPLITS.index("train")
@@ -253,9 +253,10 @@ class PartialLabels(LightningDataModule):
             if not len(cells):
                 raise UserError(f"task {name}: {self._nothing_to_learn(name)}")
             try:
-                known[name] = task.infer_classes(cells)
+                task.infer_classes(cells)
             except UserError as error:
                 raise UserError(f"task {name}: {error}") from None
+            known[name] = task.identity()
         return known
 
     def _nothing_to_learn(self, name: str) -> str:

@@ -7,11 +7,14 @@ Adding a kind of task is one file here, one line in ``__init__.py`` and one test
 
 1. Subclass :class:`Task`. Every constructor argument is a key of the config: annotate it, give
    it a default where you can, and never take ``**kwargs``.
-2. Implement ``encode``, ``num_outputs``, ``loss``, ``metrics``, ``update`` and ``decode``.
+2. Implement ``encode``, ``num_outputs``, ``loss``, ``predict``, ``metrics``, ``update`` and
+   ``columns``.
 3. What must be learned from the training labels (statistics, not weights) goes into buffers that
    ``fit_statistics`` fills: so it is in the checkpoint.
-4. ``plot_data`` may collect what is plotted after an evaluation; see ``plot_data.py``.
-5. Where its answers can name a side of the image, ``mirrored`` says what becomes of its labels
+4. Where outputs have names (classes, labels), ``identity`` gives those that a checkpoint must
+   agree on.
+5. ``plot_data`` may collect what is plotted after an evaluation; see ``plot_data.py``.
+6. Where its answers can name a side of the image, ``mirrored`` says what becomes of its labels
    when the image is mirrored (``mirroring.py`` helps); left out, ``data.mirror`` refuses to swap
    them.
 
@@ -23,7 +26,7 @@ before anything reads it.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -90,16 +93,19 @@ class Task(nn.Module, ABC):
         """
         return ("",)
 
-    def infer_classes(self, cells: NDArray[np.object_]) -> dict[str, object]:
-        """Settle what the config left open, from the training labels alone.
+    def infer_classes(self, cells: NDArray[np.object_]) -> None:
+        """Set the classes that the config left open, from the training labels alone.
 
         Args:
             cells: Those of the training split's rows that have any: ``(n,)`` or ``(n, fields)``.
-
-        Returns:
-            The constructor arguments that are now known, to be written into the saved config.
         """
-        del cells
+
+    def identity(self) -> dict[str, object]:
+        """Return the constructor arguments that a config and a checkpoint must agree on.
+
+        They say what the outputs stand for and are written into the saved config, where
+        `infer_classes` has found them too; what is still open is left out.
+        """
         return {}
 
     @abstractmethod
@@ -144,6 +150,17 @@ class Task(nn.Module, ABC):
         """
 
     @abstractmethod
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Compute the answers, in tensor operations that can be exported with the network.
+
+        Args:
+            outputs: ``(B, num_outputs)`` floating, bfloat16 and float16 included.
+
+        Returns:
+            Name to ``(B, ...)``, in the label's own unit and in at least float32.
+        """
+
+    @abstractmethod
     def metrics(self) -> MetricCollection:
         """Make the task's metrics; their states must be sums, so that ranks can be added up.
 
@@ -152,18 +169,22 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def update(
-        self, metrics: MetricCollection, outputs: Tensor, targets: Tensor, labelled: Tensor
+        self,
+        metrics: MetricCollection,
+        answers: Mapping[str, Tensor],
+        targets: Tensor,
+        labelled: Tensor,
     ) -> None:
-        """Give rows that carry a label to the metrics, in the label's own unit.
+        """Update the metrics with what `predict` answers for rows that carry a label.
 
         Where a row has many labels, ``labelled`` says which of them may be read.
         """
 
     @abstractmethod
-    def decode(self, outputs: Tensor) -> Mapping[str, NDArray[np.generic]]:
-        """Read ``(B, num_outputs)`` outputs: the answer under ``""``, then what else is known.
+    def columns(self, answers: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Return the columns of ``predictions.csv``, ``(B,)`` each, from what `predict` answers.
 
-        The keys become columns of ``predictions.csv``: ``<task>`` and ``<task>:<key>``.
+        The key ``""`` is the column ``<task>``, any other the column ``<task>:<key>``.
         """
 
     def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -90,7 +90,7 @@ class Classification(Task):
         self.classes = classes
         self.register_buffer("class_weight", torch.ones(len(classes)))
 
-    def infer_classes(self, cells: NDArray[np.object_]) -> dict[str, object]:
+    def infer_classes(self, cells: NDArray[np.object_]) -> None:
         """Take the classes from the training labels where the config names none."""
         if not self.classes:
             found = _named_by(pd.unique(cells))
@@ -101,7 +101,10 @@ class Classification(Task):
                     f"the task's classes, or in the source's `missing`"
                 )
             self._set_classes(in_order(found))
-        return {"classes": self.classes}
+
+    def identity(self) -> dict[str, object]:
+        """Return the classes, once they are known."""
+        return {"classes": self.classes} if self.classes else {}
 
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
         """Give each cell the position of its class: int64 targets, ``(N,)`` masks.
@@ -180,6 +183,12 @@ class Classification(Task):
             reduction="none",
         )
 
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Return ``probabilities``, ``(B, K)``."""
+        # In at least float32: bfloat16 has three digits, too few to calibrate with.
+        wide = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        return {"probabilities": wide.softmax(1)}
+
     def metrics(self) -> MetricCollection:
         """Accuracy over rows, macro F1, balanced accuracy, and expected calibration error."""
         k = len(self.classes)
@@ -194,22 +203,26 @@ class Classification(Task):
         return MetricCollection(metrics, compute_groups=False)
 
     def update(
-        self, metrics: MetricCollection, outputs: Tensor, targets: Tensor, labelled: Tensor
+        self,
+        metrics: MetricCollection,
+        answers: Mapping[str, Tensor],
+        targets: Tensor,
+        labelled: Tensor,
     ) -> None:
-        """Give the metrics probabilities, so that none has to guess what logits are."""
+        """Update the metrics with probabilities, and with shares where labels are distributions."""
         del labelled
-        probabilities = _probabilities(outputs)
+        probabilities = answers["probabilities"]
         if not targets.is_floating_point():
             metrics.update(probabilities, targets)
             return
         # Only the metrics that ask for the shares are given them.
         metrics.update(probabilities, most_probable(targets), shares=targets)
 
-    def decode(self, outputs: Tensor) -> Mapping[str, NDArray[np.generic]]:
-        """Give the most probable class and the probability of each."""
-        probabilities = _probabilities(outputs).cpu().numpy()
-        answers = np.asarray(self.classes, dtype=object)[probabilities.argmax(1)]
-        return {"": answers} | {name: probabilities[:, i] for i, name in enumerate(self.classes)}
+    def columns(self, answers: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Return the most probable class, and the probability of each."""
+        probabilities = answers["probabilities"]
+        chosen = np.asarray(self.classes, dtype=object)[probabilities.argmax(1)]
+        return {"": chosen} | {name: probabilities[:, i] for i, name in enumerate(self.classes)}
 
     def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
         """Swap classes, in a distribution their shares; see `Task.mirrored`."""
@@ -230,11 +243,6 @@ class Classification(Task):
     def plot_data(self) -> ConfusionPlotData | None:
         """Collect a confusion matrix, unless there are more than 1000 classes."""
         return ConfusionPlotData(self.classes) if len(self.classes) <= PLOTTED_UP_TO else None
-
-
-def _probabilities(logits: Tensor) -> Tensor:
-    """Softmax in at least float32: bfloat16 has three digits, too few to calibrate with."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
 
 
 def _distribution(cell: str, positions: Mapping[str, int]) -> NDArray[np.float32] | None:

@@ -215,7 +215,8 @@ class TaskMetrics(nn.Module):
         self.totals.update(loss, labelled)
         rows = labelled.flatten(1).any(1) if labelled.ndim > 1 else labelled
         if rows.any():
-            task.update(self.metrics, outputs[rows], targets[rows], labelled[rows])
+            answers = task.predict(outputs[rows])
+            task.update(self.metrics, answers, targets[rows], labelled[rows])
 
     def compute(self) -> dict[str, float]:
         """Return ``n_labelled`` and, where it is not 0 over all ranks, the loss and the metrics."""

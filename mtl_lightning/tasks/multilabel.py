@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -71,6 +71,10 @@ class MultiLabel(Task):
         self.separator = separator
         self.register_buffer("positive_weight", torch.ones(len(labels)))
         self.register_buffer("negative_weight", torch.ones(len(labels)))
+
+    def identity(self) -> dict[str, object]:
+        """Return the labels."""
+        return {"labels": self.labels}
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -161,23 +165,32 @@ class MultiLabel(Task):
         weights = torch.where(targets > 0.5, self.positive_weight, self.negative_weight)
         return losses * weights.to(losses.dtype)
 
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Return ``probabilities``, ``(B, L)``."""
+        wide = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        return {"probabilities": wide.sigmoid()}
+
     def metrics(self) -> MetricCollection:
         """Average precision, F1, accuracy and mA, per label and in the mean."""
         return MetricCollection({"labels": LabelMetrics(self.labels)}, compute_groups=False)
 
     def update(
-        self, metrics: MetricCollection, outputs: Tensor, targets: Tensor, labelled: Tensor
+        self,
+        metrics: MetricCollection,
+        answers: Mapping[str, Tensor],
+        targets: Tensor,
+        labelled: Tensor,
     ) -> None:
-        """Give the metrics probabilities and the mask of cells."""
-        metrics.update(_probabilities(outputs), targets, labelled)
+        """Update the metrics with probabilities and the mask of cells."""
+        metrics.update(answers["probabilities"], targets, labelled)
 
-    def decode(self, outputs: Tensor) -> Mapping[str, NDArray[np.generic]]:
-        """Give the names of the labels from one half on, and the probability of each."""
-        probabilities = _probabilities(outputs).cpu().numpy()
+    def columns(self, answers: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Return the labels that are at least as likely as not, and the probability of each."""
+        probabilities = answers["probabilities"]
         names = np.asarray(self.labels, dtype=object)
-        answers = [self.separator.join(names[row >= 0.5]) or NONE for row in probabilities]
+        applying = [self.separator.join(names[row >= 0.5]) or NONE for row in probabilities]
         columns = {name: probabilities[:, i] for i, name in enumerate(self.labels)}
-        return {"": np.asarray(answers, dtype=object)} | columns
+        return {"": np.asarray(applying, dtype=object)} | columns
 
     def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
         """Swap labels, whether they are there included; see `Task.mirrored`."""
@@ -198,8 +211,4 @@ class MultiLabel(Task):
 
     def plot_data(self) -> LabelPlotData:
         """Collect the histograms of each label's probability."""
-        return LabelPlotData(self.labels, _probabilities)
-
-
-def _probabilities(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
+        return LabelPlotData(self.labels)

@@ -5,7 +5,7 @@ whole split, however many ranks there are.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -26,11 +26,13 @@ class PlotData(Metric):
     full_state_update = False
 
     @abstractmethod
-    def update(self, outputs: Tensor, targets: Tensor, labelled: Tensor, rows: Tensor) -> None:
+    def update(
+        self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor
+    ) -> None:
         """Add a batch; only what ``labelled`` marks may be read.
 
         Args:
-            outputs: ``(B, num_outputs)``, as the head gives them.
+            answers: What ``Task.predict`` returns.
             targets: ``(B, ...)``.
             labelled: bool, the shape of what ``Task.loss`` returns.
             rows: ``(B,)`` int64, a number for each image that is the same on any rank.
@@ -56,13 +58,15 @@ class ConfusionPlotData(PlotData):
         k = len(self.classes)
         self.add_state("matrix", torch.zeros(k, k, dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, outputs: Tensor, targets: Tensor, labelled: Tensor, rows: Tensor) -> None:
-        """Take ``(B, K)`` logits, ``(B,)`` int64 classes and ``(B,)`` masks."""
+    def update(
+        self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor
+    ) -> None:
+        """Take ``(B, K)`` probabilities, ``(B,)`` int64 classes and ``(B,)`` masks."""
         del rows
         k = len(self.classes)
         if targets.is_floating_point():  # distributions: the most probable class is the label
             targets = targets.argmax(1)
-        cells = targets[labelled] * k + outputs[labelled].argmax(1)
+        cells = targets[labelled] * k + answers["probabilities"][labelled].argmax(1)
         self.matrix += torch.bincount(cells, minlength=k * k).view(k, k)
 
     def compute(self) -> ConfusionCounts:
@@ -75,24 +79,24 @@ class LabelPlotData(PlotData):
 
     Args:
         labels: The L names, in the order of the outputs.
-        probabilities: ``(B, L)`` outputs to probabilities.
     """
 
     positives: Tensor
     negatives: Tensor
 
-    def __init__(self, labels: Sequence[str], probabilities: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, labels: Sequence[str]) -> None:
         super().__init__()
-        self.probabilities = probabilities
         self.labels = list(labels)
         for name in ("positives", "negatives"):
             zeros = torch.zeros(len(self.labels), BINS, dtype=torch.long)
             self.add_state(name, zeros, dist_reduce_fx="sum")
 
-    def update(self, outputs: Tensor, targets: Tensor, labelled: Tensor, rows: Tensor) -> None:
-        """Take ``(B, L)`` logits, targets (0 or 1) and masks."""
+    def update(
+        self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor
+    ) -> None:
+        """Take ``(B, L)`` probabilities, targets (0 or 1) and masks."""
         del rows
-        positives, negatives = histograms(self.probabilities(outputs), targets, labelled)
+        positives, negatives = histograms(answers["probabilities"], targets, labelled)
         self.positives += positives
         self.negatives += negatives
 
@@ -109,7 +113,6 @@ class ScatterPlotData(PlotData):
     the sample is the same on one rank and on many.
 
     Args:
-        in_unit: ``(B, num_outputs)`` outputs to ``(B,)`` predictions in the label's unit.
         limit: The largest number of rows that are kept.
     """
 
@@ -117,9 +120,8 @@ class ScatterPlotData(PlotData):
     points: Tensor
     seen: Tensor
 
-    def __init__(self, in_unit: Callable[[Tensor], Tensor], limit: int = 4096) -> None:
+    def __init__(self, limit: int = 4096) -> None:
         super().__init__()
-        self.in_unit = in_unit
         self.limit = limit
         free = torch.full((limit,), torch.iinfo(torch.long).max)
         # Stacked over ranks, not reduced: a key belongs to its point.
@@ -127,9 +129,11 @@ class ScatterPlotData(PlotData):
         self.add_state("points", torch.zeros(limit, 2), dist_reduce_fx=None)
         self.add_state("seen", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, outputs: Tensor, targets: Tensor, labelled: Tensor, rows: Tensor) -> None:
-        """Take ``(B, 1)`` outputs, ``(B,)`` targets in the label's unit and ``(B,)`` masks."""
-        predictions = self.in_unit(outputs[labelled])
+    def update(
+        self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor
+    ) -> None:
+        """Take ``(B,)`` values and targets in the label's unit, and ``(B,)`` masks."""
+        predictions = answers["value"][labelled]
         points = torch.stack([predictions, targets[labelled].to(predictions)], dim=1)
         self.keys, self.points = _lowest(
             torch.cat([self.keys, _hashed(rows[labelled])]),

@@ -1,7 +1,7 @@
 """One number for each image."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -91,6 +91,11 @@ class Regression(Task):
             return F.l1_loss(outputs, standard, reduction="none")
         return F.huber_loss(outputs, standard, reduction="none", delta=self.huber_delta)
 
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Return ``value``, ``(B,)`` in the label's own unit."""
+        outputs = outputs.squeeze(1).to(torch.promote_types(outputs.dtype, self.mean.dtype))
+        return {"value": outputs * self.std + self.mean}
+
     def metrics(self) -> MetricCollection:
         """Mean absolute error, root mean squared error (label's unit), and R2."""
         return MetricCollection(
@@ -103,22 +108,22 @@ class Regression(Task):
         )
 
     def update(
-        self, metrics: MetricCollection, outputs: Tensor, targets: Tensor, labelled: Tensor
+        self,
+        metrics: MetricCollection,
+        answers: Mapping[str, Tensor],
+        targets: Tensor,
+        labelled: Tensor,
     ) -> None:
-        """Give the metrics predictions and targets in the label's own unit."""
+        """Update the metrics with predictions and targets in the label's own unit."""
         del labelled
         r2 = cast("R2", metrics["r2"])  # the primary metric, which is always there
         dtype = r2.residual.dtype  # float32 on Apple's GPUs, else float64
-        metrics.update(self._in_unit(outputs).to(dtype), targets.to(dtype))
+        metrics.update(answers["value"].to(dtype), targets.to(dtype))
 
-    def decode(self, outputs: Tensor) -> Mapping[str, NDArray[np.generic]]:
-        """Give the number in the label's own unit."""
-        return {"": self._in_unit(outputs).cpu().numpy()}
+    def columns(self, answers: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Return the number in the label's own unit."""
+        return {"": answers["value"]}
 
     def plot_data(self) -> ScatterPlotData:
         """Collect predictions and labels."""
-        return ScatterPlotData(self._in_unit)
-
-    def _in_unit(self, outputs: Tensor) -> Tensor:
-        outputs = outputs.squeeze(1).to(torch.promote_types(outputs.dtype, self.mean.dtype))
-        return outputs * self.std + self.mean
+        return ScatterPlotData()

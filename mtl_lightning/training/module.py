@@ -31,6 +31,7 @@ from mtl_lightning.system.lightning_internals import class_method, trainer_of
 from mtl_lightning.system.seeding import global_seed
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.metrics import TaskMetrics
+from mtl_lightning.tasks.predictor import Predictor
 from mtl_lightning.training.finite import (
     MicroBatchResult,
     explain,
@@ -161,6 +162,10 @@ class MultiTask(LightningModule):
         """Return ``{task: (B, num_outputs)}`` for ``(B, 3, H, W)`` uint8 images."""
         outputs: dict[str, Tensor] = self.network(images)
         return outputs
+
+    def predictor(self) -> Predictor:
+        """Return the network with the tasks' answers as its last layer, on the same weights."""
+        return Predictor(self.network, dict(self.tasks.items()))
 
     def setup(self, stage: str) -> None:
         """Take label statistics and pretrained weights, once, unless a checkpoint brings both."""
@@ -354,8 +359,11 @@ class MultiTask(LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the rows and, per task, the columns of the answer."""
         outputs = self(batch.images)
-        answers = {name: task.decode(outputs[name]) for name, task in self.tasks.items()}
-        return {"rows": batch.rows.cpu().numpy(), "answers": answers}
+        columns = {}
+        for name, task in self.tasks.items():
+            answers = task.predict(outputs[name])
+            columns[name] = task.columns({key: a.cpu().numpy() for key, a in answers.items()})
+        return {"rows": batch.rows.cpu().numpy(), "answers": columns}
 
     # ----------------------------------------------------------------- results
 

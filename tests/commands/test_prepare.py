@@ -1,11 +1,13 @@
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mtl_lightning.commands.prepare import Prepared, prepare
 from mtl_lightning.runs.checkpoint_reading import saved_config
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.tasks import Regression
 from tests.conftest import DROP, small
 
 
@@ -337,6 +339,48 @@ def classes(names: list[str]) -> dict[str, object]:
 )
 def test_tasks_that_contradict_the_checkpoint(checkpoint, command, changes, said):
     assert refused(command, *checkpoint, "--config", small(changes)).startswith(said)
+
+
+class Binned(Regression):
+    """A number of bins that a checkpoint cannot change."""
+
+    def __init__(self, bins: int) -> None:
+        super().__init__()
+        self.bins = bins
+
+    def identity(self) -> dict[str, object]:
+        return {"bins": self.bins}
+
+
+@pytest.mark.parametrize(
+    ("kind", "known", "given", "message"),
+    [
+        ("Binned", {"bins": 8}, {"bins": 9}, "tasks.digit.bins: the config has 9; the checkpoint "),
+        ("Binned", {"bins": 8}, {"bins": 8}, None),
+        (
+            "MultiLabel",
+            {"labels": ["a", "b"]},
+            {"labels": ["b", "a"]},
+            "tasks.digit.labels: the config has b, a; the checkpoint was trained with a, b, in thi",
+        ),
+    ],
+)
+def test_a_task_says_what_must_be_as_in_the_checkpoint(
+    checkpoint, monkeypatch, kind, known, given, message
+):
+    def remembered(path: Path, resume: bool) -> dict[str, Any]:
+        saved = saved_config(path, resume)
+        saved["tasks"]["digit"] = {"class_path": kind, "init_args": known}
+        return saved
+
+    monkeypatch.setattr("mtl_lightning.commands.prepare.saved_config", remembered)
+    entry = {"class_path": f"{__name__}.Binned" if kind == "Binned" else kind, "init_args": given}
+    arguments = [*checkpoint, "--config", small({"tasks.digit": entry})]
+    if message is None:
+        prepared = prepare("test", arguments)
+        assert prepared.config["tasks"]["digit"]["init_args"] == known
+    else:
+        assert refused("test", *arguments).startswith(message)
 
 
 @pytest.mark.parametrize(

@@ -250,17 +250,26 @@ class Tags(Task):
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
 
+    def predict(self, outputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"probabilities": outputs.sigmoid()}
+
     def metrics(self) -> MetricCollection:
         return MetricCollection({"accuracy": BinaryAccuracy()}, compute_groups=False)
 
     def update(
         self,
         metrics: MetricCollection,
-        outputs: torch.Tensor,
+        answers: Mapping[str, torch.Tensor],
         targets: torch.Tensor,
         labelled: torch.Tensor,
     ) -> None:
-        metrics.update(outputs.sigmoid()[labelled], targets[labelled].long())
+        metrics.update(answers["probabilities"][labelled], targets[labelled].long())
 
-    def decode(self, outputs: torch.Tensor) -> dict[str, np.ndarray]:
-        return {"": (outputs > 0).sum(1).numpy()}
+    def columns(self, answers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"": (answers["probabilities"] > 0.5).sum(1)}
+
+
+def written(task: Task, outputs: torch.Tensor) -> Mapping[str, np.ndarray]:
+    """Return the columns of ``predictions.csv`` for outputs of a head."""
+    answers = task.predict(outputs.detach())
+    return task.columns({name: value.numpy() for name, value in answers.items()})

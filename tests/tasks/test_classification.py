@@ -6,14 +6,19 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
-from tests.helpers.support import column
+from tests.helpers.support import column, written
 
 
 def completed(*cells, **arguments):
     task = Classification(**arguments)
-    known = task.infer_classes(column(cells))
-    assert known == {"classes": task.classes}
+    task.infer_classes(column(cells))
+    assert task.identity() == {"classes": task.classes}
     return task.classes
+
+
+def test_classes_that_are_still_open_are_no_identity():
+    assert Classification().identity() == {}
+    assert Classification(["b", "a"]).identity() == {"classes": ["b", "a"]}
 
 
 def test_given_classes_keep_their_order_and_are_text():
@@ -161,9 +166,9 @@ def test_without_weights_the_loss_is_plain_cross_entropy():
 # ------------------------------------------------------------------- answers
 
 
-def test_decode_gives_the_class_and_each_probability():
+def test_columns_are_the_class_and_each_probability():
     task = Classification(["b", "a"])
-    answer = task.decode(torch.tensor([[0.0, 0.0], [0.0, np.log(3.0)], [5.0, 1.0]]))
+    answer = written(task, torch.tensor([[0.0, 0.0], [0.0, np.log(3.0)], [5.0, 1.0]]))
     assert list(answer) == ["", "b", "a"]
     assert answer[""].tolist() == ["b", "a", "b"]
     assert answer["a"][:2].tolist() == pytest.approx([0.5, 0.75])
@@ -171,7 +176,7 @@ def test_decode_gives_the_class_and_each_probability():
 
 
 def test_probabilities_of_half_precision_outputs_have_all_digits():
-    answer = Classification(["a", "b"]).decode(torch.tensor([[0.0, 5.0]], dtype=torch.bfloat16))
+    answer = written(Classification(["a", "b"]), torch.tensor([[0.0, 5.0]], dtype=torch.bfloat16))
     assert answer["a"].dtype == np.float32
     assert answer["a"][0] == pytest.approx(1 / (1 + np.exp(5.0)), rel=1e-6)
 
@@ -233,7 +238,8 @@ def test_metrics_of_distributions_take_the_most_probable_class():
     task = Classification(["a", "b"])
     metrics = task.metrics()
     outputs = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
-    task.update(metrics, outputs, torch.tensor([[0.6, 0.4], [0.9, 0.1]]), torch.ones(2))
+    answers = task.predict(outputs)
+    task.update(metrics, answers, torch.tensor([[0.6, 0.4], [0.9, 0.1]]), torch.ones(2))
     assert metrics.compute()["accuracy"] == 0.5
 
 

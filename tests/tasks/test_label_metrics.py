@@ -2,6 +2,7 @@ import torch
 
 from mtl_lightning.tasks import MultiLabel
 from mtl_lightning.tasks.label_metrics import LabelMetrics
+from tests.helpers.support import written
 
 
 def test_the_names_are_those_of_what_is_computed():
@@ -13,6 +14,6 @@ def test_the_names_are_those_of_what_is_computed():
 def test_one_half_is_a_yes_for_metrics_and_answers_alike():
     task = MultiLabel(["hat"])
     metric, outputs, yes = task.metrics(), torch.zeros(1, 1), torch.ones(1, 1)
-    task.update(metric, outputs, yes, yes.bool())
+    task.update(metric, task.predict(outputs), yes, yes.bool())
     assert metric.compute()["accuracy"] == 1
-    assert task.decode(outputs)[""].tolist() == ["hat"]
+    assert written(task, outputs)[""].tolist() == ["hat"]

@@ -20,6 +20,7 @@ from mtl_lightning.tasks.metrics import (
     SharedAnswers,
     TaskMetrics,
 )
+from tests.helpers.support import written
 
 
 def draw(shape, seed=0):
@@ -155,7 +156,7 @@ def test_regression_metrics_are_scikit_learns_in_the_labels_unit(offset, scale):
     task = Regression()
     task.fit_statistics(targets, torch.ones(()))
     outputs = ((targets - task.mean) / task.std + 0.5 * draw(80, seed=1))[:, None]
-    answers = task.decode(outputs)[""].astype(np.float64)
+    answers = written(task, outputs)[""].astype(np.float64)
     exact = targets.double().numpy()
     values = measured(task, outputs, targets)
     assert values["mae"] == pytest.approx(mean_absolute_error(exact, answers), rel=1e-5)

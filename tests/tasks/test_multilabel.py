@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Encoded, MultiLabel
 from mtl_lightning.tasks.metrics import TaskMetrics
-from tests.helpers.support import column
+from tests.helpers.support import column, written
 
 LABELS = ["hat", "bag", "scarf"]
 
@@ -127,6 +127,10 @@ def test_weights_average_one_over_the_training_labels_of_each_label(pos_weights)
         assert ratio.tolist() == pytest.approx(pos_weights)
 
 
+def test_a_checkpoint_must_agree_on_the_labels():
+    assert MultiLabel(["hat", "bag"]).identity() == {"labels": ["hat", "bag"]}
+
+
 def test_a_label_without_a_training_label_is_an_error():
     _, targets, labelled = sample()
     labelled[:, 1] = False
@@ -195,9 +199,9 @@ def test_a_label_that_nobody_labelled_has_no_part_in_a_mean():
     )
 
 
-def test_decoding_names_the_labels_above_one_half():
+def test_the_column_names_the_labels_above_one_half():
     task = MultiLabel(LABELS)
-    answer = task.decode(torch.tensor([[3.0, -1.0, 2.0], [-1.0, -1.0, -1.0]]))
+    answer = written(task, torch.tensor([[3.0, -1.0, 2.0], [-1.0, -1.0, -1.0]]))
     assert answer[""].tolist() == ["hat;scarf", "none"]
     assert answer["bag"] == pytest.approx(torch.tensor([-1.0, -1.0]).sigmoid().numpy())
     again = task.encode(cells(*[(text, None, None, None) for text in answer[""]]))

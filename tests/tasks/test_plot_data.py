@@ -10,11 +10,11 @@ from mtl_lightning.tasks.plot_data import ConfusionPlotData, ScatterPlotData
 def test_a_confusion_matrix_counts_labelled_rows_only():
     data = Classification(["a", "b", "c"]).plot_data()
     assert isinstance(data, ConfusionPlotData)
-    outputs = torch.eye(3)[[0, 1, 1, 2]]
+    answers = {"probabilities": torch.eye(3)[[0, 1, 1, 2]]}
     targets = torch.tensor([0, 2, 1, -100])
     labelled = torch.tensor([True, True, True, False])
-    data.update(outputs, targets, labelled, torch.arange(4))
-    data.update(outputs[:1], targets[:1], torch.tensor([False]), torch.tensor([-1]))
+    data.update(answers, targets, labelled, torch.arange(4))
+    data.update(answers, targets, torch.zeros(4, dtype=torch.bool), torch.tensor([-1] * 4))
     record = data.compute()
     assert record.classes == ["a", "b", "c"]
     assert record.counts.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
@@ -27,10 +27,10 @@ def test_too_many_classes_are_not_plotted():
 
 
 def fed(limit: int, batches: list[torch.Tensor]) -> ScatterPlotData:
-    data = ScatterPlotData(lambda outputs: outputs[:, 0] * 10, limit)
+    data = ScatterPlotData(limit)
     for rows in batches:
         labelled = rows % 3 > 0
-        data.update(rows[:, None].float(), rows.float() + 0.5, labelled, rows)
+        data.update({"value": rows.float() * 10}, rows.float() + 0.5, labelled, rows)
     return data
 
 
@@ -61,9 +61,8 @@ def test_a_regression_is_collected_in_the_labels_own_unit():
     task = Regression()
     task.fit_statistics(torch.tensor([10.0, 30.0]), torch.ones(()))
     data = task.plot_data()
-    data.update(
-        torch.tensor([[1.0]]), torch.tensor([25.0]), torch.tensor([True]), torch.tensor([4])
-    )
+    answers = task.predict(torch.tensor([[1.0]]))
+    data.update(answers, torch.tensor([25.0]), torch.tensor([True]), torch.tensor([4]))
     assert sampled(data) == ([pytest.approx((30.0, 25.0))], 1)
 
 
@@ -75,8 +74,9 @@ def test_labels_are_counted_where_they_are_labelled_and_as_their_metrics_count_t
     labelled = torch.tensor([[True, True], [True, True], [True, True], [True, False]])
     for part in (slice(0, 1), slice(1, 4)):
         rows = torch.arange(4)[part]
-        data.update(outputs[part], targets[part], labelled[part], rows)
-        task.update(metrics, outputs[part], targets[part], labelled[part])
+        answers = task.predict(outputs[part])
+        data.update(answers, targets[part], labelled[part], rows)
+        task.update(metrics, answers, targets[part], labelled[part])
     record, values = data.compute(), metrics.compute()
     assert record.labels == ["hat", "bag"]
     assert record.outcomes().tolist() == [[1, 1, 0, 2], [1, 0, 1, 1]]

@@ -4,7 +4,7 @@ import torch
 
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Regression
-from tests.helpers.support import column
+from tests.helpers.support import column, written
 
 YEARS = torch.tensor([1990.0, 2000.0, 2010.0, 2020.0])
 
@@ -33,7 +33,7 @@ def test_a_decimal_comma_is_named():
 def test_outputs_are_in_standard_deviations_and_answers_in_the_unit():
     task = fitted()
     std = np.std([1990, 2000, 2010, 2020])
-    answers = task.decode(torch.tensor([[0.0], [1.0], [-2.0]]))
+    answers = written(task, torch.tensor([[0.0], [1.0], [-2.0]]))
     assert list(answers) == [""]
     assert answers[""] == pytest.approx([2005, 2005 + std, 2005 - 2 * std])
 
@@ -42,7 +42,7 @@ def test_the_best_output_for_a_label_has_loss_0_and_is_answered_with_that_label(
     task = fitted()
     best = ((YEARS - task.mean) / task.std)[:, None]
     assert task.loss(best, YEARS).abs().max() < 1e-6
-    assert task.decode(best)[""] == pytest.approx(YEARS.numpy(), abs=1e-3)
+    assert written(task, best)[""] == pytest.approx(YEARS.numpy(), abs=1e-3)
 
 
 def test_a_float64_network_has_float64_targets():
@@ -72,12 +72,12 @@ def test_statistics_come_with_the_state():
     task = Regression()
     task.load_state_dict(fitted().state_dict())
     assert task.mean == 2005
-    assert task.decode(torch.zeros(1, 1))[""] == pytest.approx([2005])
+    assert written(task, torch.zeros(1, 1))[""] == pytest.approx([2005])
 
 
 def test_answers_of_half_precision_outputs_are_not_rounded_to_the_decade():
     task = fitted().to(torch.bfloat16)
-    answer = task.decode(torch.tensor([[0.125]], dtype=torch.bfloat16))[""]
+    answer = written(task, torch.tensor([[0.125]], dtype=torch.bfloat16))[""]
     assert answer.dtype == np.float32
     assert answer == pytest.approx([2005 + 0.125 * YEARS.std(correction=0).item()], rel=1e-6)
 

@@ -1,0 +1,39 @@
+"""The network with the tasks' answers as its last layer: what is exported."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from mtl_lightning.models.named import NamedModules
+from mtl_lightning.models.network import Network
+from mtl_lightning.tasks.base import Task
+
+
+class Predictor(nn.Module):
+    """From uint8 images to the answers of every task, in one call.
+
+    Args:
+        network: Images to the raw outputs of every task.
+        tasks: The same tasks, by name.
+    """
+
+    def __init__(self, network: Network, tasks: Mapping[str, Task]) -> None:
+        super().__init__()
+        self.network = network
+        self.tasks = NamedModules(tasks)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute the answers.
+
+        Args:
+            images: ``(B, 3, H, W)`` uint8, RGB.
+
+        Returns:
+            ``<task>/<name>`` to ``(B, ...)``, names and values as of `Task.predict`.
+        """
+        outputs = self.network(images)
+        return {
+            f"{task}/{name}": answer
+            for task, asked in self.tasks.items()
+            for name, answer in asked.predict(outputs[task]).items()
+        }
