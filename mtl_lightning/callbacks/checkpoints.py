@@ -4,7 +4,6 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +12,10 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
-from mtl_lightning.system.errors import UserError, did_you_mean, listed
+from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.system.files import atomic_path, remove_partial_files
-from mtl_lightning.training.module import MultiTask
+from mtl_lightning.training.monitored import check_monitor, monitored_names
+from mtl_lightning.training.protocol import multi_task
 
 
 class Checkpoints(Checkpoint):
@@ -64,14 +64,13 @@ class Checkpoints(Checkpoint):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find a misspelt name before training, not at the first validation."""
-        if isinstance(pl_module, MultiTask):
-            known = monitored_names(pl_module)
-            # At the end of a validation the values of train are those of the epoch before.
-            measured = [name for name in known if name.startswith("val/")]
-            check_monitor("checkpoint.monitor", self.monitor, measured)
-            for callback in trainer.early_stopping_callbacks:
-                if isinstance(callback, EarlyStopping):
-                    check_monitor("EarlyStopping.monitor", callback.monitor, known)
+        known = monitored_names(multi_task(pl_module))
+        # At the end of a validation the values of train are those of the epoch before.
+        measured = [name for name in known if name.startswith("val/")]
+        check_monitor("checkpoint.monitor", self.monitor, measured)
+        for callback in trainer.early_stopping_callbacks:
+            if isinstance(callback, EarlyStopping):
+                check_monitor("EarlyStopping.monitor", callback.monitor, known)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from here."""
@@ -170,24 +169,3 @@ def _same(path: Path, copy: Path) -> None:
 def is_trial(trainer: Trainer) -> bool:
     """Whether this is a ``fast_dev_run``, which leaves nothing behind."""
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set by Lightning
-
-
-def monitored_names(module: MultiTask) -> list[str]:
-    """Return the names that a validation and an epoch of training log."""
-    names = []
-    for split in ("val", "train"):
-        names += [f"{split}/loss", f"{split}/score"]
-        for task, metrics in module.measured[split].items():
-            own = [n for name, m in metrics.metrics.items() for n in getattr(m, "names", [name])]
-            names += [f"{split}/{task}/{metric}" for metric in ("loss", "n_labelled", *own)]
-    return names
-
-
-def check_monitor(key: str, name: str, known: Iterable[str]) -> None:
-    """Raise a ``UserError`` if nothing is logged under this name."""
-    known = list(known)
-    if name not in known:
-        raise UserError(
-            f'{key}: nothing is logged as "{name}"{did_you_mean(name, known)}; '
-            f"there is {listed(known)}"
-        )

@@ -20,7 +20,7 @@ from mtl_lightning.system.errors import listed
 from mtl_lightning.system.files import atomic_path
 from mtl_lightning.tasks.plot_data import PlotData
 from mtl_lightning.tasks.plot_records import PlotRecord
-from mtl_lightning.training.module import MultiTask
+from mtl_lightning.training.protocol import MultiTaskModule, multi_task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,14 +83,13 @@ class Plots(Callback):
         """Collect a batch; ``outputs`` is what the network gave for each task."""
         self._add(pl_module, outputs, batch)
 
-    def _begin(self, module: LightningModule) -> None:
-        assert isinstance(module, MultiTask)
+    def _begin(self, pl_module: LightningModule) -> None:
         self._plot_data = {}
-        for name, task in module.tasks.items():
+        for name, task in multi_task(pl_module).tasks.items():
             with harmless(f"picture of task {name}"):
                 data = task.plot_data()
                 if data is not None:
-                    self._plot_data[name] = data.to(module.device)
+                    self._plot_data[name] = data.to(pl_module.device)
 
     def _add(self, module: LightningModule, outputs: dict[str, Any], batch: Batch) -> None:
         assert isinstance(module, MultiTask)
@@ -101,7 +100,9 @@ class Plots(Callback):
                 data.update(answers, batch.targets[name], batch.labelled[name], batch.rows)
                 self._plot_data[name] = data
 
-    def _gather(self, trainer: Trainer, module: MultiTask, split: str) -> dict[str, PlotRecord]:
+    def _gather(
+        self, trainer: Trainer, module: MultiTaskModule, split: str
+    ) -> dict[str, PlotRecord]:
         """Bring the ranks together; every rank asks for the same tasks in the same order."""
         gathered = {}
         for name, values in module.results[split].tasks.items():
@@ -116,33 +117,29 @@ class Plots(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, if this is the command ``validate``; within a training the last one counts."""
-        assert isinstance(pl_module, MultiTask)
         if trainer.state.fn == "validate":
-            self._collected = self._gather(trainer, pl_module, "val")
-            self._draw_tasks(trainer, pl_module, "val", _evaluated("val", trainer))
+            self._collected = self._gather(trainer, multi_task(pl_module), "val")
+            self._draw_tasks(trainer, multi_task(pl_module), "val", _evaluated("val", trainer))
         elif not trainer.sanity_checking:
             self._caption = f"val at the last validation, after {trainer.global_step:,} steps"
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bring the last validation together while all ranks are here; checkpoints come first."""
-        assert isinstance(pl_module, MultiTask)
         if self._caption:
-            self._collected = self._gather(trainer, pl_module, "val")
+            self._collected = self._gather(trainer, multi_task(pl_module), "val")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the curves, and the tasks as the last validation saw them."""
-        assert isinstance(pl_module, MultiTask)
         if trainer.is_global_zero and not is_trial(trainer):
-            self._draw_curves(trainer, pl_module)
-        self._draw_tasks(trainer, pl_module, "val", self._caption)
+            self._draw_curves(trainer, multi_task(pl_module))
+        self._draw_tasks(trainer, multi_task(pl_module), "val", self._caption)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the tasks as the test saw them."""
-        assert isinstance(pl_module, MultiTask)
-        self._collected = self._gather(trainer, pl_module, "test")
-        self._draw_tasks(trainer, pl_module, "test", _evaluated("test", trainer))
+        self._collected = self._gather(trainer, multi_task(pl_module), "test")
+        self._draw_tasks(trainer, multi_task(pl_module), "test", _evaluated("test", trainer))
 
-    def _draw_curves(self, trainer: Trainer, module: MultiTask) -> None:
+    def _draw_curves(self, trainer: Trainer, module: MultiTaskModule) -> None:
         path = self.run / "metrics.csv"
         if path.is_file():
             with harmless("curves.png"):
@@ -152,7 +149,9 @@ class Plots(Callback):
                 figure = curves(pd.read_csv(path), tasks, f"{self.run.parent.name}/{self.run.name}")
                 self._keep(figure, "curves", trainer)
 
-    def _draw_tasks(self, trainer: Trainer, module: MultiTask, split: str, caption: str) -> None:
+    def _draw_tasks(
+        self, trainer: Trainer, module: MultiTaskModule, split: str, caption: str
+    ) -> None:
         collected, self._collected = self._collected, {}
         if not trainer.is_global_zero or is_trial(trainer):
             return

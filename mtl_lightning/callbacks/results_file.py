@@ -6,7 +6,7 @@ from pathlib import Path
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from mtl_lightning.system.files import atomic_write
-from mtl_lightning.training.module import MultiTask
+from mtl_lightning.training.protocol import multi_task
 
 
 class ResultsFile(Callback):
@@ -29,9 +29,9 @@ class ResultsFile(Callback):
             self._write(trainer, pl_module, "val")
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
-        if trainer.is_global_zero and isinstance(pl_module, MultiTask):
-            path = self.run / f"{split}_metrics.json"
+        if trainer.is_global_zero:
+            path, module = self.run / f"{split}_metrics.json", multi_task(pl_module)
             with atomic_write(path) as file:
-                json.dump(pl_module.results[split].plain(), file, indent=2)
+                json.dump(module.results[split].plain(), file, indent=2)
                 file.write("\n")
-            pl_module.print(f"written: {path}")
+            module.print(f"written: {path}")

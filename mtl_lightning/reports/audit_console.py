@@ -14,7 +14,7 @@ from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.audit.label_checks import Tally
 from mtl_lightning.audit.pictures import Pictures
 from mtl_lightning.audit.report import Report
-from mtl_lightning.callbacks.tables import merged_table
+from mtl_lightning.reports.console import merged_table
 from mtl_lightning.system.errors import one_line
 
 MOST_CLASSES, FREQUENT = 12, 8

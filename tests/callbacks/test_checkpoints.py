@@ -3,7 +3,7 @@ import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EarlyStopping
 
-from mtl_lightning.callbacks.checkpoints import Checkpoints, check_monitor, monitored_names
+from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Regression
@@ -15,7 +15,6 @@ from tests.helpers.support import (
     make_data,
     make_module,
     make_more_tasks,
-    make_tasks,
     make_trainer,
     weights,
 )
@@ -140,15 +139,6 @@ def test_a_trial_leaves_nothing_behind(tmp_path):
 # ------------------------------------------------------------------- names
 
 
-def test_monitored_names_are_what_is_logged(tmp_path):
-    labels = {"kind": ["cat", "dog", "eel"] * 8, "size": range(24), "rare": ["no", "yes"] * 12}
-    source = Memory(labels, ["train"] * 16 + ["val"] * 8)
-    data = PartialLabels(make_tasks(), {"m": source}, image_size=16, batch_size=8, num_workers=0)
-    module = fit(tmp_path, data)
-    logged = {name for name in module.trainer.callback_metrics if name[:3] in ("val", "tra")}
-    assert set(monitored_names(module)) == logged - {"train/loss_step"}
-
-
 def test_best_may_be_chosen_by_a_metric_of_many_labels(tmp_path):
     data = make_data(val=20, tasks=make_more_tasks())
     best = Checkpoints(tmp_path, "val/tags/mean_ap", "max")
@@ -179,7 +169,3 @@ def test_early_stopping_is_checked_too(tmp_path):
         UserError, match=r'^EarlyStopping\.monitor: nothing is logged as "val_loss"'
     ):
         train(tmp_path, callbacks)
-
-
-def test_a_known_name_passes():
-    check_monitor("key", "val/score", monitored_names(make_module()))
