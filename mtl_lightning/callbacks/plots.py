@@ -92,11 +92,10 @@ class Plots(Callback):
                     self._plot_data[name] = data.to(pl_module.device)
 
     def _add(self, module: LightningModule, outputs: dict[str, Any], batch: Batch) -> None:
-        assert isinstance(module, MultiTask)
         for name, data in list(self._plot_data.items()):
             del self._plot_data[name]  # until it has worked
             with harmless(f"picture of task {name}"):
-                answers = module.tasks[name].predict(outputs[name])
+                answers = multi_task(module).tasks[name].predict(outputs[name])
                 data.update(answers, batch.targets[name], batch.labelled[name], batch.rows)
                 self._plot_data[name] = data
 
