@@ -32,7 +32,7 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import Source
 from mtl_lightning.models import Backbone
 from mtl_lightning.runs.checkpoint_reading import saved_config
-from mtl_lightning.runs.folder import ALIASES, requeued_checkpoint, resolve_checkpoint
+from mtl_lightning.runs.folder import ALIASES, check_name, requeued_checkpoint, resolve_checkpoint
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks import Task
 from mtl_lightning.training.module import MultiTask
@@ -171,6 +171,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     check_keys(command, given)
 
     name = str(given.get("name") or (Path(files[0]).stem if files else ""))
+    check_name(name)
     if only and "tasks" in given:
         check_tasks(given["tasks"])
         given = keep_only(given, only)

@@ -1,6 +1,5 @@
 """LightningCLI with our links, our run folder and short error messages."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -37,7 +36,7 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.runs import processes
 from mtl_lightning.runs.checkpoint_writing import AtomicCheckpointIO
-from mtl_lightning.runs.folder import discard, run_folder
+from mtl_lightning.runs.claim import Claim, claim
 from mtl_lightning.runs.loggers import EventsLogger, ResumableCSVLogger
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Task
@@ -282,18 +281,22 @@ def run(command: str, arguments: list[str]) -> None:
         prepared = configs.Prepared({}, asked, "run", Path("runs"), None)
     else:
         prepared = configs.prepare(command, arguments)
-    run_in = run_folder(prepared.root, prepared.name, prepared.checkpoint)
-    is_new = not run_in.exists()
-    processes.prepare(run_in)
+    claimed, failed = Claim(Path()), False  # a command that only prints needs no folder
+    prints = asked or any(flag.startswith("--print_config") for flag in prepared.flags)
     try:
-        MultiTaskCLI(command, prepared, run_in)
+        if not prints:
+            trains = command == "fit"
+            claimed = claim(prepared.root, prepared.name, prepared.checkpoint, trains)
+        processes.prepare(claimed.folder)
+        MultiTaskCLI(command, prepared, claimed.folder)
     except Exception as error:
-        if is_new and "LOCAL_RANK" not in os.environ:
-            discard(run_in, prepared.root)
+        failed = True
         final = processes.final_error(_for_the_user(error, prepared))
         if final is error:
             raise
         raise final from error
+    finally:
+        claimed.end(failed)
 
 
 def _for_the_user(error: Exception, prepared: configs.Prepared) -> Exception:

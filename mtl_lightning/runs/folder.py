@@ -2,14 +2,25 @@
 
 import os
 import re
-import shutil
 from pathlib import Path
 
-from mtl_lightning.system.errors import UserError, listed
+from mtl_lightning.system.errors import UserError, listed, quoted
 
 ALIASES = ("best", "last")
-_DECIDED = "MTL_LIGHTNING_RUN"
 _JOB = "slurm_job"
+
+
+def check_name(name: str) -> None:
+    """Check that a run's name is that of one folder.
+
+    Raises:
+        UserError: If it would lead elsewhere.
+    """
+    if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise UserError(
+            f"name should be that of one folder, without / and \\. Found {quoted(name)}; "
+            f"where runs are written is trainer.default_root_dir"
+        )
 
 
 def versions(root: Path, name: str) -> list[Path]:
@@ -64,36 +75,3 @@ def requeued_checkpoint(root: Path, name: str) -> Path | None:
         if mark.is_file() and mark.read_text(encoding="utf-8") == job and path.is_file():
             return path
     return None
-
-
-def run_folder(root: Path, name: str, checkpoint: Path | None) -> Path:
-    """Return the folder that this command writes to.
-
-    It is the checkpoint's own run, if it lies in one, so that a resumed training goes on where it
-    stopped and a test stands beside what it tests; else the next free version.
-    """
-    # Processes that Lightning starts for further ranks run this same line again, after the first
-    # has begun to write: they inherit what it decided.
-    if _DECIDED in os.environ and "LOCAL_RANK" in os.environ:
-        return Path(os.environ[_DECIDED])
-    if checkpoint is not None and checkpoint.resolve().parent.name == "checkpoints":
-        folder = checkpoint.parent.parent
-    else:
-        newest = versions(root, name)[:1]
-        number = int(newest[0].name.removeprefix("version_")) + 1 if newest else 0
-        folder = root / name / f"version_{number}"
-    os.environ[_DECIDED] = str(folder)
-    return folder
-
-
-def discard(run: Path, root: Path) -> None:
-    """Remove the folder of a run that failed before it trained, and the empty ones above it.
-
-    A run with a checkpoint, with metrics or with a list of bad images stays.
-    """
-    if any((run / name).exists() for name in ("checkpoints", "metrics.csv", "bad_images.csv")):
-        return
-    shutil.rmtree(run, ignore_errors=True)
-    for folder in (run.parent, root):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()

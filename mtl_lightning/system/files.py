@@ -1,12 +1,17 @@
 """Files that are there whole or not at all."""
 
+import contextlib
+import hashlib
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 _PART = ".part"
+_ABANDONED = 3600.0  # seconds
 
 
 @contextmanager
@@ -17,7 +22,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     machine.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}{_PART}")
+    part = part_of(path)
     try:
         yield part
         with open(part, "rb") as file:
@@ -27,10 +32,40 @@ def atomic_path(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def part_of(path: Path) -> Path:
+    """Return what this process writes to instead of ``path``, its own also on a shared disk."""
+    return path.with_name(f".{path.name}.{os.getpid()}@{_machine()}{_PART}")
+
+
 def remove_partial_files(folder: Path) -> None:
-    """Remove what processes that were killed have left of files they were writing."""
+    """Remove what processes that are gone have left of files they were writing.
+
+    Those of another machine cannot be asked: a file that has not grown for an hour is left over.
+    """
     for part in folder.glob(f".*{_PART}"):
-        part.unlink(missing_ok=True)
+        pid, _, machine = part.name.removesuffix(_PART).rpartition(".")[2].partition("@")
+        with contextlib.suppress(FileNotFoundError):  # it is complete by now
+            if _is_gone(pid) if machine == _machine() else _is_old(part):
+                part.unlink()
+
+
+def _machine() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _is_gone(pid: str) -> bool:
+    """Whether a process has ended; one with this process's number was another."""
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's
+        return False
+    return int(pid) == os.getpid()
+
+
+def _is_old(part: Path) -> bool:
+    return time.time() - part.stat().st_mtime > _ABANDONED
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from PIL import Image
 
 from mtl_lightning.data.sources import Source
@@ -183,6 +184,32 @@ def test_labels_that_swap_in_mirrored_images(cli):
 def test_swaps_that_cannot_be_are_errors_before_training(cli, mirror, said):
     assert cli.refused("fit", "--config", small({"data.mirror": mirror})).startswith(said)
     assert not Path("runs").exists()
+
+
+def test_a_run_that_begins_beside_another_has_a_folder_of_its_own(cli):
+    other = Path("runs/small/version_0")
+    other.mkdir(parents=True)  # another command has taken it a moment ago
+    cli.run("fit", "--config", small())
+    assert os.listdir(other) == []
+    assert (RUN.with_name("version_1") / "config.yaml").is_file()
+
+
+def test_a_run_that_another_process_trains_is_not_gone_on_with(cli, trained, monkeypatch):
+    monkeypatch.setattr("mtl_lightning.runs.claim.LINGERING", 0.0)
+    before = sorted(os.listdir(RUN))
+    with FileLock(RUN / ".lock"):
+        said = cli.refused("fit", "--name", "small", "--ckpt_path", "last")
+    assert said.startswith(f"run {RUN} is being trained by another process; wait for it, or")
+    assert sorted(set(os.listdir(RUN)) - {".lock"}) == before
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", ".."])
+def test_a_name_that_leads_out_of_the_folder_of_runs(cli, name):
+    for command in ("fit", "test", "inspect"):
+        said = cli.refused(command, "--config", small(), "--name", name, "--ckpt_path", "last")
+        assert said.startswith("name should be that of one folder, without / and \\. Found ")
+    assert cli.refused("fit", "--config", small({"name": name})).startswith("name should be")
+    assert os.listdir() == ["small.yaml"]
 
 
 def test_a_trial_leaves_nothing(cli):

@@ -1,12 +1,10 @@
-import os
 from pathlib import Path
 
 import pytest
 
 from mtl_lightning.runs.folder import (
-    discard,
+    check_name,
     resolve_checkpoint,
-    run_folder,
     versions,
 )
 from mtl_lightning.system.errors import UserError
@@ -47,41 +45,12 @@ def test_a_path_is_of_something():
         resolve_checkpoint("runs/y.ckpt", ROOT, "a")
 
 
-def test_a_new_run_takes_the_next_number():
-    assert run_folder(ROOT, "a", None) == ROOT / "a/version_0"
-    make("a/version_4/x")
-    assert run_folder(ROOT, "a", None) == ROOT / "a/version_5"
+@pytest.mark.parametrize("name", ["..", ".", "../x", "/tmp/x", "a/b", "a\\b", "a\0b"])
+def test_a_name_that_leads_elsewhere(name):
+    with pytest.raises(UserError, match=r"^name should be that of one folder, .* Found \""):
+        check_name(name)
 
 
-def test_a_checkpoint_s_run_is_gone_on_with():
-    make("a/version_0/checkpoints/last.ckpt", "a/version_1/x", "loose.ckpt")
-    inside = ROOT / "a/version_0/checkpoints/last.ckpt"
-    assert run_folder(ROOT, "a", inside) == ROOT / "a/version_0"
-    assert run_folder(ROOT, "a", ROOT / "loose.ckpt") == ROOT / "a/version_2"
-
-
-def test_further_ranks_take_the_folder_of_the_first(monkeypatch):
-    first = run_folder(ROOT, "a", None)
-    make("a/version_0/config.yaml")  # the first rank has begun to write
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert run_folder(ROOT, "a", None) == first
-    assert os.environ["MTL_LIGHTNING_RUN"] == str(first)
-
-
-@pytest.mark.parametrize("kept", ["checkpoints/last.ckpt", "metrics.csv"])
-def test_what_was_trained_is_not_discarded(kept):
-    make(f"a/version_0/{kept}")
-    discard(ROOT / "a/version_0", ROOT)
-    assert (ROOT / "a/version_0" / kept).exists()
-
-
-def test_a_run_that_failed_leaves_no_trace():
-    make("a/version_0/config.yaml")
-    discard(ROOT / "a/version_0", ROOT)
-    assert not ROOT.exists()
-
-
-def test_other_runs_stay():
-    make("a/version_0/config.yaml", "a/version_1/config.yaml")
-    discard(ROOT / "a/version_1", ROOT)
-    assert [p.name for p in (ROOT / "a").iterdir()] == ["version_0"]
+@pytest.mark.parametrize("name", ["a", "a.b", "..a", "run-only-type", "Läufe 2"])
+def test_a_name_of_a_folder(name):
+    check_name(name)

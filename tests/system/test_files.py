@@ -1,6 +1,10 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
-from mtl_lightning.system.files import atomic_write
+from mtl_lightning.system.files import atomic_write, part_of, remove_partial_files
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -25,3 +29,24 @@ def test_a_failure_leaves_what_was_there(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    mine = part_of(tmp_path / "last.ckpt")
+    others = {
+        "ended": mine.name.replace(f"{os.getpid()}", f"{ended.pid}"),
+        "writes": mine.name.replace(f"{os.getpid()}", f"{os.getppid()}"),
+        "of root": mine.name.replace(f"{os.getpid()}", "1"),
+        "elsewhere": f".last.ckpt.{os.getpid()}@01234567.part",
+        "elsewhere, long ago": f".best.ckpt.{os.getpid()}@01234567.part",
+        "no part": "last.ckpt",
+    }
+    for name in others.values():
+        (tmp_path / name).touch()
+    mine.touch()  # this process begins: one that had its number before has ended
+    os.utime(tmp_path / others["elsewhere, long ago"], (0, 0))
+    remove_partial_files(tmp_path)
+    left = {others[key] for key in ("writes", "of root", "elsewhere", "no part")}
+    assert {path.name for path in tmp_path.iterdir()} == left

@@ -33,6 +33,7 @@ from mtl_lightning.data.packs.layout import (
 from mtl_lightning.data.packs.storage import EXTRA
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import UserError, fault
+from mtl_lightning.system.files import part_of
 from mtl_lightning.system.progress import ProgressBar
 
 _THREADS = 8
@@ -165,7 +166,7 @@ def _staged(output: Path) -> Iterator[Path]:
     """
     check_free(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    folder = output.with_name(f".{output.name}.{os.getpid()}.part")
+    folder = part_of(output)
     folder.mkdir()
     try:
         yield folder
