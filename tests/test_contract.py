@@ -14,8 +14,8 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.models import Soft
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
+from mtl_lightning.tasks.results import Results
 from mtl_lightning.training.module import MultiTask
-from mtl_lightning.training.results import Results
 from tests.helpers import rank_cases, two_ranks
 from tests.helpers.rank_cases import ABSENT, ONE_SIDED, UNEVEN, evaluated, every_label, trained
 from tests.helpers.support import (

@@ -16,7 +16,7 @@ from mtl_lightning.tasks import (
     Regression,
     Task,
 )
-from mtl_lightning.training.results import Results
+from mtl_lightning.tasks.results import Results
 from tests.helpers import reference
 from tests.helpers.simulated import Case, Simulation
 

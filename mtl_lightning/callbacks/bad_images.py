@@ -10,10 +10,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich import get_console
 from rich.markup import escape
 
-from mtl_lightning.callbacks.checkpoints import is_trial
 from mtl_lightning.data.bad_images import BadImage, BadImages
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.system.files import as_utf8, atomic_write
+from mtl_lightning.system.strategy import is_trial
 
 PAUSE = 10.0
 """Seconds between two writings of a file that may grow long, while images turn up."""

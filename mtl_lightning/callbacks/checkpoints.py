@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
 from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.system.files import atomic_path, remove_partial_files
+from mtl_lightning.system.strategy import is_trial
 from mtl_lightning.training.monitored import check_monitor, monitored_names
 from mtl_lightning.training.protocol import multi_task
 
@@ -164,8 +165,3 @@ def _same(path: Path, copy: Path) -> None:
             os.link(path, part)
         except OSError:  # a file system without links
             shutil.copyfile(path, part)
-
-
-def is_trial(trainer: Trainer) -> bool:
-    """Whether this is a ``fast_dev_run``, which leaves nothing behind."""
-    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set by Lightning

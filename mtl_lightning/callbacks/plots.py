@@ -12,12 +12,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from rich import get_console
 from rich.markup import escape
 
-from mtl_lightning.callbacks.checkpoints import is_trial
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.models.named import module_key
 from mtl_lightning.reports.plots import draw
 from mtl_lightning.system.errors import listed
 from mtl_lightning.system.files import atomic_path
+from mtl_lightning.system.strategy import is_trial
 from mtl_lightning.tasks.plot_data import PlotData
 from mtl_lightning.tasks.plot_records import PlotRecord
 from mtl_lightning.training.protocol import MultiTaskModule, multi_task

@@ -10,7 +10,7 @@ from rich.table import Table
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.tasks import Task
-from mtl_lightning.training.results import Results
+from mtl_lightning.tasks.results import Results
 
 
 def merged_table(data: PartialLabels) -> Table:

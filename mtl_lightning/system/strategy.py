@@ -1,4 +1,4 @@
-"""What callbacks that touch the weights ask of the strategy."""
+"""What callbacks ask of the trainer and its strategy."""
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
@@ -15,3 +15,8 @@ def check_whole_weights(trainer: Trainer, who: str) -> None:
             f"{who} needs the whole network in every process. Found trainer.strategy "
             f"{type(strategy).__name__}; set it to auto or ddp, or leave {who} out"
         )
+
+
+def is_trial(trainer: Trainer) -> bool:
+    """Whether this is a ``fast_dev_run``, which leaves nothing behind."""
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set by Lightning

@@ -32,13 +32,13 @@ from mtl_lightning.system.seeding import global_seed
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.metrics import TaskMetrics
 from mtl_lightning.tasks.predictor import Predictor
+from mtl_lightning.tasks.results import Results
 from mtl_lightning.training.finite import (
     MicroBatchResult,
     explain,
     has_finite_gradients,
     is_finite,
 )
-from mtl_lightning.training.results import Results
 from mtl_lightning.training.schedule import check_length, configure_scheduler
 
 EVALUATED = ("train", "val", "test")

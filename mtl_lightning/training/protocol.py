@@ -7,7 +7,7 @@ from pytorch_lightning import LightningModule
 from mtl_lightning.models import NamedModules
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.metrics import TaskMetrics
-from mtl_lightning.training.results import Results
+from mtl_lightning.tasks.results import Results
 
 
 class MultiTaskModule(Protocol):

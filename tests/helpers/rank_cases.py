@@ -12,7 +12,7 @@ from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.models import Soft
 from mtl_lightning.tasks import Classification, Regression, Task
-from mtl_lightning.training.results import Results
+from mtl_lightning.tasks.results import Results
 from tests.helpers.support import (
     KINDS,
     Memory,

@@ -6,7 +6,7 @@ from rich.console import Console
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.reports.console import merged_table, metric_tables, results_table
 from mtl_lightning.tasks import Classification, Regression
-from mtl_lightning.training.results import Results
+from mtl_lightning.tasks.results import Results
 from tests.helpers.support import Memory, make_data, make_tasks
 
 NAN = float("nan")

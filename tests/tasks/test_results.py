@@ -4,7 +4,7 @@ import math
 import pytest
 
 from mtl_lightning.tasks import Classification, Regression
-from mtl_lightning.training.results import Results
+from mtl_lightning.tasks.results import Results
 
 NAN = float("nan")
 TASKS = {

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mtl_lightning.tasks import Task
+from mtl_lightning.tasks.base import Task
 
 
 @dataclass(frozen=True)
