@@ -13,7 +13,9 @@ from jsonargparse.typing import register_type
 from torch import Tensor
 
 from mtl_lightning.balancing.build import Method, steps_of
-from mtl_lightning.config import checks
+from mtl_lightning.config.annotations import argument_hints, component_classes, takes_tensor
+from mtl_lightning.config.classes import resolve_class
+from mtl_lightning.config.values import display, plain_values
 from mtl_lightning.system.errors import UserError
 
 SIZES = ("shape", "n_tasks")
@@ -41,9 +43,9 @@ def fill_sizes(entry: Any, tasks: Sequence[str]) -> Any:
     entry = {"class_path": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, Mapping) or not isinstance(entry.get("class_path"), str):
         return entry  # wrong in a way that is said when the whole is checked
-    bases = checks.component_classes(Method)
+    bases = component_classes(Method)
     path = "model.balancing.class_path"
-    target = checks.resolve_class(entry["class_path"], bases, path)
+    target = resolve_class(entry["class_path"], bases, path)
     arguments = entry.get("init_args")
     if not isinstance(arguments or {}, Mapping):
         return entry
@@ -51,10 +53,10 @@ def fill_sizes(entry: Any, tasks: Sequence[str]) -> Any:
     for size in SIZES:
         if size not in inspect.signature(target).parameters:
             continue
-        if filled.get(size) not in (None, len(tasks), [len(tasks)]):
+        if plain_values(filled.get(size)) not in (None, len(tasks), [len(tasks)]):
             raise UserError(
                 f"model.balancing.init_args.{size}: expected {len(tasks)}, the number of tasks, "
-                f"which is filled in where it is left out. Found {checks.display(filled[size])}"
+                f"which is filled in where it is left out. Found {display(filled[size])}"
             )
         filled[size] = len(tasks)
     return {**entry, "init_args": filled} if filled else dict(entry)
@@ -92,12 +94,13 @@ def check_method(model: Mapping[str, Any], tasks: Sequence[str]) -> None:
 
 def _built(hint: Any, entry: Any) -> Any:
     """Return what an entry of a config, checked before, describes."""
-    bases = checks.component_classes(hint)
+    bases = component_classes(hint)
     if isinstance(entry, str) and bases:
         entry = {"class_path": entry}
     if isinstance(entry, Mapping) and bases:
-        target = checks.resolve_class(entry["class_path"], bases, "class_path")
+        target = resolve_class(entry["class_path"], bases, "class_path")
         arguments = entry.get("init_args") or {}
-        built = {k: _built(checks.annotation(target, {}, k), v) for k, v in arguments.items()}
+        hints = argument_hints(target)
+        built = {k: _built(hints.get(k, Any), v) for k, v in arguments.items()}
         return target(**built)
-    return _tensor(entry) if checks.takes_tensor(hint) and isinstance(entry, list) else entry
+    return _tensor(entry) if takes_tensor(hint) and isinstance(entry, list) else entry

@@ -27,7 +27,9 @@ from mtl_lightning.config import (
     untrusted,
     yaml_io,
 )
+from mtl_lightning.config.annotations import argument_hints
 from mtl_lightning.config.flags import deep_merge, is_same_class
+from mtl_lightning.config.values import display
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import Source
 from mtl_lightning.models import Backbone
@@ -168,13 +170,12 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
             typed[key] = values[-1]
     given |= typed
     changes, rest = flags.pop_overrides(rest, SECTIONS)
-    check_keys(command, given)
+    given = check_keys(command, given)
 
     name = str(given.get("name") or (Path(files[0]).stem if files else ""))
     check_name(name)
     if only and "tasks" in given:
-        check_tasks(given["tasks"])
-        given = keep_only(given, only)
+        given = keep_only({**given, "tasks": check_tasks(given["tasks"])}, only)
     if only and name and "name" not in typed:
         name = "-".join([name, "only", *only])  # its best and last are not those of all tasks
     _check_weights_only(given)
@@ -200,7 +201,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
         given = _over_checkpoint(below, given, command)
     config = copy.deepcopy(deep_merge(DEFAULTS, given))
     for option, text in changes:
-        flags.apply_override(config, option, text, SECTIONS)
+        flags.apply_override(config, option, text)
     own |= untrusted.imported_modules(config)
     if "tasks" not in config:
         raise UserError(
@@ -208,7 +209,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
             "(configs/quickstart.yaml is one to start from)"
         )
     config["name"] = name = name or _run_of(checkpoint)
-    check_keys(command, config)
+    config = check_keys(command, config)
     _fill_schedule(config)
     if command != "fit":  # a method's solver need not be installed where nothing is balanced
         for key in BALANCING:
@@ -216,7 +217,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     if _part(config, "model", "balancing") is not None and isinstance(config["tasks"], Mapping):
         entry = fill_sizes(config["model"]["balancing"], list(config["tasks"]))
         config["model"]["balancing"] = entry
-    check(config)
+    config = check(config)
     if below:
         _check_same_tasks(config["tasks"], below["tasks"])
     config["weights_only"] = True  # also where Lightning finds a checkpoint itself, under SLURM
@@ -300,7 +301,7 @@ def _without_what_is_refused(below: dict[str, Any]) -> dict[str, Any]:
     for section, key in TRAINING:
         if key in kept[section]:
             try:
-                hint = checks.annotation(SECTIONS[section], {}, key)
+                hint = argument_hints(SECTIONS[section])[key]
                 checks.check_value(hint, kept[section][key], f"{section}.{key}")
             except UserError:
                 del kept[section][key]
@@ -368,40 +369,46 @@ def _fill_schedule(config: dict[str, Any]) -> None:
 # --------------------------------------------------------------------- checking
 
 
-def check_keys(command: str, config: Mapping[str, Any]) -> None:
+def check_keys(command: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """Check the keys at the top of a config, and that sections are sections.
+
+    Returns:
+        The config, with the scalars at its top read.
 
     Raises:
         UserError: For the first that is wrong.
     """
     singles = SINGLE | OF_COMMANDS[command]
+    checked = dict(config)
     for key, value in config.items():
         if key in SECTIONS:
             if not isinstance(value, Mapping):
-                raise UserError(
-                    f"{key}: expected entries as `name: ...`. Found {checks.display(value)}"
-                )
+                raise UserError(f"{key}: expected entries as `name: ...`. Found {display(value)}")
         elif key in singles:
             if value is not None:
-                checks.check_value(singles[key], value, key)
+                checked[key] = checks.check_value(singles[key], value, key)
         else:
             known = (*SECTIONS, *singles)
             raise UserError(
                 f"{key}: no such key{did_you_mean(key, known)}; a config has {listed(known)}"
             )
+    return checked
 
 
-def check(config: Mapping[str, Any]) -> None:
+def check(config: Mapping[str, Any]) -> dict[str, Any]:
     """Check every name and value in the sections of a config.
+
+    Returns:
+        The config, with its scalars read.
 
     Raises:
         UserError: For the first that is wrong.
     """
-    check_tasks(config["tasks"])
+    config = {**config, "tasks": check_tasks(config["tasks"])}
     for key, target in SECTIONS.items():
         if key in config and key != "tasks":
             skip = {"model": LINKED, "data": ("tasks",)}.get(key, ())
-            checks.check_arguments(target, config[key], key, skip, owner=key)
+            config[key] = checks.check_arguments(target, config[key], key, skip, owner=key)
     for name, entry in (_part(config, "data", "sources") or {}).items():
         checks.try_build(Source, entry, f"data.sources.{name}")
     backbone = _part(config, "model", "backbone")
@@ -410,23 +417,26 @@ def check(config: Mapping[str, Any]) -> None:
             checks.try_build(Backbone, backbone, "model.backbone")
     if _part(config, "model", "balancing") is not None:
         check_method(config["model"], list(config["tasks"]))
+    return config
 
 
-def check_tasks(tasks: Mapping[str, Any]) -> None:
-    """Check the tasks, their names included."""
+def check_tasks(tasks: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the tasks, their names included, and return them with their scalars read."""
     if not tasks or "class_path" in tasks or "init_args" in tasks:
         raise UserError(
             "tasks: expected at least one entry with a name, "
-            "`NAME: {class_path: Classification}`. Found " + checks.display(dict(tasks))
+            "`NAME: {class_path: Classification}`. Found " + display(dict(tasks))
         )
+    checked = {}
     for name, entry in tasks.items():
         if not re.fullmatch(r"[\w-]+", name) or name in RESERVED:
             raise UserError(
                 f'tasks: "{name}" cannot be the name of a task; expected letters, digits, _ and -, '
                 f"and not {listed(RESERVED)}, which are columns and metrics of their own"
             )
-        checks.check_component((Task,), entry, f"tasks.{name}")
-        checks.try_build(Task, entry, f"tasks.{name}")
+        checked[name] = checks.check_component((Task,), entry, f"tasks.{name}")
+        checks.try_build(Task, checked[name], f"tasks.{name}")
+    return checked
 
 
 def _run_of(checkpoint: Path | None) -> str:

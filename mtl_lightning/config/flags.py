@@ -5,12 +5,12 @@ rules as a file, may leave ``init_args`` out, and one that names another class f
 arguments of the old one, defaults included.
 """
 
-import typing
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_lightning.config import checks, yaml_io
+from mtl_lightning.config import yaml_io
+from mtl_lightning.config.values import display
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 
 ENTRIES = ("tasks", "data.sources")
@@ -94,30 +94,25 @@ def pop_overrides(
     return split_options(arguments, wanted)
 
 
-def apply_override(
-    config: dict[str, Any], option: str, text: str, hints: Mapping[str, Any]
-) -> None:
+def apply_override(config: dict[str, Any], option: str, text: str) -> None:
     """Lay one flag on the config, in place.
 
     Args:
         config: The config.
         option: As ``--data.batch_size``.
         text: Its value as typed.
-        hints: The annotation of each section, see :func:`mtl_lightning.config.checks.annotation`.
 
     Raises:
         UserError: If there is nothing of this name that it could change.
     """
     *parents, last = option.removeprefix("--").split(".")
-    node, hint = config, typing.cast("Any", hints)
+    node = config
     for depth, part in enumerate(parents):
         _check_entry(option, ".".join(parents[:depth]), node, part)
-        hint = checks.annotation(hint, node, part)
         node = _child(_holder(node, part), part, option)
     _check_entry(option, ".".join(parents), node, last)
-    hint = checks.annotation(hint, node, last)
     holder = _holder(node, last)
-    value, below = checks.fitting(hint, yaml_io.parse(text, last), text), holder.get(last)
+    value, below = yaml_io.parse(text), holder.get(last)
     if last == "class_path":
         if not is_same_class(value, below):
             holder.pop("init_args", None)
@@ -173,7 +168,7 @@ def _child(holder: dict[str, Any], part: str, option: str) -> dict[str, Any]:
     elif isinstance(value, str):
         value = holder[part] = {"class_path": value}  # a class that is named without arguments
     elif not isinstance(value, dict):
-        raise UserError(f"{option}: {part} is {checks.display(value)}, which has no parts to set")
+        raise UserError(f"{option}: {part} is {display(value)}, which has no parts to set")
     return value
 
 

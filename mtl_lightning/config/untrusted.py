@@ -23,6 +23,7 @@ from typing import Any
 from torch import nn
 
 from mtl_lightning.config import import_path
+from mtl_lightning.config.annotations import choices, options
 from mtl_lightning.system.errors import UserError
 
 PACKAGES = ("mtl_lightning", "torch", "torchvision", "timm", "torchjd")
@@ -178,7 +179,7 @@ def check_text(hint: Any, value: Any, path: str) -> None:
     Raises:
         UserError: For the first of them.
     """
-    if isinstance(value, str) and value in _choices(hint):
+    if isinstance(value, str) and value in choices(hint):
         return
     fields = _fields(hint)
     if isinstance(value, Mapping) and fields and fields.keys() >= value.keys():
@@ -250,19 +251,7 @@ def _texts(value: Any, names_a_class: bool = False) -> Iterator[tuple[Untrusted,
             yield from _texts(entry)
 
 
-def _options(hint: Any) -> list[Any]:
-    if typing.get_origin(hint) not in _UNIONS:
-        return [hint]
-    return [option for argument in typing.get_args(hint) for option in _options(argument)]
-
-
-def _choices(hint: Any) -> list[Any]:
-    """Return the values that an annotation lists one by one."""
-    literals = [o for o in _options(hint) if typing.get_origin(o) is typing.Literal]
-    return [choice for literal in literals for choice in typing.get_args(literal)]
-
-
 def _fields(hint: Any) -> dict[str, Any]:
     """Return the annotations of the fields of a dataclass among the options."""
-    found = [typing.get_type_hints(o) for o in _options(hint) if is_dataclass(o)]
+    found = [typing.get_type_hints(o) for o in options(hint) if is_dataclass(o)]
     return found[0] if found else {}

@@ -1,4 +1,8 @@
-"""YAML as people mean it: ``1e-4`` is a number, ``no`` and ``010`` are words, keys are names."""
+"""YAML as people mean it: ``1e-4`` is a number, ``no`` and ``010`` are words, keys are names.
+
+(ruamel.yaml reads YAML 1.2, in which ``True``, ``010`` and ``0x1f`` still are no words; as much of
+this module would be needed on top of it.)
+"""
 
 import re
 from pathlib import Path
@@ -6,24 +10,20 @@ from typing import Any
 
 import yaml
 
+from mtl_lightning.config.values import PlainScalar
 from mtl_lightning.system.errors import UserError, did_you_mean
 
-TEXT_LISTS = ("classes", "missing", "labels")
-"""Keys whose values are compared as text: ``[0, 1]`` and ``[no, yes]`` mean what they look like."""
-
-TEXT_MAPS = ("values", "swap")
-"""Keys below which all is text but null: ``{m: 1, f: null}``."""
-
-_TEXT = "tag:yaml.org,2002:str"
+_TAG = "tag:yaml.org,2002:"
+_NULL_ITEM = "!null-item"
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the surprises of YAML 1.1 taken out."""
+    """PyYAML's safe loader, without the surprises of YAML 1.1; scalars stay undecided."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen = set()
-        for key, value in node.value:
+        for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(
                     problem="expected a name before the colon, not a list or a mapping",
@@ -35,33 +35,21 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key.value)
             if key.value != "<<":
-                key.tag = _TEXT
-            if key.value in TEXT_LISTS:
-                _read_as_text(value)
-            elif key.value in TEXT_MAPS:
-                _read_map_as_text(value)
-        node.value = [pair for pair in node.value if not _says_nothing(*pair)]
+                key.tag = f"{_TAG}str"
+        node.value = [pair for pair in node.value if not _is_empty_init_args(*pair)]
+        return node
+
+    def compose_sequence_node(self, anchor: Any) -> yaml.SequenceNode:
+        node = super().compose_sequence_node(anchor)
+        for item in node.value:
+            if item.tag == f"{_TAG}null":  # below a key null is null, in a list it may be a word
+                item.tag = _NULL_ITEM
         return node
 
 
-def _says_nothing(key: yaml.Node, value: yaml.Node) -> bool:
+def _is_empty_init_args(key: yaml.Node, value: yaml.Node) -> bool:
     """Whether this is ``init_args:`` with all lines below it commented out."""
-    return key.value == "init_args" and value.tag == "tag:yaml.org,2002:null"
-
-
-def _read_as_text(node: yaml.Node) -> None:
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            if isinstance(item, yaml.ScalarNode):
-                item.tag = _TEXT
-
-
-def _read_map_as_text(node: yaml.Node) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for _, value in node.value:
-            _read_map_as_text(value)
-    elif isinstance(node, yaml.ScalarNode) and node.tag != "tag:yaml.org,2002:null":
-        node.tag = _TEXT
+    return key.value == "init_args" and value.tag == f"{_TAG}null"
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -82,9 +70,16 @@ for _tag, _pattern, _first in (
         "-+.0123456789",
     ),
 ):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first)
-    )
+    _Loader.add_implicit_resolver(_TAG + _tag, re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def _plain_scalar(loader: _Loader, node: yaml.ScalarNode) -> PlainScalar:
+    return PlainScalar(node.value, yaml.SafeLoader.yaml_constructors[node.tag](loader, node))
+
+
+for _tag in ("bool", "int", "float"):
+    _Loader.add_constructor(_TAG + _tag, _plain_scalar)
+_Loader.add_constructor(_NULL_ITEM, lambda _, node: PlainScalar(node.value, None))
 
 
 class _Dumper(yaml.SafeDumper):
@@ -92,7 +87,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_.]*[eE][-+]?[0-9]+$"), None
+    f"{_TAG}float", re.compile(r"^[-+]?[0-9][0-9_.]*[eE][-+]?[0-9]+$"), None
 )
 
 
@@ -105,7 +100,9 @@ def dump(config: Any) -> str:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a config file; a section with nothing below it is as good as left out.
+    """Read a config file, with `PlainScalar` for what its annotations are to decide.
+
+    A section with nothing below it is as good as left out.
 
     Raises:
         UserError: If it is not there, or not a YAML mapping.
@@ -131,22 +128,12 @@ def load(path: Path) -> dict[str, Any]:
     return {key: value for key, value in config.items() if value is not None}
 
 
-def parse(text: str, key: str) -> Any:
-    """Read the value of a flag as the config would read it after ``key:``.
+def parse(text: str) -> Any:
+    """Read the value of a flag as it would be read in a config file.
 
     What is no YAML (``*.jpg``) is text.
     """
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        if key in TEXT_LISTS:
-            _read_as_text(node)
-        elif key in TEXT_MAPS:
-            _read_map_as_text(node)
-        return loader.construct_document(node)
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         return text
-    finally:
-        loader.dispose()

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 
-from mtl_lightning.commands.prepare import SECTIONS
+from mtl_lightning.commands.prepare import SECTIONS, check
 from mtl_lightning.config.flags import (
     apply_override,
     deep_merge,
@@ -31,8 +31,12 @@ def laid_on(*flags: str) -> dict:
     config = copy.deepcopy(CONFIG)
     for flag in flags:
         option, _, text = flag.partition("=")
-        apply_override(config, option, text, SECTIONS)
+        apply_override(config, option, text)
     return config
+
+
+def checked(*flags: str) -> dict:
+    return check(laid_on(*flags))
 
 
 def test_values_follow_their_options():
@@ -66,7 +70,7 @@ def test_additions_to_lists_are_left_to_jsonargparse():
 
 def test_a_flag_reaches_the_arguments_with_and_without_init_args():
     for key in ("--tasks.kind.weight=3", "--tasks.kind.init_args.weight=3"):
-        assert laid_on(key)["tasks"]["kind"]["init_args"] == {"weight": 3}
+        assert checked(key)["tasks"]["kind"]["init_args"] == {"weight": 3}
 
 
 def test_a_class_without_arguments_gets_them():
@@ -95,7 +99,7 @@ def test_flags_are_read_in_their_order():
 
 
 def test_mappings_are_merged_and_null_is_null():
-    config = laid_on("--model={dropout: 0.3}", "--model.backbone.weights=null")
+    config = checked("--model={dropout: 0.3}", "--model.backbone.weights=null")
     assert config["model"]["dropout"] == 0.3
     assert config["model"]["backbone"]["init_args"] == {
         "name": "resnet18",
@@ -120,7 +124,7 @@ def test_mappings_are_merged_and_null_is_null():
     ],
 )
 def test_text_is_text_where_text_is_wanted(flag, value):
-    node = laid_on(flag)
+    node = checked(flag)
     *parents, last = flag.partition("=")[0].removeprefix("--").split(".")
     for part in parents:
         node = node[part]
@@ -131,7 +135,7 @@ def test_text_is_text_where_text_is_wanted(flag, value):
 
 def test_a_section_from_a_file(tmp_path):
     (tmp_path / "t.yaml").write_text(dump({"max_epochs": 3}))
-    assert laid_on("--trainer=t.yaml")["trainer"] == CONFIG["trainer"] | {"max_epochs": 3}
+    assert checked("--trainer=t.yaml")["trainer"] == CONFIG["trainer"] | {"max_epochs": 3}
 
 
 @pytest.mark.parametrize(

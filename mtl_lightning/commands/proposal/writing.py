@@ -154,7 +154,7 @@ def _listed(key: str, names: Sequence[str]) -> Iterator[str]:
 def scalar(text: str) -> str:
     """Return a text such that YAML reads it as this text, on one line."""
     plain = re.fullmatch(r"[\w./]([\w ./+-]*[\w./+-])?", text) is not None
-    readings = (yaml_io.parse(text, ""), yaml.safe_load(text)) if plain else ()
+    readings = (yaml_io.parse(text), yaml.safe_load(text)) if plain else ()
     if readings == (text, text) and text.lower() not in _YES_NO:
         return text
     escaped = "".join(

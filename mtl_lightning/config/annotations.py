@@ -1,0 +1,124 @@
+"""Type annotations as a config sees them: which classes they let it name, and what else."""
+
+import dataclasses
+import inspect
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def options(hint: Any) -> list[Any]:
+    """Return the members of a union, or the annotation alone."""
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return [option for argument in typing.get_args(hint) for option in options(argument)]
+    if inspect.isclass(origin) and issubclass(origin, nn.Module):
+        return [origin]  # a config does not say what a generic class is generic in
+    return [hint]
+
+
+def choices(hint: Any) -> list[Any]:
+    """Return the values that an annotation lists one by one."""
+    literals = [option for option in options(hint) if typing.get_origin(option) is typing.Literal]
+    return [choice for literal in literals for choice in typing.get_args(literal)]
+
+
+def argument_hints(target: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations of the arguments of a class (or function)."""
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except NameError:  # names that a library imports for type checkers only: jsonargparse can
+        return {}
+
+
+def component_classes(hint: Any) -> tuple[type, ...]:
+    """Return the classes that an annotation lets a config name."""
+    return tuple(option for option in options(hint) if is_component(option))
+
+
+def component_entries(hint: Any, *containers: Any) -> tuple[type, ...]:
+    """Return the classes of the entries of dicts or lists among the options."""
+    entries = [typing.get_args(o)[-1] for o in options(hint) if typing.get_origin(o) in containers]
+    return tuple(entry for entry in entries if is_component(entry))
+
+
+def produced_classes(hint: Any) -> tuple[type, ...]:
+    """Return the classes of what the callables among the options return."""
+    return tuple(
+        produced
+        for option in options(hint)
+        if typing.get_origin(option) is Callable
+        for produced in options(typing.get_args(option)[1])
+    )
+
+
+def contained(hint: Any, container: type) -> Any:
+    """Return the annotation of the entries of the lists or mappings that an annotation takes.
+
+    Args:
+        hint: The annotation.
+        container: ``list`` or ``dict``.
+
+    Returns:
+        A union if there are several, None if it takes no such container, or does not say of what.
+    """
+    found: list[Any] = []
+    for option in options(hint):
+        origin, arguments = typing.get_origin(option), typing.get_args(option)
+        if not (inspect.isclass(origin) and issubclass(origin, Iterable)):
+            continue
+        if issubclass(origin, Mapping) == (container is dict):
+            found += arguments[1:] if container is dict else arguments
+    found = [hint for hint in found if hint is not Ellipsis]
+    return typing.Union[tuple(found)] if found else None  # noqa: UP007 - of as many as there are
+
+
+def takes_tensor(hint: Any) -> bool:
+    """Whether an annotation takes a tensor, which a config writes as a list of numbers."""
+    return Tensor in options(hint)
+
+
+def is_path(hint: Any) -> bool:
+    """Whether an annotation is of paths, which a config writes as text."""
+    return (typing.get_origin(hint) or hint) is os.PathLike
+
+
+def is_record(hint: Any) -> bool:
+    """Whether a config gives a value of this type as the keys of a dataclass."""
+    return inspect.isclass(hint) and dataclasses.is_dataclass(hint)
+
+
+def is_component(hint: Any) -> bool:
+    """Whether a config gives a value of this type as a class_path with init_args."""
+    return (
+        inspect.isclass(hint)
+        and not is_path(hint)
+        and hint is not Tensor  # a list of numbers: see mtl_lightning.balancing.arguments
+        and hint.__module__ not in ("builtins", "pathlib", "datetime", "typing")
+        and not dataclasses.is_dataclass(hint)
+    )
+
+
+def type_name(hint: Any) -> str:
+    """Return an annotation in the words of a config."""
+    return " or ".join(dict.fromkeys(word for option in options(hint) for word in _words(option)))
+
+
+def _words(hint: Any) -> list[str]:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return [str(argument) for argument in arguments]
+    if origin in (list, Iterable):
+        return [f"[{type_name(arguments[0])}, ...]"]
+    if origin is dict:
+        return [f"{{name: {type_name(arguments[1])}, ...}}"]
+    if dataclasses.is_dataclass(hint):
+        return ["{" + ", ".join(f"{field.name}: ..." for field in dataclasses.fields(hint)) + "}"]
+    names = {str: "text", bool: "true or false", float: "a number", int: "an integer"}
+    names |= {type(None): "null", Path: "text", Tensor: "a list of numbers"}
+    return ["text" if is_path(hint) else names.get(hint, getattr(hint, "__name__", str(hint)))]

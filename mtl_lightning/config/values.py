@@ -1,0 +1,39 @@
+"""The values of a config, before and after its annotations say how scalars are to be read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PlainScalar:
+    """A value without quotes that is something other than text to YAML: ``1``, ``1e3``, ``true``.
+
+    It stays undecided until the annotation of its place is known; see `checks.check_value`.
+
+    Attributes:
+        text: It as text.
+        value: It as a number, a truth value or null.
+    """
+
+    text: str
+    value: bool | int | float | None
+
+    def __repr__(self) -> str:
+        """As it was written, for messages."""
+        return self.text
+
+
+def plain_values(value: Any) -> Any:
+    """Return a value with its plain scalars as YAML takes them."""
+    if isinstance(value, PlainScalar):
+        return value.value
+    if isinstance(value, Mapping):
+        return {key: plain_values(entry) for key, entry in value.items()}
+    return [plain_values(entry) for entry in value] if isinstance(value, list) else value
+
+
+def display(value: Any) -> str:
+    """Return a value as a message shows it, short."""
+    text = "null" if value is None else f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
