@@ -338,7 +338,7 @@ def _check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> N
 
 
 def _shown(value: object) -> str:
-    return listed(map(str, value)) if isinstance(value, list) else checks.display(value)
+    return listed(map(str, value)) if isinstance(value, list) else display(value)
 
 
 def _fill_schedule(config: dict[str, Any]) -> None:
