@@ -1,6 +1,7 @@
-import importlib
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,15 +13,21 @@ def test_every_public_name_is_there(name):
     assert getattr(mtl_lightning, name) is not None
 
 
-def test_public_names_are_those_of_their_homes():
-    assert set(mtl_lightning._HOME_OF) | {"__version__"} == set(mtl_lightning.__all__)
-    for name, home in mtl_lightning._HOME_OF.items():
-        module = importlib.import_module(f"mtl_lightning.{home}")
-        assert getattr(mtl_lightning, name) is getattr(module, name)
+def test_public_names_are_listed():
+    assert {"Classification", "PartialLabels", "UserError", "__version__"} <= set(
+        dir(mtl_lightning)
+    )
+    assert dir(mtl_lightning) == mtl_lightning.__all__
+
+
+def test_a_type_checker_is_asked_for_every_public_name():
+    tree = ast.parse((Path(__file__).parent / "public_names.py").read_text())
+    (imports,) = (n for n in ast.walk(tree) if getattr(n, "module", None) == "mtl_lightning")
+    assert sorted(alias.name for alias in imports.names) == mtl_lightning.__all__
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="has no attribute 'Clasification'"):
+    with pytest.raises(AttributeError, match="No mtl_lightning attribute Clasification"):
         mtl_lightning.Clasification  # noqa: B018
 
 

@@ -1,0 +1,58 @@
+# The public names and the modules that they are imported from when first used: read by type
+# checkers and, with lazy_loader, by `__init__.py`.
+from ._version import __version__ as __version__
+from .balancing import (
+    DBMTL as DBMTL,
+    Balancing as Balancing,
+    DynamicPrioritisation as DynamicPrioritisation,
+    GradientBalancing as GradientBalancing,
+    GradNorm as GradNorm,
+    LossBalancing as LossBalancing,
+    ScaleInvariant as ScaleInvariant,
+)
+from .data import (
+    AtLeast as AtLeast,
+    CelebASource as CelebASource,
+    DigitsSource as DigitsSource,
+    FashionAISource as FashionAISource,
+    FilenameSource as FilenameSource,
+    FolderSource as FolderSource,
+    HuggingFaceSource as HuggingFaceSource,
+    LabelBalanced as LabelBalanced,
+    Market1501AttributeSource as Market1501AttributeSource,
+    Mirror as Mirror,
+    Mixed as Mixed,
+    MultiMNISTSource as MultiMNISTSource,
+    PartialLabels as PartialLabels,
+    Sampling as Sampling,
+    Shards as Shards,
+    Source as Source,
+    SourceTable as SourceTable,
+    StreamSource as StreamSource,
+    TableSource as TableSource,
+    TorchvisionSource as TorchvisionSource,
+    UTKFaceSource as UTKFaceSource,
+)
+from .models import (
+    VGG16 as VGG16,
+    Backbone as Backbone,
+    Hard as Hard,
+    Network as Network,
+    Sharing as Sharing,
+    Soft as Soft,
+    Timm as Timm,
+    Torchvision as Torchvision,
+)
+from .system.errors import (
+    SourceError as SourceError,
+    UserError as UserError,
+)
+from .tasks import (
+    Classification as Classification,
+    MultiLabel as MultiLabel,
+    Regression as Regression,
+    Task as Task,
+)
+from .training.module import (
+    MultiTask as MultiTask,
+)
