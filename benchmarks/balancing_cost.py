@@ -30,7 +30,7 @@ from torch import Tensor
 from torchjd.aggregation import MGDA
 from torchjd.autojac import jac_to_grad, mtl_backward
 
-from mtl_lightning.balancing.build import steps_of
+from mtl_lightning.balancing.build import make_balancer
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.models import VGG16, Hard, Network
 from mtl_lightning.tasks import Classification, Task
@@ -78,7 +78,9 @@ class Bench:
             step_rows=batch,
             parts=1,
         ).to(device)
-        self.steps = {of: steps_of(MGDA(), self.names, of) for of in ("parameters", "features")}
+        self.steps = {
+            of: make_balancer(MGDA(), self.names, of) for of in ("parameters", "features")
+        }
         for steps in self.steps.values():
             steps.begin(torch.device(device), torch.float32)
 

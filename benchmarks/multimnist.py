@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchjd import aggregation, scalarization
 
-from mtl_lightning.balancing.build import steps_of
+from mtl_lightning.balancing.build import make_balancer
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.sources import MultiMNISTSource
 from mtl_lightning.models import Hard, NamedModules, Network
@@ -101,7 +101,7 @@ def train(
     """Train on some sides and return their accuracies on the test images, in percent."""
     torch.manual_seed(seed)
     net = network(tasks)
-    steps = None if method is None else steps_of(method, tasks, every_n_steps=every)
+    steps = None if method is None else make_balancer(method, tasks, every_n_steps=every)
     learned: list[nn.Parameter] = []
     if steps is not None:
         steps.begin(torch.device("cpu"), torch.float32)
@@ -132,8 +132,8 @@ def train(
             optimizer.step()
             if steps is not None:
                 with torch.no_grad():
-                    look = functools.partial(seen_again, net, batch)
-                    steps.after_update(look, batch.counts)
+                    evaluate = functools.partial(reevaluate, net, batch)
+                    steps.after_update(evaluate, batch.counts)
             number += 1
         if steps is not None:
             steps.method.epoch_end({})
@@ -150,7 +150,7 @@ def shares(outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
     return found
 
 
-def seen_again(net: Network, batch: Batch) -> dict[str, Tensor]:
+def reevaluate(net: Network, batch: Batch) -> dict[str, Tensor]:
     """Return the losses of a batch as they are now."""
     return shares(net(batch.images), batch)
 

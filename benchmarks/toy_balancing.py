@@ -20,7 +20,7 @@ from torch import Tensor
 from torchjd import aggregation, scalarization
 
 from mtl_lightning.balancing import DBMTL, GradNorm, ScaleInvariant
-from mtl_lightning.balancing.base import GradientBalancing, LossBalancing
+from mtl_lightning.balancing.base import GradientBalancingMethod, LossBalancingMethod
 from mtl_lightning.balancing.torchjd.aggregators import from_aggregator
 from mtl_lightning.balancing.torchjd.scalarizers import from_scalarizer
 
@@ -118,16 +118,16 @@ def descend(
         torch.default_generator.manual_seed(step)  # torch.manual_seed queues a call for a GPU
         held = take(method, x, None if step % every == 0 else held)
         optimizer.step()
-        if isinstance(method, LossBalancing) and method.looks_again:
-            method.seen_again(losses(x.detach()), [0, 1])
+        if isinstance(method, LossBalancingMethod) and method.needs_second_forward:
+            method.after_update(losses(x.detach()), [0, 1])
     return x.detach()
 
 
 def take(
-    method: LossBalancing | GradientBalancing, x: Tensor, held: Tensor | None = None
+    method: LossBalancingMethod | GradientBalancingMethod, x: Tensor, held: Tensor | None = None
 ) -> Tensor | None:
     """Fill the gradient of x by a method, with the weights that are held if there are any."""
-    if isinstance(method, LossBalancing):
+    if isinstance(method, LossBalancingMethod):
         method.combine(losses(x), [0, 1]).backward()
         return None
     values, rows = gradients(x)

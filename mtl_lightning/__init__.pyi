@@ -3,11 +3,11 @@
 from ._version import __version__ as __version__
 from .balancing import (
     DBMTL as DBMTL,
-    Balancing as Balancing,
+    BalancingMethod as BalancingMethod,
     DynamicPrioritisation as DynamicPrioritisation,
-    GradientBalancing as GradientBalancing,
+    GradientBalancingMethod as GradientBalancingMethod,
     GradNorm as GradNorm,
-    LossBalancing as LossBalancing,
+    LossBalancingMethod as LossBalancingMethod,
     ScaleInvariant as ScaleInvariant,
 )
 from .data import (

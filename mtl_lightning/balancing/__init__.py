@@ -1,6 +1,10 @@
-"""How K losses become one update: one file a method; ``base`` says how to add one."""
+"""How K losses become one update: one file per method; ``base`` says how to add one."""
 
-from mtl_lightning.balancing.base import Balancing, GradientBalancing, LossBalancing
+from mtl_lightning.balancing.base import (
+    BalancingMethod,
+    GradientBalancingMethod,
+    LossBalancingMethod,
+)
 from mtl_lightning.balancing.dbmtl import DBMTL
 from mtl_lightning.balancing.gradnorm import GradNorm
 from mtl_lightning.balancing.prioritisation import DynamicPrioritisation
@@ -8,10 +12,10 @@ from mtl_lightning.balancing.scale_invariant import ScaleInvariant
 
 __all__ = [
     "DBMTL",
-    "Balancing",
+    "BalancingMethod",
     "DynamicPrioritisation",
     "GradNorm",
-    "GradientBalancing",
-    "LossBalancing",
+    "GradientBalancingMethod",
+    "LossBalancingMethod",
     "ScaleInvariant",
 ]

@@ -1,4 +1,4 @@
-"""Adam on one number a task, of which only those present move."""
+"""Adam for one value per task, of which only those of the active tasks move."""
 
 from collections.abc import Sequence
 
@@ -15,20 +15,20 @@ def adam_step(
     state: dict[str, Tensor],
     values: Tensor,
     gradient: Tensor,
-    present: Sequence[int],
+    active: Sequence[int],
     lr: float,
     weight_decay: float = 0.0,
 ) -> Tensor:
-    """Return ``values`` (n,) of the tasks present after one step; moments change in place.
+    """Return the active tasks' ``values`` (n,) after one step; the moments change in place.
 
-    As ``torch.optim.Adam`` with its default betas, except that a task that is absent keeps its
-    moments and its count: torch would let it drift on old momentum, and leap when it comes back.
+    As ``torch.optim.Adam`` with its default betas, except that an absent task keeps its moments and
+    its count: torch would let it drift on old momentum, and jump when it returns.
     """
     gradient = gradient + weight_decay * values
-    mean = 0.9 * state["mean"][present] + 0.1 * gradient
-    square = 0.999 * state["square"][present] + 0.001 * gradient**2
-    updates = state["updates"][present] + 1
-    state["mean"][present], state["square"][present] = mean, square
-    state["updates"][present] = updates
+    mean = 0.9 * state["mean"][active] + 0.1 * gradient
+    square = 0.999 * state["square"][active] + 0.001 * gradient**2
+    updates = state["updates"][active] + 1
+    state["mean"][active], state["square"][active] = mean, square
+    state["updates"][active] = updates
     rate = lr / (1 - 0.9**updates)
     return values - rate * mean / ((square / (1 - 0.999**updates)).sqrt() + 1e-8)

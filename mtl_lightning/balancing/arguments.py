@@ -12,7 +12,7 @@ import torch
 from jsonargparse.typing import register_type
 from torch import Tensor
 
-from mtl_lightning.balancing.build import Method, steps_of
+from mtl_lightning.balancing.build import Method, make_balancer
 from mtl_lightning.config.annotations import argument_hints, component_classes, takes_tensor
 from mtl_lightning.config.classes import resolve_class
 from mtl_lightning.config.values import display, plain_values
@@ -73,7 +73,7 @@ def check_method(model: Mapping[str, Any], tasks: Sequence[str]) -> None:
         UserError: If it cannot be built, or does not fit the tasks.
     """
     try:
-        steps_of(
+        make_balancer(
             _built(Method, model["balancing"]),
             tasks,
             model.get("gradients", "parameters"),

@@ -1,20 +1,20 @@
-"""How K losses become one update, and how to add a way.
+"""How K losses become one update, and how to add a method.
 
 Adding a method: one file here with one class, one line in ``__init__.py``, one test file.
 
-1. Derive from `LossBalancing` where the values of the losses are all it reads (one backward pass,
-   the price of a plain step), else from `GradientBalancing`. The constructor takes the method's
-   own settings alone (explicit and annotated), which a config names.
-2. Implement `LossBalancing.combine`, or `GradientBalancing.weigh`. Both are shown the tasks that
-   have a label in the step, and no other: ``present`` are their numbers. What was not asked this
-   time is not there, rather than 0.
-3. Keep what is remembered in ``self.state``, tensors whose leading axes are tasks; name them in
-   `Balancing.initial_state`. Read and write the rows of ``present`` alone. It is then in every
-   checkpoint, by the names of the tasks.
-4. A task that is alone in a step should move as it would beside others: where the weights that a
-   method gives have a constant sum, multiply by ``len(present) / len(self.tasks)``.
+1. Derive from `LossBalancingMethod` if it reads only the values of the losses (one backward pass,
+   the cost of a plain step), else from `GradientBalancingMethod`. The constructor takes the
+   method's own settings (explicit and annotated), as a config names them.
+2. Implement `LossBalancingMethod.combine`, or `GradientBalancingMethod.weigh`. Both see only the
+   active tasks, those with a label in the step: ``active`` holds their indices. An absent task is
+   left out; nothing stands in for it, least of all a 0.
+3. Keep what is remembered between steps in ``self.state``, tensors whose leading axes are tasks,
+   named in `BalancingMethod.initial_state`. Read and write only the rows of ``active``.
+   Checkpoints then hold the state by the names of the tasks.
+4. A task that is the only active one should move as it does among others: if the weights that the
+   method gives have a constant sum, multiply them by ``len(active) / len(self.tasks)``.
 
-Both kinds see the values of the *whole* step, equal on every rank: they compute the same there.
+Both kinds see the values of the *whole* step, equal on every rank, and compute the same on each.
 """
 
 from abc import ABC, abstractmethod
@@ -24,20 +24,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+MIN_LOSS = 1e-8
+"""Losses below it count as it where a logarithm is taken: at 0 there is no direction."""
 
-class Balancing:
-    """What every method has in common: the tasks, and what it remembers of them.
+
+class BalancingMethod:
+    """The common part of all methods: the tasks, and the state that is kept for them.
 
     Attributes:
-        tasks: Their names, in the order of the rows and numbers that methods see.
+        tasks: The tasks' names, in the order of the rows and values that methods see.
         state: Name to tensor; the leading axes are tasks.
     """
 
-    accumulates: bool = False
-    """Whether the parts of a step add up to the step: the weights do not depend on its losses."""
-
     task_axes: Mapping[str, int] = {}
-    """How many leading axes of a tensor of the state are tasks; 1 where it is not named."""
+    """The number of leading axes of a state tensor that are tasks; 1 for those not listed."""
 
     def __init__(self) -> None:
         self.tasks: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Balancing:
 
     @property
     def title(self) -> str:
-        """What messages call it."""
+        """The method's name in messages and checkpoints."""
         return type(self).__name__
 
     def attach(self, tasks: Sequence[str]) -> None:
@@ -57,11 +57,11 @@ class Balancing:
         self.tasks = tuple(tasks)
 
     def begin(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Forget an earlier training.
+        """Reset the state at the start of a training.
 
         Args:
-            device: Where losses are computed.
-            dtype: Of the state, float32 or float64.
+            device: The device on which losses are computed.
+            dtype: The dtype of the state, float32 or float64.
         """
         self.state = {
             name: value.to(device=device, dtype=dtype, copy=True)
@@ -69,15 +69,15 @@ class Balancing:
         }
 
     def initial_state(self) -> dict[str, Tensor]:
-        """Return what is remembered when a training begins."""
+        """Return the state at the start of a training."""
         return {}
 
     def parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Return, by task, what the optimizer is to learn."""
+        """Return, by task, the parameters that the optimizer should train."""
         return {}
 
     def epoch_end(self, scores: Mapping[str, float]) -> None:
-        """Take note that an epoch is over.
+        """Update the state at the end of an epoch.
 
         Args:
             scores: Task to its primary metric over the epoch's training labels, mapped to 0..1;
@@ -86,11 +86,11 @@ class Balancing:
         del scores
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as a checkpoint keeps it."""
+        """Return the state as a checkpoint stores it."""
         return {"tasks": list(self.tasks), "state": {n: v.cpu() for n, v in self.state.items()}}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Take the state of a checkpoint, whatever the order of the tasks was there."""
+        """Restore the state from a checkpoint, whatever the order of its tasks."""
         order = torch.tensor([saved["tasks"].index(task) for task in self.tasks])
         for name, value in saved["state"].items():
             ordered = value
@@ -100,64 +100,69 @@ class Balancing:
             self.state[name] = ordered.to(device=like.device, dtype=like.dtype)
 
 
-class LossBalancing(Balancing, ABC):
-    """A method that reads the losses: their combination is differentiated as any loss."""
+class LossBalancingMethod(BalancingMethod, ABC):
+    """A method that reads losses: it combines them into one, which is differentiated as usual."""
 
-    reads_values: bool = True
-    """Whether the weights depend on the losses; if not, ranks need not tell each other theirs."""
+    reads_losses: bool = True
+    """Whether the weights depend on the losses; if not, ranks need not exchange them."""
 
-    draws: bool = False
-    """Whether it draws random numbers; ranks are then made to draw the same."""
+    stochastic: bool = False
+    """Whether it draws random numbers; all ranks then draw the same."""
 
-    looks_again: bool = False
-    """Whether `seen_again` wants the losses of the same batch after the update."""
+    supports_accumulation: bool = False
+    """Whether micro-batches may be combined one by one, as if each were a step of its own."""
+
+    needs_second_forward: bool = False
+    """Whether `after_update` needs the losses of the same batch after the optimizer step."""
 
     @abstractmethod
-    def combine(self, values: Tensor, present: Sequence[int]) -> Tensor:
-        """Return a scalar whose derivative by the losses are the weights of their gradients.
+    def combine(self, losses: Tensor, active: Sequence[int]) -> Tensor:
+        """Return a scalar whose derivatives with respect to the losses are the tasks' weights.
 
         Args:
-            values: (n,) the losses of the whole step, for each task with a label in it.
-            present: The numbers of these tasks.
+            losses: (n,) the active tasks' losses over the whole step.
+            active: The indices of these tasks.
         """
 
-    def seen_again(self, values: Tensor, present: Sequence[int]) -> None:
-        """Take the same losses after the update, where ``looks_again``."""
+    def after_update(self, losses: Tensor, active: Sequence[int]) -> None:
+        """Take the same losses after the update; called only if ``needs_second_forward``."""
 
 
-class GradientBalancing(Balancing, ABC):
+class GradientBalancingMethod(BalancingMethod, ABC):
     """A method that reads the inner products of the tasks' gradients."""
 
-    rows_wanted: bool = False
-    """Whether the inner products are not enough: then `aggregate` is called instead."""
+    needs_jacobian: bool = False
+    """Whether the inner products are not enough: `aggregate` is then called instead of `weigh`."""
 
-    columns_apart: bool = False
-    """Whether `aggregate` may be given the matrix in pieces, column by column."""
+    columnwise: bool = False
+    """Whether `aggregate` treats each column by itself, so that it may get the matrix in parts."""
 
     @abstractmethod
-    def weigh(self, gramian: Tensor, values: Tensor, present: Sequence[int]) -> Tensor:
+    def weigh(self, gramian: Tensor, losses: Tensor, active: Sequence[int]) -> Tensor:
         """Return the weights of the tasks' gradients with respect to what they share.
 
         Args:
             gramian: (n, n) inner products of the gradients, on the CPU.
-            values: (n,) the losses of the whole step, on the CPU.
-            present: The numbers of these tasks.
+            losses: (n,) the active tasks' losses over the whole step, on the CPU.
+            active: The indices of these tasks.
 
         Returns:
             (n,) weights.
         """
 
-    def weigh_heads(self, values: Tensor, weights: Tensor) -> Tensor:
-        """Return what each head's own gradient is multiplied by: (n,); by default ones.
+    def weigh_heads(self, losses: Tensor, weights: Tensor) -> Tensor:
+        """Return the factors of the gradients of each task's own parameters: (n,), ones by default.
 
         Args:
-            values: (n,) the losses of the whole step.
+            losses: (n,) the active tasks' losses over the whole step.
             weights: (n,) what `weigh` returned.
         """
-        del values
+        del losses
         return torch.ones_like(weights)
 
-    def aggregate(self, matrix: Tensor, present: Sequence[int]) -> Tensor:
-        """Return the (P,) update from the (n, P) gradients, where ``rows_wanted``."""
-        del matrix, present
-        raise NotImplementedError(f"{self.title} sets rows_wanted, so it has to say `aggregate`")
+    def aggregate(self, jacobian: Tensor, active: Sequence[int]) -> Tensor:
+        """Return the (P,) update from the (n, P) gradients; called only if ``needs_jacobian``."""
+        del jacobian, active
+        raise NotImplementedError(
+            f"{self.title} sets needs_jacobian, so it should implement `aggregate`"
+        )

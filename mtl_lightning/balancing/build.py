@@ -1,4 +1,4 @@
-"""From what a config names to steps."""
+"""From the method that a config names to the balancer that runs it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,27 +6,31 @@ from typing import Any
 from torchjd.aggregation import Aggregator, Weighting
 from torchjd.scalarization import Scalarizer
 
-from mtl_lightning.balancing.balancer import LossSteps, Steps
-from mtl_lightning.balancing.base import GradientBalancing, LossBalancing
-from mtl_lightning.balancing.gradients.gradient_balancer import GradientSteps, Of
+from mtl_lightning.balancing.balancer import Balancer
+from mtl_lightning.balancing.base import GradientBalancingMethod, LossBalancingMethod
+from mtl_lightning.balancing.gradients.gradient_balancer import GradientBalancer, GradientsWrt
+from mtl_lightning.balancing.loss_balancer import LossBalancer
 from mtl_lightning.balancing.torchjd.aggregators import from_aggregator
 from mtl_lightning.balancing.torchjd.scalarizers import from_scalarizer
 from mtl_lightning.system.errors import UserError
 
-Method = LossBalancing | GradientBalancing | Scalarizer | Aggregator | Weighting[Any]
-"""What ``model.balancing`` may name."""
+Method = LossBalancingMethod | GradientBalancingMethod | Scalarizer | Aggregator | Weighting[Any]
+"""The classes that ``model.balancing`` may name."""
 
 
-def steps_of(
-    method: Method, tasks: Sequence[str], gradients: Of = "parameters", every_n_steps: int = 1
-) -> Steps:
-    """Return what takes the steps of a training with the method.
+def make_balancer(
+    method: Method,
+    tasks: Sequence[str],
+    gradients: GradientsWrt = "parameters",
+    every_n_steps: int = 1,
+) -> Balancer:
+    """Return the balancer for a method.
 
     Args:
         method: The method.
         tasks: The names of all tasks.
-        gradients: Where it reads gradients, with respect to what.
-        every_n_steps: Where it reads gradients, how often.
+        gradients: For methods that read gradients: with respect to what these are taken.
+        every_n_steps: For methods that read gradients: how often weights are computed.
 
     Raises:
         UserError: If the settings do not fit each other, or the tasks.
@@ -35,11 +39,12 @@ def steps_of(
         method = from_scalarizer(method)
     elif isinstance(method, Aggregator | Weighting):
         method = from_aggregator(method)
-    if isinstance(method, GradientBalancing):
-        return GradientSteps(method, tasks, gradients, every_n_steps)
+    if isinstance(method, GradientBalancingMethod):
+        return GradientBalancer(method, tasks, gradients, every_n_steps)
     if gradients != "parameters" or every_n_steps != 1:
         raise UserError(
-            f"model.balancing: {method.title} reads losses, not gradients; leave model.gradients "
-            f"and model.balance_every_n_steps out"
+            f"model.gradients and model.balance_every_n_steps should be left out with "
+            f"model.balancing: {method.title}, which reads losses. Found gradients: {gradients}, "
+            f"balance_every_n_steps: {every_n_steps}"
         )
-    return LossSteps(method, tasks)
+    return LossBalancer(method, tasks)

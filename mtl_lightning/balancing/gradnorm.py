@@ -1,4 +1,4 @@
-"""GradNorm: gradients of like size for tasks that learn at like speed."""
+"""GradNorm: gradients of equal norm for tasks that learn at equal speed."""
 
 from collections.abc import Sequence
 
@@ -6,26 +6,26 @@ import torch
 from torch import Tensor
 
 from mtl_lightning.balancing.adam import adam_state, adam_step
-from mtl_lightning.balancing.base import GradientBalancing
+from mtl_lightning.balancing.base import GradientBalancingMethod
 from mtl_lightning.system.errors import UserError
 
 
-class GradNorm(GradientBalancing):
-    """Learns weights that bring each task's gradient to a common norm, more for slow tasks.
+class GradNorm(GradientBalancingMethod):
+    """Learns weights that bring each task's gradient to a common norm, a larger one for slow tasks.
 
     With n_k the norm of a task's gradient, w_k its weight and r_k its loss against its first loss,
     relative to the mean of these, the weights follow, by Adam with a rate of their own, the
     gradient of ``sum |w_k n_k - mean(w n) r_k ** alpha|`` (the target held fixed). They are then
-    scaled so that the sum over tasks stays K; where tasks are absent, the sum over those present
-    stays what it was. The weights also multiply the heads' gradients, as in the paper. What is
-    measured is the gradient that ``model.gradients`` names; the paper takes one shared layer.
+    scaled so that their sum over tasks stays K; where tasks are absent, the sum over the active
+    ones stays what it was. The weights also multiply the heads' gradients, as in the paper. The
+    gradients are those that ``model.gradients`` names; the paper takes those of one shared layer.
 
     Chen et al., "GradNorm: Gradient Normalization for Adaptive Loss Balancing in Deep Multitask
     Networks", ICML 2018.
 
     Args:
-        alpha: How strongly tasks that learn slowly are preferred; 0: gradients of one norm.
-        lr: Adam's rate for the weights.
+        alpha: How strongly tasks that learn slowly are preferred; at 0 all norms are equal.
+        lr: Adam's learning rate for the weights.
     """
 
     def __init__(self, alpha: float = 1.5, lr: float = 0.025) -> None:
@@ -36,25 +36,25 @@ class GradNorm(GradientBalancing):
         self.lr = lr
 
     def begin(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Forget an earlier training; what is remembered stays on the CPU, in float64."""
+        """Reset the state, which stays on the CPU, in float64."""
         del device, dtype
         super().begin(torch.device("cpu"), torch.float64)
 
     def initial_state(self) -> dict[str, Tensor]:
-        """Weights of 1, first losses that are not known yet, and Adam's moments."""
+        """Return weights of 1, first losses of 0 (not known yet), and Adam's moments."""
         count = len(self.tasks)
         return {"weights": torch.ones(count), "first": torch.zeros(count), **adam_state(count)}
 
-    def weigh(self, gramian: Tensor, values: Tensor, present: Sequence[int]) -> Tensor:
-        """Return the weights, and let them learn from this step."""
-        rows = list(present)
-        values = values.to(torch.float64)
+    def weigh(self, gramian: Tensor, losses: Tensor, active: Sequence[int]) -> Tensor:
+        """Return the weights, and update them for the next step."""
+        rows = list(active)
+        losses = losses.to(torch.float64)
         first = self.state["first"][rows]
-        first = torch.where(first > 0, first, values)
+        first = torch.where(first > 0, first, losses)
         self.state["first"][rows] = first
         weights = self.state["weights"][rows]
         norms = gramian.diagonal().to(torch.float64).clamp(min=0).sqrt()
-        rates = values / first.clamp(min=1e-8)
+        rates = losses / first.clamp(min=1e-8)
         rates = rates / rates.mean().clamp(min=1e-8)
         target = (weights * norms).mean() * rates**self.alpha
         gradient = torch.sign(weights * norms - target) * norms
@@ -62,7 +62,7 @@ class GradNorm(GradientBalancing):
         self.state["weights"][rows] = learned * (weights.sum() / learned.sum())
         return weights
 
-    def weigh_heads(self, values: Tensor, weights: Tensor) -> Tensor:
-        """Heads follow the weighted loss."""
-        del values
+    def weigh_heads(self, losses: Tensor, weights: Tensor) -> Tensor:
+        """Return the same weights: heads follow the weighted loss."""
+        del losses
         return weights

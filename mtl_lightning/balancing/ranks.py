@@ -1,4 +1,4 @@
-"""What ranks tell each other, and draws that are the same on all of them."""
+"""Values that ranks exchange, and random numbers that are the same on all of them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,16 +32,16 @@ def mean_over_ranks(tensors: Sequence[Tensor]) -> None:
         tensor.copy_(part.view(tensor.shape))
 
 
-def of_the_first_rank(tensor: Tensor) -> Tensor:
-    """Return what the first rank has, so that no solver's last digit lets ranks drift apart."""
+def broadcast_from_first_rank(tensor: Tensor) -> Tensor:
+    """Return the first rank's tensor, so that ranks do not drift apart by a solver's last digit."""
     if world_size() > 1:
         dist.broadcast(tensor, 0)
     return tensor
 
 
 @contextmanager
-def same_draws(step: int, device: torch.device) -> Iterator[None]:
-    """Draw from (seed, step), on every rank alike, and leave the generators as they were."""
+def shared_seed(step: int, device: torch.device) -> Iterator[None]:
+    """Seed the generators by (seed, step), alike on every rank, and restore them afterwards."""
     state = np.random.SeedSequence((global_seed(), step, 0xBA1A)).generate_state(1, np.uint64)
     devices = [] if device.type == "cpu" else [device]
     # Not torch.manual_seed, which without a GPU queues a call, with its stack, at every step.

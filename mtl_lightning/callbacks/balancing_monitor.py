@@ -6,7 +6,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from mtl_lightning.balancing.gradients.gradient_balancer import GradientSteps
+from mtl_lightning.balancing.gradients.gradient_balancer import GradientBalancer
 from mtl_lightning.balancing.gradients.jacobian import Jacobian
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.training.module import MultiTask
@@ -60,7 +60,7 @@ class BalancingMonitor(Callback):
         if not isinstance(pl_module, MultiTask) or not self._is_due(trainer):
             return
         self._present = [t for t in pl_module.tasks if pl_module.step_counts[t]]
-        if isinstance(pl_module.balance, GradientSteps) or trainer.accumulate_grad_batches > 1:
+        if isinstance(pl_module.balancer, GradientBalancer) or trainer.accumulate_grad_batches > 1:
             return
         shared = pl_module.network.shared_parameters()
         self._jacobian.begin(shared, len(self._present))
@@ -78,8 +78,8 @@ class BalancingMonitor(Callback):
         """Log."""
         if not isinstance(pl_module, MultiTask) or not self._is_due(trainer):
             return
-        balance = pl_module.balance
-        if isinstance(balance, GradientSteps) and balance.weighed_anew:
+        balance = pl_module.balancer
+        if isinstance(balance, GradientBalancer) and balance.computes_weights:
             self._gramian = balance.gramian
         weights: Any = dict.fromkeys(self._present, 1.0) if balance is None else balance.weights
         values = {f"balance/weight/{task}": float(weight) for task, weight in weights.items()}

@@ -40,24 +40,24 @@ class WeightsFile(Callback):
         """Refuse where there will be no weights."""
         if stage != "fit" or not isinstance(pl_module, MultiTask):
             return
-        if pl_module.balance is None:
+        if pl_module.balancer is None:
             raise UserError(
                 "--export-weights: there is no model.balancing whose weights it could write"
             )
-        if getattr(pl_module.balance.method, "rows_wanted", False):
+        if getattr(pl_module.balancer.method, "needs_jacobian", False):
             raise UserError(
-                f"--export-weights: {pl_module.balance.method.title} has no weights; it makes one "
+                f"--export-weights: {pl_module.balancer.method.title} has no weights; it makes one "
                 f"gradient of all, number by number"
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file."""
-        if not isinstance(pl_module, MultiTask) or pl_module.balance is None:
+        if not isinstance(pl_module, MultiTask) or pl_module.balancer is None:
             return
         trial: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # set by Lightning
         if trial or not trainer.is_global_zero:
             return
-        average = pl_module.balance.average_weights()
+        average = pl_module.balancer.average_weights()
         weights = {t: w * pl_module.tasks[t].weight for t, w in average.items()}
         below = [task for task, weight in weights.items() if not weight > 0]
         if below:
@@ -71,7 +71,7 @@ class WeightsFile(Callback):
         tasks = {t: {"init_args": {"weight": round(w, 6)}} for t, w in weights.items()}
         with atomic_write(self.path) as file:
             file.write(
-                f"# Average weights of {pl_module.balance.method.title}; lay this over the\n"
+                f"# Average weights of {pl_module.balancer.method.title}; lay this over the\n"
             )
             file.write("# config of that run: fit --config RUN.yaml --config THIS.yaml\n")
             file.write(yaml_io.dump({"model": plain, "tasks": tasks}))

@@ -75,7 +75,7 @@ def _obstacle(trainer: Trainer, module: MultiTask, data: PartialLabels, views: i
         )
     if thawing:
         return f"the callback {type(thawing[0]).__name__} trains the backbone later on"
-    if module.balance is not None:
+    if module.balancer is not None:
         return "model.balancing weighs what tasks do to a backbone, and none is trained here"
     if data.augment_on == "device":
         return "views are augmented where images are loaded; set data.augment_on: cpu"

@@ -12,9 +12,9 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
-from mtl_lightning.balancing.balancer import Steps, statistics_kept
-from mtl_lightning.balancing.build import Method, steps_of
-from mtl_lightning.balancing.gradients.gradient_balancer import Of
+from mtl_lightning.balancing.balancer import Balancer, snapshot_buffers
+from mtl_lightning.balancing.build import Method, make_balancer
+from mtl_lightning.balancing.gradients.gradient_balancer import GradientsWrt
 from mtl_lightning.config.restore import built_from_config, check_remembered
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.images import image_shape
@@ -83,7 +83,7 @@ class MultiTask(LightningModule):
         head_hidden: int | None = None,
         sharing: Sharing | None = None,
         balancing: Method | None = None,
-        gradients: Of = "parameters",
+        gradients: GradientsWrt = "parameters",
         balance_every_n_steps: int = 1,
         loss_reduction: Literal["labelled", "batch"] = "labelled",
         optimizer: OptimizerCallable = _adamw,
@@ -121,9 +121,9 @@ class MultiTask(LightningModule):
                 for split in EVALUATED
             }
         )
-        self.balance: Steps | None = None
+        self.balancer: Balancer | None = None
         if balancing is not None:
-            self.balance = steps_of(balancing, list(tasks), gradients, balance_every_n_steps)
+            self.balancer = make_balancer(balancing, list(tasks), gradients, balance_every_n_steps)
         elif gradients != "parameters" or balance_every_n_steps != 1:
             raise UserError("gradients and balance_every_n_steps are for a balancing: name one")
         self.loss_reduction = loss_reduction
@@ -177,8 +177,8 @@ class MultiTask(LightningModule):
                 "GradientAccumulationScheduler changes what a step is after its labels were "
                 "counted; set trainer.accumulate_grad_batches instead"
             )
-        if self.balance is not None:
-            self.balance.check(self.trainer, self.network)
+        if self.balancer is not None:
+            self.balancer.check(self.trainer, self.network)
         if self._begun or self.trainer.ckpt_path is not None:
             return
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
@@ -227,8 +227,8 @@ class MultiTask(LightningModule):
         trainer: Any = trainer_of(self)  # none in load_from_checkpoint
         if trainer is None or trainer.state.fn != "fit":
             return
-        if self.balance is not None:
-            self.balance.load_state_dict(checkpoint.get("balancing", {}))
+        if self.balancer is not None:
+            self.balancer.load_state_dict(checkpoint.get("balancing", {}))
         if "training_weights" not in checkpoint:
             return
         if not any(callback.state_key == "EMA" for callback in trainer.callbacks):
@@ -239,8 +239,8 @@ class MultiTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the balancing remembers of each task."""
-        if self.balance is not None:
-            checkpoint["balancing"] = self.balance.state_dict()
+        if self.balancer is not None:
+            checkpoint["balancing"] = self.balancer.state_dict()
 
     # ----------------------------------------------------------------- the one step
 
@@ -254,8 +254,8 @@ class MultiTask(LightningModule):
         """
         if batch.features is not None:
             outputs = self.network.forward_heads(dict.fromkeys(self.tasks, batch.features))
-        elif train and self.balance is not None:
-            outputs = self.balance.forward(self.network, batch, self.trainer.global_step)
+        elif train and self.balancer is not None:
+            outputs = self.balancer.forward(self.network, batch, self.trainer.global_step)
         else:
             outputs = self.network(batch.images, batch.labelled)
         return outputs, self._sums(outputs, batch)
@@ -287,10 +287,10 @@ class MultiTask(LightningModule):
         )
         self.step_counts, self._batch = batch.counts, batch
         shares = self.shares = self._shares(sums, batch)
-        if self.balance is None:
+        if self.balancer is None:
             loss = torch.stack(list(shares.values())).sum()
         else:
-            loss = self.balance.loss(shares, batch.counts, self.trainer.global_step)
+            loss = self.balancer.loss(shares, batch.counts, self.trainer.global_step)
         penalty = self.network.penalty()
         if penalty is not None and batch_idx % self.trainer.accumulate_grad_batches == 0:
             # Once a step, on every rank: the trainer divides by the micro-batches of a step, and
@@ -314,11 +314,11 @@ class MultiTask(LightningModule):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Fill the gradients: as usual, or as the balancing does."""
-        if self.balance is None:
+        if self.balancer is None:
             super().backward(loss, *args, **kwargs)
         else:
             scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-            self.balance.backward(loss, 1.0 if scaler is None else scaler.get_scale())
+            self.balancer.backward(loss, 1.0 if scaler is None else scaler.get_scale())
         self.shares = {}  # and with them what is left of the graph
 
     def optimizer_step(
@@ -329,14 +329,14 @@ class MultiTask(LightningModule):
         (At once: a callback may write a checkpoint at the end of the batch.)
         """
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if self.balance is not None:
+        if self.balancer is not None:
             batch = self._batch
-            self.balance.after_update(lambda: self._reevaluate(batch, batch_idx), batch.counts)
+            self.balancer.after_update(lambda: self._reevaluate(batch, batch_idx), batch.counts)
 
     @torch.no_grad()
     def _reevaluate(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the shares of a batch's losses as they are now, with the same dropout."""
-        restore = statistics_kept(self.network)
+        restore = snapshot_buffers(self.network)
         self.on_train_batch_start(batch, batch_idx)
         with self.trainer.precision_plugin.forward_context():
             sums = self._step(batch)[1]
@@ -381,8 +381,8 @@ class MultiTask(LightningModule):
         self._reset("train")
         if self.skipped_steps:
             self.log("train/skipped_steps", float(self.skipped_steps), batch_size=1)
-        if self.balance is not None:
-            self.balance.method.epoch_end(self.results["train"].scores(dict(self.tasks.items())))
+        if self.balancer is not None:
+            self.balancer.method.epoch_end(self.results["train"].scores(dict(self.tasks.items())))
 
     def on_validation_epoch_end(self) -> None:
         """Log the split's exact losses and metrics."""
@@ -415,9 +415,9 @@ class MultiTask(LightningModule):
                 ("backbone", self.network.backbone_parameters()),
             )
         ]
-        if self.balance is not None:
-            self.balance.begin(self.device, next(self.network.parameters()).dtype)
-            learned = [p for own in self.balance.method.parameters().values() for p in own]
+        if self.balancer is not None:
+            self.balancer.begin(self.device, next(self.network.parameters()).dtype)
+            learned = [p for own in self.balancer.method.parameters().values() for p in own]
             # Without decay: it would pull the weights of the tasks to where they began.
             groups.append({"name": "balancing", "params": learned, "weight_decay": 0.0})
         optimizer = self.make_optimizer([group for group in groups if group["params"]])
@@ -440,14 +440,14 @@ class MultiTask(LightningModule):
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
         results, self._micro_batches = self._micro_batches, []
         if not is_finite(results, parameters, scaled, self.trainer):
-            if self.balance is not None:
-                self.balance.undo()
+            if self.balancer is not None:
+                self.balancer.rollback()
             self._not_finite(results)
             for parameter in parameters:
                 parameter.grad = None
             return
-        if self.balance is not None and scaled and not has_finite_gradients(parameters):
-            self.balance.undo()  # the scaler will leave this step out
+        if self.balancer is not None and scaled and not has_finite_gradients(parameters):
+            self.balancer.rollback()  # the scaler will leave this step out
         for micro in results:
             self._measure(micro, "train")
         absent = [name for name in self.tasks if not self.step_counts[name]]

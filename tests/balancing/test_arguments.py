@@ -79,5 +79,5 @@ def test_who_does_not_train_needs_no_solver(cli, monkeypatch):
 def test_accumulation_is_refused_where_the_whole_step_decides(cli):
     config = small({"model.balancing": "FAMO", "trainer.accumulate_grad_batches": 2})
     said = cli.refused("fit", "--config", config)
-    assert "FAMO decides by what the whole step shows" in said
-    assert "set trainer.accumulate_grad_batches to 1" in said
+    assert "should be 1 with model.balancing: FAMO, which needs the whole step at once" in said
+    assert "Found 2; set data.batch_size higher" in said

@@ -30,10 +30,10 @@ class States(Callback):
     ) -> None:
         if BAD in batch.rows:
             self.bad.append(len(self.before))
-        self.before.append(copy.deepcopy(pl_module.balance.state_dict()))
+        self.before.append(copy.deepcopy(pl_module.balancer.state_dict()))
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
-        self.after.append(copy.deepcopy(pl_module.balance.state_dict()))
+        self.after.append(copy.deepcopy(pl_module.balancer.state_dict()))
 
 
 def train(folder: Any, name: str, kind: type[Poisoned], policy: str, **trainer: Any) -> States:
@@ -98,7 +98,7 @@ def test_what_is_remembered_when_training_stops_is_from_before_the_step(tmp_path
     kept = Kept()
     with pytest.raises(UserError, match="is not finite, though the losses are"):
         train(tmp_path, "DWA", BadGradient, "stop", callbacks=[kept])
-    assert same(kept.before[-1], module.balance.state_dict())
+    assert same(kept.before[-1], module.balancer.state_dict())
 
 
 @pytest.mark.parametrize("name", ["FAMO", "GradNorm"])

@@ -58,8 +58,8 @@ def balanced(folder: Path, name: str, of: str, devices: int = 1) -> tuple[Any, d
         precision="64-true",
         max_epochs=2,
     )
-    assert module.balance is not None
-    return weights(module), module.balance.average_weights()
+    assert module.balancer is not None
+    return weights(module), module.balancer.average_weights()
 
 
 @pytest.mark.parametrize("case", CASES + WITH_LAYERS, ids=" of ".join)

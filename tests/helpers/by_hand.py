@@ -8,8 +8,9 @@ import torch
 from pytorch_lightning import seed_everything
 from torch import Tensor
 
-from mtl_lightning.balancing.balancer import LossSteps, Steps
-from mtl_lightning.balancing.build import steps_of
+from mtl_lightning.balancing.balancer import Balancer
+from mtl_lightning.balancing.build import make_balancer
+from mtl_lightning.balancing.loss_balancer import LossBalancer
 from mtl_lightning.balancing.ranks import mean_over_ranks, world_size
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.models import Hard, Network
@@ -35,7 +36,7 @@ class Trained:
     weights: dict[str, Tensor]
     moves: list[float]
     given: list[dict[str, float]]
-    steps: Steps
+    steps: Balancer
 
     def sound(self, plain: "Trained") -> bool:
         """Whether all is finite, and each step went about as far as those of the plain sum."""
@@ -62,7 +63,7 @@ def trained(name: str, labelled: Tensor, epochs: int = 2, garbage: bool = False)
     targets = torch.randn(labelled.shape, generator=draw, dtype=torch.float64)
     if garbage:
         targets[~labelled] = torch.nan
-    steps = steps_of(METHODS[name](len(tasks)), list(tasks))
+    steps = make_balancer(METHODS[name](len(tasks)), list(tasks))
     steps.begin(torch.device("cpu"), torch.float64)
     learned = [p for own in steps.method.parameters().values() for p in own]
     optimizer = torch.optim.SGD([*network.parameters(), *learned], lr=0.05)
@@ -101,7 +102,7 @@ def _batch(images: Tensor, targets: Tensor, labelled: Tensor, tasks: Iterable[st
 
 def _step(
     network: Network,
-    steps: Steps,
+    steps: Balancer,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     tasks: dict[str, Task],
@@ -117,7 +118,7 @@ def _step(
     optimizer.zero_grad()
     losses = shares(steps.forward(network, batch, number))
     steps.backward(steps.loss(losses, batch.counts, number), 1.0)
-    if isinstance(steps, LossSteps):  # as DDP does
+    if isinstance(steps, LossBalancer):  # as DDP does
         groups = optimizer.param_groups
         mean_over_ranks([p.grad for g in groups for p in g["params"] if p.grad is not None])
     for task in tasks:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtl_lightning.balancing import LossBalancing
-from mtl_lightning.balancing.build import steps_of
-from mtl_lightning.balancing.ranks import same_draws
+from mtl_lightning.balancing import LossBalancingMethod
+from mtl_lightning.balancing.build import make_balancer
+from mtl_lightning.balancing.ranks import shared_seed
 from mtl_lightning.system.errors import UserError
 from tests.helpers import two_ranks
 from tests.helpers.by_hand import METHODS, ROWS, Trained, trained
@@ -82,7 +82,7 @@ def absent_on_a_rank(name: str, other: Mapping[str, Tensor]) -> bool:
 
 def absent_for_an_epoch(name: str) -> bool:
     """A task that was away for an epoch weighs, when it is back, what it weighed before."""
-    steps = steps_of(METHODS[name](3), ("a", "b", "c"))
+    steps = make_balancer(METHODS[name](3), ("a", "b", "c"))
     steps.begin(CPU, torch.float64)
     shares = []
     for present in ([0, 1, 2], [0, 1, 2], [0, 1], [0, 1, 2], [0, 1, 2]):
@@ -98,12 +98,12 @@ def _one_step(method: Any, present: list[int], seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     draw = torch.rand(3, 30, dtype=torch.float64, generator=generator)[present]
     values = (draw.mean(1) + 0.5).requires_grad_()
-    with warnings.catch_warnings(), same_draws(seed, CPU):
+    with warnings.catch_warnings(), shared_seed(seed, CPU):
         warnings.simplefilter("ignore")
-        if isinstance(method, LossBalancing):
+        if isinstance(method, LossBalancingMethod):
             combined = method.combine(values, present)
             return torch.autograd.grad(combined, values)[0].abs()
-        if method.rows_wanted:
+        if method.needs_jacobian:
             update = method.aggregate(draw, present)
         else:
             update = method.weigh(draw @ draw.T, values.detach(), present).to(draw) @ draw

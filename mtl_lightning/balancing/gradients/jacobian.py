@@ -1,6 +1,6 @@
-"""K gradients side by side, and what is made of them, tensor by tensor of the network."""
+"""The Jacobian of K losses: one gradient per task, kept parameter by parameter."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,10 @@ from mtl_lightning.balancing.ranks import mean_over_ranks
 
 
 class Jacobian:
-    """A gradient of each task, as a row, with respect to each of some parameters.
+    """The gradients of several tasks, as rows, with respect to each of some parameters.
 
-    The memory is taken once: rows and columns are those of each step, without being concatenated.
+    Memory is allocated once. Each step uses as many of its rows as it has active tasks, and the
+    matrices of the parameters are never concatenated, unless a method needs the whole.
     """
 
     def __init__(self) -> None:
@@ -21,28 +22,34 @@ class Jacobian:
         self.rows = 0
 
     def begin(self, parameters: Iterable[nn.Parameter], rows: int) -> None:
-        """Forget the last step; there will be so many rows."""
+        """Start a step with this number of rows."""
         self.parameters, self.rows = list(parameters), rows
         self._written.clear()
-        wanted = set(self.parameters)
-        self._memory = {p: kept for p, kept in self._memory.items() if p in wanted}
+        used = set(self.parameters)
+        self._memory = {p: matrix for p, matrix in self._memory.items() if p in used}
         for parameter in self.parameters:
-            kept = self._memory.get(parameter)
-            if kept is None or len(kept) < rows:
+            matrix = self._memory.get(parameter)
+            if matrix is None or len(matrix) < rows:
                 self._memory[parameter] = parameter.new_empty(rows, parameter.numel())
 
     def add(self, parameter: nn.Parameter, row: int, gradient: Tensor) -> None:
-        """Add a part of a row."""
-        # In the parameter's own order in memory, in which the gradient comes, too.
-        place = self._shaped(parameter, self._memory[parameter][row])
+        """Add to the gradient of one parameter in a row."""
+        # In the parameter's own memory format, which is that of the gradient, too.
+        target = _as_shaped(parameter, self._memory[parameter][row])
         if (parameter, row) in self._written:
-            place.add_(gradient)
+            target.add_(gradient)
         else:
-            place.copy_(gradient)
+            target.copy_(gradient)
             self._written.add((parameter, row))
 
+    def add_all(self, row: int, gradients: Sequence[Tensor | None]) -> None:
+        """Add to a row one gradient per parameter; None adds nothing."""
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            if gradient is not None:
+                self.add(parameter, row, gradient)
+
     def finish(self) -> None:
-        """Fill with 0 what nothing was added to, and take the mean over ranks."""
+        """Set to 0 whatever nothing was added to, and take the mean over ranks."""
         for parameter in self.parameters:
             for row in range(self.rows):
                 if (parameter, row) not in self._written:
@@ -60,30 +67,31 @@ class Jacobian:
         return torch.zeros(self.rows, self.rows) if total is None else total
 
     def combine(self, weights: Tensor) -> None:
-        """Make each parameter's gradient the sum of its rows times the (n,) weights."""
+        """Set each parameter's gradient to the sum of its rows times the (n,) weights."""
         for parameter in self.parameters:
             matrix = self._matrix(parameter)
-            parameter.grad = self._shaped(parameter, weights.to(matrix) @ matrix)
+            parameter.grad = _as_shaped(parameter, weights.to(matrix) @ matrix)
 
-    def aggregate(self, method: Callable[[Tensor], Tensor], columns_apart: bool) -> None:
-        """Make each parameter's gradient what the method makes of the (n, P) rows.
+    def aggregate(self, method: Callable[[Tensor], Tensor], columnwise: bool) -> None:
+        """Set each parameter's gradient to what the method makes of the (n, P) rows.
 
         Args:
             method: (n, P) to (P,).
-            columns_apart: It may be given the parameters one by one.
+            columnwise: Whether the parameters may be given to it one by one.
         """
-        if columns_apart:
+        if columnwise:
             for parameter in self.parameters:
-                parameter.grad = self._shaped(parameter, method(self._matrix(parameter)))
+                parameter.grad = _as_shaped(parameter, method(self._matrix(parameter)))
             return
         whole = method(torch.cat([self._matrix(p) for p in self.parameters], dim=1))
         parts = torch.split(whole, [p.numel() for p in self.parameters])
         for parameter, part in zip(self.parameters, parts, strict=True):
-            parameter.grad = self._shaped(parameter, part.clone())
+            parameter.grad = _as_shaped(parameter, part.clone())
 
     def _matrix(self, parameter: nn.Parameter) -> Tensor:
         return self._memory[parameter][: self.rows]
 
-    @staticmethod
-    def _shaped(parameter: nn.Parameter, numbers: Tensor) -> Tensor:
-        return numbers.as_strided(parameter.shape, parameter.stride(), numbers.storage_offset())
+
+def _as_shaped(parameter: nn.Parameter, values: Tensor) -> Tensor:
+    """View (P,) values, in the order of the parameter's memory, in its shape."""
+    return values.as_strided(parameter.shape, parameter.stride(), values.storage_offset())

@@ -1,9 +1,9 @@
-"""Gradients of a trunk's weights by groups of rows, at the price of one backward pass.
+"""Gradients of groups of rows, for the price of one backward pass.
 
-Where images do not mix inside the trunk, what a row adds to the gradient of a weight depends on
-that row alone. So one pass carries the derivatives of all rows down, whatever task each is of, and
-only the last product, of a layer's input with the derivative of its output, is taken for each
-task's rows apart. All of it costs what a plain backward pass costs, for any number of tasks.
+If images do not mix in the network, what a row adds to the gradient of a weight depends on that row
+alone. One pass can then carry the derivatives of all rows, whichever task each belongs to, and only
+the last product, of a layer's input and the derivative of its output, is computed for each task's
+rows separately. In all this costs about a plain backward pass, for any number of tasks.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 
 Rows = slice | Tensor
-"""Some rows of a batch: a stretch of them, or (n,) int64."""
+"""Rows of a batch: contiguous ones, or (n,) int64."""
 
 
 class Groups:
-    """Which rows a backward pass carries for which task, and who takes their gradients.
+    """The rows that a backward pass carries for each task, and the receiver of their gradients.
 
     Attributes:
-        rows: (number of the task's gradient, its rows).
-        add: Takes a parameter, the number, and the gradient of that parameter.
+        rows: Pairs of a task's index and its rows.
+        add: Receives a parameter, the index, and the gradient of that parameter.
     """
 
     def __init__(self, add: Callable[[nn.Parameter, int, Tensor], None]) -> None:
@@ -31,36 +31,36 @@ class Groups:
 
 
 @contextmanager
-def recording(trunk: nn.Module, groups: Groups) -> Iterator[None]:
-    """Compute so that a later backward pass gives gradients by group.
+def recording(network: nn.Module, groups: Groups) -> Iterator[None]:
+    """Let a backward pass through what is computed within give gradients by group.
 
-    Every module that has trained parameters of its own must be called with one tensor whose first
-    axis are the rows, and give one like that: `mtl_lightning.balancing.gradients.probe` finds out.
+    Every module with trained parameters of its own has to take and return one tensor whose first
+    axis is the rows; `mtl_lightning.balancing.gradients.probe` tests that.
     """
     owners = [
         module
-        for module in trunk.modules()
+        for module in network.modules()
         if any(p.requires_grad for p in module.parameters(recurse=False))
     ]
     for module in owners:
-        module.forward = _recorded(module, groups)
+        module.forward = _recorded_forward(module, groups)
     try:
         yield
     finally:
         for module in owners:
-            del module.forward  # the class's own comes back
+            del module.forward  # the class's own method is found again
 
 
-def _recorded(module: nn.Module, groups: Groups) -> Callable[[Tensor], Tensor]:
-    kind: type[torch.autograd.Function] = _Recomputed
+def _recorded_forward(module: nn.Module, groups: Groups) -> Callable[[Tensor], Tensor]:
+    layer: type[torch.autograd.Function] = _Recomputed
     if type(module) is nn.Linear:
-        kind = _Linear
+        layer = _Linear
     elif type(module) is nn.Conv2d and not isinstance(module.padding, str):
-        kind = _Conv if module.padding_mode == "zeros" else _Recomputed
+        layer = _Conv if module.padding_mode == "zeros" else _Recomputed
     own = [p for p in module.parameters(recurse=False) if p.requires_grad]
 
     def forward(inputs: Tensor) -> Tensor:
-        outputs: Tensor = kind.apply(inputs, module, groups, *own)
+        outputs: Tensor = layer.apply(inputs, module, groups, *own)
         return outputs
 
     return forward
@@ -72,20 +72,20 @@ def _plain(module: nn.Module, inputs: Tensor) -> Tensor:
 
 
 class _Layer(torch.autograd.Function):
-    """A module whose backward pass hands parameters' gradients to the groups."""
+    """A module whose backward pass gives its parameters' gradients to the groups."""
 
     @classmethod
     def forward(
         cls, ctx: Any, inputs: Tensor, module: nn.Module, groups: Groups, *own: nn.Parameter
     ) -> Tensor:
         outputs = _plain(module, inputs)
-        ctx.module, ctx.groups, ctx.number = module, groups, len(own)
-        cls.keep(ctx, inputs, outputs)
+        ctx.module, ctx.groups, ctx.count = module, groups, len(own)
+        cls.save(ctx, inputs, outputs)
         return outputs
 
     @staticmethod
-    def keep(ctx: Any, inputs: Tensor, outputs: Tensor) -> None:
-        """Keep the inputs as autocast had them for the product."""
+    def save(ctx: Any, inputs: Tensor, outputs: Tensor) -> None:
+        """Save the inputs in the dtype in which autocast multiplied them."""
         ctx.dtype = inputs.dtype
         ctx.save_for_backward(inputs.to(outputs.dtype))
 
@@ -98,7 +98,7 @@ class _Conv(_Layer):
         layer: nn.Conv2d = ctx.module
         weight, bias = layer.weight.detach().to(gradient.dtype), layer.bias
 
-        def derivatives(rows: Rows, wanted: list[bool]) -> Any:
+        def derivatives(rows: Rows, mask: list[bool]) -> Any:
             return torch.ops.aten.convolution_backward(
                 gradient[rows],
                 inputs[rows],
@@ -110,20 +110,20 @@ class _Conv(_Layer):
                 False,
                 [0, 0],
                 layer.groups,
-                wanted,
+                mask,
             )
 
-        below = None
+        by_inputs = None
         if ctx.needs_input_grad[0]:
-            below = derivatives(slice(None), [True, False, False])[0].to(ctx.dtype)
-        for number, rows in ctx.groups.rows:
-            learns = [False, layer.weight.requires_grad, bias is not None and bias.requires_grad]
-            _, by_weight, by_bias = derivatives(rows, learns)
-            if learns[1]:
-                ctx.groups.add(layer.weight, number, by_weight)
-            if learns[2]:
-                ctx.groups.add(bias, number, by_bias)
-        return below, None, None, *[None] * ctx.number
+            by_inputs = derivatives(slice(None), [True, False, False])[0].to(ctx.dtype)
+        for task, rows in ctx.groups.rows:
+            mask = [False, layer.weight.requires_grad, bias is not None and bias.requires_grad]
+            _, by_weight, by_bias = derivatives(rows, mask)
+            if mask[1]:
+                ctx.groups.add(layer.weight, task, by_weight)
+            if mask[2]:
+                ctx.groups.add(bias, task, by_bias)
+        return by_inputs, None, None, *[None] * ctx.count
 
 
 class _Linear(_Layer):
@@ -132,24 +132,24 @@ class _Linear(_Layer):
         (gradient,) = gradients
         (inputs,) = ctx.saved_tensors
         layer: nn.Linear = ctx.module
-        below = None
+        by_inputs = None
         if ctx.needs_input_grad[0]:
-            below = (gradient @ layer.weight.detach().to(gradient.dtype)).to(ctx.dtype)
-        for number, rows in ctx.groups.rows:
+            by_inputs = (gradient @ layer.weight.detach().to(gradient.dtype)).to(ctx.dtype)
+        for task, rows in ctx.groups.rows:
             above = gradient[rows].flatten(0, -2)
             if layer.weight.requires_grad:
-                ctx.groups.add(layer.weight, number, above.T @ inputs[rows].flatten(0, -2))
+                ctx.groups.add(layer.weight, task, above.T @ inputs[rows].flatten(0, -2))
             if layer.bias is not None and layer.bias.requires_grad:
-                ctx.groups.add(layer.bias, number, above.sum(0))
-        return below, None, None, *[None] * ctx.number
+                ctx.groups.add(layer.bias, task, above.sum(0))
+        return by_inputs, None, None, *[None] * ctx.count
 
 
 class _Recomputed(_Layer):
-    """Norms and other small layers: computed once more, and differentiated by torch."""
+    """Norms and other small layers, recomputed in the backward pass and differentiated by torch."""
 
     @staticmethod
-    def keep(ctx: Any, inputs: Tensor, outputs: Tensor) -> None:
-        """Keep the inputs as they are, and what autocast was to do with them."""
+    def save(ctx: Any, inputs: Tensor, outputs: Tensor) -> None:
+        """Save the inputs as they are, and the state of autocast."""
         del outputs
         device = inputs.device.type
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
@@ -164,11 +164,11 @@ class _Recomputed(_Layer):
         with torch.enable_grad(), torch.autocast(device, dtype, enabled=enabled):
             inputs.requires_grad_(ctx.needs_input_grad[0])
             outputs = _plain(ctx.module, inputs)
-            below = None
+            by_inputs = None
             if ctx.needs_input_grad[0]:
-                (below,) = torch.autograd.grad(outputs, inputs, gradient, retain_graph=True)
-            for number, rows in ctx.groups.rows:
+                (by_inputs,) = torch.autograd.grad(outputs, inputs, gradient, retain_graph=True)
+            for task, rows in ctx.groups.rows:
                 parts = torch.autograd.grad(outputs[rows], own, gradient[rows], retain_graph=True)
                 for parameter, part in zip(own, parts, strict=True):
-                    ctx.groups.add(parameter, number, part)
-        return below, None, None, *[None] * ctx.number
+                    ctx.groups.add(parameter, task, part)
+        return by_inputs, None, None, *[None] * ctx.count

@@ -1,4 +1,4 @@
-"""Finds out, by trying it, how the gradients of single rows can be had from a backbone."""
+"""A trial run that finds out how the gradients of single rows can be computed for a backbone."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -6,34 +6,71 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from rich import get_console
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtl_lightning.balancing.gradients.per_row import Groups, recording
-from mtl_lightning.balancing.ranks import same_draws
+from mtl_lightning.balancing.ranks import shared_seed
 from mtl_lightning.models import Backbone
 
-Way = Literal["rows", "sets", "tasks"]
-"""``rows``: one pass for tasks that share no row. ``sets``: images do not mix, so that those with
-the same labels can go through the network apart. ``tasks``: a backward pass of all rows a task."""
+Mode = Literal["rows", "label_sets", "tasks"]
+"""``rows``: one pass serves all tasks that share no row. ``label_sets``: images do not mix, so that
+those with the same labels can pass through the network by themselves. ``tasks``: each task needs a
+backward pass of all rows."""
+
+_COST: dict[Mode, str] = {
+    "label_sets": "rows with the same labels pass through it by themselves",
+    "tasks": "each task needs a backward pass of all rows",
+}
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the trial found: the cheapest exact way, and why it is no cheaper."""
+class ProbeResult:
+    """The cheapest exact mode, and the reason why no cheaper one is possible."""
 
-    way: Way
+    mode: Mode
     reason: str = ""
 
 
-def try_rows(backbone: Backbone, image_size: tuple[int, int]) -> Found:
-    """Compare gradients of single rows with those that a plain backward pass gives.
+class BackboneProbe:
+    """Probes a backbone, again only when other parameters are trained or a layer changes its mode.
 
-    Three random images; leaves neither statistics nor generators changed. Dropout is switched off
-    for it, batch norm is as it is.
+    A mode that costs more than ``rows`` is explained on the console, once.
+    """
+
+    def __init__(self) -> None:
+        self._state: object = None
+        self._explained = ""
+        self.result = ProbeResult("tasks")
+
+    def __call__(self, backbone: Backbone, image_size: tuple[int, int]) -> ProbeResult:
+        """Return the result for the backbone as it is now."""
+        trained = tuple(p.requires_grad for p in backbone.parameters())
+        state = trained, tuple(m.training for m in backbone.modules())
+        if self._state != state:
+            self._state = state
+            self.result = (
+                probe_backbone(backbone, image_size) if any(trained) else ProbeResult("tasks")
+            )
+            self._explain(self.result)
+        return self.result
+
+    def _explain(self, result: ProbeResult) -> None:
+        if result.reason and result.reason != self._explained:
+            self._explained = result.reason
+            get_console().print(
+                f"[yellow]note:[/] balancing: {result.reason}: {_COST[result.mode]}"
+            )
+
+
+def probe_backbone(backbone: Backbone, image_size: tuple[int, int]) -> ProbeResult:
+    """Compare gradients of single rows with those of plain backward passes, on three random images.
+
+    Neither statistics nor generators change. Dropout is switched off, batch norm is as it is.
 
     Args:
-        backbone: As it is trained.
+        backbone: The backbone as it is trained.
         image_size: (height, width) in pixels.
     """
     mixing = [
@@ -42,27 +79,27 @@ def try_rows(backbone: Backbone, image_size: tuple[int, int]) -> Found:
         if isinstance(module, _BatchNorm) and module.training
     ]
     if mixing:
-        return Found("tasks", f"batch norm ({mixing[0]}) mixes the images of a batch")
-    own = [p for p in backbone.parameters() if p.requires_grad]
+        return ProbeResult("tasks", f"batch norm ({mixing[0]}) mixes the images of a batch")
+    trained = [p for p in backbone.parameters() if p.requires_grad]
     device = backbone.preprocessing.mean.device
-    with _as_in_trial(backbone), same_draws(0, device), torch.enable_grad():
+    with _in_eval_mode(backbone), shared_seed(0, device), torch.enable_grad():
         images = torch.randint(0, 256, (3, 3, *image_size), device=device, dtype=torch.uint8)
         features = backbone(images)
         above = torch.rand_like(features) + 0.5
-        expected = [_gradients(features[row], own, above[row]) for row in range(3)]
+        expected = [_gradients(features[row], trained, above[row]) for row in range(3)]
         alone = backbone(images[1:2])
-        if not _same(_gradients(alone[0], own, above[1]), expected[1]):
-            return Found("tasks", f"{backbone.title} mixes the images of a batch")
-        if _recorded(backbone, images, above, own, expected):
-            return Found("rows")
-    return Found("sets", f"{backbone.title} has trained weights outside of its layers")
+        if not _close(_gradients(alone[0], trained, above[1]), expected[1]):
+            return ProbeResult("tasks", f"{backbone.title} mixes the images of a batch")
+        if _recording_is_exact(backbone, images, above, trained, expected):
+            return ProbeResult("rows")
+    return ProbeResult("label_sets", f"{backbone.title} has trained weights outside of its layers")
 
 
-def _recorded(
+def _recording_is_exact(
     backbone: Backbone,
     images: Tensor,
     above: Tensor,
-    own: Sequence[nn.Parameter],
+    trained: Sequence[nn.Parameter],
     expected: list[list[Tensor]],
 ) -> bool:
     found: dict[tuple[nn.Parameter, int], Tensor] = {}
@@ -76,22 +113,22 @@ def _recorded(
     try:
         with recording(backbone, groups):
             features = backbone(images)
-        torch.autograd.grad(features, own, above, allow_unused=True)
-    except (RuntimeError, TypeError, ValueError, IndexError):  # not one tensor of rows
+        torch.autograd.grad(features, trained, above, allow_unused=True)
+    except (RuntimeError, TypeError, ValueError, IndexError):  # a layer takes no tensor of rows
         return False
     return all(
-        _same([found.get((p, row), torch.zeros_like(p)) for p in own], expected[row])
+        _close([found.get((p, row), torch.zeros_like(p)) for p in trained], expected[row])
         for row in range(3)
     )
 
 
-def _gradients(outputs: Tensor, own: Sequence[nn.Parameter], above: Tensor) -> list[Tensor]:
-    parts = torch.autograd.grad(outputs, own, above, retain_graph=True, allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(own, parts, strict=True)]
+def _gradients(outputs: Tensor, trained: Sequence[nn.Parameter], above: Tensor) -> list[Tensor]:
+    parts = torch.autograd.grad(outputs, trained, above, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(trained, parts, strict=True)]
 
 
-def _same(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
-    """Whether gradients agree, tensor by tensor, up to the rounding of their precision."""
+def _close(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
+    """Return whether gradients agree, tensor by tensor, up to the rounding of their precision."""
     whole = torch.stack([b.norm() for b in other]).norm()
     for a, b in zip(one, other, strict=True):
         rounding = 1e-3 if a.dtype in (torch.float32, torch.float64) else 0.05
@@ -101,7 +138,7 @@ def _same(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
 
 
 @contextmanager
-def _as_in_trial(backbone: Backbone) -> Iterator[None]:
+def _in_eval_mode(backbone: Backbone) -> Iterator[None]:
     modes = [(module, module.training) for module in backbone.modules()]
     backbone.eval()
     try:

@@ -1,8 +1,8 @@
-"""Which rows go through the network together, and which backward passes they get.
+"""The division of a batch into segments that pass through the network, and their backward passes.
 
-A pass that carries one derivative a row serves every task at once, as long as each row is of one
-task. A row with m labels needs m passes. Rows are therefore put together by how many labels they
-have, so that m passes are made of those with m: together as much as the batch has labels.
+A backward pass that carries one derivative per row serves several tasks at once, as long as each
+row belongs to one of them. A row with m labels needs m passes. Rows are therefore grouped by their
+number of labels, so that rows with m labels get m passes: in all, as many as the batch has labels.
 """
 
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ from torch import Tensor
 from mtl_lightning.balancing.gradients.per_row import Rows
 
 ONE_MORE_PASS = 8
-"""So many rows through a network cost about what a pass of its own costs beyond its rows."""
+"""The number of rows whose backward pass costs about as much as the overhead of one more pass."""
 
 FEW = 4
-"""Sets of labels that fewer rows than this have go through the network together."""
+"""Rows whose set of labels occurs less often than this pass through the network as one segment."""
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Rows that go through the network together.
+    """Rows that pass through the network at once.
 
     Attributes:
         rows: (n,) int64, which rows of the batch.
-        passes: For each backward pass, (number of a task, its rows among these).
+        passes: For each backward pass, pairs of a task's index and its rows within the segment.
     """
 
     rows: Tensor
@@ -38,22 +38,21 @@ class Segment:
 
 
 def by_rows(labelled: Mask) -> list[Segment]:
-    """Divide a batch, where one pass may serve several tasks.
+    """Divide a batch for passes that serve several tasks.
 
     Args:
         labelled: (B, n), which row has a label of which of n tasks.
     """
     counts = labelled.sum(1)
-    found = [int(m) for m in np.unique(counts) if m]
-    together: list[list[int]] = []
-    for most in found:  # ascending: rows of `together[-1]` have fewer labels than `most`
-        if together:
-            fewer = np.isin(counts, together[-1])
-            if int(fewer.sum()) * (most - max(together[-1])) <= ONE_MORE_PASS:
-                together[-1].append(most)
+    groups: list[list[int]] = []  # of numbers of labels
+    for most in [int(m) for m in np.unique(counts) if m]:  # ascending
+        if groups:
+            fewer = np.isin(counts, groups[-1])
+            if int(fewer.sum()) * (most - max(groups[-1])) <= ONE_MORE_PASS:
+                groups[-1].append(most)
                 continue
-        together.append([most])
-    return [_segment(labelled, np.flatnonzero(np.isin(counts, group))) for group in together]
+        groups.append([most])
+    return [_segment(labelled, np.flatnonzero(np.isin(counts, group))) for group in groups]
 
 
 def _segment(labelled: Mask, rows: NDArray[np.int64]) -> Segment:
@@ -66,12 +65,12 @@ def _segment(labelled: Mask, rows: NDArray[np.int64]) -> Segment:
         for position, own in enumerate(tasks):
             if number < len(own):
                 of_task.setdefault(int(own[number]), []).append(position)
-        passes.append([(task, _stretch(positions)) for task, positions in of_task.items()])
+        passes.append([(task, _as_slice(positions)) for task, positions in of_task.items()])
     return Segment(torch.from_numpy(rows[order]), passes)
 
 
-def by_sets(labelled: Mask) -> list[Segment]:
-    """Divide a batch, where a pass serves one task: rows with the same labels go together.
+def by_label_sets(labelled: Mask) -> list[Segment]:
+    """Divide a batch for passes that serve one task: rows with the same labels form a segment.
 
     Args:
         labelled: (B, n), which row has a label of which of n tasks.
@@ -85,15 +84,16 @@ def by_sets(labelled: Mask) -> list[Segment]:
     if rest:
         union = sorted({task for own, _ in rest for task in own})
         groups.append((union, [row for _, rows in rest for row in rows]))
-    return [together(rows, tasks) for tasks, rows in groups]
+    return [all_rows(rows, tasks) for tasks, rows in groups]
 
 
-def together(rows: Sequence[int], tasks: Sequence[int]) -> Segment:
+def all_rows(rows: Sequence[int], tasks: Sequence[int]) -> Segment:
     """Return one segment of these rows, with a pass of all of them for each task."""
     return Segment(torch.tensor(rows), [[(task, slice(0, len(rows)))] for task in tasks])
 
 
-def _stretch(positions: list[int]) -> Rows:
+def _as_slice(positions: list[int]) -> Rows:
+    """Return ascending positions as a slice if they are contiguous, else as a tensor."""
     if positions[-1] - positions[0] + 1 == len(positions):
         return slice(positions[0], positions[-1] + 1)
     return torch.tensor(positions)

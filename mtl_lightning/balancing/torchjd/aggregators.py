@@ -30,13 +30,13 @@ from torchjd.aggregation import (
     Weighting,
 )
 
-from mtl_lightning.balancing.base import GradientBalancing
-from mtl_lightning.balancing.torchjd.memory import Kept, kept_by
-from mtl_lightning.balancing.torchjd.subset import Cut, core, scale_of
+from mtl_lightning.balancing.base import GradientBalancingMethod
+from mtl_lightning.balancing.torchjd.memory import TaskMemory, memories_of
+from mtl_lightning.balancing.torchjd.subset import TaskSubset, core, scale_of
 from mtl_lightning.system.errors import UserError
 
 
-class FromAggregator(GradientBalancing):
+class FromAggregator(GradientBalancingMethod):
     """Any of TorchJD's aggregators, or weightings.
 
     Args:
@@ -48,8 +48,8 @@ class FromAggregator(GradientBalancing):
         self.named = method
         self.method = _as_aggregator(method)
         inner = core(self.method)
-        self.rows_wanted = not _reads_products_alone(self.method)
-        self.columns_apart = isinstance(inner, GradDrop | TrimmedMean)
+        self.needs_jacobian = not _reads_products_alone(self.method)
+        self.columnwise = isinstance(inner, GradDrop | TrimmedMean)
         self._told = False
 
     @property
@@ -65,10 +65,10 @@ class FromAggregator(GradientBalancing):
                 f"model.balancing: {self.title} with these settings needs {_fewest(self.method)} "
                 f"tasks at least. Found {len(tasks)}"
             )
-        self._kept: list[Kept] = kept_by(self.method, len(tasks))
-        self._cut = Cut(self.method, tasks)
+        self._memories: list[TaskMemory] = memories_of(self.method, len(tasks))
+        self._subset = TaskSubset(self.method, tasks)
         self._scale = scale_of(self.method, len(tasks))
-        self.task_axes = {n: axes for kept in self._kept for n, axes in kept.axes.items()}
+        self.task_axes = {n: axes for memory in self._memories for n, axes in memory.axes.items()}
 
     def begin(self, device: torch.device, dtype: torch.dtype) -> None:
         """Forget an earlier training. What is remembered stays on the CPU, in float64."""
@@ -77,29 +77,31 @@ class FromAggregator(GradientBalancing):
 
     def initial_state(self) -> dict[str, Tensor]:
         """Return what the parts of the method remember."""
-        return {name: value for kept in self._kept for name, value in kept.initial().items()}
+        return {
+            name: value for memory in self._memories for name, value in memory.initial().items()
+        }
 
-    def weigh(self, gramian: Tensor, values: Tensor, present: Sequence[int]) -> Tensor:
+    def weigh(self, gramian: Tensor, losses: Tensor, active: Sequence[int]) -> Tensor:
         """Return TorchJD's weights of what is present, times the factor of `scale_of`.
 
         A step that its solver cannot solve, or that has too few tasks for it, weighs them equally.
         """
-        del values
-        rows = list(present)
+        del losses
+        rows = list(active)
         if len(rows) < _fewest(self.method):
             return torch.full((len(rows),), 1 / len(self.tasks), dtype=gramian.dtype)
-        for kept in self._kept:
-            kept.lend(self.state, rows, gramian)
+        for memory in self._memories:
+            memory.load(self.state, rows, gramian)
         try:
-            with self._cut.to(rows, gramian), warnings.catch_warnings():
+            with self._subset.restricted_to(rows, gramian), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of solvers, about their speed and accuracy
                 weights = self._weights(gramian)
         except Exception as error:  # each solver has its own
             self._tell(error)
             return torch.full((len(rows),), 1 / len(self.tasks), dtype=gramian.dtype)
         factor = self._scale(rows)
-        for kept in self._kept:
-            factor *= kept.take(self.state, rows)
+        for memory in self._memories:
+            factor *= memory.store(self.state, rows)
         return weights * factor
 
     def _weights(self, gramian: Tensor) -> Tensor:
@@ -117,18 +119,18 @@ class FromAggregator(GradientBalancing):
         turned_back: Tensor = combined @ torch.linalg.pinv(root)
         return turned_back
 
-    def aggregate(self, matrix: Tensor, present: Sequence[int]) -> Tensor:
+    def aggregate(self, jacobian: Tensor, active: Sequence[int]) -> Tensor:
         """Return TorchJD's aggregation of the gradients, times the factor of `scale_of`."""
-        rows = list(present)
+        rows = list(active)
         if len(rows) < _fewest(self.method):
-            return matrix.sum(0) / len(self.tasks)
-        for kept in self._kept:
-            kept.lend(self.state, rows, matrix)
-        with self._cut.to(rows, matrix):
-            combined: Tensor = self.method(matrix)
+            return jacobian.sum(0) / len(self.tasks)
+        for memory in self._memories:
+            memory.load(self.state, rows, jacobian)
+        with self._subset.restricted_to(rows, jacobian):
+            combined: Tensor = self.method(jacobian)
         factor = self._scale(rows)
-        for kept in self._kept:
-            factor *= kept.take(self.state, rows)
+        for memory in self._memories:
+            factor *= memory.store(self.state, rows)
         return combined * factor
 
     def _tell(self, error: Exception) -> None:

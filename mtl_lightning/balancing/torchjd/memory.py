@@ -29,7 +29,7 @@ from mtl_lightning.system.errors import UserError
 State = dict[str, Tensor]
 
 
-class Kept(ABC):
+class TaskMemory(ABC):
     """The memory of one part of a method.
 
     Args:
@@ -49,7 +49,7 @@ class Kept(ABC):
         """Return what is remembered before the first step."""
 
     @abstractmethod
-    def lend(self, state: State, rows: list[int], matrix: Tensor) -> None:
+    def load(self, state: State, rows: list[int], matrix: Tensor) -> None:
         """Give the part the rows of the tasks present.
 
         Args:
@@ -59,11 +59,11 @@ class Kept(ABC):
         """
 
     @abstractmethod
-    def take(self, state: State, rows: list[int]) -> float:
+    def store(self, state: State, rows: list[int]) -> float:
         """Take the rows back; return what the weights are multiplied by, mostly 1."""
 
 
-class GradVacKept(Kept):
+class GradVacMemory(TaskMemory):
     """The wanted cosine of each pair of tasks."""
 
     axes: ClassVar[Mapping[str, int]] = {"cosines": 2}
@@ -72,19 +72,19 @@ class GradVacKept(Kept):
         """Begin with 0, as TorchJD."""
         return {"cosines": torch.zeros(self.count, self.count, dtype=torch.float64)}
 
-    def lend(self, state: State, rows: list[int], matrix: Tensor) -> None:
+    def load(self, state: State, rows: list[int], matrix: Tensor) -> None:
         """Lend the pairs that are present."""
         self.part._phi_t = state["cosines"][rows][:, rows].to(matrix.dtype)
         self.part._state_key = (len(rows), matrix.dtype)
 
-    def take(self, state: State, rows: list[int]) -> float:
+    def store(self, state: State, rows: list[int]) -> float:
         """Take the pairs back."""
         index = torch.tensor(rows)
         state["cosines"][index[:, None], index] = self.part._phi_t.to(torch.float64)
         return 1.0
 
 
-class PCDKept(Kept):
+class PCDMemory(TaskMemory):
     """The mean square of each task's gradient norm, and over how many steps.
 
     TorchJD counts the steps once for all tasks. What is lent is chosen so that its next mean is
@@ -98,7 +98,7 @@ class PCDKept(Kept):
         zeros = torch.zeros(self.count, dtype=torch.float64)
         return {"squares": zeros, "squares_seen": zeros.clone()}
 
-    def lend(self, state: State, rows: list[int], matrix: Tensor) -> None:
+    def load(self, state: State, rows: list[int], matrix: Tensor) -> None:
         """Lend such means as become the right ones."""
         beta = self.part.beta
         now = matrix.diagonal().to(torch.float64)
@@ -112,13 +112,13 @@ class PCDKept(Kept):
         self.part._n_steps = torch.tensor(steps)
         self.part._state_key = len(rows)
 
-    def take(self, state: State, rows: list[int]) -> float:
+    def store(self, state: State, rows: list[int]) -> float:
         """Keep the means of the tasks that were seen."""
         state["squares"][rows], state["squares_seen"][rows] = self._next, self._seen
         return 1.0
 
 
-class NashKept(Kept):
+class NashMemory(TaskMemory):
     """Each task's last weight, from which the next step's search begins.
 
     One problem is compiled for each number of tasks. The norm of the update, which TorchJD holds
@@ -153,7 +153,7 @@ class NashKept(Kept):
         """Begin with 1, as TorchJD."""
         return {"last": torch.ones(self.count, dtype=torch.float64)}
 
-    def lend(self, state: State, rows: list[int], matrix: Tensor) -> None:
+    def load(self, state: State, rows: list[int], matrix: Tensor) -> None:
         """Lend the last weights, and the problem of this size."""
         del matrix
         part, size = self.part, len(rows)
@@ -164,7 +164,7 @@ class NashKept(Kept):
         for name, value in self._problems.get(size, {}).items():
             setattr(part, name, value)
 
-    def take(self, state: State, rows: list[int]) -> float:
+    def store(self, state: State, rows: list[int]) -> float:
         """Take the last weights back, and keep the problem."""
         if len(rows) == 1:  # there was nothing to solve
             return 1.0
@@ -173,7 +173,7 @@ class NashKept(Kept):
         return 1.0
 
 
-class ExcessKept(Kept):
+class ExcessMemory(TaskMemory):
     """ExcessMTL's squared gradients, weights and baselines.
 
     The weights of all tasks sum to 1; those present share what they had together.
@@ -198,7 +198,7 @@ class ExcessKept(Kept):
             "excess_seen": zeros.clone(),
         }
 
-    def lend(self, state: State, rows: list[int], matrix: Tensor) -> None:
+    def load(self, state: State, rows: list[int], matrix: Tensor) -> None:
         """Lend the rows; a task's baseline is what it shows when it is first seen."""
         part = self.part
         if state["gradients"].shape[1] != matrix.shape[1]:
@@ -224,7 +224,7 @@ class ExcessKept(Kept):
         if not part.n_warmup_steps and bool(first.all()):
             part._initial_w = None  # TorchJD's very first step takes the excess as it is
 
-    def take(self, state: State, rows: list[int]) -> float:
+    def store(self, state: State, rows: list[int]) -> float:
         """Take the rows back."""
         state["gradients"][rows] = self.part._sq_grad_sum
         state["excess_seen"][rows] += 1
@@ -233,7 +233,7 @@ class ExcessKept(Kept):
         return self._mass
 
 
-class SmoothedKept(Kept):
+class SmoothedMemory(TaskMemory):
     """CR-MOGM's moving average of each task's weight."""
 
     axes: ClassVar[Mapping[str, int]] = {"smooth": 1, "smoothed": 1}
@@ -247,7 +247,7 @@ class SmoothedKept(Kept):
         zeros = torch.zeros(self.count, dtype=torch.float64)
         return {"smooth": zeros, "smoothed": zeros.clone()}
 
-    def lend(self, state: State, rows: list[int], matrix: Tensor) -> None:
+    def load(self, state: State, rows: list[int], matrix: Tensor) -> None:
         """Lend the averages, in the scale that the weights of so many tasks have."""
         known = state["smoothed"][rows] > 0
         self._new = ~known
@@ -261,41 +261,41 @@ class SmoothedKept(Kept):
         first = now if begun is None else begun.to(now)
         return torch.where(self._new, first, self._lent)
 
-    def take(self, state: State, rows: list[int]) -> float:
+    def store(self, state: State, rows: list[int]) -> float:
         """Take the averages back."""
         state["smooth"][rows] = self.part._lambda.to(torch.float64) * self.scale(rows)
         state["smoothed"][rows] = 1.0
         return 1.0
 
 
-_KEPT: dict[type, type[Kept]] = {
-    GradVacWeighting: GradVacKept,
-    PCDWeighting: PCDKept,
-    ExcessMTLWeighting: ExcessKept,
+_KEPT: dict[type, type[TaskMemory]] = {
+    GradVacWeighting: GradVacMemory,
+    PCDWeighting: PCDMemory,
+    ExcessMTLWeighting: ExcessMemory,
 }
 
 _AROUND = (GradVac, PCD, ExcessMTL, NashMTL)  # around one of those parts
 
 
-def kept_by(method: nn.Module, count: int) -> list[Kept]:
+def memories_of(method: nn.Module, count: int) -> list[TaskMemory]:
     """Return the memories of a method's parts.
 
     Raises:
         UserError: If one of them remembers what nobody here knows how to keep by task.
     """
-    found: list[Kept] = []
+    found: list[TaskMemory] = []
     nash = [part.weighting for part in method.modules() if isinstance(part, NashMTL)]
     for part in method.modules():
         kind = _KEPT.get(type(part))
         if kind is not None:
             found.append(kind(part, count))
         elif part in nash:
-            found.append(NashKept(part, count))
+            found.append(NashMemory(part, count))
         elif isinstance(part, CRMOGMWeighting):
-            found.append(SmoothedKept(part, count, scale_of(part.weighting, count)))
+            found.append(SmoothedMemory(part, count, scale_of(part.weighting, count)))
         elif isinstance(part, Stateful) and not isinstance(part, _AROUND):
             raise UserError(
                 f"model.balancing: {type(part).__name__} keeps a state that cannot be told apart "
-                f"by task; derive it from mtl_lightning.balancing.GradientBalancing"
+                f"by task; derive it from mtl_lightning.balancing.GradientBalancingMethod"
             )
     return found

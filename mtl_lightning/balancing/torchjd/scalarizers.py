@@ -1,7 +1,7 @@
-"""TorchJD's scalarizers: what they lack of absent tasks, ranks and checkpoints is added here.
+"""TorchJD's scalarizers, extended to absent tasks, several ranks and checkpoints.
 
-Each is shown the losses of the tasks that have a label in the step. What some of them remember is
-kept here, by task, and lent to them: TorchJD's own have one shape for good, and save nothing.
+Each sees the losses of the active tasks. The state of those that have one is kept here, by task:
+TorchJD's own has one shape for good, and is in no checkpoint.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,62 +26,61 @@ from torchjd.scalarization import (
 )
 
 from mtl_lightning.balancing.adam import adam_state, adam_step
-from mtl_lightning.balancing.base import LossBalancing
-from mtl_lightning.balancing.torchjd.subset import Cut, scale_of
+from mtl_lightning.balancing.base import MIN_LOSS, LossBalancingMethod
+from mtl_lightning.balancing.torchjd.subset import TaskSubset, scale_of
 from mtl_lightning.system.errors import UserError
 
-SMALLEST = 1e-8
-"""Losses under it count as it, where a logarithm is taken: at 0 there is no direction."""
-
 _OF_THE_WEIGHTS_ALONE = (Sum, Mean, Constant, Random)
+"""Scalarizers whose weights do not depend on the losses."""
 
 
-class FromScalarizer(LossBalancing):
-    """Any of TorchJD's scalarizers that remembers nothing.
+class ScalarizerMethod(LossBalancingMethod):
+    """A scalarizer of TorchJD without state.
 
     Args:
-        method: What the config names.
+        method: The scalarizer that the config names.
     """
 
     def __init__(self, method: Scalarizer) -> None:
         super().__init__()
         self.method = method
-        self.reads_values = not isinstance(method, _OF_THE_WEIGHTS_ALONE)
-        self.accumulates = isinstance(method, (*_OF_THE_WEIGHTS_ALONE, UW, IMTLL, DWA))
-        self.draws = isinstance(method, Random) or not type(method).__module__.startswith("torchjd")
+        self.reads_losses = not isinstance(method, _OF_THE_WEIGHTS_ALONE)
+        self.supports_accumulation = isinstance(method, (*_OF_THE_WEIGHTS_ALONE, UW, IMTLL, DWA))
+        theirs = type(method).__module__.startswith("torchjd")
+        self.stochastic = isinstance(method, Random) or not theirs
 
     @property
     def title(self) -> str:
-        """TorchJD's name of it."""
+        """TorchJD's name of the method."""
         return type(self.method).__name__
 
     def attach(self, tasks: Sequence[str]) -> None:
-        """Take the tasks, and compare them with the settings."""
+        """Take the tasks, and compare their number with the settings."""
         super().attach(tasks)
         if isinstance(self.method, STCH) and self.method.weights is None:
-            # Its own default is uniform over those it is shown: alone, a task would get K times it.
+            # Its own default is uniform over the tasks it sees: one alone would get K times as
+            # much.
             self.method.weights = torch.full((len(tasks),), 1 / len(tasks), dtype=torch.float64)
-        self._cut = Cut(self.method, tasks)
+        self._subset = TaskSubset(self.method, tasks)
         self._scale = scale_of(self.method, len(tasks))
 
-    def combine(self, values: Tensor, present: Sequence[int]) -> Tensor:
-        """Return TorchJD's combination of what is present, times the factor of `scale_of`."""
-        if isinstance(self.method, GeometricMean):
-            values = values.clamp(min=SMALLEST)
-        with self._cut.to(present, values):
-            return self._combined(values, present) * self._scale(present)
+    def combine(self, losses: Tensor, active: Sequence[int]) -> Tensor:
+        """Return TorchJD's combination of the active tasks, times the factor of `scale_of`."""
+        return self._combine(losses, active) * self._scale(active)
 
-    def _combined(self, values: Tensor, present: Sequence[int]) -> Tensor:
-        del present
-        combined: Tensor = self.method(values)
+    def _combine(self, losses: Tensor, active: Sequence[int]) -> Tensor:
+        if isinstance(self.method, GeometricMean):
+            losses = losses.clamp(min=MIN_LOSS)
+        with self._subset.restricted_to(active, losses):
+            combined: Tensor = self.method(losses)
         return combined
 
 
-class Learned(FromScalarizer):
-    """UW, IMTL-L, and others with a learnable number for each task.
+class LearnedMethod(ScalarizerMethod):
+    """UW, IMTL-L, and other scalarizers with a learnable value for each task.
 
-    Each number is a parameter of its own, so that an optimizer passes by those of absent tasks,
-    its momentum included. An optimizer that moved one vector of all would go on moving them.
+    Each value is a parameter of its own, so that an optimizer skips those of absent tasks, momentum
+    included; it would keep moving the entries of one common vector.
     """
 
     def attach(self, tasks: Sequence[str]) -> None:
@@ -93,34 +92,35 @@ class Learned(FromScalarizer):
                     f"tasks. Found {tuple(value.shape)} of {name}; leave it out"
                 )
         super().attach(tasks)
-        self._first = {n: v.detach().clone() for n, v in self.method.named_parameters()}
+        self._initial = {n: v.detach().clone() for n, v in self.method.named_parameters()}
         self.learned: dict[str, list[nn.Parameter]] = {}
 
     def begin(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Set the parameters to their first values."""
+        """Set the parameters to their initial values."""
         super().begin(device, dtype)
         self.learned = {
             name: [nn.Parameter(v.clone().to(device=device, dtype=dtype)) for v in value]
-            for name, value in self._first.items()
+            for name, value in self._initial.items()
         }
 
     def parameters(self) -> dict[str, list[nn.Parameter]]:
-        """Return the numbers of each task."""
+        """Return the parameters of each task."""
         return {
-            task: [numbers[index] for numbers in self.learned.values()]
+            task: [values[index] for values in self.learned.values()]
             for index, task in enumerate(self.tasks)
         }
 
-    def _combined(self, values: Tensor, present: Sequence[int]) -> Tensor:
-        lent = {
-            name: torch.stack([numbers[index] for index in present]).to(values.dtype)
-            for name, numbers in self.learned.items()
+    def _combine(self, losses: Tensor, active: Sequence[int]) -> Tensor:
+        vectors = {
+            name: torch.stack([values[index] for index in active]).to(losses.dtype)
+            for name, values in self.learned.items()
         }
-        combined: Tensor = functional_call(self.method, lent, (values,))
+        with self._subset.restricted_to(active, losses):
+            combined: Tensor = functional_call(self.method, vectors, (losses,))
         return combined
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the learned numbers too."""
+        """Return the learned values, too."""
         saved = super().state_dict()
         learned = {n: torch.stack(list(v)).detach().cpu() for n, v in self.learned.items()}
         saved["state"] |= learned
@@ -128,39 +128,39 @@ class Learned(FromScalarizer):
 
     @torch.no_grad()
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Take the learned numbers too."""
+        """Restore the learned values, too."""
         super().load_state_dict(saved)
-        for name, numbers in self.learned.items():
-            for parameter, value in zip(numbers, self.state.pop(name), strict=True):
+        for name, parameters in self.learned.items():
+            for parameter, value in zip(parameters, self.state.pop(name), strict=True):
                 parameter.copy_(value)
 
 
-class FromDWA(FromScalarizer):
-    """DWA, with the averages of each task over the steps in which it was present.
+class DWAMethod(ScalarizerMethod):
+    """DWA, with the average loss of each task over the steps in which it was active.
 
-    A task that was absent for a whole epoch keeps its last two averages; before it has two, it
-    counts as falling neither faster nor slower than it did.
+    A task that was absent for a whole epoch keeps its last two averages. Before it has two, its
+    relative descending rate counts as 1.
+
+    Liu, Johns and Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019.
     """
 
     method: DWA
 
     def initial_state(self) -> dict[str, Tensor]:
-        """Sums of the running epoch, and the averages of the last two."""
+        """Return the sums of the current epoch, and the averages of the last two."""
         zeros, ones = torch.zeros(len(self.tasks)), torch.ones(len(self.tasks))
         return {"sum": zeros, "steps": zeros, "known": zeros, "older": ones, "newer": ones}
 
-    def _combined(self, values: Tensor, present: Sequence[int]) -> Tensor:
-        rows = list(present)
-        self.state["sum"][rows] += values.detach().to(self.state["sum"].dtype)
+    def _combine(self, losses: Tensor, active: Sequence[int]) -> Tensor:
+        rows = list(active)
+        self.state["sum"][rows] += losses.detach().to(self.state["sum"].dtype)
         self.state["steps"][rows] += 1
-        self.method.reset()
-        self.method._previous_averages = [
-            self.state[name][rows].to(values.dtype) for name in ("older", "newer")
-        ]
-        return super()._combined(values, present)
+        older, newer = (self.state[name][rows].to(losses.dtype) for name in ("older", "newer"))
+        weights = torch.softmax((newer / older) / self.method.temperature, dim=0)  # eq. 7
+        return (losses.numel() * weights * losses).sum()
 
     def epoch_end(self, scores: Mapping[str, float]) -> None:
-        """Make averages of the epoch's sums."""
+        """Turn the epoch's sums into averages."""
         del scores
         state = self.state
         seen = state["steps"] > 0
@@ -173,70 +173,78 @@ class FromDWA(FromScalarizer):
         state["sum"], state["steps"] = torch.zeros_like(average), torch.zeros_like(average)
 
 
-class FromFAMO(FromScalarizer):
+class FAMOMethod(ScalarizerMethod):
     """FAMO, with its logits and their Adam kept by task.
 
-    The second look at the losses comes after the update. Tasks that are absent keep their logits,
-    and the share of the others among themselves is what FAMO gives them without it.
+    The losses are computed again after the update. Absent tasks keep their logits; the others share
+    the weights among themselves as FAMO does without it.
+
+    Liu, Feng, Stone and Liu, "FAMO: Fast Adaptive Multitask Optimization", NeurIPS 2023, algorithm
+    1.
     """
 
     method: FAMO
-    looks_again = True
+    needs_second_forward = True
     _before: Tensor | None = None
 
     def initial_state(self) -> dict[str, Tensor]:
-        """Logits, and Adam's moments."""
+        """Return the logits, and Adam's moments."""
         return {"logits": torch.zeros(len(self.tasks)), **adam_state(len(self.tasks))}
 
     def attach(self, tasks: Sequence[str]) -> None:
         """Take the tasks."""
-        if self.method._w.shape != (len(tasks),):
+        (logits,) = self.method.parameters()
+        if logits.shape != (len(tasks),):
             raise UserError(
                 f"model.balancing: FAMO: shape should be {len(tasks)}, the number of tasks. "
-                f"Found {tuple(self.method._w.shape)}; leave it out"
+                f"Found {tuple(logits.shape)}; leave it out"
             )
         super().attach(tasks)
 
-    def _combined(self, values: Tensor, present: Sequence[int]) -> Tensor:
-        self._before = values.detach()
-        logits = self.state["logits"][list(present)].to(values.dtype)
-        combined: Tensor = functional_call(self.method, {"_w": logits}, (values,))
-        return combined
+    def _combine(self, losses: Tensor, active: Sequence[int]) -> Tensor:
+        self._before = losses.detach()
+        shares = self.state["logits"][list(active)].to(losses.dtype).softmax(0)
+        above = self._above_minimum(losses, active)
+        total = (shares / above).sum().detach()
+        return ((shares / total) * above.log()).sum()
 
-    def seen_again(self, values: Tensor, present: Sequence[int]) -> None:
-        """Move the logits by how much each loss fell."""
+    def after_update(self, losses: Tensor, active: Sequence[int]) -> None:
+        """Move the logits according to how much each loss fell."""
         before, self._before = self._before, None
         if before is None:
             return
-        rows = list(present)
-        with self._cut.to(present, values):
-            above = [v - self.method.min_losses + SMALLEST for v in (before, values)]
-        fall = (above[0].log() - above[1].log()).to(self.state["logits"].dtype)
-        if not torch.isfinite(fall).all():  # a loss under its bound, or one that is not a number
+        rows = list(active)
+        fall = self._above_minimum(before, rows).log() - self._above_minimum(losses, rows).log()
+        fall = fall.to(self.state["logits"].dtype)
+        if not torch.isfinite(fall).all():  # a loss below its minimum, or not a number
             return
         logits = self.state["logits"][rows]
         shares = logits.softmax(0)
-        gradient = shares * (fall - (shares * fall).sum())  # of the softmax
+        gradient = shares * (fall - (shares * fall).sum())  # through the softmax
         self.state["logits"][rows] = adam_step(
             self.state, logits, gradient, rows, self.method.lr, self.method.weight_decay
         )
 
+    def _above_minimum(self, losses: Tensor, active: Sequence[int]) -> Tensor:
+        return losses - self.method.min_losses[list(active)].to(losses) + MIN_LOSS
 
-def from_scalarizer(method: Scalarizer) -> FromScalarizer:
-    """Return a scalarizer of TorchJD, or one's own, as a method of ours.
+
+def from_scalarizer(method: Scalarizer) -> ScalarizerMethod:
+    """Return a scalarizer, TorchJD's or one derived from it, as a balancing method.
 
     Raises:
-        UserError: If it remembers something that nobody here knows how to keep by task.
+        UserError: If it has a state that cannot be kept by task.
     """
     if isinstance(method, DWA):
-        return FromDWA(method)
+        return DWAMethod(method)
     if isinstance(method, FAMO):
-        return FromFAMO(method)
+        return FAMOMethod(method)
     if list(method.parameters()):
-        return Learned(method)
+        return LearnedMethod(method)
     if isinstance(method, Stateful):
         raise UserError(
-            f"model.balancing: {type(method).__name__} keeps a state that cannot be told apart by "
-            f"task; derive it from mtl_lightning.balancing.LossBalancing"
+            f"model.balancing: {type(method).__name__} should have no state of its own, which "
+            f"cannot be divided by task. Found a Stateful scalarizer; derive it from "
+            f"mtl_lightning.balancing.LossBalancingMethod"
         )
-    return FromScalarizer(method)
+    return ScalarizerMethod(method)

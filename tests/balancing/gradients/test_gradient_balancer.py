@@ -6,7 +6,7 @@ from torch import nn
 from torchjd import scalarization
 from torchjd.aggregation import IMTLG, MGDA, GradDrop, Krum, MoDoWeighting, PCGrad, Sum
 
-from mtl_lightning.balancing.ranks import same_draws
+from mtl_lightning.balancing.ranks import shared_seed
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.models import Soft
 from mtl_lightning.system.errors import UserError
@@ -37,7 +37,7 @@ def test_the_shared_gradient_is_torchjds_of_the_whole_jacobian(tmp_path, name):
     theirs = GRADIENT[name](3)
     if name == "CR-MOGM":  # begins with its first weights: MGDA's
         theirs = MGDA()
-    with same_draws(0, CPU), warnings.catch_warnings():
+    with shared_seed(0, CPU), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of NashMTL's solver
         expected = theirs(rows)
     found = shared_update(step)
@@ -63,7 +63,7 @@ WAYS = {
     "rows": {"norm": "group"},
     "frozen batch norm": {"norm": "batch"},
     "first stage frozen": {"norm": "group", "first": False},
-    "sets": {"norm": "group", "loose": True},
+    "label_sets": {"norm": "group", "loose": True},
     "tasks": {"norm": "batch", "train_norm": True},
 }
 
@@ -74,14 +74,14 @@ def test_every_way_to_the_gradients_is_exact(tmp_path, case, capsys):
     step = one_step(tmp_path, module, rows=20)
     said = capsys.readouterr().out
     rows = shared_rows(reference(module, step))
-    with same_draws(0, CPU):
+    with shared_seed(0, CPU):
         expected = PCGrad()(rows)
     torch.testing.assert_close(shared_update(step), expected, rtol=1e-9, atol=1e-12)
-    found = module.balance._found[1]
-    assert found.way == (case if case in ("sets", "tasks") else "rows")
+    result = module.balancer._probe.result
+    assert result.mode == (case if case in ("label_sets", "tasks") else "rows")
     if case == "tasks":
         assert "batch norm (trunk.1) mixes the images" in said
-        assert "one backward pass of all rows for each task" in " ".join(said.split())
+        assert "each task needs a backward pass of all rows" in " ".join(said.split())
 
 
 def test_features_give_the_weights_of_their_own_jacobian(tmp_path):
@@ -115,16 +115,18 @@ def test_weights_are_held_between_the_steps_that_weigh(tmp_path, of, monkeypatch
     asked = []
     method = MGDA()
     module = module_of(method, gradients=of, balance_every_n_steps=3)
-    weigh = module.balance.method.weigh
+    weigh = module.balancer.method.weigh
     seen = []
 
-    def counted(gramian, values, present):
-        asked.append((module.trainer.global_step, len(present)))
-        return weigh(gramian, values, present)
+    def counted(gramian, losses, active):
+        asked.append((module.trainer.global_step, len(active)))
+        return weigh(gramian, losses, active)
 
-    monkeypatch.setattr(module.balance.method, "weigh", counted)
-    note = module.balance.note
-    monkeypatch.setattr(module.balance, "note", lambda w, p: (seen.append(w), note(w, p)))
+    monkeypatch.setattr(module.balancer.method, "weigh", counted)
+    record = module.balancer.record_weights
+    monkeypatch.setattr(
+        module.balancer, "record_weights", lambda w, a: (seen.append(w), record(w, a))
+    )
     fit(tmp_path, make_data(), module, max_epochs=2, precision="64-true")
     steps = [step for step, _ in asked]
     assert len(steps) < module.trainer.global_step
@@ -164,12 +166,12 @@ def test_a_scaler_scales_gradients_and_changes_no_weight(tmp_path, of):
     plain = module_of(IMTLG(), gradients=of)
     step = one_step(tmp_path, plain)
     scaled = module_of(IMTLG(), gradients=of)
-    backward = scaled.balance.backward
-    scaled.balance.backward = lambda loss, scale: backward(loss, 1024.0)
+    backward = scaled.balancer.backward
+    scaled.balancer.backward = lambda loss, scale: backward(loss, 1024.0)
     other = one_step(tmp_path, scaled)
     for name, gradient in step.found.items():
         torch.testing.assert_close(other.found[name], 1024 * gradient)
-    assert plain.balance.average_weights() == pytest.approx(scaled.balance.average_weights())
+    assert plain.balancer.average_weights() == pytest.approx(scaled.balancer.average_weights())
 
 
 def test_gradients_that_are_not_numbers_touch_no_state(tmp_path):
@@ -178,7 +180,7 @@ def test_gradients_that_are_not_numbers_touch_no_state(tmp_path):
         module.network.heads["kind"][1].weight.fill_(torch.nan)
     step = one_step(tmp_path, module)
     assert torch.isnan(shared_update(step)).any(), "it shows where it shows without balancing"
-    assert (module.balance.method.state["cosines"] == 0).all()
+    assert (module.balancer.method.state["cosines"] == 0).all()
 
 
 # --------------------------------------------------------------------- layers of a task's own
@@ -201,7 +203,7 @@ def test_layers_between_backbone_and_heads_get_the_gradients_of_plain_passes(
     module = module_of(MGDA(), backbone, sharing=sharing, gradients=of)
     step = one_step(tmp_path, module, rows=20)
     plain, names = reference(module, step), shared_names(module)
-    weights = module.balance.weights
+    weights = module.balancer.weights
     assert len({round(float(w), 6) for w in weights.values()}) > 1
     if of == "parameters":
         rows = torch.stack([flat(own, names) for own in plain.values()])
@@ -261,7 +263,7 @@ def test_accumulated_losses_train_such_layers_as_whole_steps_do(tmp_path):
         for number in (1, 2)
     )
     assert largest_difference(weights(whole), weights(parts)) < 1e-9
-    with pytest.raises(UserError, match=r"set trainer\.accumulate_grad_batches to 1"):
+    with pytest.raises(UserError, match=r"accumulate_grad_batches should be 1 with"):
         fit(tmp_path, module=module_of(MGDA(), sharing=Adapters()), accumulate_grad_batches=2)
 
 
@@ -271,7 +273,7 @@ class Elsewhere(Adapters):
 
 
 def test_a_sharing_that_does_not_run_its_shared_backbone_as_it_says_is_refused(tmp_path):
-    with pytest.raises(UserError, match="should run it once, on all images as they are"):
+    with pytest.raises(UserError, match="should run its shared_backbone once"):
         fit(tmp_path, module=module_of(MGDA(), sharing=Elsewhere()))
 
 
@@ -294,7 +296,7 @@ def test_features_are_blind_where_rows_carry_one_label(tmp_path, capsys):
     fit(tmp_path, apart(), module)
     said = " ".join(capsys.readouterr().out.split())
     assert "only in images that carry several labels: 0 of 24." in said
-    products = module.balance.gramian
+    products = module.balancer.gramian
     assert torch.equal(products, products.diagonal().diag())
     fit(tmp_path, apart(), module_of(PCGrad()))
     assert "carry several labels" not in capsys.readouterr().out
@@ -303,17 +305,32 @@ def test_features_are_blind_where_rows_carry_one_label(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("method", "options", "trainer", "message"),
     [
-        (MGDA(), {}, {"accumulate_grad_batches": 2}, "MGDA decides by what the whole step shows"),
-        (MGDA(), {"sharing": Soft(1.0)}, {}, "under sharing: Soft they share no weight"),
+        (
+            MGDA(),
+            {},
+            {"accumulate_grad_batches": 2},
+            "should be 1 with model.balancing: MGDA",
+        ),
+        (MGDA(), {"sharing": Soft(1.0)}, {}, "which weighs their gradients. Found Soft"),
         (MGDA(), {"balance_every_n_steps": 0}, {}, "should be 1 or more"),
         (
             MGDA(),
             {"sharing": Opaque(), "gradients": "features"},
             {},
-            "gradients: features needs one tensor of features for all tasks",
+            "Opaque, which has no one tensor of features for all tasks",
         ),
-        (GradDrop(), {"gradients": "features"}, {}, "GradDrop gives no weights but a gradient"),
-        (GradDrop(), {"balance_every_n_steps": 2}, {}, "GradDrop gives no weights but a gradient"),
+        (
+            GradDrop(),
+            {"gradients": "features"},
+            {},
+            "which gives one gradient and no weights",
+        ),
+        (
+            GradDrop(),
+            {"balance_every_n_steps": 2},
+            {},
+            "which gives one gradient and no weights",
+        ),
         (MoDoWeighting(), {}, {}, "two independent batches"),
         (Krum(1), {}, {}, "needs 4 tasks at least. Found 3"),
         (None, {"gradients": "features"}, {}, "are for a balancing"),
@@ -327,6 +344,6 @@ def test_what_cannot_be_right_is_refused(tmp_path, method, options, trainer, mes
 def test_a_compiled_network_is_refused(tmp_path):
     module = module_of(MGDA())
     module.network.compile(backend="eager")
-    with pytest.raises(UserError, match="do not compile it"):
+    with pytest.raises(UserError, match="or do not compile it"):
         fit(tmp_path, make_data(), module)
     assert isinstance(module.network, nn.Module)

@@ -17,7 +17,7 @@ from torchjd.aggregation import (
     Weighting,
 )
 
-from mtl_lightning.balancing.ranks import same_draws
+from mtl_lightning.balancing.ranks import shared_seed
 from mtl_lightning.balancing.torchjd.aggregators import from_aggregator
 from mtl_lightning.system.errors import UserError
 from tests.helpers.methods import GRADIENT, OURS
@@ -48,9 +48,9 @@ def jacobian(seed, rows=3, columns=20):
 
 
 def combined(ours, matrix, present, seed=0):
-    """Return what a step makes of the gradients, as ``GradientSteps`` does."""
-    with same_draws(seed, CPU):
-        if ours.rows_wanted:
+    """Return what a step makes of the gradients, as ``GradientBalancer`` does."""
+    with shared_seed(seed, CPU):
+        if ours.needs_jacobian:
             return ours.aggregate(matrix, present)
         return ours.weigh(matrix @ matrix.T, VALUES[: len(present)], present) @ matrix
 
@@ -75,7 +75,7 @@ def test_with_all_tasks_present_it_is_torchjds_step_after_step(name):
     ours, theirs = begun(STATEFUL[name]()), theirs_of(name)
     for step in range(5):
         matrix = jacobian(step)
-        with same_draws(step, CPU):
+        with shared_seed(step, CPU):
             expected = theirs(matrix)
         found = combined(ours, matrix, [0, 1, 2], step)
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)

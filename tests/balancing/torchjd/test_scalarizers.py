@@ -6,7 +6,7 @@ from torch import nn
 from torchjd import Stateful
 from torchjd.scalarization import DWA, FAMO, STCH, UW, Constant, Scalarizer
 
-from mtl_lightning.balancing.ranks import same_draws
+from mtl_lightning.balancing.ranks import shared_seed
 from mtl_lightning.balancing.torchjd.scalarizers import from_scalarizer
 from mtl_lightning.system.errors import UserError
 from tests.helpers.methods import LOSS, OURS
@@ -38,9 +38,9 @@ def test_with_all_tasks_present_it_is_torchjds(name):
     ours, theirs = begun(LOSS[name](3)), LOSS[name](3).double()
     for step in range(3):
         values = losses(step)
-        with same_draws(step, CPU):
+        with shared_seed(step, CPU):
             combined = ours.combine(values, [0, 1, 2])
-        with same_draws(step, CPU):
+        with shared_seed(step, CPU):
             expected = theirs(values)
         assert combined.item() == pytest.approx(expected.item(), rel=1e-12)
         one = torch.autograd.grad(combined, values)[0]
@@ -54,9 +54,11 @@ def test_famo_learns_as_torchjds_does():
         values, after = losses(step), losses(step + 50).detach()
         one, other = weights(ours, values, [0, 1, 2]), torch.autograd.grad(theirs(values), values)
         torch.testing.assert_close(one, other[0], rtol=1e-6, atol=1e-9)
-        ours.seen_again(after, [0, 1, 2])
+        ours.after_update(after, [0, 1, 2])
         theirs.update(after)
-    torch.testing.assert_close(ours.state["logits"], theirs._w.detach(), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        ours.state["logits"], next(theirs.parameters()).detach(), rtol=1e-6, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -85,7 +87,7 @@ ADAPTING = ("COSMOS", "FAMO", "GeometricMean", "PBI", "STCH")
 def test_alone_in_a_step_a_task_weighs_what_it_weighs_beside_others(name):
     method = begun(LOSS[name](3) if name not in ("COSMOS", "PBI") else level(name))
     equal = torch.ones(3, dtype=torch.float64, requires_grad=True)
-    with same_draws(0, CPU):
+    with shared_seed(0, CPU):
         beside = weights(method, equal, [0, 1, 2]) if name != "Random" else torch.full((3,), 1 / 3)
     if name == "STCH":  # a smooth maximum: it shares 1 / K out, and alone takes it all
         beside = beside * 3
@@ -109,7 +111,7 @@ def test_what_is_remembered_of_an_absent_task_does_not_change(name):
         optimizer.step()
         optimizer.zero_grad()
         if name == "FAMO":
-            method.seen_again(losses(seed + 9, len(present)).detach(), present)
+            method.after_update(losses(seed + 9, len(present)).detach(), present)
 
     for seed in range(3):
         step(seed, [0, 1, 2])
@@ -141,7 +143,7 @@ def test_a_loss_of_zero_is_no_nan():
     assert torch.isfinite(weights(begun(LOSS["GeometricMean"](3)), values, [0, 1])).all()
     famo = begun(FAMO(3))
     weights(famo, values, [0, 1])
-    famo.seen_again(torch.tensor([-1.0, 1.0], dtype=torch.float64), [0, 1])
+    famo.after_update(torch.tensor([-1.0, 1.0], dtype=torch.float64), [0, 1])
     assert (famo.state["logits"] == 0).all(), "a loss under its bound moves nothing"
 
 
@@ -155,7 +157,7 @@ def test_the_state_is_restored_by_task_whatever_their_order(name):
         weights(method, losses(epoch), [0, 1, 2])
         method.epoch_end({})
     if name == "FAMO":
-        method.seen_again(losses(5).detach(), [0, 1, 2])
+        method.after_update(losses(5).detach(), [0, 1, 2])
     for number, (_, own) in enumerate(method.parameters().items()):
         own[0].data.fill_(number / 3)
     other.load_state_dict(method.state_dict())
@@ -186,7 +188,7 @@ class Remembering(Scalarizer, Stateful):
         (FAMO(4), r"FAMO: shape should be 3, the number of tasks\. Found \(4,\)"),
         (Constant(torch.ones(2)), r"weights should have a number for each of the 3 tasks"),
         (STCH(0.1, torch.ones(3), torch.ones(4)), r"reference should have a number for each"),
-        (Remembering(), "keeps a state that cannot be told apart by task"),
+        (Remembering(), "should have no state of its own"),
     ],
 )
 def test_settings_that_do_not_fit_the_tasks(method, message):
