@@ -33,6 +33,7 @@ class Read(Source):
 
     def __init__(self, source: Source, table: SourceTable) -> None:
         self.source, self.table = source, table
+        self.intensity = source.intensity
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Return what was read."""

@@ -31,6 +31,7 @@ from mtl_lightning.config.annotations import argument_hints
 from mtl_lightning.config.flags import deep_merge, is_same_class
 from mtl_lightning.config.values import display
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources import Source
 from mtl_lightning.models import Backbone
 from mtl_lightning.runs.checkpoint_reading import saved_config
@@ -105,6 +106,7 @@ OF_COMMANDS: dict[str, dict[str, Any]] = {
         "images": str | None,
         "output": str,
         "allow_outside_root": bool,
+        "intensity": Intensity | None,
         "return_predictions": bool | None,
     },
     "inspect": {},
@@ -163,11 +165,14 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     exports, rest = flags.pop_options(rest, ("--export-weights",))
     if exports and command != "fit":
         raise UserError(f"--export-weights: {command} balances nothing; it is for fit")
-    typed = {}
+    typed: dict[str, Any] = {}
     for key in ("name", "ckpt_path", "weights_only"):
         values, rest = flags.pop_options(rest, (f"--{key}",))
         if values:
             typed[key] = values[-1]
+    if command == "predict":
+        values, rest = flags.pop_options(rest, ("--intensity",))
+        typed |= {"intensity": yaml_io.parse(values[-1])} if values else {}
     given |= typed
     changes, rest = flags.pop_overrides(rest, SECTIONS)
     given = check_keys(command, given)
@@ -269,6 +274,8 @@ def _over_checkpoint(below: dict[str, Any], given: dict[str, Any], command: str)
     data = dict(given.get("data") or {})
     if command == "predict":
         data.pop("sources", None)
+        if "intensity" not in given:
+            given = {**given, "intensity": _trained_intensity(below)}
     below = {key: below[key] for key in ("tasks", "model")} | {"data": dict(below["data"])}
     if command == "predict" or data.get("sources") is not None:
         below["data"].pop("sources", None)
@@ -284,6 +291,19 @@ def _over_checkpoint(below: dict[str, Any], given: dict[str, Any], command: str)
                 known = {"init_args": {key: trained["init_args"][key]}}
                 entry = config["tasks"][name] = deep_merge(entry, known)
     return config
+
+
+def _trained_intensity(below: Mapping[str, Any]) -> Any:
+    """Return the `Intensity` of the images that a network was trained on, as a config has it."""
+    sources = _part(below, "data", "sources") or {}
+    found = [_part(entry, "init_args", "intensity") for entry in sources.values()]
+    if any(intensity != found[0] for intensity in found):
+        written = [f"{name}: {own}" for name, own in zip(sources, found, strict=True)]
+        raise UserError(
+            f"predict: the sources of the training differ in `intensity` ({listed(written)}); say "
+            f"which is meant: --intensity '{{min: 0, max: 4095}}', or null"
+        )
+    return found[0] if found else None
 
 
 def _identity(entry: Any) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """LightningCLI with our links, our run folder and short error messages."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -33,6 +34,7 @@ from mtl_lightning.commands.library_errors import (
 from mtl_lightning.commands.quiet import quieten
 from mtl_lightning.config import import_path, yaml_io
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.runs import processes
 from mtl_lightning.runs.checkpoint_writing import AtomicCheckpointIO
@@ -120,6 +122,12 @@ class MultiTaskCLI(LightningCLI):
                 default=False,
                 help="images may be elsewhere than in the folder that is given or holds the table",
             )
+            parser.add_argument(
+                "--intensity",
+                type=Intensity | None,
+                help="which values of the image files are black and white, as of a source; by "
+                "default as in training",
+            )
             parser.set_defaults({"return_predictions": False})  # they are written, not kept
         elif subcommand != "fit":
             parser.set_defaults({"verbose": False})  # our table is printed instead
@@ -171,7 +179,8 @@ class MultiTaskCLI(LightningCLI):
             )
             output = Path(config.output)
             check_output(output)
-            self.datamodule.to_predict = images
+            intensity = self.config_init["predict"].intensity
+            self.datamodule.to_predict = replace(images, intensity=intensity)
             callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
             callbacks.append(PredictionsFile(images.names, output))
 

@@ -91,7 +91,9 @@ def check_value(hint: Any, value: Any, path: str) -> Any:
     if in_line and isinstance(value, list):
         return [check_component(in_line, v, f"{path}[{i}]") for i, v in enumerate(value)]
     if isinstance(value, Mapping) and len(records) == 1:
-        return check_arguments(records[0], value, path)
+        checked = check_arguments(records[0], value, path)
+        _try(records[0], checked, path)
+        return checked
     if by_name:
         raise UserError(f"{path}: expected entries as `name: ...`. Found {display(value)}")
     return _check_leaf(hint, value, path)
@@ -176,8 +178,12 @@ def try_build(base: type, entry: Any, path: str) -> Any:
     entry = check_component((base,), entry, path)
     entry = {"class_path": entry} if isinstance(entry, str) else entry
     target = resolve_class(entry["class_path"], (base,), path)
+    return _try(target, entry.get("init_args") or {}, path)
+
+
+def _try(target: Callable[..., Any], arguments: Mapping[str, Any], path: str) -> Any:
     try:
-        return target(**(entry.get("init_args") or {}))
+        return target(**arguments)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception:

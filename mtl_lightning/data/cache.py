@@ -22,6 +22,7 @@ from rich.console import Console
 
 from mtl_lightning.data.dataset import covering
 from mtl_lightning.data.images import Pixels
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.merging import MergedTable
 from mtl_lightning.data.pixel_file import CHANNELS, PixelFile, Places
 from mtl_lightning.data.sources.base import Texts
@@ -30,7 +31,7 @@ from mtl_lightning.system.hardware import cores, free_memory
 from mtl_lightning.system.progress import ProgressBar
 
 Mode = Literal["none", "memory", "disk"]
-VERSION = 1
+VERSION = 2
 """Of what is kept; another one begins other files."""
 CHUNK = 2**26
 """Bytes that the memory is taken in, so that it never has to be moved."""
@@ -177,9 +178,11 @@ class Builder:
             UserError: If a source's images are no files, or the file cannot be written.
         """
         cached = CachedImages(self.table)
-        for number, name in enumerate(self.table.names):
+        for number, (name, source) in enumerate(
+            zip(self.table.names, self.table.sources, strict=True)
+        ):
             own = rows[self.table.source[rows] == number]
-            file = PixelFile(folder / self._file_name(name))
+            file = PixelFile(folder / self._file_name(name, source.intensity))
             store = OnDisk(file.pixels)
             try:
                 places = self._filled(file, own, store)
@@ -192,9 +195,9 @@ class Builder:
             cached.keep(own, places, number)
         return cached
 
-    def _file_name(self, source: str) -> str:
+    def _file_name(self, source: str, intensity: Intensity | None) -> str:
         libraries = PIL.__version__, simplejpeg.__version__, torch.__version__
-        settings = repr((VERSION, *libraries, self.max_pixels)).encode()
+        settings = repr((VERSION, *libraries, self.max_pixels, str(intensity))).encode()
         height, width = self.size
         digest = blake2b(settings, digest_size=4).hexdigest()
         return f"{quote(source, safe='')}-{height}x{width}-{digest}"

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH
 
 from mtl_lightning.data import jpeg
+from mtl_lightning.data.intensity import Intensity, Stored, UnknownRangeError, colours, grey
 from mtl_lightning.system.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
@@ -27,6 +29,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM
 """What is read, by content and not by name. Pillow knows more, of which one runs a program (EPS)
 and others take what they allocate from where no limit looks."""
 
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
 
 
@@ -35,12 +38,13 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     content: bytes | None = None,
     cover: tuple[int, int] | None = None,
+    intensity: Intensity | None = None,
 ) -> Pixels:
     """Read an image file as the eye sees it.
 
     The EXIF orientation is applied; transparency (alpha, or a transparent colour) is laid on
-    white; 16-bit greys are scaled by 1/257; CMYK, palette, grey and 1-bit images become RGB. Of
-    an animation the first frame is taken.
+    white; 16-bit greys are scaled by 1/257, unless they are all those of 12 bits; CMYK, palette,
+    grey and 1-bit images become RGB. Of an animation the first frame is taken.
 
     Args:
         path: A file of one of `FORMATS`, whatever it is called.
@@ -48,24 +52,26 @@ def decode(
         content: What the file holds, if it does not lie at ``path``, which then only names it.
         cover: The (height, width) that are wanted in the end, see `resize`. A JPEG file that is at
             least twice as large is decoded to a half, quarter or eighth of its size, which still
-            covers it: most of its data is then never computed.
+            covers it: most of its data is then never computed. (Not with ``intensity``.)
+        intensity: Which values are black and white, where the format does not say.
 
     Returns:
         RGB pixels, (height, width, 3), uint8, writable.
 
     Raises:
-        UserError: If the file cannot be read, is broken, is not an image, or is too large.
+        UserError: If the file cannot be read, is broken, is not an image, is too large, or if it is
+            not known which of its values is white.
     """
     with reading(os.fspath(path), max_pixels):
         if content is None:
             _check_file(os.stat(path))
         with (
             open(path, "rb") if content is None else BytesIO(content) as file,
-            Image.open(file, formats=FORMATS) as image,
+            _opened(file) as image,
         ):
             _check_size(image, max_pixels)
-            pixels = jpeg.decoded(image, file, cover)
-            return pixels_of(image, max_pixels, cover) if pixels is None else pixels
+            pixels = jpeg.decoded(image, file, cover) if intensity is None else None
+            return pixels_of(image, max_pixels, cover, intensity) if pixels is None else pixels
 
 
 def content_of(path: str, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -129,6 +135,12 @@ def reading(name: str, max_pixels: int) -> Iterator[None]:
         raise
     except FileNotFoundError:
         raise UserError(f"image {name} does not exist") from None
+    except UnknownRangeError as error:
+        raise UserError(
+            f"image {name} has {error}; say which are black and white: `intensity: {{min: 0, max: "
+            f"4095}}` or `intensity: {{percentiles: [1, 99]}}` of its source (--intensity of "
+            f"predict)"
+        ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = int(re.findall(r"\d+", str(error))[0])
         raise UserError(
@@ -146,6 +158,17 @@ def reading(name: str, max_pixels: int) -> Iterator[None]:
         ) from error
     finally:
         _LIMIT.leave()
+
+
+def _opened(file: IO[bytes]) -> Image.Image:
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        file.seek(0)
+        if file.read(4) in _TIFF:
+            kind = "a TIFF file broken at its start, or of a kind that is not read"
+            raise ValueError(f"{kind}; save it with 8 or 16 bits, unsigned, zero black") from None
+        raise
 
 
 def _check_file(found: os.stat_result) -> None:
@@ -166,14 +189,23 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise ValueError("no pixels")
 
 
-def pixels_of(image: Image.Image, max_pixels: int, cover: tuple[int, int] | None = None) -> Pixels:
+def pixels_of(
+    image: Image.Image,
+    max_pixels: int,
+    cover: tuple[int, int] | None = None,
+    intensity: Intensity | None = None,
+) -> Pixels:
     """Return a Pillow image as the eye sees it, see `decode`; call it within `reading`."""
     _check_size(image, max_pixels)
-    if cover is not None:
+    stored = Stored.of(image)
+    if cover is not None and intensity is None:
         # It may lie on its side: what covers it in both ways. Pillow gives no less than that.
         image.draft(None, jpeg.covering(image.size, cover))
     ImageOps.exif_transpose(image, in_place=True)
-    return np.array(_rgb(image))
+    values = grey(image, stored, intensity)
+    if values is not None:
+        return np.array(Image.fromarray(values).convert("RGB"))
+    return colours(np.array(_rgb(image)), stored, intensity)
 
 
 def image_shape(size: int | Sequence[int]) -> tuple[int, int]:
@@ -223,11 +255,6 @@ def resize(image: Pixels, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("its pixels are floats of unknown range; save it with 8 or 16 bits")
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
         layer = image.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")

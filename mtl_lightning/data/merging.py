@@ -224,6 +224,7 @@ def merge(
         labels=cells if stratify else None,
     )
     source = np.searchsorted(pool.starts, first, side="right") - 1
+    _check_intensities(sources, pool, first)
     return MergedTable(
         images=pool.images,
         cells=cells,
@@ -247,6 +248,27 @@ def _read(name: str, source: Source, tasks: Sequence[str]) -> SourceTable:
         return source.read(tasks)
     except UserError as error:
         raise UserError(f"data.sources.{name}: {error}") from error
+
+
+def _check_intensities(sources: Mapping[str, Source], pool: Pool, first: Rows) -> None:
+    """Refuse images that two sources would load differently: only one of them loads each."""
+    names, codes = (
+        list(sources),
+        pd.factorize(pd.Series([str(source.intensity) for source in sources.values()]))[0],
+    )
+    if pool.distinct or not codes.any():
+        return
+    of_row = np.repeat(np.arange(len(names)), np.diff(pool.starts))
+    loaded_by = of_row[first[pool.image_of_row]]
+    differ = np.flatnonzero(codes[of_row] != codes[loaded_by])
+    if differ.size:
+        row = int(differ[0])
+        one, other = names[loaded_by[row]], names[of_row[row]]
+        raise UserError(
+            f"data.sources.{one} and data.sources.{other} both have {pool.where(row)}, and their "
+            f"`intensity` differs: {sources[one].intensity} and {sources[other].intensity}; give "
+            f"both the same"
+        )
 
 
 def _shards(tables: Sequence[SourceTable]) -> Rows:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtl_lightning.data.images import MAX_PIXELS, Pixels, decode
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources.folder import EXTENSIONS, images_below
 from mtl_lightning.data.sources.locate import check_inside, locate, url
 from mtl_lightning.data.sources.table import TableSource
@@ -24,19 +25,21 @@ class UnlabelledImages:
         paths: The files.
         max_pixels: Larger images are refused.
         cover: See `Source.cover`.
+        intensity: See `Source.intensity`.
     """
 
     names: list[str]
     paths: list[str]
     max_pixels: int = MAX_PIXELS
     cover: tuple[int, int] | None = None
+    intensity: Intensity | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def load(self, row: int) -> Pixels:
         """Return an image as (height, width, 3) RGB, uint8."""
-        return decode(self.paths[row], self.max_pixels, cover=self.cover)
+        return decode(self.paths[row], self.max_pixels, cover=self.cover, intensity=self.intensity)
 
     def name(self, row: int) -> str:
         """Return the path of an image."""

@@ -1,15 +1,19 @@
 """Images"""
 
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from mtl_lightning import Classification, PartialLabels, TableSource
+from mtl_lightning.data.intensity import Intensity
 from tests.bad_inputs import Case
 from tests.bad_inputs._shop import first_image
 from tests.helpers.bombs import png
+from tests.helpers.tiff import tiff
 
 IMAGE = Path("shop/a.jpg")
 ROW = r"error: shop/t\.csv row 2: image /here/shop/a\.jpg "
@@ -24,13 +28,19 @@ def encoded(kind: str, mode: str = "RGB") -> bytes:
     return file.getvalue()
 
 
-def loaded() -> str:
+def loaded(intensity: Intensity | None = None) -> str:
     """Load the image as a training does; say what came."""
     tasks = {"type": Classification(["Dress", "Shirt"])}
-    return first_image(PartialLabels(tasks, {"shop": TableSource("shop/t.csv")}, splits={}))
+    shop = TableSource("shop/t.csv", intensity=intensity)
+    return first_image(PartialLabels(tasks, {"shop": shop}, splits={}))
 
 
-def image(name: str, content: bytes | Callable[[], object], expected: str) -> Case:
+def image(
+    name: str,
+    content: bytes | Callable[[], object],
+    expected: str,
+    intensity: Intensity | None = None,
+) -> Case:
     """Return the case of an image that a table names; ``content``: what is in it, or makes it."""
 
     def make() -> None:
@@ -41,14 +51,19 @@ def image(name: str, content: bytes | Callable[[], object], expected: str) -> Ca
         else:
             content()
 
-    return Case(name, make, loaded, expected)
+    return Case(name, make, partial(loaded, intensity), expected)
 
 
 def unreadable(reason: str) -> str:
     return rf"{ROW}cannot be read \({reason}\){KINDS}{MEND}"
 
 
+def unknown(pixels: str) -> str:
+    return rf"{ROW}has {pixels}; say which are black and white: `intensity: .*{MEND}"
+
+
 JPEG = encoded("JPEG")
+SIGNED = np.tile(np.array([[-9, 90]], dtype=np.int16), (32, 16))
 CASES = [
     image("an empty file", b"", unreadable("an empty file")),
     image("text", b"not an image at all", unreadable("not an image, or broken at its start")),
@@ -58,6 +73,24 @@ CASES = [
     image("a PNG that is called .jpg", encoded("PNG"), r"handled: \(3, 8, 8\) pixels, mean 43"),
     image("grey, of one channel", encoded("JPEG", "L"), r"handled: \(3, 8, 8\) pixels, mean 128"),
     image("CMYK", encoded("JPEG", "CMYK"), r"handled: \(3, 8, 8\) pixels, mean \d+"),
+    image("a TIFF of signed pixels", tiff(SIGNED), unknown("16-bit signed pixels, from -9 to 90")),
+    image("a TIFF of floats", tiff(SIGNED.astype(np.float32)), unknown("pixels that are floats")),
+    image(
+        "a TIFF of 16 bits that holds 12",
+        tiff(SIGNED.astype(np.uint16) % 4096),
+        unknown("16-bit pixels, none above 4,087, as if of 12 bits or fewer"),
+    ),
+    image(
+        "a TIFF of signed pixels whose range is said",
+        tiff(SIGNED),
+        r"handled: \(3, 8, 8\) pixels, mean 128",
+        Intensity(min=-9, max=90),
+    ),
+    image(
+        "a TIFF of 64-bit floats",
+        tiff(SIGNED.astype(np.float64)),
+        unreadable("a TIFF file broken at its start, or of a kind that is not read; save it .*"),
+    ),
     image("a folder called .jpg", IMAGE.mkdir, r"error: .*there is no file \"a\.jpg\".*"),
     image(
         "a PNG of 40 kB that unpacks to 2.7 GB",

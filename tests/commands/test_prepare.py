@@ -206,6 +206,21 @@ WRONG = {
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"min": 1, "max": 0}, ": intensity should be {min: ..., max: ...} with min below max"),
+        ({"percentile": [1, 99]}, ".percentile: Intensity has no such argument; did you mean "),
+        ({"min": "low", "max": 1}, '.min: expected a number or null. Found "low"'),
+        (3, ": expected {min: ..., max: ..., percentiles: ...} or null. Found 3"),
+    ],
+)
+def test_an_intensity_that_is_wrong(given, said):
+    source = {"class_path": "TableSource", "init_args": {"path": "t.csv", "intensity": given}}
+    found = refused("fit", "--config", small({"data.sources": {"t": source}}))
+    assert found.startswith(f"data.sources.t.init_args.intensity{said}")
+
+
+@pytest.mark.parametrize(
     ("key", "value", "said"), [(key, *pair) for key, pairs in WRONG.items() for pair in pairs]
 )
 def test_a_config_that_is_wrong(key, value, said):

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ import yaml
 from filelock import FileLock
 from PIL import Image
 
+from mtl_lightning.data.images import decode
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources import Source
 from tests.conftest import DROP, small
 from tests.helpers import checkpoints
@@ -461,6 +464,61 @@ def test_a_network_that_does_not_fit_the_checkpoint(cli, trained):
 
 
 # --------------------------------------------------------------------- predict
+
+
+def scans(folder: str) -> dict[str, Any]:
+    """Write scans of 12 bits in 16, and their table; return what they are in a config."""
+    Path(folder).mkdir()
+    rows = ["image,kind,split"]
+    for number in range(24):
+        pixels = np.random.default_rng(number).integers(0, 4096, (32, 32), dtype=np.uint16)
+        Image.fromarray(pixels).save(f"{folder}/{number:02}.tif")
+        split = "train" if number < 16 else ("val", "test")[number % 2]
+        rows.append(f"{folder}/{number:02}.tif,{'ab'[number // 2 % 2]},{split}")
+    Path(f"{folder}.csv").write_text("\n".join(rows))
+    return {"class_path": "TableSource", "init_args": {"path": f"{folder}.csv"}}
+
+
+def test_every_command_sees_images_as_training_did(cli):
+    changes = {"tasks": {"kind": "Classification"}, "data.sources": {"scans": scans("scans")}}
+    said = cli.refused("fit", "--config", small(changes))
+    assert "has 16-bit pixels, none above 4,09" in said
+    assert "`intensity: {min: 0, max: 4095}`" in said
+    cli.run("fit", "--config", small(changes), "--data.sources.scans.intensity.percentiles=[1, 99]")
+    saved = yaml.safe_load((RUN.with_name("version_0") / "config.yaml").read_text())
+    own = {"min": None, "max": None, "percentiles": [1, 99]}
+    assert saved["data"]["sources"]["scans"]["init_args"]["intensity"] == own
+
+    run = ("--name", "small", "--ckpt_path", "last")
+    cli.run("test", *run)
+    Path("seen").mkdir()
+    for number in range(24):
+        pixels = decode(f"scans/{number:02}.tif", intensity=Intensity(percentiles=[1, 99]))
+        Image.fromarray(pixels).save(f"seen/{number:02}.png")
+    cli.run("predict", *run, "--images", "scans/*.tif", "--output", "trained.csv")
+    cli.run("predict", *run, "--images", "seen", "--intensity", "null", "--output", "seen.csv")
+    cli.run("predict", *run, "--images", "scans/*.tif", "--intensity", "{min: 0, max: 9999}")
+    files = ("trained.csv", "seen.csv", "predictions.csv")
+    trained, seen, other = (pd.read_csv(file).drop(columns="image") for file in files)
+    pd.testing.assert_frame_equal(trained, seen)
+    assert not trained.equals(other)
+    said = cli.refused("predict", *run, "--images", "scans/*.tif", "--intensity", "null")
+    assert "(--intensity of predict)" in said
+    said = cli.refused("predict", *run, "--images", "seen", "--intensity", "{min: 2, max: 1}")
+    assert said.startswith("intensity: intensity should be {min: ...")
+
+
+def test_a_prediction_asks_which_range_is_meant_where_sources_differ(cli):
+    sources = {"scans": scans("scans"), "more": scans("more")}
+    sources["scans"]["init_args"]["intensity"] = {"min": 0, "max": 4095}
+    sources["more"]["init_args"]["intensity"] = {"min": 0, "max": 9999}
+    changes = {"tasks": {"kind": "Classification"}, "data.sources": sources}
+    cli.run("fit", "--config", small(changes))
+    run = ("--name", "small", "--ckpt_path", "last", "--images", "scans/*.tif")
+    said = cli.refused("predict", *run)
+    assert said.startswith("predict: the sources of the training differ in `intensity` (scans: {")
+    assert "say which is meant: --intensity '{min: 0, max: 4095}', or null" in said
+    cli.run("predict", *run, "--intensity", "{min: 0, max: 4095}")
 
 
 def test_predict(cli, trained):

@@ -18,6 +18,7 @@ from mtl_lightning.data.cache import Builder, default_folder
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.dataset import covering
 from mtl_lightning.data.images import MAX_PIXELS
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.merging import merge
 from mtl_lightning.data.sources import Source, TableSource
 from mtl_lightning.system.errors import UserError
@@ -117,6 +118,16 @@ def test_other_settings_begin_another_file(merged, folder, monkeypatch, other):
     build(merged, "disk", folder, **other)
     assert len(seen) == 9
     assert len(list((folder / "cache").glob("shop%2F1-*.pixels"))) == 2
+
+
+def test_another_range_of_a_source_begins_another_file(merged, folder):
+    plain, _ = build(merged, "disk", folder)
+    merged.sources[0].intensity = Intensity(min=100, max=101)
+    other, _ = build(merged, "disk", folder)
+    assert set(np.unique(other.load(0))) != set(np.unique(plain.load(0)))
+    merged.sources[0].intensity = Intensity(min=100, max=101.5)
+    build(merged, "disk", folder)
+    assert len(list((folder / "cache").glob("shop%2F1-*.pixels"))) == 3
 
 
 def test_other_decoders_begin_another_file(merged, folder, monkeypatch):

@@ -121,8 +121,8 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
     grey = np.array([[0, 257 * 100, 65535, 30000]], dtype=np.uint16)
     pixels = decode(saved(tmp_path, Image.fromarray(grey)))
     assert pixels[0, :, 0].tolist() == [0, 100, 255, 117]
-    wide = saved(tmp_path, Image.fromarray(grey.astype(np.int32)), "x.tiff")
-    assert decode(wide)[0, :, 2].tolist() == [0, 100, 255, 117]
+    tiff = saved(tmp_path, Image.fromarray(grey), "x.tiff")
+    assert decode(tiff)[0, :, 2].tolist() == [0, 100, 255, 117]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_broken_files_are_named(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=r"gone.jpg does not exist"):
         decode(tmp_path / "gone.jpg")
-    with pytest.raises(UserError, match="floats of unknown range"):
+    with pytest.raises(UserError, match="has pixels that are floats; say which are black"):
         decode(saved(tmp_path, Image.new("F", (2, 2), 0.5), "x.tiff"))
 
 

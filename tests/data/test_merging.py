@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.merging import merge
 from mtl_lightning.data.sources import (
     DigitsSource,
@@ -175,6 +176,34 @@ def test_a_copy_in_another_split_is_an_error(tmp_path):
     assert len(merge({"s": source}, ["type"], {}, 0)) == 2
     with pytest.raises(UserError, match=r'row 2 says "train", \S+ row 3 says "test" for .*/a.png'):
         merge({"s": source}, ["type"], {}, 0, same_by="content")
+
+
+def test_an_image_that_two_sources_would_load_differently_is_an_error(tmp_path):
+    for name in "ab":
+        Image.new("L", (4, 4), 9).save(tmp_path / f"{name}.png")
+    (tmp_path / "t.csv").write_text("image,type\na.png,x\nb.png,y")
+    (tmp_path / "u.csv").write_text("image,gender\nb.png,m")
+
+    def merged(**intensities):
+        sources = {
+            name: TableSource(tmp_path / f"{name}.csv", intensity=intensities.get(name))
+            for name in "tu"
+        }
+        return merge(sources, ["type", "gender"], {}, 0)
+
+    half, whole = Intensity(min=0, max=99), Intensity(percentiles=[0, 100])
+    with pytest.raises(UserError) as error:
+        merged(t=half, u=whole)
+    assert str(error.value) == (
+        f"data.sources.t and data.sources.u both have {tmp_path}/u.csv row 2, and their "
+        "`intensity` differs: {min: 0, max: 99} and {percentiles: [0, 100]}; give both the same"
+    )
+    with pytest.raises(UserError, match="differs: None and"):
+        merged(u=whole)
+    assert merged(t=half, u=Intensity(min=0, max=99)).load(1)[0, 0, 0] == 23
+    Image.new("L", (4, 4), 9).save(tmp_path / "c.png")
+    (tmp_path / "u.csv").write_text("image,gender\nc.png,m")
+    assert [merged(u=half).load(i)[0, 0, 0] for i in range(3)] == [9, 9, 23]
 
 
 def test_images_may_be_one_by_a_key_column(tmp_path):

@@ -31,6 +31,7 @@ from mtl_lightning.data.images import (
     decode,
     encode,
 )
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.system.errors import quoted, short
 
 Texts: TypeAlias = npt.NDArray[np.object_]
@@ -91,10 +92,13 @@ class Source(ABC):
         max_pixels: Larger images are refused; ``data.max_pixels``, set by the DataModule.
         cover: The (height, width) that images will be scaled down to cover, set by the DataModule:
             a larger image may be loaded at any size that covers it, too.
+        intensity: Which values of its files are black and white; an argument of the sources that
+            read files.
     """
 
     max_pixels: int = MAX_PIXELS
     cover: tuple[int, int] | None = None
+    intensity: Intensity | None = None
 
     @property
     def threadsafe(self) -> bool:
@@ -123,18 +127,18 @@ class Source(ABC):
             UserError: If the file cannot be read as an image.
             SourceError: If that is no fault of the image: nothing can be loaded.
         """
-        return decode(image, self.max_pixels, cover=self.cover)
+        return decode(image, self.max_pixels, cover=self.cover, intensity=self.intensity)
 
     def content(self, image: str) -> bytes:
         """Return the image as a file of one of `images.FORMATS`, which `load` gives the pixels of.
 
         Without an override it is the file that ``image`` names, byte for byte; of a source that
-        overrides `load` the pixels, as a PNG file.
+        overrides `load`, or has an `intensity`, the pixels, as a PNG file.
 
         Raises:
             UserError: If the image cannot be read.
             SourceError: See `load`.
         """
-        if type(self).load is Source.load:
+        if type(self).load is Source.load and self.intensity is None:
             return content_of(image, self.max_pixels)
         return encode(self.load(image))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.folder import EXTENSIONS, found_below, images_below
@@ -39,6 +40,9 @@ class FilenameSource(Source):
             these images are left out, and ``fit`` says how many.
         allow_outside_root: Whether links may lead out of ``path``; say so only of a folder that
             you trust.
+        intensity: Which values of the image files are black and white, see `Intensity`: ``{min:
+            -1000, max: 2000}`` or ``{percentiles: [1, 99]}``; by default what the format says, and
+            an image of which it does not say so (signed, float, 12 bits in 16) is refused.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class FilenameSource(Source):
         missing: list[str] | None = None,
         unmatched: Unmatched = "error",
         allow_outside_root: bool = False,
+        intensity: Intensity | None = None,
     ) -> None:
         self.path = os.path.expanduser(path)
         try:
@@ -63,6 +68,7 @@ class FilenameSource(Source):
         self.missing = missing or []
         self.unmatched = unmatched
         self.allow_outside_root = allow_outside_root
+        self.intensity = intensity
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """List the images and match their names; see `Source.read`."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.locate import (
     Path,
@@ -34,12 +35,22 @@ class FolderSource(Source):
         task: The task that the folders' names are the labels of.
         allow_outside_root: Whether links may lead out of ``path``; say so only of a folder that
             you trust.
+        intensity: Which values of the image files are black and white, see `Intensity`: ``{min:
+            -1000, max: 2000}`` or ``{percentiles: [1, 99]}``; by default what the format says, and
+            an image of which it does not say so (signed, float, 12 bits in 16) is refused.
     """
 
-    def __init__(self, path: Path, task: str, allow_outside_root: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        task: str,
+        allow_outside_root: bool = False,
+        intensity: Intensity | None = None,
+    ) -> None:
         self.path = os.path.expanduser(path)
         self.task = task
         self.allow_outside_root = allow_outside_root
+        self.intensity = intensity
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """List the images; see `Source.read`."""

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mtl_lightning.data.images import content_of, decode
+from mtl_lightning.data.images import content_of, decode, encode
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.locate import (
@@ -62,6 +63,7 @@ class HuggingFaceSource(Source):
         allow_outside_root: Whether images that are files of their own may be elsewhere than below
             ``path`` (or the library's folder of what it has fetched or unpacked), by ``../``, an
             absolute path or a link; say so only of a data set that you trust.
+        intensity: Which values of the images are black and white, see `TableSource`.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class HuggingFaceSource(Source):
         missing: list[str] | None = None,
         group: str | None = None,
         allow_outside_root: bool = False,
+        intensity: Intensity | None = None,
     ) -> None:
         self.path = os.path.expanduser(path)
         self.name = name
@@ -87,6 +90,7 @@ class HuggingFaceSource(Source):
         self.missing = missing or []
         self.group = group
         self.allow_outside_root = allow_outside_root
+        self.intensity = intensity
         self._opened: dict[str, Any] = {}
         for split in (splits or {}).values():
             if split is not None and split not in SPLITS:
@@ -124,13 +128,16 @@ class HuggingFaceSource(Source):
 
     def load(self, image: str) -> npt.NDArray[np.uint8]:
         """Return an image as (height, width, 3) RGB, uint8."""
-        content = self.content(image) if image.startswith(_KEY) else None
-        return decode(image, self.max_pixels, content, self.cover)
+        content = self._cell(image) if image.startswith(_KEY) else None
+        return decode(image, self.max_pixels, content, self.cover, self.intensity)
 
     def content(self, image: str) -> bytes:
         """Return the bytes of an image's cell, or of its file; see `Source.content`."""
-        if not image.startswith(_KEY):
-            return content_of(image, self.max_pixels)
+        if self.intensity is not None:
+            return encode(self.load(image))
+        return self._cell(image) if image.startswith(_KEY) else content_of(image, self.max_pixels)
+
+    def _cell(self, image: str) -> bytes:
         split, row = image.rsplit(":", 2)[1:]
         data = self._open()[split]
         content: bytes = data[int(row)][data.column_names[0]]["bytes"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.locate import Path, relative_keys
@@ -37,6 +38,9 @@ class TableSource(Source):
             absolute path or a link; say so only of a table that you trust.
         key: The column of what an image is called in all tables and on every machine, for
             ``data.same_by: key`` and for random splits; by default its path relative to ``root``.
+        intensity: Which values of the image files are black and white, see `Intensity`: ``{min:
+            -1000, max: 2000}`` or ``{percentiles: [1, 99]}``; by default what the format says, and
+            an image of which it does not say so (signed, float, 12 bits in 16) is refused.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class TableSource(Source):
         values: Values | None = None,
         allow_outside_root: bool = False,
         key: str | None = None,
+        intensity: Intensity | None = None,
     ) -> None:
         self.path = os.path.expanduser(path)
         self.image = image
@@ -62,6 +67,7 @@ class TableSource(Source):
         self.values = values
         self.allow_outside_root = allow_outside_root
         self.key = key
+        self.intensity = intensity
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Read the table and find its images; see `Source.read`."""

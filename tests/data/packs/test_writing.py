@@ -7,7 +7,9 @@ import pytest
 from litdata import StreamingDataset
 
 from mtl_lightning.data.images import decode
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.packs import writing
+from mtl_lightning.data.sources import StreamSource
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import UserError
 from tests.helpers.packs import packed, shop
@@ -39,6 +41,21 @@ def test_the_table_holds_labels_masks_and_splits_in_the_order_of_the_shards(data
     for number in (0, 17, len(of) - 1):
         pixels = decode("x", content=bytes(items[number]))
         np.testing.assert_array_equal(pixels, merged.load(of[number]))
+
+
+def test_a_pack_holds_images_as_their_source_says_what_is_black_and_white(tmp_path):
+    data = shop(tmp_path)
+    for source in data.sources.values():
+        source.intensity = Intensity(min=50, max=150)
+    packed(data, tmp_path / "p")
+    pack = StreamSource(tmp_path / "p")
+    table = pack.read(["kind"])
+    row = table.keys.tolist().index("photos/00.png")
+    image = data.merged().images.tolist().index(str(tmp_path.resolve() / "photos/00.png"))
+    pixels = pack.load(table.images[row])
+    np.testing.assert_array_equal(pixels, data.merged().load(image))
+    assert np.median(pixels) > 150
+    assert 0 in pixels
 
 
 def test_shards_are_samples_of_a_split(data, tmp_path):

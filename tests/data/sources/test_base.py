@@ -3,9 +3,17 @@ import pytest
 from PIL import Image
 
 from mtl_lightning.data.images import decode
-from mtl_lightning.data.sources import Source, SourceTable
+from mtl_lightning.data.intensity import Intensity
+from mtl_lightning.data.sources import (
+    FilenameSource,
+    FolderSource,
+    Source,
+    SourceTable,
+    TableSource,
+)
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.system.errors import UserError
+from tests.helpers.tiff import tiff
 
 
 class One(Source):
@@ -35,6 +43,26 @@ def test_content_is_the_file_byte_for_byte(tmp_path):
     ):
         with pytest.raises(UserError, match=why):
             One().content(str(tmp_path / name))
+
+
+def test_a_source_that_reads_files_may_say_what_is_black_and_white(tmp_path):
+    (tmp_path / "cat").mkdir()
+    values = np.array([[-1000, 500, 2000]], dtype=np.int16)
+    (tmp_path / "cat/x.png").write_bytes(tiff(values))
+    (tmp_path / "t.csv").write_text("image,kind\ncat/x.png,cat")
+    own = Intensity(min=-1000, max=2000)
+    for source in (
+        TableSource(tmp_path / "t.csv", intensity=own),
+        FolderSource(tmp_path, "kind", intensity=own),
+        FilenameSource(tmp_path, "(?P<kind>cat)/.*", intensity=own),
+    ):
+        image = source.read(["kind"]).images[0]
+        pixels = source.load(image)
+        assert pixels[0, :, 0].tolist() == [0, 128, 255]
+        np.testing.assert_array_equal(decode("x", content=source.content(image)), pixels)
+        source.intensity = None
+        with pytest.raises(UserError, match="has 16-bit signed pixels, from -1,000 to 2,000; say"):
+            source.load(image)
 
 
 def test_content_of_a_source_that_makes_pixels_loses_none():

@@ -11,6 +11,8 @@ from datasets import Image as ImageColumn
 from huggingface_hub import constants
 from PIL import Image
 
+from mtl_lightning.data.images import decode
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources import HuggingFaceSource
 from mtl_lightning.system.errors import UserError
 from tests.helpers import downloads
@@ -53,6 +55,20 @@ def png(array):
 
 def labels(table):
     return {task: cells.tolist() for task, cells in table.labels.items()}
+
+
+def test_images_whose_range_the_user_knows(tmp_path):
+    deep = np.array([[0, 1000, 2000]], dtype=np.uint16)
+    rows = {"kind": [0], "picture": [{"bytes": png(deep), "path": None}]}
+    features = {name: FEATURES[name] for name in rows}
+    Dataset.from_dict(rows, features=Features(features)).save_to_disk(tmp_path / "d")
+    source = HuggingFaceSource(tmp_path / "d", intensity=Intensity(min=0, max=2000))
+    image = source.read(["kind"]).images[0]
+    assert source.load(image)[0, :, 0].tolist() == [0, 128, 255]
+    assert decode("x", content=source.content(image))[0, :, 0].tolist() == [0, 128, 255]
+    source.intensity = None
+    with pytest.raises(UserError, match="16-bit pixels, none above 2,000, as if of 12 bits"):
+        source.load(image)
 
 
 def test_a_folder_of_save_to_disk(tmp_path):
