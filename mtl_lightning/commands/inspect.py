@@ -71,6 +71,7 @@ def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everythi
     from mtl_lightning.audit.findings import Level
     from mtl_lightning.audit.report import audit
     from mtl_lightning.commands import prepare, trainer
+    from mtl_lightning.commands.schema import SECTIONS
     from mtl_lightning.reports import audit_console
     from mtl_lightning.reports import audit_page as pages
     from mtl_lightning.reports import audit_sheet as sheets
@@ -79,7 +80,7 @@ def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everythi
     trainer.begin(arguments)
     prepared = prepare.prepare("inspect", arguments)
     if prepared.flags:
-        _refuse(prepared.flags[0], prepare.SECTIONS)
+        _refuse(prepared.flags[0], SECTIONS)
     console = get_console()
     data = trainer.build_data(prepared.config)
     seed = prepared.config.get("seed_everything")

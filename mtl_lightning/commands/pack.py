@@ -92,6 +92,7 @@ def _pack(arguments: list[str], output: Path, shard_bytes: int) -> int:
     from rich.console import Console
 
     from mtl_lightning.commands import prepare, trainer
+    from mtl_lightning.commands.schema import SECTIONS
     from mtl_lightning.data.packs.writing import check_free, pack
     from mtl_lightning.system.progress import ProgressBar
 
@@ -102,7 +103,7 @@ def _pack(arguments: list[str], output: Path, shard_bytes: int) -> int:
         option = prepared.flags[0].partition("=")[0]
         if not option.startswith("-"):
             raise UserError(f'"{option}": not expected here; options begin with --')
-        known = (*OPTIONS, *(f"--{section}" for section in prepare.SECTIONS))
+        known = (*OPTIONS, *(f"--{section}" for section in SECTIONS))
         raise UserError(f"{option}: no such option of pack{did_you_mean(option, known)}")
     data = trainer.build_data(prepared.config)
     data.setup("fit")

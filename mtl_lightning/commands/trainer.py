@@ -24,14 +24,15 @@ from mtl_lightning.callbacks.saved_config import SavedConfig
 from mtl_lightning.callbacks.signals import Signals
 from mtl_lightning.callbacks.tables import Tables
 from mtl_lightning.callbacks.weights_file import WeightsFile
-from mtl_lightning.commands import prepare as configs
 from mtl_lightning.commands.library_errors import (
     raised_by,
     reason,
     short_message,
     while_restoring,
 )
+from mtl_lightning.commands.prepare import Prepared, prepare
 from mtl_lightning.commands.quiet import quieten
+from mtl_lightning.commands.schema import CheckpointOptions
 from mtl_lightning.config import import_path, yaml_io
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.intensity import Intensity
@@ -76,7 +77,7 @@ class MultiTaskCLI(LightningCLI):
         run: The folder to write to.
     """
 
-    def __init__(self, command: str, prepared: configs.Prepared, run: Path) -> None:
+    def __init__(self, command: str, prepared: Prepared, run: Path) -> None:
         self.prepared = prepared
         self.run = run
         super().__init__(
@@ -104,7 +105,7 @@ class MultiTaskCLI(LightningCLI):
         """Add what stands beside model, data and trainer, and link what two of them need."""
         parser.add_argument("--tasks", type=dict[str, Task], required=True, help="the questions")
         parser.add_argument("--name", type=str, help="the run's name, by default the config's")
-        parser.add_class_arguments(configs.CheckpointOptions, "checkpoint")
+        parser.add_class_arguments(CheckpointOptions, "checkpoint")
         parser.link_arguments("tasks", "model.tasks")
         parser.link_arguments("tasks", "data.tasks")
         parser.link_arguments("data.image_size", "model.image_size")
@@ -287,9 +288,9 @@ def run(command: str, arguments: list[str]) -> None:
     begin(arguments)
     asked = _help_asked(arguments)
     if asked:
-        prepared = configs.Prepared({}, asked, "run", Path("runs"), None)
+        prepared = Prepared({}, asked, "run", Path("runs"), None)
     else:
-        prepared = configs.prepare(command, arguments)
+        prepared = prepare(command, arguments)
     claimed, failed = Claim(Path()), False  # a command that only prints needs no folder
     prints = asked or any(flag.startswith("--print_config") for flag in prepared.flags)
     try:
@@ -308,7 +309,7 @@ def run(command: str, arguments: list[str]) -> None:
         claimed.end(failed)
 
 
-def _for_the_user(error: Exception, prepared: configs.Prepared) -> Exception:
+def _for_the_user(error: Exception, prepared: Prepared) -> Exception:
     """Return what the user can mend as a ``UserError``, anything else as it is."""
     if isinstance(error, OSError) and error.filename is not None:
         return UserError(f"{error.filename}: {error.strerror}")

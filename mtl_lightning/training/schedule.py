@@ -3,12 +3,13 @@
 import functools
 import inspect
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LRSchedulerCallable
 from pytorch_lightning.utilities.types import LRSchedulerConfigType
-from torch.optim import Optimizer
+from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from mtl_lightning.system.errors import UserError
@@ -52,6 +53,43 @@ class WarmupCosine(LambdaLR):
             return floor + (1 - floor) * (1 + math.cos(math.pi * min(falling, 1.0))) / 2
 
         super().__init__(optimizer, scale)
+
+
+def fill_lengths(entry: Any) -> Any:
+    """Return a scheduler of a config with `WHOLE_RUN` for a length that it needs and does not say.
+
+    An entry that is wrong is returned as it is: the check of the config says so.
+
+    Args:
+        entry: The name of a class, or its ``class_path`` and ``init_args``.
+
+    Raises:
+        UserError: If OneCycleLR is not given its highest rate, which has no default.
+    """
+    entry = {"class_path": entry} if isinstance(entry, str) else entry
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("class_path"), str):
+        return entry
+    name = entry["class_path"].rpartition(".")[2]
+    scheduler = getattr(lr_scheduler, name, None)
+    arguments = entry.get("init_args") or {}
+    if not (
+        inspect.isclass(scheduler)
+        and issubclass(scheduler, LRScheduler)
+        and isinstance(arguments, Mapping)
+    ):
+        return entry
+    filled = dict(arguments)
+    for length in LENGTHS:
+        if length in inspect.signature(scheduler).parameters and filled.get(length) is None:
+            filled[length] = WHOLE_RUN
+    if scheduler is OneCycleLR:
+        if filled.get("epochs") is not None:
+            del filled["total_steps"]
+        if "max_lr" not in filled:
+            raise UserError(
+                "model.lr_scheduler: OneCycleLR needs max_lr, the highest learning rate"
+            )
+    return {**entry, "init_args": filled}
 
 
 def configure_scheduler(

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 
-from mtl_lightning.commands.prepare import SECTIONS, check
+from mtl_lightning.commands.schema import SECTIONS, check_sections
 from mtl_lightning.config.flags import (
     apply_override,
     deep_merge,
@@ -36,7 +36,7 @@ def laid_on(*flags: str) -> dict:
 
 
 def checked(*flags: str) -> dict:
-    return check(laid_on(*flags))
+    return check_sections(laid_on(*flags))
 
 
 def test_values_follow_their_options():

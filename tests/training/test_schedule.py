@@ -10,7 +10,7 @@ from pytorch_lightning.cli import LRSchedulerCallable
 from torch.optim import lr_scheduler as torch_schedulers
 
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.training.schedule import WHOLE_RUN, WarmupCosine
+from mtl_lightning.training.schedule import WHOLE_RUN, WarmupCosine, fill_lengths
 from tests.helpers.support import fit, make_data, make_module, make_trainer
 
 
@@ -198,3 +198,39 @@ def test_a_training_without_an_end_of_its_own_needs_no_length(tmp_path):
     module = make_module(lr_scheduler=partial(torch_schedulers.OneCycleLR, max_lr=0.1))
     with pytest.raises(UserError, match=r"OneCycleLR needs total_steps, .* or trainer.max_epochs"):
         fit(tmp_path, module=module, **endless)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "filled"),
+    [
+        ("CosineAnnealingLR", {}, {"T_max": WHOLE_RUN}),
+        ("torch.optim.lr_scheduler.CosineAnnealingLR", {"T_max": 3}, {"T_max": 3}),
+        ("OneCycleLR", {"max_lr": 1}, {"max_lr": 1, "total_steps": WHOLE_RUN}),
+        ("OneCycleLR", {"max_lr": 1, "epochs": 3}, {"max_lr": 1, "epochs": 3}),
+        ("StepLR", {"step_size": 2}, {"step_size": 2}),
+    ],
+)
+def test_a_length_that_is_left_out_is_that_of_the_run(name, given, filled):
+    assert fill_lengths({"class_path": name, "init_args": given}) == {
+        "class_path": name,
+        "init_args": filled,
+    }
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        3,
+        {},
+        {"class_path": 3},
+        {"class_path": "StepLR", "init_args": [1]},
+        {"class_path": "my.Own"},
+    ],
+)
+def test_an_entry_that_is_none_of_torchs_schedulers_stays_as_it_is(entry):
+    assert fill_lengths(entry) == entry
+
+
+def test_one_cycle_needs_its_peak():
+    with pytest.raises(UserError, match=r"^model\.lr_scheduler: OneCycleLR needs max_lr"):
+        fill_lengths("OneCycleLR")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtl_lightning.commands.prepare import RESERVED
 from mtl_lightning.commands.proposal.columns import Column, Kind, judged
 from mtl_lightning.commands.proposal.folders import Folder
 from mtl_lightning.commands.proposal.tables import Table
+from mtl_lightning.commands.schema import RESERVED
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.tasks.classification import in_order
 from mtl_lightning.tasks.multilabel import YES

@@ -1,0 +1,125 @@
+"""A config laid on what a checkpoint remembers: the same tasks, and sources of one or the other."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mtl_lightning.commands.schema import SECTIONS, TRAINING_ONLY, get
+from mtl_lightning.config import checks
+from mtl_lightning.config.annotations import argument_hints
+from mtl_lightning.config.flags import deep_merge, is_same_class
+from mtl_lightning.config.values import display
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
+from mtl_lightning.tasks import Task
+
+
+def lay_on_checkpoint(
+    remembered: Mapping[str, Any], given: Mapping[str, Any], command: str
+) -> dict[str, Any]:
+    """Return the config laid on what a checkpoint remembers.
+
+    Args:
+        remembered: Tasks, model and data of the checkpoint.
+        given: The config.
+        command: For which.
+
+    Raises:
+        UserError: If their tasks contradict each other.
+    """
+    tasks = given.get("tasks")
+    if isinstance(tasks, Mapping):
+        check_same_tasks(tasks, remembered["tasks"])
+        for name in remembered["tasks"]:
+            if name not in tasks:
+                raise UserError(
+                    f"tasks: the checkpoint has a task {name} that the config does not name"
+                )
+    below = {key: dict(remembered[key]) for key in ("tasks", "model", "data")}
+    data = dict(given.get("data") or {})
+    if command == "predict":
+        data.pop("sources", None)
+        if "intensity" not in given:
+            given = {**given, "intensity": _trained_intensity(remembered)}
+    if command == "predict" or data.get("sources") is not None:
+        below["data"].pop("sources", None)
+    elif "sources" in data:
+        del data["sources"]
+    if command != "fit":
+        _drop_untrusted_training(below)
+    config = deep_merge(below, {**given, "data": data})
+    for name, entry in config["tasks"].items():
+        trained = get(below, "tasks", name)
+        for key in _identity(trained):
+            if get(entry, "init_args", key) is None:
+                known = {"init_args": {key: trained["init_args"][key]}}
+                entry = config["tasks"][name] = deep_merge(entry, known)
+    return config
+
+
+def _trained_intensity(remembered: Mapping[str, Any]) -> Any:
+    """Return the `Intensity` of the images that a network was trained on, as a config has it."""
+    sources = get(remembered, "data", "sources") or {}
+    found = [get(entry, "init_args", "intensity") for entry in sources.values()]
+    if any(intensity != found[0] for intensity in found):
+        written = [f"{name}: {own}" for name, own in zip(sources, found, strict=True)]
+        raise UserError(
+            f"predict: the sources of the training differ in `intensity` ({listed(written)}); say "
+            f"which is meant: --intensity '{{min: 0, max: 4095}}', or null"
+        )
+    return found[0] if found else None
+
+
+def check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
+    """Refuse tasks that are not those of the checkpoint: never relabel silently.
+
+    Raises:
+        UserError: For the first of them.
+    """
+    for name in tasks:
+        if name not in trained:
+            raise UserError(
+                f"tasks.{name}: the checkpoint has no such task{did_you_mean(str(name), trained)}; "
+                f"it has {listed(trained)}"
+            )
+    for name, below in trained.items():
+        entry = tasks.get(name)
+        entry = {"class_path": entry} if isinstance(entry, str) else entry
+        if not isinstance(entry, Mapping) or "class_path" not in entry:
+            continue  # wrong in another way, which the check of the whole reports
+        if not is_same_class(entry["class_path"], below["class_path"]):
+            raise UserError(
+                f"tasks.{name}: the config has {entry['class_path']}, the checkpoint "
+                f"{below['class_path']}"
+            )
+        given = _identity(entry)
+        for key, known in _identity(below).items():
+            if key in given and given[key] != known:
+                order = ", in this order" if isinstance(known, list) else ""
+                raise UserError(
+                    f"tasks.{name}.{key}: the config has {_shown(given[key])}; the checkpoint was "
+                    f"trained with {_shown(known)}{order}. "
+                    f"Leave {key} as they were, or train anew"
+                )
+
+
+def _shown(value: object) -> str:
+    return listed(map(str, value)) if isinstance(value, list) else display(value)
+
+
+def _identity(entry: Any) -> dict[str, object]:
+    """Return what a task says must agree; nothing if it is wrong, which the check reports."""
+    try:
+        task = checks.try_build(Task, entry, "tasks")
+    except UserError:
+        return {}
+    return {} if task is None else dict(task.identity())
+
+
+def _drop_untrusted_training(remembered: dict[str, dict[str, Any]]) -> None:
+    """Remove what only training needs where it is not to be trusted: a test does without it."""
+    for section, key in TRAINING_ONLY:
+        if key in remembered[section]:
+            try:
+                hint = argument_hints(SECTIONS[section])[key]
+                checks.check_value(hint, remembered[section][key], f"{section}.{key}")
+            except UserError:
+                del remembered[section][key]

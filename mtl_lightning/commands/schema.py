@@ -1,0 +1,188 @@
+"""The keys of a config: their types, their defaults, and the check of all of them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import Trainer
+
+from mtl_lightning.balancing.arguments import check_method
+from mtl_lightning.config import checks
+from mtl_lightning.config.values import display
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.intensity import Intensity
+from mtl_lightning.data.sources import Source
+from mtl_lightning.models import Backbone
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
+from mtl_lightning.tasks import Task
+from mtl_lightning.training.module import MultiTask
+
+DEFAULTS = {
+    "model": {
+        "backbone": {"class_path": "VGG16"},
+        "sharing": {"class_path": "Hard"},
+        "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-4}},
+    }
+}
+"""Written out, so that the saved config says what was used.
+
+They lie beneath the config here and are no defaults of the parser, because jsonargparse would give
+AdamW's weight decay to an SGD that the config names instead.
+"""
+
+RESERVED = ("image", "loss", "score")
+"""Names that no task can have: these are columns and metrics of their own."""
+
+
+@dataclass
+class CheckpointOptions:
+    """What ``best.ckpt`` is, and how often ``last.ckpt`` is written.
+
+    Args:
+        monitor: The logged name by which the best is chosen.
+        mode: ``max`` where higher is better.
+        every_n_train_steps: Write ``last.ckpt`` each so many optimizer steps, not only after
+            each epoch.
+        train_time_interval: And whenever so much time has passed, as ``00:30:00``.
+
+    Raises:
+        UserError: If an interval is not above 0.
+    """
+
+    monitor: str = "val/score"
+    mode: Literal["max", "min"] = "max"
+    every_n_train_steps: int | None = None
+    train_time_interval: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("every_n_train_steps", 1), ("train_time_interval", timedelta(0))):
+            value = getattr(self, name)
+            if value is not None and (value < least or not value):
+                raise UserError(f"checkpoint.{name} should be above 0. Found {value}")
+
+
+SECTIONS: dict[str, Any] = {
+    "tasks": dict[str, Task],
+    "model": MultiTask,
+    "data": PartialLabels,
+    "trainer": Trainer,
+    "checkpoint": CheckpointOptions,
+}
+TOP_LEVEL: dict[str, Any] = {
+    "seed_everything": bool | int,
+    "name": str,
+    "ckpt_path": str | None,
+    "weights_only": bool | None,
+}
+OF_COMMANDS: dict[str, dict[str, Any]] = {
+    "fit": {},
+    "validate": {"verbose": bool},
+    "test": {"verbose": bool},
+    "predict": {
+        "images": str | None,
+        "output": str,
+        "allow_outside_root": bool,
+        "intensity": Intensity | None,
+        "return_predictions": bool | None,
+    },
+    "inspect": {},
+    "pack": {},
+}
+LINKED = {"model": ("tasks", "image_size"), "data": ("tasks",)}
+"""Arguments of a section that come from other keys."""
+TRAINING_ONLY = (
+    ("model", "optimizer"),
+    ("model", "lr_scheduler"),
+    ("data", "augmentation"),
+    ("data", "mirror"),
+    ("data", "augment_on"),
+    ("data", "sampling"),
+)
+"""Keys that only training reads."""
+BALANCING = ("balancing", "gradients", "balance_every_n_steps")
+"""Keys of the model that only training reads, and that mean nothing without each other."""
+
+
+def get(config: Mapping[str, Any], *keys: str) -> Any:
+    """Return what stands under nested keys, None if nothing does."""
+    value: Any = config
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def check_keys(command: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the keys at the top of a config, and that sections are sections.
+
+    Returns:
+        The config, with the scalars at its top read.
+
+    Raises:
+        UserError: For the first that is wrong.
+    """
+    others = TOP_LEVEL | OF_COMMANDS[command]
+    checked = dict(config)
+    for key, value in config.items():
+        if key in SECTIONS:
+            if not isinstance(value, Mapping):
+                raise UserError(f"{key}: expected entries as `name: ...`. Found {display(value)}")
+        elif key in others:
+            if value is not None:
+                checked[key] = checks.check_value(others[key], value, key)
+        else:
+            known = (*SECTIONS, *others)
+            raise UserError(
+                f"{key}: no such key{did_you_mean(key, known)}; a config has {listed(known)}"
+            )
+    return checked
+
+
+def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Check every name and value in the sections of a config.
+
+    Returns:
+        The config, with its scalars read.
+
+    Raises:
+        UserError: For the first that is wrong.
+    """
+    checked = {**config, "tasks": check_tasks(config["tasks"])}
+    for key, target in SECTIONS.items():
+        if key in config and key != "tasks":
+            linked = LINKED.get(key, ())
+            checked[key] = checks.check_arguments(target, config[key], key, linked, owner=key)
+    for name, entry in (get(checked, "data", "sources") or {}).items():
+        checks.try_build(Source, entry, f"data.sources.{name}")
+    backbone = get(checked, "model", "backbone")
+    if backbone is not None:
+        with torch.device("meta"):  # its weights would take seconds
+            checks.try_build(Backbone, backbone, "model.backbone")
+    if get(checked, "model", "balancing") is not None:
+        check_method(checked["model"], list(checked["tasks"]))
+    return checked
+
+
+def check_tasks(tasks: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the tasks, their names included, and return them with their scalars read.
+
+    Raises:
+        UserError: For the first that is wrong.
+    """
+    if not tasks or "class_path" in tasks or "init_args" in tasks:
+        raise UserError(
+            "tasks: expected at least one entry with a name, "
+            "`NAME: {class_path: Classification}`. Found " + display(dict(tasks))
+        )
+    checked = {}
+    for name, entry in tasks.items():
+        if not re.fullmatch(r"[\w-]+", name) or name in RESERVED:
+            raise UserError(
+                f'tasks: "{name}" cannot be the name of a task; expected letters, digits, _ and -, '
+                f"and not {listed(RESERVED)}, which are columns and metrics of their own"
+            )
+        checked[name] = checks.check_component((Task,), entry, f"tasks.{name}")
+        checks.try_build(Task, checked[name], f"tasks.{name}")
+    return checked
