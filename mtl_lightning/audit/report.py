@@ -88,10 +88,9 @@ def audit(
     if not data.sources:
         raise UserError("data.sources is empty: name at least one source of labelled images")
     report = Report(name, data, size)
-    fields = [field for task in data.tasks for field in data.fields(task)] + data.left_out
-    read, found = survey.read_all(data.sources, fields)
+    read, found = survey.read_all(data.sources, list(data.meanings))
     whole = len(read) == len(data.sources) and not found
-    report.table, contradictions = survey.join(read, fields, data)
+    report.table, contradictions = survey.join(read, data)
     found += contradictions
     if report.table is not None:
         data.table = report.table
@@ -110,7 +109,7 @@ def _labels(report: Report, whole: bool) -> list[Finding]:
         report.encoded = {name: data.encoded(name) for name in data.tasks}
         notes = data.notes()
     except UserError as error:  # one task's is enough for it; here all are told
-        notes = []
+        notes = data.merged().notes()
         for name in data.tasks:
             found += _encode(report, name, whole)
         if whole and not found:  # it is about no task's labels

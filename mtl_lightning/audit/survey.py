@@ -119,13 +119,12 @@ def _absent(name: str, error: str, missing: list[str]) -> Finding:
 
 
 def join(
-    sources: Mapping[str, Source], fields: Sequence[str], data: PartialLabels
+    sources: Mapping[str, Source], data: PartialLabels
 ) -> tuple[MergedTable | None, list[Finding]]:
     """Merge what was read, and tell every contradiction; what is said first holds.
 
     Args:
         sources: What `read_all` gives.
-        fields: See `Source.read`.
         data: Says how they are merged.
 
     Raises:
@@ -139,7 +138,7 @@ def join(
     def complain(about: str, message: str) -> None:
         told.setdefault(about, []).append(message.partition("; expected ")[0])
 
-    table = data.join(sources, fields, complain)
+    table = data.join(sources, complain)
     found = [_contradicted(about, messages) for about, messages in told.items()]
     if data.on_conflict != "error":
         found += [Finding(Level.WARNING, line) for line in table.contradicted()]

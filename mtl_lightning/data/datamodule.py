@@ -1,7 +1,7 @@
 """The DataModule: wires sources, splits, plan and loaders together, and does nothing else."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,7 @@ from mtl_lightning.data.merging import MergedTable, merge
 from mtl_lightning.data.mirroring.mirror import NONE, Mirror, Sides
 from mtl_lightning.data.on_device import OnDevice
 from mtl_lightning.data.plan import StepPlan
-from mtl_lightning.data.pool import OnConflict
+from mtl_lightning.data.pool import Meaning, OnConflict
 from mtl_lightning.data.sampling import (
     Population,
     Sampling,
@@ -59,6 +59,11 @@ USED = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 """The splits that each stage loads."""
 TRIAL = 16
 """Images that a ``fast_dev_run`` keeps: enough to meet whatever refuses a cache."""
+
+
+def _column(task: str, field: str) -> str:
+    """Return what the column of a task's field is called: ``task`` or ``task/label``."""
+    return f"{task}/{field}" if field else task
 
 
 class PartialLabels(LightningDataModule):
@@ -101,8 +106,8 @@ class PartialLabels(LightningDataModule):
             its row had no place in the step; such images are counted and listed.
         max_bad_share: More than this share of the images of a split, skipped, stops the run.
         max_pixels: Larger images are bad images, refused before they are decoded.
-        left_out: Tasks (and ``task/label``) that the sources may speak of though this run leaves
-            them out, as ``--only`` does; images and splits stay those of the whole config.
+        left_out: Tasks that the sources may speak of though this run leaves them out, as
+            ``--only`` does; images and splits stay those of the whole config.
     """
 
     def __init__(
@@ -127,7 +132,7 @@ class PartialLabels(LightningDataModule):
         on_bad_image: Literal["error", "skip"] = "error",
         max_bad_share: float = 0.05,
         max_pixels: int = MAX_PIXELS,
-        left_out: list[str] | None = None,
+        left_out: dict[str, Task] | None = None,
     ) -> None:
         super().__init__()
         if built_from_config():
@@ -166,7 +171,7 @@ class PartialLabels(LightningDataModule):
         """By split, while they are trained on; filled by who knows the network."""
         self.on_bad_image = on_bad_image
         self.max_pixels = max_pixels
-        self.left_out = left_out or []
+        self.left_out = left_out or {}
         self.to_predict: Images | None = None
         self.resumed = (0, 0)  # set by whoever resumes: an epoch, and its rows that were taken
         self.train_plan: StepPlan | None = None
@@ -203,29 +208,35 @@ class PartialLabels(LightningDataModule):
                 raise UserError(
                     "data.sources is empty: name at least one source of labelled images"
                 )
-            fields = [field for name in self.tasks for field in self.fields(name)]
-            fields += self.left_out
-            self.table = self.join(self.sources, fields)
+            self.table = self.join(self.sources)
         return self.table
 
-    def join(
-        self, sources: Mapping[str, Source], fields: Sequence[str], complain: Complain = contradict
-    ) -> MergedTable:
+    def join(self, sources: Mapping[str, Source], complain: Complain = contradict) -> MergedTable:
         """Merge sources as the settings say; see `merge`."""
         return merge(
             sources,
-            fields,
+            list(self.meanings),
             self.fractions,
             self.split_seed,
             complain,
             same_by=self.same_by,
             on_conflict=self.on_conflict,
             stratify=self.stratify,
+            meanings=self.meanings,
         )
+
+    @property
+    def meanings(self) -> dict[str, Meaning]:
+        """What is read in the cells of each column of all tasks, of those left out too."""
+        return {
+            _column(name, field): partial(task.meaning, field=field)
+            for name, task in (self.tasks | self.left_out).items()
+            for field in task.fields
+        }
 
     def fields(self, task: str) -> list[str]:
         """Return what the task's columns are called: its name, and ``name/label``."""
-        return [f"{task}/{field}" if field else task for field in self.tasks[task].fields]
+        return [_column(task, field) for field in self.tasks[task].fields]
 
     def cells(self, task: str) -> NDArray[np.object_]:
         """Return the task's cells, ``(N,)``, or ``(N, fields)`` where it has several."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from unicodedata import normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +11,9 @@ import pandas as pd
 
 from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.images import Pixels
-from mtl_lightning.data.pool import OnConflict, Pool, Rows
+from mtl_lightning.data.pool import Meaning, OnConflict, Pool, Rows
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
+from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import (
     SPLITS,
     Complain,
@@ -21,6 +23,7 @@ from mtl_lightning.data.splits import (
     refuse,
 )
 from mtl_lightning.system.errors import UserError, fault
+from mtl_lightning.tasks.cells import identifier, normalised
 
 HOLDS = {"first": "the first holds", "drop": "none holds"}
 """What becomes of labels that contradict each other, where that is no error."""
@@ -153,7 +156,7 @@ class MergedTable:
                 images[name, split] = count
             columns = self._pool.tables[position].labels
             for task, names in fields.items():
-                own = [pd.notna(columns[field]) for field in names if field in columns]
+                own = [_answered(columns[field]) for field in names if field in columns]
                 if own:
                     for split, count in self._by_split(of_row[np.any(own, axis=0)]):
                         labelled[name, task, split] = count
@@ -175,6 +178,7 @@ def merge(
     same_by: SameBy = "path",
     on_conflict: OnConflict = "error",
     stratify: bool = False,
+    meanings: Mapping[str, Meaning] | None = None,
 ) -> MergedTable:
     """Read the sources and join what they say of each image.
 
@@ -191,6 +195,8 @@ def merge(
         on_conflict: ``first`` and ``drop``: contradicting labels are no error, but the first one in
             the order of sources and rows holds, or none. Splits that contradict are always one.
         stratify: Whether each split gets its share of each label.
+        meanings: Task (or ``task/label``) to what it reads in a text, where different texts may
+            mean the same.
 
     Returns:
         One row per distinct image, images without any label included.
@@ -208,7 +214,7 @@ def merge(
     for task in tasks:
         labels = pool.gather([table.labels.get(task) for table in tables])
         cells[task], said_by[task], conflicts[task] = pool.agree(
-            labels, complain, task, on_conflict
+            labels, complain, task, on_conflict, (meanings or {}).get(task)
         )
     named, _, _ = pool.agree(pool.gather([table.splits for table in tables]), complain)
     first = pool.first(pool.image_of_row)
@@ -245,9 +251,21 @@ def merge(
 
 def _read(name: str, source: Source, tasks: Sequence[str]) -> SourceTable:
     try:
-        return source.read(tasks)
+        table = source.read(tasks)
     except UserError as error:
         raise UserError(f"data.sources.{name}: {error}") from error
+    labels = {task: normalised(cells) for task, cells in table.labels.items()}
+    groups = None if table.groups is None else normalised(table.groups, identifier)
+    keys = table.keys
+    if not "".join(keys).isascii():  # systems write one name in several ways
+        keys = texts([normalize("NFC", key) for key in keys])
+    return replace(table, labels=labels, groups=groups, keys=keys)
+
+
+def _answered(cells: Texts) -> npt.NDArray[np.bool_]:
+    """Return which rows have an answer in any column, (n,)."""
+    answered: npt.NDArray[np.bool_] = np.any(pd.notna(cells).reshape(len(cells), -1), axis=1)
+    return answered
 
 
 def _check_intensities(sources: Mapping[str, Source], pool: Pool, first: Rows) -> None:

@@ -1,6 +1,6 @@
 """The rows of all sources, before those about one image become one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,9 @@ from mtl_lightning.data.splits import Complain, refuse
 from mtl_lightning.system.errors import quoted, short
 
 Rows = npt.NDArray[np.int64]
+
+Meaning = Callable[[str], Hashable]
+"""Gives what a task reads in a text, see `Task.meaning`."""
 
 OnConflict = Literal["error", "first", "drop"]
 """What becomes of an image's label for a task where two rows contradict each other."""
@@ -37,24 +40,36 @@ class Pool:
         """Return the rows of a source."""
         return slice(int(self.starts[source]), int(self.starts[source + 1]))
 
-    def where(self, row: int, task: str | None = None) -> str:
-        """Name a pooled row, and a task's column, for a message."""
+    def where(self, row: int, task: str | None = None, column: int | None = None) -> str:
+        """Name a pooled row, and a task's columns or one of them, for a message."""
         source = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return self.tables[source].where(row - int(self.starts[source]), task)
+        return self.tables[source].where(row - int(self.starts[source]), task, column)
 
     def gather(self, columns: Sequence[Texts | None]) -> Texts:
-        """Put one column a source in sequence, None where a source has no such column."""
-        out = np.full(int(self.starts[-1]), None, dtype=object)
+        """Put the columns of the sources in sequence, None where a source has none.
+
+        Returns:
+            (rows,), or (rows, columns) where a source has several.
+        """
+        rows = int(self.starts[-1])
+        widths = [column.shape[1] for column in columns if column is not None and column.ndim > 1]
+        out = np.full((rows, max(widths, default=1)), None, dtype=object)
         for source, column in enumerate(columns):
             if column is not None:
-                out[self.slice(source)] = column
-        return out
+                column = column.reshape(len(column), -1)
+                out[self.slice(source), : column.shape[1]] = column
+        return out if widths else out[:, 0]
 
     def first(self, codes: npt.NDArray[np.integer]) -> Rows:
-        """Return each image's first row whose code is not negative, or -1."""
-        rows = np.flatnonzero(codes >= 0)
+        """Return the first answer about each image whose code is not negative, or -1.
+
+        Args:
+            codes: (rows,), or of several columns one after the other in each row.
+        """
+        images = np.repeat(self.image_of_row, len(codes) // max(1, len(self.image_of_row)))
+        answers = np.flatnonzero(codes >= 0)
         first = np.full(len(self.images), -1, dtype=np.int64)
-        first[self.image_of_row[rows[::-1]]] = rows[::-1]  # the last assignment stays
+        first[images[answers[::-1]]] = answers[::-1]  # the last assignment stays
         return first
 
     def agree(
@@ -63,46 +78,66 @@ class Pool:
         complain: Complain,
         task: str | None = None,
         on_conflict: OnConflict = "error",
+        meaning: Meaning | None = None,
     ) -> tuple[Texts, Rows, int]:
         """Return what is said of each image, the row that says it first, and the conflicts.
 
         Args:
-            values: What each row says, or None.
+            values: What each row says, or None; see `gather`.
             complain: Hears of each contradiction, where it is an error.
             task: Whose labels they are; None: they are splits.
-            on_conflict: What holds where two rows say different things of one image.
+            on_conflict: What holds where two rows, or columns, say different things of one image.
+            meaning: What is read in a text: different texts that mean the same do not contradict.
 
         Returns:
             What is said, or None; the row, or -1; of how many images there are two answers.
         """
-        if self.distinct:
+        if self.distinct and values.ndim == 1:
             return values, np.where(pd.notna(values), self.image_of_row, -1), 0
-        codes, _ = pd.factorize(values)
+        width = 1 if values.ndim == 1 else values.shape[1]
+        values = values.ravel()
+        codes, texts = pd.factorize(values)
+        if meaning is not None:
+            numbers: dict[Hashable, int] = {}
+            read = [numbers.setdefault(meaning(text), len(numbers)) for text in texts]
+            codes = np.array([*read, -1], dtype=np.int64)[codes]
         first = self.first(codes)
-        rows = np.flatnonzero(codes >= 0)
-        clash = rows[codes[rows] != codes[first[self.image_of_row[rows]]]]
-        contradicted = np.unique(self.image_of_row[clash])
+        answers = np.flatnonzero(codes >= 0)
+        images = self.image_of_row[answers // width]
+        clash = answers[codes[answers] != codes[first[images]]]
+        contradicted = np.unique(self.image_of_row[clash // width])
         if on_conflict == "error":
-            self._tell(clash, values, first, complain, task)
+            self._tell(clash, values, first, width, complain, task)
         elif on_conflict == "drop":
             first[contradicted] = -1
         said = first >= 0
         out = np.full(len(self.images), None, dtype=object)
         out[said] = values[first[said]]
-        return out, first, len(contradicted)
+        return out, first // width, len(contradicted)
 
     def _tell(
-        self, clash: Rows, values: Texts, first: Rows, complain: Complain, task: str | None
+        self,
+        clash: Rows,
+        values: Texts,
+        first: Rows,
+        width: int,
+        complain: Complain,
+        task: str | None,
     ) -> None:
         what = "split" if task is None else f'task "{task}"'
         alone = complain is refuse and len(clash) > 1  # the others are not heard of
         more = f", and {len(clash) - 1:,} more like this" if alone else ""
-        for row in clash.tolist():
-            image = self.image_of_row[row]
-            other = int(first[image])
+
+        def says(answer: int) -> str:
+            row, column = divmod(answer, width)
+            where = self.where(row, task, None if width == 1 else column)
+            return f"{where} says {quoted(values[answer])}"
+
+        for answer in clash.tolist():
+            image = self.image_of_row[answer // width]
             complain(
                 what,
-                f"{self.where(other, task)} says {quoted(values[other])}, {self.where(row, task)} "
-                f"says {quoted(values[row])} for {short(self.images[image])} ({what}{more}); "
-                "expected one answer" + (", or data.on_conflict: first or drop" if task else ""),
+                f"{says(int(first[image]))}, {says(answer)} for {short(self.images[image])} "
+                f"({what}{more}); expected one answer"
+                + (", or data.on_conflict: first or drop" if task else ""),
             )

@@ -14,7 +14,8 @@ Adding a kind of task is one file here, one line in ``__init__.py`` and one test
 4. Where outputs have names (classes, labels), ``identity`` gives those that a checkpoint must
    agree on.
 5. ``plot_data`` may collect what is plotted after an evaluation; see ``plot_data.py``.
-6. Where its answers can name a side of the image, ``mirrored`` says what becomes of its labels
+6. Where different texts give the same label (``5`` and ``5e0``), ``meaning`` says so.
+7. Where its answers can name a side of the image, ``mirrored`` says what becomes of its labels
    when the image is mirrored (``mirroring.py`` helps); left out, ``data.mirror`` refuses to swap
    them.
 
@@ -24,7 +25,7 @@ before anything reads it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,10 +36,8 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.tasks.cells import looks_missing
 from mtl_lightning.tasks.plot_data import PlotData
-
-LOOKS_MISSING = frozenset({"-1", "nan", "na", "n/a", "null", "none", "-", "?", "unknown"})
-"""Cells, in lower case, that may stand for a label that is not there."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Encoded:
 
 def if_missing(cell: str) -> str:
     """Return what to do about a cell that may mean that there is no label, or ``""``."""
-    if cell.lower() not in LOOKS_MISSING:
+    if not looks_missing(cell):
         return ""
     return '; if it means "not labelled", name it in the source\'s `missing`'
 
@@ -107,6 +106,16 @@ class Task(nn.Module, ABC):
         `infer_classes` has found them too; what is still open is left out.
         """
         return {}
+
+    def meaning(self, cell: str, field: str) -> Hashable:
+        """Return what is read in a cell: equal for two cells that give the same label.
+
+        Args:
+            cell: Its text, see `cells.canonical`.
+            field: The one of `fields` whose column it is in.
+        """
+        del field
+        return cell
 
     @abstractmethod
     def encode(self, cells: NDArray[np.object_]) -> Encoded:

@@ -1,9 +1,10 @@
 """One class out of several for each image."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,13 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from mtl_lightning.system.errors import UserError, did_you_mean, listed
+from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
 from mtl_lightning.tasks.base import (
-    LOOKS_MISSING,
     Encoded,
     Task,
     if_missing,
 )
+from mtl_lightning.tasks.cells import canonical, doubtful, number, votes
 from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError, SharedAnswers
 from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.plot_data import ConfusionPlotData
@@ -66,11 +67,14 @@ class Classification(Task):
         self.second_answers = second_answers
         self.class_weights = class_weights
         self.classes: list[str] = []
+        self._positions: dict[str, int] = {}
+        """The position of each class by the text that cells are compared by."""
         if classes is not None:
-            self._set_classes([str(name) for name in classes])
+            self._set_classes([normalize("NFC", str(name)) for name in classes])
 
     def _set_classes(self, classes: list[str]) -> None:
-        repeated = sorted(name for name, count in Counter(classes).items() if count > 1)
+        counts = Counter(map(canonical, classes))
+        repeated = sorted(name for name, count in counts.items() if count > 1)
         if repeated:
             raise UserError(f"classes should differ; listed more than once: {listed(repeated)}")
         if len(classes) < 2:
@@ -88,18 +92,14 @@ class Classification(Task):
             if min(given) < 0 or max(given) == 0:
                 raise UserError(f"class_weights should be 0 or more, not all 0. Found {given}")
         self.classes = classes
+        self._positions = {canonical(name): number for number, name in enumerate(classes)}
         self.register_buffer("class_weight", torch.ones(len(classes)))
 
     def infer_classes(self, cells: NDArray[np.object_]) -> None:
         """Take the classes from the training labels where the config names none."""
         if not self.classes:
             found = _named_by(pd.unique(cells))
-            doubtful = sorted(value for value in found if value.lower() in LOOKS_MISSING)
-            if doubtful:
-                raise UserError(
-                    f'the label "{doubtful[0]}" may be a class or a missing label: name it in '
-                    f"the task's classes, or in the source's `missing`"
-                )
+            _refuse_doubtful(found)
             self._set_classes(in_order(found))
 
     def identity(self) -> dict[str, object]:
@@ -112,9 +112,8 @@ class Classification(Task):
         If any cell is a distribution, targets are float32 ``(N, K)``.
         """
         codes, distinct = pd.factorize(cells)  # few distinct texts, many rows
-        positions = {name: number for number, name in enumerate(self.classes)}
-        # A column of integers with gaps is written as 1.0, 2.0 by many programs.
-        found = [positions.get(t, positions.get(t.removesuffix(".0"), -1)) for t in distinct]
+        positions = self._positions
+        found = [positions.get(canonical(text), -1) for text in distinct]
         targets = np.array([*found, -1], dtype=np.int64)  # the last is that of empty cells
         soft = {
             code: share
@@ -131,6 +130,20 @@ class Classification(Task):
         for code, share in soft.items():
             distributions[code] = share
         return Encoded(distributions[codes], labelled, bad)
+
+    def meaning(self, cell: str, field: str) -> Hashable:
+        """Return the share of each class that has one; of a class alone it is the class."""
+        del field
+        known = self._positions
+        shares: dict[str, float] = {}
+        given = votes(cell) or []
+        # As long as classes are not known, 12:30 may be one.
+        if cell not in known and (len(given) > 1 or all(name in known for name, _ in given)):
+            for name, share in given:
+                shares[name] = shares.get(name, 0.0) + share
+        total = sum(shares.values())
+        own = [(name, round(share / total, 9)) for name, share in shares.items() if share]
+        return cell if not own else own[0][0] if len(own) == 1 else frozenset(own)
 
     def strata(self, encoded: Encoded) -> NDArray[np.int64]:
         """Return the position of each row's class; of a distribution, of the likeliest."""
@@ -247,30 +260,15 @@ class Classification(Task):
 
 def _distribution(cell: str, positions: Mapping[str, int]) -> NDArray[np.float32] | None:
     """Read ``Dress:3|Shirt:1`` as ``(K,)`` shares, or None if it is no distribution."""
-    given = parsed_votes(cell)
+    given = votes(cell)
     if given is None or not all(name in positions for name, _ in given):
         return None
-    votes = np.zeros(len(positions))
+    shares = np.zeros(len(positions))
     for name, share in given:
-        votes[positions[name]] += share
+        shares[positions[name]] += share
     with np.errstate(over="ignore"):
-        total = votes.sum()
-    return (votes / total).astype(np.float32) if 0 < total < np.inf else None
-
-
-def parsed_votes(cell: str) -> list[tuple[str, float]] | None:
-    """Read ``Dress:3|Shirt:1`` as names with votes; None if the text is not of this form."""
-    votes = []
-    for part in cell.split("|"):
-        name, colon, number = part.rpartition(":")
-        try:
-            share = float(number)
-        except ValueError:
-            return None
-        if not colon or not name.strip() or not 0 <= share < float("inf"):
-            return None
-        votes.append((name.strip(), share))
-    return votes
+        total = shares.sum()
+    return (shares / total).astype(np.float32) if 0 < total < np.inf else None
 
 
 def _named_by(cells: Iterable[str]) -> list[str]:
@@ -279,13 +277,25 @@ def _named_by(cells: Iterable[str]) -> list[str]:
     Where any cell is divided (``Dress:2|Shirt:1``) so is the unanimous ``Dress:3``; where none is,
     ``12:30`` is a class as it stands.
     """
-    votes = {cell: parsed_votes(cell) for cell in cells}
-    divided = any(shares is not None and "|" in cell for cell, shares in votes.items())
+    found = {canonical(cell): votes(cell) for cell in cells}
+    divided = any(shares is not None and "|" in cell for cell, shares in found.items())
     names = (
         [name for name, _ in shares] if divided and shares is not None else [cell]
-        for cell, shares in votes.items()
+        for cell, shares in found.items()
     )
     return list(dict.fromkeys(name for each in names for name in each))
+
+
+def _refuse_doubtful(classes: Sequence[str]) -> None:
+    """Raise a UserError if a label may as well stand for a missing one: the user must say."""
+    found = doubtful(classes)
+    if found:
+        told = quoted(found[0])
+        raise UserError(
+            f"the label {told} may be a class or a missing label: name it in the task's classes "
+            f"(`classes: [{listed(in_order(classes))}]`), or in the source's `missing` "
+            f"(`missing: [{told}]`)"
+        )
 
 
 def most_probable(targets: Tensor) -> Tensor:
@@ -293,21 +303,8 @@ def most_probable(targets: Tensor) -> Tensor:
     return targets.argmax(1) if targets.is_floating_point() else targets
 
 
-def in_order(values: list[str]) -> list[str]:
-    """Return the classes that values are, in the order in which they are listed by default."""
-    return _sorted_values(_without_twins(values))
-
-
-def _without_twins(values: list[str]) -> list[str]:
-    """Leave out "1.0" where there is "1": `encode` reads the one as the other."""
-    known = set(values)
-    return [v for v in values if not (v.endswith(".0") and v.removesuffix(".0") in known)]
-
-
-def _sorted_values(values: list[str]) -> list[str]:
-    """Sort as numbers where all are numbers (2 before 10), as text otherwise."""
-    values = sorted(values)  # "1" and "01" are one number: their order must not be the rows'
-    try:
-        return sorted(values, key=float)
-    except ValueError:
-        return values
+def in_order(classes: Iterable[str]) -> list[str]:
+    """Sort classes as numbers where all are numbers (2 before 10), as text otherwise."""
+    names = sorted(classes)  # "1" and "01" are one number: their order must not be the rows'
+    values = {name: value for name in names if (value := number(name)) is not None}
+    return sorted(names, key=values.__getitem__) if len(values) == len(names) else names

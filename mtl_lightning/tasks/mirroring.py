@@ -11,6 +11,7 @@ from mtl_lightning.system.errors import (
     listed,
     quoted,
 )
+from mtl_lightning.tasks.cells import canonical
 
 
 def swap_permutation(
@@ -29,6 +30,8 @@ def swap_permutation(
     Raises:
         UserError: If there is no such name, or one has two partners.
     """
+    known = {canonical(name): name for name in names}
+    pairs = {known.get(canonical(a), a): known.get(canonical(b), b) for a, b in pairs.items()}
     partner: dict[str, str] = {}
     for one, other in [*pairs.items(), *((other, one) for one, other in pairs.items())]:
         if one not in names:

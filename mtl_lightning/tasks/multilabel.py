@@ -1,8 +1,9 @@
 """Many yes/no questions in one head, each of which may be unanswered on its own."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -13,13 +14,14 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
-from mtl_lightning.tasks.base import Encoded, Task
+from mtl_lightning.tasks.base import Encoded, Task, if_missing
+from mtl_lightning.tasks.cells import canonical, items
 from mtl_lightning.tasks.label_metrics import LabelMetrics
 from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.plot_data import LabelPlotData
 
-YES = frozenset({"1", "1.0", "yes", "y", "true", "t", "positive", "+"})
-NO = frozenset({"0", "0.0", "-1", "-1.0", "no", "n", "false", "f", "negative"})
+YES = frozenset({"1", "yes", "y", "true", "t", "positive", "+"})
+NO = frozenset({"0", "-1", "no", "n", "false", "f", "negative"})
 YES_OR_NO = YES | NO
 NONE = "none"
 """The cell of separated names that says: this was looked at, and no label applies."""
@@ -53,9 +55,10 @@ class MultiLabel(Task):
         weight: float = 1.0,
     ) -> None:
         super().__init__(weight)
-        self.labels = [str(label) for label in labels]
+        self.labels = [normalize("NFC", str(label)) for label in labels]
+        self._positions = {canonical(label): number for number, label in enumerate(self.labels)}
         wrong = [label for label in self.labels if not label or "/" in label or separator in label]
-        if not self.labels or len(set(self.labels)) < len(self.labels) or wrong:
+        if not self.labels or len(self._positions) < len(self.labels) or wrong:
             raise UserError(
                 f'labels should be different names without "/" and "{separator}". '
                 f"Found {listed(self.labels) or 'none'}"
@@ -84,7 +87,7 @@ class MultiLabel(Task):
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
         """Read ``(N, 1 + L)`` cells: float32 targets and masks, both ``(N, L)``."""
         codes, distinct = pd.factorize(cells[:, 0])  # few distinct texts, many rows
-        positions = {name: number for number, name in enumerate(self.labels)}
+        positions = self._positions
         answers = np.zeros((len(distinct) + 1, len(self.labels)), dtype=np.float32)
         known = np.zeros(len(distinct) + 1, dtype=bool)  # the last is that of empty cells
         for code, text in enumerate(distinct):
@@ -99,6 +102,13 @@ class MultiLabel(Task):
             self._read_column(cells[:, number + 1], number, targets, labelled, bad)
         return Encoded(targets, labelled, bad)
 
+    def meaning(self, cell: str, field: str) -> Hashable:
+        """Return the names in a cell, or whether a label applies."""
+        if not field:
+            return frozenset(self._names(cell))
+        word = cell.lower()
+        return word in YES if word in YES_OR_NO else cell
+
     def _read_column(
         self,
         column: NDArray[np.object_],
@@ -108,7 +118,7 @@ class MultiLabel(Task):
         bad: NDArray[np.bool_],
     ) -> None:
         codes, distinct = pd.factorize(column)
-        words = [text.lower() for text in distinct]
+        words = [canonical(text).lower() for text in distinct]
         known = np.array([word in YES_OR_NO for word in words] + [False])[codes]
         answers = np.array([word in YES for word in words] + [False], dtype=np.float32)[codes]
         # The column of names may have said it already; a contradiction is bad.
@@ -118,16 +128,17 @@ class MultiLabel(Task):
         labelled[:, number] |= known
 
     def _names(self, text: str) -> list[str]:
-        names = [name.strip() for name in text.split(self.separator)]
-        return [name for name in names if name and (name != NONE or NONE in self.labels)]
+        found = items(text, self.separator)
+        return [name for name in found if name != NONE or NONE in self.labels]
 
     def expected(self, cell: str) -> str:
         """Say what a column of names, or of answers, may hold."""
-        unknown = [name for name in self._names(cell) if name not in self.labels]
+        unknown = [name for name in self._names(cell) if name not in self._positions]
         hint = did_you_mean(unknown[0], self.labels) if unknown else ""
         return (
             f'names out of {listed(self.labels)}, separated by "{self.separator}", in the task\'s '
             f"column{hint}; or yes or no (true, false, 1, 0) in a label's own, not contradicting it"
+            f"{if_missing(cell)}"
         )
 
     def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:

@@ -1,6 +1,6 @@
 """One number for each image."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -13,6 +13,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.base import Encoded, Task, if_missing
+from mtl_lightning.tasks.cells import number
 from mtl_lightning.tasks.metrics import R2
 from mtl_lightning.tasks.plot_data import ScatterPlotData
 
@@ -57,6 +58,12 @@ class Regression(Task):
             targets = numbers.astype(np.float32)
         good = labelled & np.isfinite(targets)
         return Encoded(np.where(good, targets, np.float32(0)), good, labelled & ~good)
+
+    def meaning(self, cell: str, field: str) -> Hashable:
+        """Return the number, if it is one."""
+        del field
+        value = number(cell)
+        return cell if value is None else value
 
     def expected(self, cell: str) -> str:
         """Say that a finite number is wanted, with a hint where a comma stands for the point."""

@@ -73,7 +73,7 @@ def test_every_contradiction_is_told():
     read, findings = read_all({"one": one, "two": two}, ["kind"])
     assert not findings
     assert all(isinstance(source, Read) for source in read.values())
-    table, findings = join(read, ["kind"], data())
+    table, findings = join(read, data())
     assert [finding.what for finding in findings] == [
         'images labelled in two ways, task "kind": 2',
         "images with two splits: 1",
@@ -91,7 +91,7 @@ def test_labels_that_may_contradict_each_other_are_a_warning():
     one = Memory({"kind": ["a", "b", "a"]}, ["train", "train", "val"])
     two = Memory({"kind": ["b", "b", "b"]}, ["train", "train", "val"])
     read, _ = read_all({"one": one, "two": two}, ["kind"])
-    table, findings = join(read, ["kind"], data(on_conflict="drop"))
+    table, findings = join(read, data(on_conflict="drop"))
     assert [(finding.level, finding.what) for finding in findings] == [
         (
             Level.WARNING,
@@ -102,9 +102,9 @@ def test_labels_that_may_contradict_each_other_are_a_warning():
 
 
 def test_nothing_to_join():
-    assert join({}, ["kind"], data()) == (None, [])
+    assert join({}, data()) == (None, [])
     with pytest.raises(UserError, match="unknown split"):
-        join({}, ["kind"], data(splits={"vall": 0.1}))
+        join({}, data(splits={"vall": 0.1}))
 
 
 def data(**options):

@@ -218,7 +218,8 @@ JSON = [
     json_lines(
         "JSON Lines: a list for a label",
         '{"image": "b.jpg", "type": ["Shirt"]}',
-        J + ' row 2, column "type": expected text, a number or a truth value, .*',
+        r'error: shop/t.jsonl row 2, column "type": task type cannot read the label '
+        r'"\["Shirt"\]"; .*',
     ),
     json_lines(
         "JSON Lines: an image without labels",
@@ -289,7 +290,8 @@ PARQUETS = [
     parquet(
         "Parquet: a list for a label",
         as_parquet(image=["a.jpg", "b.jpg"], type=[None, ["Shirt"]]),
-        P + ' row 2, column "type": expected text, .*',
+        r'error: shop/t.parquet row 2, column "type": task type cannot read the label '
+        r'"\["Shirt"\]"; .*',
     ),
     parquet(
         "Parquet: bytes for a path",

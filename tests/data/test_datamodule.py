@@ -486,7 +486,9 @@ def test_a_task_left_out_changes_neither_images_nor_splits():
     labels = {"kind": ["cat", "dog"] * 20, "size": [None, 1.5, 2.5, None] * 10}
     source = Memory(labels, [None] * 40)
     whole = PartialLabels({"kind": Classification(), "size": Regression()}, {"m": source})
-    alone = PartialLabels({"size": Regression()}, {"m": source}, left_out=["kind"])
+    alone = PartialLabels(
+        {"size": Regression()}, {"m": source}, left_out={"kind": Classification()}
+    )
     for data in (whole, alone):
         data.setup("fit")
     assert whole.merged().splits.tolist() == alone.merged().splits.tolist()

@@ -2,9 +2,11 @@ import os
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.merging import merge
 from mtl_lightning.data.sources import (
@@ -17,6 +19,7 @@ from mtl_lightning.data.sources import (
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.tasks import Classification, MultiLabel, Regression
 
 FRACTIONS = {"val": 0.1, "test": 0.2}
 OWN = {task: [task] for task in ("type", "audience", "expression", "gender", "digit", "parity")}
@@ -427,3 +430,129 @@ def test_the_content_of_an_image_that_cannot_be_read_names_its_row():
     table = merge({"x": Filed("x", None)}, ["t"], {}, 0)
     with pytest.raises(UserError, match=r"^x x:1: image x:1 does not exist$"):
         table.content(1)
+
+
+def written(folder, suffix, **columns):
+    """Write a table in one of the formats, its images too; gaps are None."""
+    frame = pd.DataFrame(columns)
+    path = folder / f"{len(list(folder.iterdir()))}{suffix}"
+    for image in frame["image"]:
+        (folder / image).touch()
+    if suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    elif suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",")
+    return path
+
+
+formats = pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+
+
+@formats
+def test_missing_numbers_are_missing_however_they_are_written(tmp_path, suffix):
+    path = written(
+        tmp_path, suffix, image=["0", "1", "2"], edema=[1.0, -1.0, 0.0], p=[3.5, -1.0, 2.0]
+    )
+    source = TableSource(path, missing=["-1"], values={"1": "yes", "0": "no"})
+    table = merge({"x": source}, ["edema", "p"], {}, 0)
+    assert table.cells["edema"].tolist() == ["yes", None, "no"]
+    assert table.cells["p"].tolist() == ["3.5", None, "2"]
+    assert table.notes() == []
+    typo = TableSource(path, missing=["-2"], values={"1": "yes"})
+    notes = merge({"x": typo}, ["edema", "p"], {}, 0).notes()
+    assert notes == ['data.sources.x: "-2" of `missing` is in no cell of the labels']
+
+
+@formats
+@pytest.mark.parametrize("same_by", ["path", "key"])
+def test_groups_written_as_floats_are_those_written_as_integers(tmp_path, suffix, same_by):
+    one = written(
+        tmp_path, suffix, image=["0", "1"], t=["a", "b"], group=[1, 2], split=["train", "test"]
+    )
+    two = written(tmp_path, suffix, image=["2", "3", "4"], t=["a"] * 3, group=[1.0, 2.0, None])
+    sources = {"one": TableSource(one), "two": TableSource(two)}
+    table = merge(sources, ["t"], {}, 0, same_by=same_by)
+    assert [SPLITS[split] for split in table.splits[:4]] == ["train", "test", "train", "test"]
+
+
+@formats
+def test_keys_written_as_floats_are_those_written_as_integers(tmp_path, suffix):
+    one = written(tmp_path, suffix, image=["0", "1"], t=["a", None], id=[1, 2])
+    two = written(tmp_path, suffix, image=["2", "3"], t=["a", "b"], id=[1.0, 2.5])
+    sources = {name: TableSource(path, key="id") for name, path in [("one", one), ("two", two)]}
+    table = merge(sources, ["t"], {}, 0, same_by="key")
+    assert table.keys.tolist() == ["1", "2", "2.5"]
+    assert table.cells["t"].tolist() == ["a", None, "b"]
+
+
+@formats
+def test_equal_labels_are_no_contradiction(tmp_path, suffix):
+    one = written(
+        tmp_path,
+        suffix,
+        image=["0", "1"],
+        kind=[1, 2],
+        size=["5", "0.5"],
+        hat=["1", "0"],
+        tags=["hat;bag", None],
+        votes=["x:2|y:1", None],
+    )
+    two = written(
+        tmp_path,
+        suffix,
+        image=["0", "2"],
+        kind=[1.0, None],
+        size=["5.00", "7"],
+        hat=["yes", "no"],
+        tags=["bag;hat", None],
+        votes=["y:1|x:2", None],
+    )
+    tasks = {
+        "kind": Classification(),
+        "size": Regression(),
+        "tags": MultiLabel(["hat", "bag"]),
+        "votes": Classification(),
+    }
+    sources = {"one": TableSource(one), "two": TableSource(two)}
+    for on_conflict in ("error", "drop"):
+        data = PartialLabels(tasks, sources, on_conflict=on_conflict)
+        assert data.merged().conflicts == {}
+        cells = {name: own[0] for name, own in data.merged().cells.items()}
+        assert cells == {
+            "kind": "1",
+            "size": "5",
+            "tags": "hat;bag",
+            "tags/hat": "1",
+            "tags/bag": None,
+            "votes": "x:2|y:1",
+        }
+
+
+@formats
+def test_annotators_columns_heed_on_conflict(tmp_path, suffix):
+    path = written(tmp_path, suffix, image=list("012"), ann1=["a", "a", None], ann2=["a", "b", "b"])
+    source = TableSource(path, labels={"k": ["ann1", "ann2"]})
+    for on_conflict, held in [("first", ["a", "a", "b"]), ("drop", ["a", None, "b"])]:
+        table = merge({"x": source}, ["k"], {}, 0, on_conflict=on_conflict)
+        assert table.cells["k"].tolist() == held
+        assert table.conflicts == {"k": 1}
+        counted = table.counts({"k": ["k"]}).labelled
+        assert counted["x", "k", "train"] == 3
+    with pytest.raises(UserError, match=r'column "ann1" says "a", .*, column "ann2" says "b" for'):
+        merge({"x": source}, ["k"], {}, 0)
+
+
+def test_what_differs_in_its_normalisation_of_unicode_alone_is_the_same(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    one = Rows(row("a", None, composed, type=composed))
+    two = Rows(row("b", "test", decomposed, type=decomposed), row(f"{decomposed}.png"))
+    table = merge({"one": one, "two": two}, ["type"], {}, 0)
+    assert table.cells["type"].tolist() == [composed, composed, None]
+    assert [SPLITS[split] for split in table.splits] == ["test", "test", "train"]
+    assert table.keys.tolist() == ["a", "b", f"{composed}.png"]
+    (tmp_path / f"photos/{decomposed}").mkdir(parents=True)
+    (tmp_path / f"photos/{decomposed}/x.png").touch()
+    folder = merge({"f": FolderSource(tmp_path / "photos", "type")}, ["type"], {}, 0)
+    assert folder.cells["type"].tolist() == [composed]

@@ -38,13 +38,53 @@ def test_inferred_classes_do_not_depend_on_the_order_of_the_rows():
 
 
 def test_a_class_that_one_table_writes_as_float_is_not_another_class():
-    assert completed("1", "2", "1.0", "10.0") == ["1", "2", "10.0"]
+    assert completed("1", "2", "1.0", "10.0") == ["1", "2", "10"]
+    assert completed("Golf 2", "Golf 2.0") == ["Golf 2", "Golf 2.0"]
+    assert completed("1.0:1|2.0:2", "2") == ["1", "2"]
 
 
-@pytest.mark.parametrize("text", ["nan", "NaN", "N/A", "null", "None", "-", "?", "unknown"])
+def test_training_labels_that_are_floats_are_the_classes_of_integers_elsewhere():
+    task = Classification()
+    task.infer_classes(column(["1.0", "2.0"]))
+    assert task.encode(column(["1", "2", "2.00", "1.0:1|2:3"])).targets.tolist() == [
+        [1, 0],
+        [0, 1],
+        [0, 1],
+        [0.25, 0.75],
+    ]
+
+
+def test_classes_are_named_as_the_user_writes_them_and_read_however_a_program_does():
+    task = Classification(["1.0", "2.50", "cafe\u0301"])
+    assert task.classes == ["1.0", "2.50", "caf\u00e9"]
+    assert task.encode(column(["1", "2.5", "caf\u00e9", "cafe\u0301"])).targets.tolist() == [
+        0,
+        1,
+        2,
+        2,
+    ]
+    with pytest.raises(UserError, match="listed more than once: 1"):
+        Classification(["1", "1.0"])
+
+
+def test_what_is_read_in_two_cells():
+    same = Classification(["x", "y", "12:30"]).meaning
+    assert same("x:2|y:1", "") == same("y:1|x:2", "") == same("x:4|y:2|x:0", "")
+    assert same("x:2|y:1", "") != same("x:1|y:2", "")
+    assert same("x:3", "") == same("x", "") == same("x:1|y:0", "")
+    assert same("12:30", "") != same("12:45", "")
+    unknown = Classification().meaning
+    assert unknown("12:30", "") != unknown("12:45", "")
+    assert unknown("x:2|y:1", "") == unknown("y:1|x:2", "")
+
+
+@pytest.mark.parametrize("text", ["NaN", "#N/A", "--", "TBD", "-100", "255", "unknown"])
 def test_a_doubtful_label_is_a_question_to_the_user_unless_it_is_named(text):
-    with pytest.raises(UserError, match=r"may be a class or a missing label: name it in the task"):
+    with pytest.raises(UserError) as caught:
         completed("a", "b", text)
+    told = str(caught.value)
+    assert f'the label "{text}" may be a class or a missing label: name it in the task\'s' in told
+    assert told.endswith(f'or in the source\'s `missing` (`missing: ["{text}"]`)')
     task = Classification(["a", text])
     task.infer_classes(column(["a", text]))
     assert task.encode(column([text, None, "a"])).targets[[0, 2]].tolist() == [1, 0]

@@ -40,6 +40,25 @@ def test_both_may_agree_but_not_contradict():
     assert encoded.bad.tolist() == [[False] * 4, [False, True, False, False]]
 
 
+def test_a_list_may_be_json_and_names_may_be_numbers():
+    rows = cells(('["scarf", "hat"]', None, None, None), ("[]", None, None, None))
+    assert MultiLabel(LABELS).encode(rows).targets.tolist() == [[1, 0, 1], [0, 0, 0]]
+    numbered = MultiLabel(["1", "2.0", "cafe\u0301"]).encode(
+        cells(("1.0;2;caf\u00e9", *[None] * 3))
+    )
+    assert numbered.targets.tolist() == [[1, 1, 1]]
+    assert not numbered.bad.any()
+
+
+def test_what_is_read_in_two_cells():
+    meaning = MultiLabel(LABELS).meaning
+    assert meaning("hat;bag", "") == meaning("bag; hat;", "") == meaning('["hat", "bag"]', "")
+    assert meaning("hat", "") != meaning("none", "")
+    assert meaning("1", "hat") == meaning("YES", "hat") != meaning("0", "hat")
+    assert meaning("-1", "hat") == meaning("no", "hat")
+    assert meaning("maybe", "hat") == "maybe"
+
+
 def test_columns_of_nothing_but_different_texts_are_read_in_no_time():
     texts = column([f"no label {i}" for i in range(200_000)])
     encoded = MultiLabel(["hat"]).encode(np.stack([texts, texts], axis=1))

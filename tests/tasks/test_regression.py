@@ -25,6 +25,12 @@ def test_encode_reads_finite_numbers_and_nothing_else():
     assert np.isfinite(encoded.targets).all()
 
 
+def test_what_is_read_in_two_cells():
+    meaning = Regression().meaning
+    assert meaning("5", "") == meaning("5.00", "") == meaning("5e0", "") != meaning("5.01", "")
+    assert meaning("x", "") == "x"
+
+
 def test_a_decimal_comma_is_named():
     assert Regression().expected("1,5") == "a finite number (with a decimal point, not a comma)"
     assert Regression().expected("x") == "a finite number"

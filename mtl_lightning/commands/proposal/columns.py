@@ -3,19 +3,16 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
 import pandas as pd
 
 from mtl_lightning.data.sources.base import Texts
-from mtl_lightning.tasks.base import LOOKS_MISSING
-from mtl_lightning.tasks.classification import parsed_votes
+from mtl_lightning.tasks.cells import POSITIVE_CODES, canonical, doubtful, items, votes
 from mtl_lightning.tasks.multilabel import NO, NONE, YES
 
-MISSING = LOOKS_MISSING - {NONE}
-"""Texts that mean "not labelled"; "none" may as well be a class: no glasses, no collar."""
 MOST_CLASSES = 1000
 NEARLY_ALL, NEARLY_ALL_NUMBERS = 0.5, 0.9
 """A column with more values than this share of its rows names them; numbers may differ more."""
@@ -60,32 +57,23 @@ class Column:
 
 def judged(cells: Texts) -> Column:
     """Judge a column by its cells, `str` or None."""
-    counts = Counter(cell for cell in cells if cell is not None)
+    counts: Counter[str] = Counter()
+    for text, count in Counter(cell for cell in cells if cell is not None).items():
+        counts[canonical(text)] += count
     if not counts:
         return Column(Kind.NOTHING, why="it is empty")
-    missing = tuple(sorted(text for text in counts if _is_missing(text, counts)))
-    for text in missing:
-        del counts[text]
-    column = _judged(counts)
-    return Column(
-        column.kind,
-        column.counts or dict(counts),
-        sum(counts.values()),
-        missing,
-        column.separator,
-        column.why,
+    # "none" may as well be a class: no glasses, no collar.
+    missing = {text for text in doubtful(counts) if text.lower() != NONE}
+    column = _judged({text: n for text, n in counts.items() if text not in missing})
+    if column.kind is Kind.NUMBERS:  # an amount may well be 99 or 255
+        missing -= set(POSITIVE_CODES)
+    rest = {text: n for text, n in counts.items() if text not in missing}
+    return replace(
+        column,
+        counts=column.counts or rest,
+        labels=sum(rest.values()),
+        missing=tuple(sorted(missing)),
     )
-
-
-def _is_missing(text: str, counts: Mapping[str, int]) -> bool:
-    """Whether a text means "not labelled" among these; -1 may be a number, or a no."""
-    if text != "-1":
-        return text.lower() in MISSING
-    others = [other for other in counts if other != "-1" and other.lower() not in MISSING]
-    if set(others) <= {"1", "+1"}:
-        return False
-    values = numbers(others)
-    return values is None or bool((values >= 0).all() and (values == values.round()).all())
 
 
 def _judged(counts: Mapping[str, int]) -> Column:
@@ -101,9 +89,9 @@ def _judged(counts: Mapping[str, int]) -> Column:
         return _of_numbers(values, rows)
     if all(_DATE.fullmatch(text) for text in counts):
         return Column(Kind.NOTHING, why="these are dates")
-    votes = _votes(counts)
-    if votes:
-        return Column(Kind.CLASSES, votes)
+    voted = _votes(counts)
+    if voted:
+        return Column(Kind.CLASSES, voted)
     names = _names(counts, rows)
     if names is not None:
         return names
@@ -140,22 +128,22 @@ def _of_numbers(values: np.ndarray, rows: int) -> Column:
 
 def _votes(counts: Mapping[str, int]) -> dict[str, int]:
     """Return the classes of cells such as ``Dress:3|Shirt:1``, if there are any."""
-    if not any("|" in text and parsed_votes(text) for text in counts):
+    if not any("|" in text and votes(text) for text in counts):
         return {}
-    votes: Counter[str] = Counter()
+    voted: Counter[str] = Counter()
     for text, count in counts.items():
-        for name in [name for name, _ in parsed_votes(text) or [(text, 1.0)]]:
-            votes[name] += count
-    return dict(votes)
+        for name in [name for name, _ in votes(text) or [(text, 1.0)]]:
+            voted[name] += count
+    return dict(voted)
 
 
 def _names(counts: Mapping[str, int], rows: int) -> Column | None:
     """Return the names that are separated in cells, None if they are not."""
     for separator in SEPARATORS:
-        divided = sum(count for text, count in counts.items() if separator in text)
+        divided = sum(n for text, n in counts.items() if separator in text or text[0] == "[")
         names: Counter[str] = Counter()
         for text, count in counts.items():
-            parts = {part.strip() for part in text.split(separator)} - {"", NONE}
+            parts = set(items(text, separator)) - {NONE}
             names.update(dict.fromkeys(parts, count))
         if (
             divided >= SEPARATED * rows

@@ -14,6 +14,7 @@ from mtl_lightning.data.sources.locate import locate
 from mtl_lightning.data.sources.tabular import TableFile, open_table
 from mtl_lightning.data.splits import SPELLINGS
 from mtl_lightning.system.errors import UserError, listed
+from mtl_lightning.tasks.cells import identifier, normalised
 
 LOOKED_AT = 200
 """Cells of a column that are looked for as files."""
@@ -156,7 +157,7 @@ def _roles(table: Table, columns: dict[str, Texts], rows: int) -> None:
         elif _found(table.root or _folder_of(table.path), values[:1]):
             table.left_out[name] = "it names files"
         else:
-            table.labels[name] = cells
+            table.labels[name] = normalised(cells)
 
 
 def _split_column(path: str, columns: dict[str, Texts]) -> str | None:
@@ -183,7 +184,7 @@ def _names_a_group(name: str) -> bool:
 
 def _clash(groups: Texts, splits: Texts) -> bool:
     """Whether any group stands in two splits."""
-    said = pd.DataFrame({"group": groups, "split": splits}).dropna()
+    said = pd.DataFrame({"group": normalised(groups, identifier), "split": splits}).dropna()
     said["split"] = said["split"].str.lower().map(SPELLINGS)
     return bool(said.drop_duplicates()["group"].duplicated().any())
 

@@ -1,6 +1,6 @@
 """Mirrored training images, whose labels follow: what was left is right."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -56,7 +56,7 @@ class Mirror:
         self,
         tasks: Mapping[str, Task],
         encoded: Mapping[str, Encoded],
-        left_out: Sequence[str] = (),
+        left_out: Collection[str] = (),
     ) -> dict[str, Encoded]:
         """Return the labels that all images have when mirrored, of the tasks whose labels swap.
 

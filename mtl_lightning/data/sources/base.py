@@ -4,10 +4,11 @@ Adding a source
 ---------------
 1. Write ``sources/<name>.py`` with a subclass of `Source`. What a user may set are the arguments
    of its constructor: annotated, no ``**kwargs``; keep them, and do no reading there.
-2. ``read(tasks)`` returns a `SourceTable`. Labels are text (`str`) exactly as they should be
-   compared, or None where a label is not there; a task that the source knows nothing of is left
-   out of ``labels``. Whatever the user can mend is a `UserError` that names file, row and column.
-   A storage that cannot be reached is a `SourceError`, or it would pass for bad images.
+2. ``read(tasks)`` returns a `SourceTable`. Labels and groups are text (`str`), or None where there
+   is none; which texts are the same is decided in one place for all sources (`tasks.cells`). A
+   task that the source knows nothing of is left out of ``labels``. Whatever the user can mend is
+   a `UserError` that names file, row and column. A storage that cannot be reached is a
+   `SourceError`, or it would pass for bad images.
 3. ``images`` identifies an image across sources: the resolved path of a file (`rooted.rooted`,
    which refuses what is outside of the source's root unless ``allow_outside_root`` is an argument
    of yours and true), or a key of your own such as ``"digits:17"``; for that override `load`
@@ -46,7 +47,8 @@ class SourceTable:
         origin: How messages name the source, such as ``type.csv`` or ``folder photos/``.
         images: `str`: the resolved absolute path, or a unique key such as ``digits:17``.
         keys: `str`: what the image is called on every machine, see `splits.assign`.
-        labels: Task to the labels of its rows, `str` or None. Tasks without a label are left out.
+        labels: Task to the labels of its rows, (n,) `str` or None, or (n, columns) where several
+            columns answer, the first first. Tasks without a label are left out.
         splits: ``train``, ``val``, ``test`` or None a row; None for a source without splits.
         groups: `str` or None a row; None for a source without groups.
         rows: The row as a spreadsheet shows it (the header is row 1), the line of a JSON Lines
@@ -72,17 +74,19 @@ class SourceTable:
     notes: Sequence[str] = ()
     shards: npt.NDArray[np.int64] | None = None
 
-    def where(self, i: int, task: str | None = None) -> str:
+    def where(self, i: int, task: str | None = None, column: int | None = None) -> str:
         """Name row ``i`` (a position in the arrays) for a message: ``type.csv row 17``.
 
-        With a task, its columns are named too.
+        With a task, its columns are named too, or the one of this number.
         """
         if self.rows is None:
             return f"{self.origin} {short(self.keys[i])}"
         names = () if task is None else self.columns.get(task, ())
-        column = f", column {' or '.join(map(quoted, names))}" if names else ""
+        if column is not None:
+            names = names[column : column + 1]
+        told = f", column {' or '.join(map(quoted, names))}" if names else ""
         origin = self.origin if self.origins is None else self.origins[i]
-        return f"{origin} row {self.rows[i]}{column}"
+        return f"{origin} row {self.rows[i]}{told}"
 
 
 class Source(ABC):

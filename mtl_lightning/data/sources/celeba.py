@@ -94,6 +94,7 @@ class CelebASource(Source):
             groups=self._of_images("identity_CelebA.txt", names) if self.identities else None,
             rows=rows,
             columns=chosen,
+            notes=columns.notes,
         )
 
     def _find(self, name: str) -> str:

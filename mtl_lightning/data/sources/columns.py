@@ -1,14 +1,16 @@
 """Which columns hold the labels of which task, and what their texts mean."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeGuard
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
 
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.data.sources.locate import texts
+from mtl_lightning.data.sources.meanings import Meanings
 from mtl_lightning.data.splits import SPELLINGS
 from mtl_lightning.system.errors import (
     UserError,
@@ -16,6 +18,7 @@ from mtl_lightning.system.errors import (
     listed,
     quoted,
 )
+from mtl_lightning.tasks.cells import canonical
 
 Labels: TypeAlias = dict[str, str | list[str] | dict[str, str | list[str]]]
 """Task to its column, or columns, or for a multi-label task label to column or columns."""
@@ -34,6 +37,7 @@ class Columns:
         fetch: A column's cells, a new array each time.
         where: Names the cell of a row in a column for messages: ``t.csv row 3, column "b"``.
         kind: What a column is called.
+        notes: What the user should know, filled by `labels`.
     """
 
     origin: str
@@ -41,6 +45,7 @@ class Columns:
     fetch: Callable[[str], Texts]
     where: Callable[[int, str], str]
     kind: str = "column"
+    notes: list[str] = field(default_factory=list)
 
     def required(self, name: str, purpose: str) -> str:
         """Return a column's name.
@@ -48,6 +53,7 @@ class Columns:
         Raises:
             UserError: If there is no such column.
         """
+        name = normalize("NFC", name)
         if name not in self.names:
             raise UserError(
                 f"{self.origin} has no {self.kind} {quoted(name)} ({purpose}); {self.kind}s: "
@@ -117,11 +123,10 @@ class Columns:
             return columns
         if not labels:
             raise UserError(f"{self.origin}: `labels` is empty; expected {{<task>: <{self.kind}>}}")
-        given = dict(_flat(labels))
-        for task, names in given.items():
+        given = {}
+        for task, names in _flat(labels):
             _check_task(self.origin, "labels", task, tasks)
-            for name in names:
-                self.required(name, f'labels of task "{task}"')
+            given[task] = [self.required(name, f'labels of task "{task}"') for name in names]
         return given
 
     def labels(
@@ -131,7 +136,7 @@ class Columns:
         values: Values | None = None,
         missing: Collection[str] = (),
     ) -> dict[str, Texts]:
-        """Return the labels of each task.
+        """Return the labels of each task, and note in ``notes`` which entries no cell is.
 
         Args:
             columns: Task to its columns; the first that is not empty is the label.
@@ -140,85 +145,62 @@ class Columns:
                 name; those of a task must name every text that occurs, or have it as a meaning.
             missing: Texts that mean "not labelled".
 
+        Returns:
+            Task to its labels, see `SourceTable.labels`.
+
         Raises:
-            UserError: If two columns of a task contradict each other, or ``values`` are wrong.
+            UserError: If ``values`` are wrong.
         """
-        meanings = self._meanings(columns, tasks, values or {}, missing)
-        return {
-            task: self._joined(task, [(name, self._meant(name, *meanings[task])) for name in names])
-            for task, names in columns.items()
-        }
-
-    def _meanings(
-        self,
-        columns: Mapping[str, Sequence[str]],
-        tasks: Sequence[str],
-        values: Values,
-        missing: Collection[str],
-    ) -> dict[str, tuple[dict[str, str | None], dict[str, str | None]]]:
-        """Return for each task what texts mean in all, and in this task alone."""
-        everywhere: dict[str, str | None] = dict.fromkeys(missing)
-        own: dict[str, dict[str, str | None]] = {}
-        for key, meaning in values.items():
-            if isinstance(meaning, dict):
+        everywhere = Meanings("missing", dict.fromkeys(missing))
+        everywhere.update("values", {k: v for k, v in (values or {}).items() if _is_text(v)})
+        own: dict[str, Meanings] = {}
+        for key, meanings in (values or {}).items():
+            if isinstance(meanings, dict):
                 _check_task(self.origin, "values", key, [*tasks, *map(_parent, tasks)])
-                own[key] = meaning
-            else:
-                everywhere[key] = meaning
-        return {task: (everywhere, own.get(task, own.get(_parent(task), {}))) for task in columns}
+                own[normalize("NFC", key)] = Meanings(f"values of {key}", meanings)
+        none = Meanings("values", {})
+        found = {}
+        for task, names in columns.items():
+            ours = own.get(task, own.get(_parent(task), none))
+            answers = [self._meant(name, everywhere, ours) for name in names]
+            found[task] = answers[0] if len(answers) == 1 else np.stack(answers, axis=1)
+        for given in (everywhere, *own.values()):
+            self.notes.extend(given.unused())
+        return found
 
-    def _meant(
-        self, name: str, everywhere: Mapping[str, str | None], own: Mapping[str, str | None]
-    ) -> Texts:
+    def _meant(self, name: str, everywhere: Meanings, own: Meanings) -> Texts:
         """Return a column's cells as what they mean."""
         cells = self.fetch(name)
         if not everywhere and not own:
             return cells
         codes, distinct = pd.factorize(cells)
-        meant = [everywhere.get(text, text) for text in distinct]
+        meant = own.translated(everywhere.translated(map(canonical, distinct)))
         for code, text in enumerate(meant):
-            if own and text is not None and text not in own and text not in own.values():
+            if own and text is not None and not own.knows(text):
                 row = int(np.flatnonzero(codes == code)[0])
                 raise UserError(
-                    f"{self.where(row, name)}: {quoted(text)} is not among the `values` "
-                    f"{listed(own)}{did_you_mean(text, own)}; say what it means, or null"
+                    f"{self.where(row, name)}: {quoted(text)} is not among the `values` {own}"
+                    f"{did_you_mean(text, own.given)}; say what it means, or null"
                 )
-        meant = [own.get(text, text) if text is not None else None for text in meant]
         return texts([*meant, None])[codes]  # an empty cell has code -1, the last
 
-    def _joined(self, task: str, columns: Sequence[tuple[str, Texts]]) -> Texts:
-        """Return the first cell of each row that is not empty."""
-        (first, out), *others = columns
-        said_by = np.zeros(len(out), dtype=np.int64)
-        names = [first, *(name for name, _ in others)]
-        for number, (name, cells) in enumerate(others, start=1):
-            said = pd.notna(cells)
-            clash = np.flatnonzero(said & pd.notna(out) & (cells != out))
-            if clash.size:
-                row = int(clash[0])
-                other = names[said_by[row]]
-                raise UserError(
-                    f"{self.where(row, other)} says {quoted(out[row])}, {self.kind} {quoted(name)} "
-                    f'says {quoted(cells[row])} (task "{task}"); expected one answer'
-                )
-            new = said & ~pd.notna(out)
-            said_by[new] = number
-            out = np.where(new, cells, out)
-        return out
+
+def _is_text(meaning: object) -> TypeGuard[str | None]:
+    return not isinstance(meaning, dict)
 
 
 def _flat(labels: Labels) -> Iterator[tuple[str, list[str]]]:
     """Yield each task, or ``task/label``, with its columns."""
     for task, columns in labels.items():
         own = (
-            {f"{task}/{label}": column for label, column in columns.items()}
+            {f"{task}/{normalize('NFC', label)}": column for label, column in columns.items()}
             if isinstance(columns, dict)
             else {task: columns}
         )
-        for field, column in own.items():
+        for name, column in own.items():
             if not column:
-                raise UserError(f"`labels` of {field} is empty; expected a column, or several")
-            yield field, [column] if isinstance(column, str) else list(column)
+                raise UserError(f"`labels` of {name} is empty; expected a column, or several")
+            yield name, [column] if isinstance(column, str) else list(column)
 
 
 def _parent(task: str) -> str:
@@ -226,7 +208,7 @@ def _parent(task: str) -> str:
 
 
 def _check_task(origin: str, key: str, task: str, tasks: Sequence[str]) -> None:
-    if task not in tasks:
+    if normalize("NFC", task) not in tasks:
         known = list(dict.fromkeys(tasks))
         raise UserError(
             f'{origin}: `{key}` names the task "{task}", expected one of '

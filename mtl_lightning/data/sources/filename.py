@@ -85,7 +85,7 @@ class FilenameSource(Source):
             labels=columns.labels(chosen, tasks, self.values, self.missing),
             splits=columns.splits(None, taken),
             groups=columns.optional(None, "group", taken),
-            notes=found.notes,
+            notes=[*found.notes, *columns.notes],
         )
 
 

@@ -4,7 +4,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -43,7 +43,8 @@ class HuggingFaceSource(Source):
     """A data set with a column of images and columns of labels.
 
     Needs ``pip install 'mtl-lightning[huggingface]'``. Classes are called by their names; what
-    such a column has for "no label" (-1) is none.
+    such a column has for "no label" (-1) is none. A column of lists is for a `MultiLabel`: what a
+    list does not name does not apply, and null is none.
 
     Args:
         path: A folder written by ``save_to_disk``; a folder of Parquet files or images, or one
@@ -124,6 +125,7 @@ class HuggingFaceSource(Source):
             rows=rows,
             columns=chosen,
             origins=origins,
+            notes=columns.notes,
         )
 
     def load(self, image: str) -> npt.NDArray[np.uint8]:
@@ -272,11 +274,22 @@ class _Part:
             self.data.data.column(name),
             lambda i: f"{self.origin} row {i}, column {quoted(name)}",
         )
-        classes = getattr(feature, "names", None)
-        if classes is not None:  # a column of classes; -1 is none of them
+        classes, lists = _class_names(feature)
+        if classes is not None:  # -1 is none of them
             named: dict[object, str] = dict(enumerate(classes))
-            cells = [named.get(code) for code in cells]
+            cells = (
+                [own and [*map(named.get, own)] for own in cast("list[list[object]]", cells)]
+                if lists
+                else [named.get(code) for code in cells]
+            )
         return TableFile(self.origin, self.names, self.rows, lambda _: cells).column(name)
+
+
+def _class_names(feature: Any) -> tuple[Sequence[str] | None, bool]:
+    """Return what the classes of a column are called, if it has any, and whether it has lists."""
+    listed = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+    own = feature if listed is None else listed
+    return getattr(own, "names", None), listed is not None
 
 
 def _root(path: str, files: Sequence[str]) -> str:

@@ -105,6 +105,7 @@ class Market1501AttributeSource(Source):
             labels=columns.labels(chosen, tasks, self.values),
             splits=texts(splits),
             groups=texts(identities),
+            notes=columns.notes,
         )
 
     def _images(self) -> tuple[list[str], list[str], list[str]]:

@@ -81,6 +81,7 @@ class StreamSource(Source):
             shards=np.repeat(
                 np.arange(len(contents.shards)), [shard.images for shard in contents.shards]
             ),
+            notes=columns.notes,
         )
 
     @property

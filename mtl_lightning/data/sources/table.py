@@ -13,6 +13,7 @@ from mtl_lightning.data.sources.locate import Path, relative_keys
 from mtl_lightning.data.sources.rooted import rooted
 from mtl_lightning.data.sources.tabular import TableFile, open_table
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.tasks.cells import identifier, normalised
 
 
 class TableSource(Source):
@@ -88,6 +89,7 @@ class TableSource(Source):
             groups=columns.optional(self.group, "group", taken),
             rows=table.rows,
             columns=chosen,
+            notes=columns.notes,
         )
 
     def read_images(self) -> tuple[Texts, Texts]:
@@ -110,7 +112,8 @@ class TableSource(Source):
     def _keys(self, columns: Columns, paths: Texts) -> Texts:
         if self.key is None:
             return relative_keys(self.root, paths.tolist())
-        return _filled(columns, columns.required(self.key, "key"), "what the image is called")
+        keys = _filled(columns, columns.required(self.key, "key"), "what the image is called")
+        return normalised(keys, identifier)
 
 
 def _filled(columns: Columns, name: str, expected: str) -> Texts:

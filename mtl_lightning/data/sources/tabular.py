@@ -4,7 +4,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import cast
 
 import numpy as np
@@ -22,6 +21,7 @@ from mtl_lightning.system.errors import (
     listed,
     quoted,
 )
+from mtl_lightning.tasks.cells import text_of
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -54,11 +54,11 @@ class TableFile:
     def column(self, name: str) -> Texts:
         """Return a column as stripped text, None where a cell is empty or null.
 
-        Numbers and truth values of typed files follow `as_text`.
+        Numbers, truth values and lists of typed files follow `text_of`.
 
         Raises:
-            UserError: If a cell is a list, an object, bytes or far too long, or the file is broken
-                there.
+            UserError: If a cell is an object, bytes, a list of lists or far too long, or the file
+                is broken there.
         """
         cells = self.fetch(name)
         if isinstance(cells, np.ndarray):
@@ -67,12 +67,13 @@ class TableFile:
             if set(map(type, cells)) <= {str, type(None)}:
                 raw = cast("Sequence[str | None]", cells)
             else:
-                raw = list(map(as_text, cells))
+                raw = list(map(text_of, cells))
         except TypeError:
-            nested = next(i for i, value in enumerate(cells) if _is_nested(value))
+            nested = next(i for i, value in enumerate(cells) if not _is_flat(value))
             raise UserError(
                 f"{self.where(nested, name)}: "
-                "expected text, a number or a truth value, not a nested or binary value"
+                "expected text, a number, a truth value or a list of these, not a nested or binary "
+                "value"
             ) from None
         few = _few(raw)
         try:
@@ -105,32 +106,12 @@ def _stripped(text: str | None) -> str | None:
     return text.strip() or None
 
 
-def as_text(value: object) -> str | None:
-    """Return a value of a typed file or of YAML as the text it is compared by.
-
-    Whole numbers lose their decimal point (``1.0`` is ``1``), truth values are ``true`` and
-    ``false``, null and NaN are None.
-
-    Raises:
-        TypeError: If the value is nested or binary.
-    """
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float | Decimal):
-        if value != value:
-            return None
-        # Beyond 2**53 a float no longer stands for one whole number.
-        whole = -(2**53) < value < 2**53 and value == int(value)
-        return str(int(value)) if whole else str(value)
-    if _is_nested(value):
-        raise TypeError(type(value))
-    return str(value)
-
-
-def _is_nested(value: object) -> bool:
-    return isinstance(value, list | tuple | dict | bytes)
+def _is_flat(value: object) -> bool:
+    try:
+        text_of(value)
+    except TypeError:
+        return False
+    return True
 
 
 def open_table(path: str | os.PathLike[str]) -> TableFile:

@@ -117,6 +117,7 @@ class TorchvisionSource(Source):
             keys=texts(keys),
             labels=columns.labels(columns.of_tasks(tasks, self.labels), tasks, self.values),
             splits=texts([split or None for split in splits]),
+            notes=columns.notes,
         )
 
     def load(self, image: str) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from torchvision import datasets
 
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.data.sources.locate import texts
-from mtl_lightning.data.sources.tabular import as_text
+from mtl_lightning.tasks.cells import text_of
 
 
 def targets_of(part: Any) -> dict[str, Texts]:
@@ -79,4 +79,4 @@ def _named(targets: Sequence[Any], names: Any) -> Texts:
 
 def _text(target: Any) -> str | None:
     value = target.item() if hasattr(target, "item") else target
-    return as_text(value)
+    return text_of(value)

@@ -14,7 +14,9 @@ def of(*values, times=10):
     [
         (("Dress", "Shirt", None), Kind.CLASSES, {"Dress": 10, "Shirt": 10}),
         (("yes", "no", "no"), Kind.YES_NO, {"yes": 10, "no": 20}),
-        (("True", "False"), Kind.YES_NO, {"True": 10, "False": 10}),
+        (("True", "False"), Kind.YES_NO, {"true": 10, "false": 10}),
+        (("1.0", "0", "1"), Kind.YES_NO, {"1": 20, "0": 10}),
+        (('["red", "blue"]', '["red"]', "[]"), Kind.NAMES, {"red": 20, "blue": 10}),
         (("1", "0"), Kind.YES_NO, {"1": 10, "0": 10}),
         (("1", "-1"), Kind.YES_NO, {"1": 10, "-1": 10}),
         (("m", "f"), Kind.CLASSES, {"m": 10, "f": 10}),
@@ -80,10 +82,20 @@ def test_what_is_no_task(cells, why):
         (("0.5", "-1", "1.5"), ()),
         (("a", "b", "-1"), ("-1",)),
         (("hat", "none", "scarf"), ()),
+        (("0.0", "1.0", "-1.0"), ("-1",)),
+        (("a", "b", "#N/A", "TBD", "--"), ("#N/A", "--", "TBD")),
+        (("0", "1", "255"), ("255",)),
     ],
 )
 def test_what_means_not_labelled(values, missing):
     assert of(*values).missing == missing
+
+
+def test_an_amount_may_be_a_number_that_is_a_code_elsewhere():
+    ages = judged(column([*range(20, 60), 99] * 2))
+    assert (ages.kind, ages.missing, ages.labels) == (Kind.NUMBERS, (), 82)
+    unknown = judged(column([*range(20, 60), -99] * 2))
+    assert (unknown.kind, unknown.missing, unknown.labels) == (Kind.NUMBERS, ("-99",), 80)
 
 
 def test_names_come_back_and_are_not_too_many():

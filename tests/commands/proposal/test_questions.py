@@ -78,4 +78,4 @@ def test_what_is_rare_is_balanced(kind, counts, labels, balanced):
 
 
 def test_classes_are_listed_as_the_task_itself_would():
-    assert TaskPlan("t", Kind.CLASSES, {"10": 1, "9": 1, "9.0": 2}, 4).names == ["9", "10"]
+    assert TaskPlan("t", Kind.CLASSES, {"10": 1, "9": 3}, 4).names == ["9", "10"]

@@ -89,7 +89,7 @@ def test_groups_that_cannot_be():
 def test_cells_that_are_no_text():
     photos(".", 2)
     Path("t.jsonl").write_text(
-        '{"image": "0.jpg", "box": [1], "kind": "a"}\n{"image": "1.jpg", "kind": "b"}\n'
+        '{"image": "0.jpg", "box": {"x": 1}, "kind": "a"}\n{"image": "1.jpg", "kind": "b"}\n'
     )
     found = look("t.jsonl")
     assert found.left_out == {"box": "its cells are neither text nor numbers"}

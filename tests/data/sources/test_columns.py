@@ -55,28 +55,47 @@ def test_no_column_for_any_task():
         columns(a=["x"]).of_tasks(TASKS, None)
 
 
-def test_the_first_of_several_columns_that_is_not_empty_is_the_label():
-    cells = {"new": ["a", None, None, "d"], "old": [None, "b", None, "d"], "older": [None] * 4}
-    found = labels(cells, {"type": ["new", "old", "older"]})
-    assert found == {"type": ["a", "b", None, "d"]}
+def test_several_columns_answer_one_beside_the_other():
+    cells = {"new": ["a", None, None, "d"], "old": [None, "b", None, "d"]}
+    found = labels(cells, {"type": ["new", "old"]})
+    assert found == {"type": [["a", None], [None, "b"], [None, None], ["d", "d"]]}
 
 
-def test_columns_that_contradict_each_other_are_an_error():
-    cells = {"new": [None, None], "old": [None, "a"], "older": ["b", "c"]}
-    with pytest.raises(UserError) as caught:
-        labels(cells, {"type": ["new", "old", "older"]})
-    assert str(caught.value) == (
-        't.csv row 3, column "old" says "a", column "older" says "c" (task "type"); '
-        "expected one answer"
-    )
-
-
-def test_columns_are_compared_after_their_values_are_translated():
+def test_columns_are_translated_each():
     cells = {"new": ["a", "b"], "old": ["A", None]}
     values = {"type": {"A": "a"}}
     with pytest.raises(UserError, match='row 3, column "new": "b" is not among the `values` A'):
         labels(cells, {"type": ["new", "old"]}, values=values)
-    assert labels(cells, {"type": ["new", "old"]}, values={"A": "a"}) == {"type": ["a", "b"]}
+    found = labels(cells, {"type": ["new", "old"]}, values={"A": "a"})
+    assert found == {"type": [["a", "a"], ["b", None]]}
+
+
+@pytest.mark.parametrize("entry", ["-1", "-1.0", " -1 ", "-1.00"])
+@pytest.mark.parametrize("cell", ["-1", "-1.0", "-1e+00"])
+def test_missing_and_values_are_meant_whatever_a_program_writes(entry, cell):
+    assert labels({"type": ["x", cell]}, missing=[entry]) == {"type": ["x", None]}
+    for values in ({entry: "no"}, {"type": {entry: "no", "x": "x"}}):
+        assert labels({"type": ["x", cell]}, values=values) == {"type": ["x", "no"]}
+
+
+def test_entries_that_no_cell_is_are_told_with_the_nearest_cell():
+    source = columns(type=["unknown", "male", "x"], hat=["1", "0.0", None])
+    chosen = source.of_tasks(TASKS, None)
+    values = {"0": "no", "1.00": "yes", "2": "no", "tags": {"yse": "no", "yes": "yes", "no": "no"}}
+    found = source.labels(chosen, TASKS, values, missing=["unkown", ""])
+    assert found["tags/hat"].tolist() == ["yes", "no", None]
+    assert source.notes == [
+        '"unkown" of `missing` is in no cell of the labels; did you mean "unknown"?',
+        '"2" of `values` is in no cell of the labels',
+        '"yse" of `values of tags` is in no cell of the labels',
+    ]
+
+
+def test_columns_and_labels_are_found_in_any_normalisation_of_unicode():
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    source = columns(**{composed: ["1"]})
+    found = source.of_tasks(["tags", f"tags/{composed}"], {"tags": {decomposed: decomposed}})
+    assert found == {f"tags/{composed}": [composed]}
 
 
 def test_values_of_a_task_name_every_text_or_have_it_as_a_meaning():

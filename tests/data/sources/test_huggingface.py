@@ -11,10 +11,12 @@ from datasets import Image as ImageColumn
 from huggingface_hub import constants
 from PIL import Image
 
+from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.images import decode
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources import HuggingFaceSource
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.tasks import MultiLabel
 from tests.helpers import downloads
 
 TASKS = ["kind", "age"]
@@ -161,11 +163,26 @@ def test_which_column_holds_the_images(tmp_path):
         HuggingFaceSource(tmp_path / "two", image="age").read(TASKS)
 
 
-def test_lists_are_no_labels(tmp_path):
-    listed = data().add_column("tags", [[1], [2], [], [3]])
-    listed.cast_column("tags", Sequence(Value("int64"))).save_to_disk(tmp_path / "d")
-    with pytest.raises(UserError, match=r'row 0, column "tags": expected text, a number or'):
-        HuggingFaceSource(tmp_path / "d").read(["tags"])
+@pytest.mark.parametrize("lists_of", [Sequence, lambda feature: [feature]])
+def test_lists_of_classes_are_many_labels(tmp_path, lists_of):
+    tags = ClassLabel(names=["hat", "bag;x", "scarf"])
+    rows = data().add_column("tags", [[1], [2, 0], [], None])
+    rows.cast_column("tags", lists_of(tags)).save_to_disk(tmp_path / "d")
+    task = MultiLabel(["scarf", "hat", "bag;x"], separator=",")
+    tables = PartialLabels({"tags": task}, {"d": HuggingFaceSource(tmp_path / "d")})
+    encoded = task.encode(tables.cells("tags"))
+    assert encoded.targets[:3].tolist() == [[0, 0, 1], [1, 1, 0], [0, 0, 0]]
+    assert encoded.counts().tolist() == [3, 3, 3, 0]
+
+
+def test_lists_of_numbers_are_names_and_lists_of_lists_are_no_labels(tmp_path):
+    rows = data().add_column("tags", [[1], [2, 3], [], None])
+    rows.save_to_disk(tmp_path / "d")
+    table = HuggingFaceSource(tmp_path / "d").read(["tags"])
+    assert table.labels["tags"].tolist() == ['["1"]', '["2", "3"]', "[]", None]
+    data().add_column("tags", [[[1]]] * 4).save_to_disk(tmp_path / "e")
+    with pytest.raises(UserError, match=r'row 0, column "tags": expected text, a number, a truth'):
+        HuggingFaceSource(tmp_path / "e").read(["tags"])
 
 
 def test_without_internet_one_line_says_how_to_go_on(monkeypatch, capfd):

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from mtl_lightning.data.sources.tabular import as_text, open_table
+from mtl_lightning.data.sources.tabular import open_table
 from mtl_lightning.system.errors import UserError
 
 
@@ -87,7 +87,7 @@ def test_parquet(tmp_path):
         "half": ["0.5", "1", None],
         "int": [str(2**60 + 1), "0", None],
         "bool": ["true", "false", None],
-        "decimal": ["1", "0.50", None],
+        "decimal": ["1", "0.5", None],
     }
 
 
@@ -99,7 +99,7 @@ def test_pandas_to_parquet(tmp_path):
 
 
 def test_nested_cells_are_refused_by_row(tmp_path):
-    path = written(tmp_path, "x.jsonl", '{"a": "x"}\n{"a": ["x"]}\n')
+    path = written(tmp_path, "x.jsonl", '{"a": ["x"]}\n{"a": {"b": "x"}}\n')
     with pytest.raises(UserError, match=r'x.jsonl row 2, column "a": expected text, a number'):
         open_table(path).column("a")
 
@@ -111,14 +111,6 @@ def test_a_cell_that_is_far_too_long_is_refused_in_a_column_that_is_used(tmp_pat
         UserError, match=r'row 3, column "b": there are 40,000 characters .* 32,767'
     ):
         open_table(path).column("b")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0, "0"), (1.0, "1"), (-0.0, "0"), (0.25, "0.25"), (True, "true"), (1e300, "1e+300")],
-)
-def test_as_text(value, text):
-    assert as_text(value) == text
 
 
 @pytest.mark.parametrize(

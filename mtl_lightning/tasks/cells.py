@@ -1,0 +1,178 @@
+"""Cells of tables: when two are the same, and which may stand for no label at all.
+
+A cell is missing (None) or text: a word, a number, a list of names, or a distribution over them.
+CSV knows nothing but text, and programs write whole numbers with a gap among them as ``1.0``; typed
+files have numbers and lists. Here every cell gets the one text by which all else compares it: what
+a source calls ``missing`` and its ``values``, classes, groups and keys. What a *task* reads in two
+different texts (``hat;bag`` and ``bag;hat``) is that task's business, see `Task.meaning`.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+_NO_ANSWER = re.compile(
+    r"""-?nan | <na> | n/?a | n\.a\.? | n/d | null | nil | none | missing | tb[acd] | todo
+    | \#(na | n/a | n/a\ n/a | null! | value! | ref! | name\? | num! | div/0!)  # spreadsheets
+    | -?1\.\#(ind | qnan)
+    | undef(ined)? | unk(nown)? | unspecified | un(labell?ed | annotated)
+    | no\ label | not\ (available | applicable | specified | labell?ed)
+    | [-?.*#\u2013\u2014\u2026]{1,3}""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Cells that may stand for a label that is not there."""
+
+NEGATIVE_CODES = ("-1", "-9", "-99", "-100", "-999", "-9999", "-32768", "-2147483648")
+"""Numbers that stand for a label that is not there where all others are 0 or more."""
+
+POSITIVE_CODES = ("99", "255", "999", "9999", "65535", "99999")
+"""Numbers that may stand for one where they are the largest and far from the others."""
+
+_NUMBER = re.compile(r"([+-]?)(0|[1-9]\d*|(?=\.\d))(?:\.(\d*?)0*)?", re.ASCII)
+_EXPONENT = re.compile(r"[+-]?\d(?:\.\d*)?[eE][+-]\d\d?", re.ASCII)
+"""As programs write it, ``1e+16``: without a sign ``12e4`` may be a part of a checksum."""
+_TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
+
+
+def canonical(text: str) -> str:
+    """Return the one text that stands for all texts which are the same label.
+
+    Of a text that is a number as a whole it is the shortest (``1.0`` and ``+1`` are ``1``, ``5.00``
+    is ``5``; ``007`` and ``Golf 2.0`` are no numbers), truth values are in lower case, and other
+    texts in Unicode's normal form C.
+    """
+    if not text.isascii():
+        return unicodedata.normalize("NFC", text)
+    if text[:1] not in "+-.0123456789":
+        return _TRUTH.get(text, text)
+    padded = text[:1] == "." or ("." in text and text[-1] in "0.")
+    if not padded and "+" not in text and "-" not in text:
+        return text  # decided early, for there may be a million different numbers
+    plain = format(Decimal(text), "f") if _EXPONENT.fullmatch(text) else text
+    match = _NUMBER.fullmatch(plain)
+    if match is None:
+        return text
+    sign, whole, fraction = match.groups()
+    digits = f"{whole or 0}.{fraction}" if fraction else whole or "0"
+    return f"-{digits}" if sign == "-" and digits != "0" else digits
+
+
+def identifier(text: str) -> str:
+    """Return the one text for all texts that are the same group or key.
+
+    It is the `canonical` one, but ``12.10`` is not ``12.1``: the parts of an identifier are no
+    fractions.
+    """
+    shortest = canonical(text)
+    return text if "." in shortest and text.isascii() else shortest
+
+
+def normalised(
+    cells: NDArray[np.object_], of: Callable[[str], str] = canonical
+) -> NDArray[np.object_]:
+    """Return a column with the one text for each cell; each distinct text is looked at once.
+
+    Args:
+        cells: ``(n,)`` or ``(n, columns)``, str or None.
+        of: Gives the text.
+    """
+    codes, distinct = pd.factorize(cells.ravel())
+    own = [of(text) for text in distinct]
+    if own == distinct.tolist():
+        return cells
+    # An empty cell has code -1, the last.
+    return np.array([*own, None], dtype=object)[codes].reshape(cells.shape)
+
+
+def text_of(value: object) -> str | None:
+    """Return a value of a typed file as the text of its cell, None for null and NaN.
+
+    A list is its JSON: ``["hat", "bag"]``, see `items`.
+
+    Raises:
+        TypeError: If the value is binary, an object, or nested deeper.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        if any(isinstance(each, list) for each in value):
+            raise TypeError(list)
+        return json.dumps([text_of(each) for each in value], ensure_ascii=False)
+    if isinstance(value, tuple | dict | bytes):
+        raise TypeError(type(value))
+    return None if value != value else canonical(str(value))
+
+
+def items(cell: str, separator: str) -> list[str]:
+    """Return the canonical texts of a cell that is a list: in JSON, or separated."""
+    if cell.startswith("["):
+        try:
+            found = json.loads(cell)
+            return [canonical(text.strip()) for each in found if (text := text_of(each))]
+        except (ValueError, TypeError, RecursionError):
+            pass  # a name may begin with a bracket
+    return [canonical(text) for part in cell.split(separator) if (text := part.strip())]
+
+
+def votes(cell: str) -> list[tuple[str, float]] | None:
+    """Read ``Dress:3|Shirt:1`` as names with votes; None if the text is not of this form."""
+    found = []
+    for part in cell.split("|"):
+        name, colon, number = part.rpartition(":")
+        try:
+            share = float(number)
+        except ValueError:
+            return None
+        if not colon or not name.strip() or not 0 <= share < float("inf"):
+            return None
+        found.append((canonical(name.strip()), share))
+    return found
+
+
+def says_nothing(cell: str) -> bool:
+    """Whether a cell is a word or a sign that may stand for a label that is not there."""
+    return _NO_ANSWER.fullmatch(cell) is not None
+
+
+def looks_missing(cell: str) -> bool:
+    """Whether a cell may stand for a label that is not there, whatever else is in its column."""
+    return says_nothing(cell) or cell in (*NEGATIVE_CODES, *POSITIVE_CODES)
+
+
+def doubtful(column: Iterable[str]) -> list[str]:
+    """Return which of the distinct texts of a column of labels may stand for no label, sorted.
+
+    Words such as ``n/a`` always may. A negative code (``-1``) may where no other number is
+    negative or broken: not beside 1 alone (no and yes), and not in -2, -1, 0, 1, 2. A positive
+    one (``255``) may where it is the largest number and its predecessor does not occur.
+    """
+    texts = list(map(canonical, column))
+    found = {text for text in texts if says_nothing(text)}
+    values = {text: value for text in texts if (value := number(text)) is not None}
+    others = {v for text, v in values.items() if text not in NEGATIVE_CODES}
+    words = len(texts) - len(values) - len(found)
+    if (words or others != {1}) and all(v >= 0 and v.is_integer() for v in others):
+        found.update(text for text in values if text in NEGATIVE_CODES)
+    largest = max(values, key=lambda text: values[text], default="")
+    if largest in POSITIVE_CODES and values[largest] - 1 not in others and words + len(others) > 2:
+        found.add(largest)
+    return sorted(found)
+
+
+def number(text: str) -> float | None:
+    """Return a text that is a finite number as a whole, None if it is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if "_" in text:  # a digit separator of Python's alone
+        return None
+    return value if -float("inf") < value < float("inf") else None
