@@ -11,6 +11,7 @@ from mtl_lightning.system.errors import (
     did_you_mean,
     listed,
     one_line,
+    os_errors_named,
 )
 
 COMMANDS = {
@@ -58,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
             )
         if command in OWN:
             own = importlib.import_module(f"mtl_lightning.commands.{command}")
-            return int(own.run(arguments[1:]))
+            with os_errors_named():
+                return int(own.run(arguments[1:]))
         from mtl_lightning.commands.trainer import run
 
         run(command, arguments[1:])

@@ -47,12 +47,7 @@ def run(arguments: list[str]) -> int:
             raise UserError(f"{option}: no such option of init{did_you_mean(option, OPTIONS)}")
     if not paths:
         raise UserError("init needs a table or a folder: mtl-lightning init types.csv photos/")
-    try:
-        return _propose(paths, output)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        raise UserError(f"{error.filename}: {error.strerror}") from error
+    return _propose(paths, output)
 
 
 def _check(output: Path) -> None:
@@ -66,11 +61,11 @@ def _check(output: Path) -> None:
 
 def _propose(paths: list[str], output: Path | None) -> int:
     # From here on torch is needed, which takes seconds to import.
-    from mtl_lightning.commands import trainer
+    from mtl_lightning.commands.common import set_up
     from mtl_lightning.commands.proposal.propose import propose
     from mtl_lightning.commands.proposal.writing import written
 
-    trainer.begin([])
+    set_up([])
     proposal = propose(paths)
     typed = ["mtl-lightning", "init", *paths]
     text = written(proposal, shlex.join(typed), str(output or "config.yaml"))
@@ -94,13 +89,14 @@ def _propose(paths: list[str], output: Path | None) -> int:
 
 def _refusal(text: str) -> str:
     """Return what ``fit`` would say of the data of a config, nothing if it takes them."""
-    from mtl_lightning.commands import prepare, trainer
+    from mtl_lightning.commands.common import build_data
+    from mtl_lightning.commands.prepare import prepare
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         path.write_text(text, encoding="utf-8")
         try:
-            trainer.build_data(prepare.prepare("fit", ["--config", str(path)]).config).setup("fit")
+            build_data(prepare("fit", ["--config", str(path)]).config).setup("fit")
         except UserError as error:
             return str(error)
     return ""

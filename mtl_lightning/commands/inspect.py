@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_lightning.system.errors import UserError, did_you_mean
+from mtl_lightning.system.errors import UserError
 
 HELP = """usage: mtl-lightning inspect --config FILE [--KEY VALUE ...] [options]
 
@@ -47,12 +47,7 @@ def run(arguments: list[str]) -> int:
             outputs[option] = _checked(option, Path(values[-1]))
     everything = "--all" in rest
     rest = [argument for argument in rest if argument != "--all"]
-    try:
-        return _audit(rest, outputs.get("--output"), outputs.get("--sheet"), everything)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        raise UserError(f"{error.filename}: {error.strerror}") from error
+    return _audit(rest, outputs.get("--output"), outputs.get("--sheet"), everything)
 
 
 def _checked(option: str, path: Path) -> Path:
@@ -70,19 +65,14 @@ def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everythi
 
     from mtl_lightning.audit.findings import Level
     from mtl_lightning.audit.report import audit
-    from mtl_lightning.commands import prepare, trainer
-    from mtl_lightning.commands.schema import SECTIONS
+    from mtl_lightning.commands.common import prepare_data
     from mtl_lightning.reports import audit_console
     from mtl_lightning.reports import audit_page as pages
     from mtl_lightning.reports import audit_sheet as sheets
     from mtl_lightning.system.progress import ProgressBar
 
-    trainer.begin(arguments)
-    prepared = prepare.prepare("inspect", arguments)
-    if prepared.flags:
-        _refuse(prepared.flags[0], SECTIONS)
+    prepared, data = prepare_data("inspect", arguments, OPTIONS)
     console = get_console()
-    data = trainer.build_data(prepared.config)
     seed = prepared.config.get("seed_everything")
     report = audit(
         prepared.name,
@@ -102,14 +92,6 @@ def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everythi
     for path in written:
         console.print(f"written: {path}", markup=False, highlight=False)
     return int(report.count(Level.ERROR) > 0)
-
-
-def _refuse(argument: str, sections: Mapping[str, Any]) -> None:
-    option = argument.partition("=")[0]
-    if not option.startswith("-"):
-        raise UserError(f'"{option}": not expected here; options begin with --')
-    known = (*OPTIONS, *(f"--{section}" for section in sections))
-    raise UserError(f"{option}: no such option of inspect{did_you_mean(option, known)}")
 
 
 def step_size(config: Mapping[str, Any], batch_size: int) -> Any:

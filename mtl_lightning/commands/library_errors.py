@@ -2,6 +2,9 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
+
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from mtl_lightning.system.errors import UserError, did_you_mean
 
@@ -50,7 +53,36 @@ def reason(error: BaseException) -> str:
     return f"{lines[0] if lines else type(error).__name__} (--debug shows where)"
 
 
-def raised_by(error: BaseException, *packages: str) -> bool:
+def as_user_error(error: Exception, checkpoint: Path | None) -> Exception:
+    """Return an error that the user can mend as a ``UserError``, any other as it is.
+
+    Args:
+        error: That a command raised.
+        checkpoint: The file that the command began with.
+    """
+    if isinstance(error, OSError) and error.filename is not None:
+        return UserError(f"{error.filename}: {error.strerror}")
+    if isinstance(error, RuntimeError) and "loading state_dict" in str(error):
+        first = str(error).splitlines()[1].split(",")[0].strip().rstrip(".")
+        return UserError(
+            f"checkpoint {checkpoint}: does not fit the network of the config ({first}); "
+            f"leave `model` out of the config, the checkpoint remembers it"
+        )
+    if not isinstance(error, UserError) and _while_restoring(error):
+        return UserError(
+            f"checkpoint {checkpoint}: does not fit the training of the config: {reason(error)}"
+        )
+    # What they refuse themselves (a trainer's options that contradict each other, a schedule
+    # that is over) is no bug of theirs; what fails elsewhere keeps its traceback.
+    if isinstance(error, MisconfigurationException) or (
+        isinstance(error, ValueError)
+        and _raised_by(error, "pytorch_lightning", "torch.optim.lr_scheduler")
+    ):
+        return UserError(reason(error))
+    return error
+
+
+def _raised_by(error: BaseException, *packages: str) -> bool:
     """Whether the code that raised an error is of one of these packages."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -59,7 +91,7 @@ def raised_by(error: BaseException, *packages: str) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
-def while_restoring(error: BaseException) -> bool:
+def _while_restoring(error: BaseException) -> bool:
     """Whether an error was raised while Lightning took its state from a checkpoint."""
     trace = error.__traceback__
     while trace is not None:

@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 from mtl_lightning.system.errors import (
     Stopped,
     UserError,
-    did_you_mean,
     one_line,
 )
 
@@ -60,7 +59,7 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         if error.filename is None:
             raise UserError(f"the pack cannot be written: {error.strerror or error}") from error
-        raise UserError(f"{error.filename}: {error.strerror}") from error
+        raise
 
 
 def _megabytes(text: str) -> float:
@@ -91,21 +90,12 @@ def _pack(arguments: list[str], output: Path, shard_bytes: int) -> int:
     # From here on torch is needed, which takes seconds to import.
     from rich.console import Console
 
-    from mtl_lightning.commands import prepare, trainer
-    from mtl_lightning.commands.schema import SECTIONS
+    from mtl_lightning.commands.common import prepare_data
     from mtl_lightning.data.packs.writing import check_free, pack
     from mtl_lightning.system.progress import ProgressBar
 
     check_free(output)
-    trainer.begin(arguments)
-    prepared = prepare.prepare("pack", arguments)
-    if prepared.flags:
-        option = prepared.flags[0].partition("=")[0]
-        if not option.startswith("-"):
-            raise UserError(f'"{option}": not expected here; options begin with --')
-        known = (*OPTIONS, *(f"--{section}" for section in SECTIONS))
-        raise UserError(f"{option}: no such option of pack{did_you_mean(option, known)}")
-    data = trainer.build_data(prepared.config)
+    _, data = prepare_data("pack", arguments, OPTIONS)
     data.setup("fit")
     packed = pack(data, output, shard_bytes, ProgressBar(Console(stderr=True)))
     splits = ", ".join(f"{split} {count:,}" for split, count in packed.images.items())

@@ -1,17 +1,14 @@
 """LightningCLI with our links, our run folder and short error messages."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
-from jsonargparse import ArgumentParser, set_dumper
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins import CheckpointIO
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich import get_console
 
 from mtl_lightning.callbacks.bad_images import BadImagesFile
@@ -24,16 +21,12 @@ from mtl_lightning.callbacks.saved_config import SavedConfig
 from mtl_lightning.callbacks.signals import Signals
 from mtl_lightning.callbacks.tables import Tables
 from mtl_lightning.callbacks.weights_file import WeightsFile
-from mtl_lightning.commands.library_errors import (
-    raised_by,
-    reason,
-    short_message,
-    while_restoring,
-)
+from mtl_lightning.commands.common import build_data, set_up
+from mtl_lightning.commands.library_errors import as_user_error, reason
+from mtl_lightning.commands.parser import Parser
 from mtl_lightning.commands.prepare import Prepared, prepare
-from mtl_lightning.commands.quiet import quieten
 from mtl_lightning.commands.schema import CheckpointOptions
-from mtl_lightning.config import import_path, yaml_io
+from mtl_lightning.config import yaml_io
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.unlabelled import UnlabelledImages
@@ -44,28 +37,6 @@ from mtl_lightning.runs.loggers import EventsLogger, ResumableCSVLogger
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Task
 from mtl_lightning.training.module import MultiTask
-
-
-class Parser(LightningArgumentParser):
-    """A parser that takes no abbreviations and says what is wrong in one line."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-
-    def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Add them without what Lightning asks for: a value that is the name of a file is no file.
-
-        Where a list of classes may stand, jsonargparse would read the file ``default`` of the
-        current folder for the text ``default``, and import what it names.
-        """
-        added: list[str] = super().add_class_arguments(*args, **{**kwargs, "sub_configs": False})
-        return added
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise a one-line error instead of printing all usage."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        raise UserError(short_message(message, self._option_string_actions)) from ex
 
 
 class MultiTaskCLI(LightningCLI):
@@ -258,34 +229,13 @@ class MultiTaskCLI(LightningCLI):
         return [*theirs, *own]
 
 
-def build_data(config: Mapping[str, Any]) -> PartialLabels:
-    """Build the data module alone, from a config that has been prepared."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(PartialLabels, "data")
-    plain = {**config.get("data", {}), "tasks": config["tasks"]}
-    data: PartialLabels = parser.instantiate_classes(parser.parse_object({"data": plain})).data
-    return data
-
-
-def begin(arguments: list[str]) -> None:
-    """Settle what every command needs before a config is read.
-
-    Args:
-        arguments: What was typed, which may name modules of the current folder.
-    """
-    quieten()
-    set_dumper("yaml", yaml_io.dump)  # jsonargparse's own writes the text 1e3 as a number
-    import_path.remove_cwd()
-    import_path.add_cwd_for(arguments)
-
-
 def run(command: str, arguments: list[str]) -> None:
     """Run one command.
 
     Raises:
         UserError: For anything the user can mend.
     """
-    begin(arguments)
+    set_up(arguments)
     asked = _help_asked(arguments)
     if asked:
         prepared = Prepared({}, asked, "run", Path("runs"), None)
@@ -301,37 +251,12 @@ def run(command: str, arguments: list[str]) -> None:
         MultiTaskCLI(command, prepared, claimed.folder)
     except Exception as error:
         failed = True
-        final = processes.final_error(_for_the_user(error, prepared))
+        final = processes.final_error(as_user_error(error, prepared.checkpoint))
         if final is error:
             raise
         raise final from error
     finally:
         claimed.end(failed)
-
-
-def _for_the_user(error: Exception, prepared: Prepared) -> Exception:
-    """Return what the user can mend as a ``UserError``, anything else as it is."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return UserError(f"{error.filename}: {error.strerror}")
-    if isinstance(error, RuntimeError) and "loading state_dict" in str(error):
-        first = str(error).splitlines()[1].split(",")[0].strip().rstrip(".")
-        return UserError(
-            f"checkpoint {prepared.checkpoint}: does not fit the network of the config ({first}); "
-            f"leave `model` out of the config, the checkpoint remembers it"
-        )
-    if not isinstance(error, UserError) and while_restoring(error):
-        return UserError(
-            f"checkpoint {prepared.checkpoint}: does not fit the training of the config: "
-            f"{reason(error)}"
-        )
-    # What they refuse themselves (a trainer's options that contradict each other, a schedule
-    # that is over) is no bug of theirs; what fails elsewhere keeps its traceback.
-    if isinstance(error, MisconfigurationException) or (
-        isinstance(error, ValueError)
-        and raised_by(error, "pytorch_lightning", "torch.optim.lr_scheduler")
-    ):
-        return UserError(reason(error))
-    return error
 
 
 def _help_asked(arguments: list[str]) -> list[str]:

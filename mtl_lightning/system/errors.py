@@ -1,7 +1,8 @@
 """The one kind of error that a user is meant to read, and what goes into its line."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 LONGEST = 100
 """Characters of a name, a path or a cell that a message shows."""
@@ -46,6 +47,17 @@ class Stopped(Exception):  # noqa: N818 - it is no error
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
         self.number = number
+
+
+@contextmanager
+def os_errors_named() -> Iterator[None]:
+    """Raise an ``OSError`` that is about a file as a `UserError` that names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise UserError(f"{error.filename}: {error.strerror}") from error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -150,8 +150,8 @@ HOSTILE = [
     ),
     rogue(
         "a function behind a module of ours",
-        {"model.sharing.class_path": "mtl_lightning.commands.trainer.os.system"},
-        X + 'model.sharing names the class "mtl_lightning.commands.trainer.os.system", ' + NONE_OF,
+        {"model.sharing.class_path": "mtl_lightning.system.files.os.system"},
+        X + 'model.sharing names the class "mtl_lightning.system.files.os.system", ' + NONE_OF,
     ),
     rogue(
         "a function that loads code",

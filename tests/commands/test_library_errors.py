@@ -1,8 +1,11 @@
 import json
+from pathlib import Path
 
 import pytest
+import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from mtl_lightning.commands.library_errors import raised_by, reason, short_message
+from mtl_lightning.commands.library_errors import _raised_by, as_user_error, reason, short_message
 from mtl_lightning.system.errors import UserError
 
 OPTIONS = ["--images", "--output", "--name", "--images.help"]
@@ -56,9 +59,38 @@ def test_the_reason_is_what_pages_are_about():
 def test_who_raised_an_error():
     with pytest.raises(ValueError, match="Expecting") as caught:
         json.loads("{")
-    assert raised_by(caught.value, "torch", "json")
-    assert not raised_by(caught.value, "torch", "js", __name__)
+    assert _raised_by(caught.value, "torch", "json")
+    assert not _raised_by(caught.value, "torch", "js", __name__)
 
 
 def test_nobody_raised_an_error_that_was_not_raised():
-    assert not raised_by(ValueError(), "json")
+    assert not _raised_by(ValueError(), "json")
+
+
+# --------------------------------------------------------------------- for the user
+
+
+def test_a_file_that_cannot_be_used_is_named():
+    found = as_user_error(PermissionError(13, "Permission denied", "a.csv"), None)
+    assert isinstance(found, UserError)
+    assert str(found) == "a.csv: Permission denied"
+
+
+def test_weights_that_do_not_fit_are_about_the_checkpoint():
+    error = RuntimeError("Error(s) in loading state_dict for MultiTask:\n\tMissing key(s): a, b.")
+    found = as_user_error(error, Path("x.ckpt"))
+    assert isinstance(found, UserError)
+    assert str(found).startswith("checkpoint x.ckpt: does not fit the network of the config (Miss")
+
+
+def test_what_libraries_refuse_is_the_users():
+    assert isinstance(as_user_error(MisconfigurationException("no"), None), UserError)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(ValueError, match="positive integer") as caught:
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1, total_steps=-3)
+    assert isinstance(as_user_error(caught.value, None), UserError)
+
+
+@pytest.mark.parametrize("error", [OSError("no file"), ValueError("ours"), RuntimeError("other")])
+def test_what_is_no_fault_of_the_user_stays_as_it_is(error):
+    assert as_user_error(error, Path("x.ckpt")) is error

@@ -61,7 +61,7 @@ def prepared(command: str, changes: dict[str, Any], *flags: str) -> dict[str, An
 NAMES = [
     *("evil.Thing", "evil", "subprocess.Popen", "os.system", "builtins.eval"),
     *("torch.hub.load", "torch.load", "torch.utils.cpp_extension.load", "torch.nn.Linear"),
-    *("mtl_lightning.commands.trainer.os.system", "torchvision.transforms.v2.functional.F.conv2d"),
+    *("mtl_lightning.system.files.os.system", "torchvision.transforms.v2.functional.F.conv2d"),
     *("torch.testing._internal.common_utils.TestCase", "torchjd.evil.Thing", "VGG61", "", "."),
 ]
 

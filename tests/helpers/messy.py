@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mtl_lightning.audit.absence_odds import StepSize
 from mtl_lightning.audit.report import Report, audit
-from mtl_lightning.commands import prepare, trainer
+from mtl_lightning.commands import common, prepare
 from mtl_lightning.system.progress import ProgressBar
 
 CONFIG = """
@@ -79,6 +79,6 @@ def make(folder: Path) -> Path:
 def audited(name: str) -> Report:
     """Audit a config in the current folder."""
     prepared = prepare.prepare("inspect", ["--config", name])
-    data = trainer.build_data(prepared.config)
+    data = common.build_data(prepared.config)
     quiet = ProgressBar(Console(file=io.StringIO()))
     return audit(prepared.name, data, StepSize(data.batch_size, 2), 0, True, quiet)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from mtl_lightning.system.errors import (
@@ -9,6 +11,7 @@ from mtl_lightning.system.errors import (
     fault,
     listed,
     one_line,
+    os_errors_named,
     quoted,
     short,
 )
@@ -66,3 +69,11 @@ def test_a_source_that_fails_is_no_fault_of_an_image():
     assert fault(UserError("broken")) == "broken"
     with pytest.raises(SourceError, match=r"^gone$"):
         fault(SourceError("gone"))
+
+
+def test_an_error_of_the_system_names_its_file():
+    message = r"^nowhere/a: No such file or directory$"
+    with pytest.raises(UserError, match=message), os_errors_named():
+        Path("nowhere/a").read_text()
+    with pytest.raises(OSError, match="no file"), os_errors_named():
+        raise OSError("no file")

@@ -1,0 +1,58 @@
+"""The start of a command: from arguments to a checked config, and the data of a config alone."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jsonargparse import ArgumentParser, set_dumper
+
+from mtl_lightning.commands.prepare import Prepared, prepare
+from mtl_lightning.commands.quiet import quieten
+from mtl_lightning.commands.schema import SECTIONS
+from mtl_lightning.config import import_path, yaml_io
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.system.errors import UserError, did_you_mean
+
+
+def set_up(arguments: list[str]) -> None:
+    """Settle what every command needs before a config is read.
+
+    Args:
+        arguments: Of the command, which may name modules of the current folder.
+    """
+    quieten()
+    set_dumper("yaml", yaml_io.dump)  # jsonargparse's own writes the text 1e3 as a number
+    import_path.remove_cwd()
+    import_path.add_cwd_for(arguments)
+
+
+def build_data(config: Mapping[str, Any]) -> PartialLabels:
+    """Build the data module alone, from a config that has been prepared."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(PartialLabels, "data")
+    plain = {**config.get("data", {}), "tasks": config["tasks"]}
+    data: PartialLabels = parser.instantiate_classes(parser.parse_object({"data": plain})).data
+    return data
+
+
+def prepare_data(
+    command: str, arguments: list[str], options: Iterable[str]
+) -> tuple[Prepared, PartialLabels]:
+    """Prepare a command that reads the data of a config, and trains nothing.
+
+    Args:
+        command: Its name.
+        arguments: Its arguments, without its own options.
+        options: The names of its own options, for suggestions.
+
+    Raises:
+        UserError: If an option or the config is wrong.
+    """
+    set_up(arguments)
+    prepared = prepare(command, arguments)
+    if prepared.flags:
+        option = prepared.flags[0].partition("=")[0]
+        if not option.startswith("-"):
+            raise UserError(f'"{option}": not expected here; options begin with --')
+        known = (*options, *(f"--{section}" for section in SECTIONS))
+        raise UserError(f"{option}: no such option of {command}{did_you_mean(option, known)}")
+    return prepared, build_data(prepared.config)

@@ -1,0 +1,30 @@
+"""LightningCLI's parser with short error messages."""
+
+from typing import Any, NoReturn
+
+from pytorch_lightning.cli import LightningArgumentParser
+
+from mtl_lightning.commands.library_errors import short_message
+from mtl_lightning.system.errors import UserError
+
+
+class Parser(LightningArgumentParser):
+    """A parser that takes no abbreviations and says what is wrong in one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Add them without what Lightning asks for: a value that is the name of a file is no file.
+
+        Where a list of classes may stand, jsonargparse would read the file ``default`` of the
+        current folder for the text ``default``, and import what it names.
+        """
+        added: list[str] = super().add_class_arguments(*args, **{**kwargs, "sub_configs": False})
+        return added
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise a one-line error instead of printing all usage."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise UserError(short_message(message, self._option_string_actions)) from ex

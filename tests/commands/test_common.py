@@ -1,0 +1,58 @@
+import sys
+from pathlib import Path
+
+import jsonargparse
+import pytest
+
+from mtl_lightning.commands.common import build_data, prepare_data, set_up
+from mtl_lightning.system.errors import UserError
+from tests.conftest import small
+from tests.helpers.preparing import prepare_fit
+
+
+@pytest.fixture(autouse=True)
+def path(monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+def test_modules_of_the_current_folder_are_found_where_one_is_named():
+    Path("shop.py").touch()
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    set_up(["--config", "a.yaml"])
+    assert here not in sys.path
+    set_up(["--tasks.a.class_path", "shop.Task"])
+    assert sys.path[-1] == here
+
+
+def test_configs_are_printed_as_they_are_read():
+    set_up([])
+    parser = jsonargparse.ArgumentParser()
+    parser.add_argument("--a", type=str)
+    assert parser.dump(parser.parse_object({"a": "1e3"})).strip() == "a: '1e3'"
+
+
+def test_data_are_built_without_a_trainer():
+    data = build_data(prepare_fit("--config", small({"data.batch_size": 5})).config)
+    assert data.batch_size == 5
+    assert list(data.tasks) == ["digit", "parity", "ink"]
+
+
+def test_data_of_a_command_that_trains_nothing():
+    prepared, data = prepare_data("inspect", ["--config", small()], ())
+    assert prepared.name == "small"
+    assert list(data.sources) == ["digits"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("x", '"x": not expected here; options begin with --'),
+        ("--outptu=x", '--outptu: no such option of pack; did you mean "--output"?'),
+        ("--trianer", '--trianer: no such option of pack; did you mean "--trainer"?'),
+    ],
+)
+def test_options_that_a_command_does_not_have(argument, message):
+    with pytest.raises(UserError) as error:
+        prepare_data("pack", ["--config", small(), argument], ("--output",))
+    assert str(error.value) == message
