@@ -17,11 +17,13 @@ from mtl_lightning.audit import (
 from mtl_lightning.audit.absence_odds import Absence, StepSize
 from mtl_lightning.audit.contents import Copies
 from mtl_lightning.audit.findings import Finding, Level, ordered
+from mtl_lightning.audit.label_counts import label_counts
 from mtl_lightning.audit.pictures import Pictures
 from mtl_lightning.data.copies import find_copies
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.merging import MergedTable
 from mtl_lightning.data.splits import SPLITS
+from mtl_lightning.runs.facts import MergedCounts
 from mtl_lightning.system.errors import SourceError, UserError
 from mtl_lightning.system.progress import ProgressBar
 from mtl_lightning.tasks import Encoded
@@ -36,6 +38,7 @@ class Report:
         data: The data module; its table is the one that was audited.
         size: What a step is made of.
         table: The merged images; None if no source could be read.
+        counts: Of the merged images; None if no source could be read.
         encoded: Task to its labels, of the tasks whose labels could be read.
         tallies: Task to its classes by split, of the tasks that have classes.
         numbers: Task to its labels that are numbers, of the tasks without classes.
@@ -50,6 +53,7 @@ class Report:
     data: PartialLabels
     size: StepSize
     table: MergedTable | None = None
+    counts: MergedCounts | None = None
     encoded: dict[str, Encoded] = field(default_factory=dict)
     tallies: dict[str, label_checks.Tally] = field(default_factory=dict)
     numbers: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
@@ -94,6 +98,7 @@ def audit(
     found += contradictions
     if report.table is not None:
         data.table = report.table
+        report.counts = label_counts(data)
         found += _labels(report, whole)
         found += _images(report, report.table, seed, everything, progress)
     report.findings = ordered(found)

@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
+from mtl_lightning.runs import facts
 from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.system.files import atomic_path, remove_partial_files
 from mtl_lightning.system.strategy import is_trial
@@ -54,6 +55,8 @@ class Checkpoints(Checkpoint):
         self.every_n_train_steps = every_n_train_steps
         self.train_time_interval = train_time_interval
         self.value: float | None = None
+        self.written: dict[str, facts.Checkpoint] = {}
+        """By ``best`` and ``last``, what this session has written."""
         self._is_best = False  # the present state, and not written yet
         self._saved_at = -1  # the step; -1: there is none yet
         self._saved_when = 0.0
@@ -136,8 +139,10 @@ class Checkpoints(Checkpoint):
             for logger in trainer.loggers:
                 logger.save()
             trainer.save_checkpoint(self.last)
+            self.written["last"] = facts.Checkpoint(trainer.global_step)
             if self._is_best and trainer.is_global_zero:
                 _same(self.last, self.best)
+                self.written["best"] = facts.Checkpoint(trainer.global_step, self.value)
         except OSError as error:  # on the rank that writes; the others wait behind it
             problem = f"{error.filename or self.last}: {error.strerror}"
             trainer.strategy.barrier("Trainer.save_checkpoint")

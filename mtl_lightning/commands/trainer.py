@@ -17,6 +17,7 @@ from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.callbacks.plots import Plots
 from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
 from mtl_lightning.callbacks.results_file import ResultsFile
+from mtl_lightning.callbacks.run_recorder import RunRecorder
 from mtl_lightning.callbacks.saved_config import SavedConfig
 from mtl_lightning.callbacks.signals import Signals
 from mtl_lightning.callbacks.tables import Tables
@@ -191,18 +192,24 @@ class MultiTaskCLI(LightningCLI):
             )
 
     def _own_callbacks(self) -> list[Callback]:
+        checkpoints = None
+        if (
+            self.subcommand == "fit"
+            and self._get(self.config, "trainer").enable_checkpointing is not False
+        ):
+            options = self._get(self.config, "checkpoint")
+            checkpoints = Checkpoints(self.run / "checkpoints", **vars(options))
+        recorder = RunRecorder(self.run, checkpoints)
         callbacks: list[Callback] = [
-            Tables(self.run),
+            recorder,  # before those that show what it has recorded
+            Tables(recorder),
             ResultsFile(self.run),
-            Plots(self.run),
+            Plots(recorder),
             BadImagesFile(self.run),
         ]
         if self.subcommand != "fit":
             return callbacks
-        checkpoints = None
-        if self._get(self.config, "trainer").enable_checkpointing is not False:
-            options = self._get(self.config, "checkpoint")
-            checkpoints = Checkpoints(self.run / "checkpoints", **vars(options))
+        if checkpoints is not None:
             callbacks.append(checkpoints)
         if self.prepared.export_weights is not None:
             callbacks.append(WeightsFile(self.prepared.export_weights))

@@ -27,8 +27,8 @@ STYLES = {Level.ERROR: "bold red", Level.WARNING: "yellow", Level.NOTE: "cyan"}
 
 def parts(report: Report) -> Iterator[RenderableType]:
     """Yield what is to be printed, one under the other; findings come last, where they are seen."""
-    if report.table is not None:
-        yield merged_table(report.data)
+    if report.counts is not None:
+        yield merged_table(report.counts)
         yield from _classes(report)
         if report.encoded:
             yield from _absences(report)

@@ -24,6 +24,7 @@ from mtl_lightning.reports.html import (
     node,
     table,
 )
+from mtl_lightning.runs.facts import MergedCounts
 from mtl_lightning.system.files import atomic_write
 
 SIDE = 112
@@ -70,9 +71,9 @@ def _sections(report: Report) -> Iterator[Html]:
     yield from map(_finding, report.findings)
     if not report.findings:
         yield node("p", "Nothing to complain about.")
-    if report.table is None:
+    if report.counts is None:
         return
-    yield from _labels(report)
+    yield from _labels(report.counts)
     yield from _classes(report)
     yield from _together(report)
     yield from _absences(report)
@@ -97,23 +98,12 @@ def _finding(finding: Finding) -> Html:
     return node("div", *parts, class_=f"finding {level}")
 
 
-def _labels(report: Report) -> Iterator[Html]:
-    data = report.data
-    merged = data.merged()
-    counts = merged.counts({task: data.fields(task) for task in data.tasks})
-    rows: list[list[Child]] = []
-    for name in merged.names:
-        rows += [
-            [name, task, *(counts.labelled[name, task, split] for split in SPLITS)]
-            for task in data.tasks
-            if (name, task, "train") in counts.labelled
-        ]
-        rows.append([name, "images", *(counts.images[name, s] for s in SPLITS)])
-    inside = [merged.splits == number for number in range(len(SPLITS))]
-    for task in data.tasks:
-        labelled = data.has_label(task)
-        rows.append(["all", task, *(int((labelled & i).sum()) for i in inside)])
-    rows.append(["all", "images", *(int(i.sum()) for i in inside)])
+def _labels(counts: MergedCounts) -> Iterator[Html]:
+    rows: list[list[Child]] = [
+        [name, task, *(of_task[split] for split in SPLITS)]
+        for name, own in [*counts.sources.items(), ("all", counts.total)]
+        for task, of_task in [*own.labelled.items(), ("images", own.images)]
+    ]
     yield node("h2", "Labelled images")
     yield table(["source", "task", *SPLITS], [_counted(row) for row in rows], numbers_from=2)
 

@@ -1,4 +1,4 @@
-"""Tables for the terminal: what was merged, and how each task does."""
+"""Tables and lines for the terminal: what was merged, and how each task does."""
 
 import math
 from collections.abc import Mapping
@@ -7,51 +7,50 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.splits import SPLITS
-from mtl_lightning.tasks import Task
+from mtl_lightning.runs.facts import LabelCounts, MergedCounts, Sizes, TaskFacts
 from mtl_lightning.tasks.results import Results
 
 
-def merged_table(data: PartialLabels) -> Table:
+def merged_table(merged: MergedCounts) -> Table:
     """Return the labelled images of each source, task and split, and those of all sources."""
-    merged = data.merged()
-    counts = merged.counts({task: data.fields(task) for task in data.tasks})
-    table = Table(title="labelled images", title_justify="left", box=box.SIMPLE_HEAD)
+    table = _table("labelled images")
     for column in ("source", "task"):
         table.add_column(column)
     for split in SPLITS:
         table.add_column(split, justify="right")
-    for name in merged.names:
-        shown = escape(name)
-        for task in data.tasks:
-            if (name, task, "train") in counts.labelled:
-                numbers = [counts.labelled[name, task, split] for split in SPLITS]
-                table.add_row(shown, task, *map(_count, numbers))
-                shown = ""
-        images = [counts.images[name, split] for split in SPLITS]
-        table.add_row(shown, "[dim]images[/]", *map(_count, images), end_section=True)
-    if len(merged.names) > 1:
-        inside = [merged.splits == split for split in range(len(SPLITS))]
-        shown = "merged"
-        for task in data.tasks:
-            labelled = data.has_label(task)
-            numbers = [int((labelled & i).sum()) for i in inside]
-            table.add_row(shown, task, *map(_count, numbers), style="bold")
-            shown = ""
-        table.add_row("", "images", *(_count(int(i.sum())) for i in inside), style="bold")
+    for name, counts in merged.sources.items():
+        _add_counts(table, name, counts)
+    if len(merged.sources) > 1:
+        _add_counts(table, "merged", merged.total, style="bold")
     return table
 
 
-def _count(number: int) -> str:
-    return f"{number:,}" if number else "[dim]-[/]"
+def _add_counts(table: Table, name: str, counts: LabelCounts, style: str | None = None) -> None:
+    images = "images" if style else "[dim]images[/]"
+    shown = escape(name)
+    for task, of_task in [*counts.labelled.items(), (images, counts.images)]:
+        cells = [f"{of_task[s]:,}" if of_task[s] else "[dim]-[/]" for s in SPLITS]
+        table.add_row(shown, task, *cells, style=style, end_section=of_task is counts.images)
+        shown = ""
+
+
+def sizes_line(sizes: Sizes, folder: str) -> str:
+    """Return how large the network and its images are, and where the run is written, as markup."""
+    total, trained = sizes.parameters.total, sizes.parameters.trained
+    frozen = f", {trained / 1e6:.2f} M of them trained" if trained < total else ""
+    height, width = sizes.image
+    return (
+        f"{total / 1e6:.2f} M parameters{frozen}; images {height} x {width} px; "
+        f"run folder [bold]{escape(folder)}[/]"
+    )
 
 
 def results_table(
-    results: Results, tasks: Mapping[str, Task], title: str, best: Mapping[str, float] | None
+    results: Results, tasks: Mapping[str, TaskFacts], title: str, best: Mapping[str, float] | None
 ) -> Table:
     """Return a row per task: labelled rows, loss, primary metric, best so far."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = _table(title)
     table.add_column("task", overflow="fold")  # cut names could look the same
     for column in ("labelled", "loss", "metric", "value", *(["best"] if best is not None else [])):
         table.add_column(column, justify="left" if column == "metric" else "right")
@@ -95,7 +94,7 @@ def metric_tables(results: Results) -> list[Table]:
 
 
 def _metric_table(title: str, first: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = _table(title)
     table.add_column(first, overflow="fold")
     for column in next(iter(rows.values())):
         # Spaces, so that a narrow terminal breaks a long name instead of cutting it.
@@ -105,3 +104,7 @@ def _metric_table(title: str, first: str, rows: Mapping[str, Mapping[str, float]
         cells = [f"{v:,.0f}" if m == "n_labelled" else f"{v:.4f}" for m, v in values.items()]
         table.add_row(escape(name), *cells)
     return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)

@@ -38,8 +38,8 @@ def record_to_json(record: PlotRecord) -> dict[str, Any]:
     return {"class_path": _class_path(type(record)), **record.to_json()}
 
 
-def record_from_json(values: Mapping[str, Any]) -> PlotRecord | None:
-    """Return the record that `record_to_json` wrote, ``None`` if its class is not imported.
+def record_from_json(values: Mapping[str, Any]) -> PlotRecord:
+    """Return the record that `record_to_json` wrote; `UnknownRecord` if its class is not imported.
 
     Nothing is imported: the file may be a stranger's.
 
@@ -52,11 +52,31 @@ def record_from_json(values: Mapping[str, Any]) -> PlotRecord | None:
         if _class_path(record) == values["class_path"]:
             return record.from_json(values)
         waiting += record.__subclasses__()
-    return None
+    return UnknownRecord.from_json(values)
 
 
 def _class_path(record: type[PlotRecord]) -> str:
     return f"{record.__module__}.{record.__qualname__}"
+
+
+@dataclass
+class UnknownRecord(PlotRecord):
+    """A record of a class that this program has not imported; kept as it was read.
+
+    Attributes:
+        values: What `record_to_json` wrote.
+    """
+
+    values: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was read, the name of the class included."""
+        return self.values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "UnknownRecord":
+        """See `PlotRecord.from_json`."""
+        return cls({**values, "class_path": str(values["class_path"])})
 
 
 # Not frozen: torchmetrics copies what a metric computes field by field.

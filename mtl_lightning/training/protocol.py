@@ -4,7 +4,7 @@ from typing import Any, Protocol, cast
 
 from pytorch_lightning import LightningModule
 
-from mtl_lightning.models import NamedModules
+from mtl_lightning.models import NamedModules, Network
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.metrics import TaskMetrics
 from mtl_lightning.tasks.results import Results
@@ -15,11 +15,13 @@ class MultiTaskModule(Protocol):
 
     Attributes:
         tasks: The tasks by name.
+        network: From images to each task's outputs.
         measured: Split to the metrics of each task.
         results: Split to the results of its last evaluation.
     """
 
     tasks: NamedModules[Task]
+    network: Network
     measured: NamedModules[NamedModules[TaskMetrics]]
     results: dict[str, Results]
 

@@ -13,6 +13,11 @@ def on_two_ranks(tmp_path_factory) -> dict[str, Any]:
     here = __package__
     cases: dict[str, two_ranks.Case] = {
         "ema": (f"{here}.test_ema.on_ranks", {"folder": folder, "devices": 2}),
+        "evaluated": (
+            "tests.helpers.evaluations.evaluated",
+            {"folder": folder / "evaluated", "devices": 2},
+        ),
+        "recorded": (f"{here}.test_run_recorder.recorded", {"folder": folder / "recorded"}),
         "unfreeze": (f"{here}.test_unfreeze.on_ranks", {"folder": folder, "devices": 2}),
     }
     return dict(zip(cases, two_ranks.run(list(cases.values()), folder), strict=True))

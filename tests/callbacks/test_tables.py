@@ -8,10 +8,11 @@ from pytorch_lightning import Callback
 from rich.console import Console
 
 from mtl_lightning.callbacks import tables
-from mtl_lightning.callbacks.tables import (
-    Tables,
-)
+from mtl_lightning.callbacks.checkpoints import Checkpoints
+from mtl_lightning.callbacks.run_recorder import RunRecorder
+from mtl_lightning.callbacks.tables import Tables
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.runs import run_file
 from mtl_lightning.tasks import Classification, Regression
 from mtl_lightning.training.module import MultiTask
 from tests.helpers.support import (
@@ -24,23 +25,13 @@ from tests.helpers.support import (
     make_trainer,
 )
 
-NAN = float("nan")
 WIDTH = 80
-NAMES = ["type", "audience_of_the_garment", "audience_of_the_shop", "collar", "colour", "season"]
-NAMES += ["pattern", "price_in_euros"]
 
 
-def printed(*renderables):
-    """What a terminal of 80 columns shows, line by line, without the ends of the lines."""
-    console = Console(width=WIDTH, record=True, file=io.StringIO())
-    for renderable in renderables:
-        console.print(renderable)
-    lines = console.export_text().splitlines()
-    assert max(map(len, lines)) <= WIDTH
-    return [line.rstrip() for line in lines if line.strip()]
-
-
-# ------------------------------------------------------------------- when
+def recorded(folder):
+    """The callbacks that print a run, which is written to the folder."""
+    recorder = RunRecorder(folder)
+    return [recorder, Tables(recorder)]
 
 
 @pytest.fixture
@@ -53,8 +44,8 @@ def console(monkeypatch):
 
 def test_what_a_training_prints(tmp_path, console):
     data = make_data(train=45, val=9)
-    callback = Tables(tmp_path / "[run]")
-    module = fit(tmp_path, data, max_epochs=2, num_sanity_val_steps=1, callbacks=[callback])
+    callbacks = recorded(tmp_path / "[run]")
+    module = fit(tmp_path, data, max_epochs=2, num_sanity_val_steps=1, callbacks=callbacks)
     text = console.export_text()
     assert text.index("labelled images") < text.index("M parameters") < text.index("epoch 0")
     assert text.index("epoch 0") < text.index("epoch 1")
@@ -64,7 +55,7 @@ def test_what_a_training_prints(tmp_path, console):
     assert "images 16 x 16 px" in text
     assert "[run]" in text.replace("\n", "")
     value = module.results["val"].tasks["kind"]["balanced_accuracy"]
-    assert callback.best["kind"] >= value
+    assert text.count(f"{callbacks[0].facts.best()['kind']:.4f}") >= 2
     assert f"{value:.4f}" in text
 
 
@@ -72,7 +63,7 @@ def test_frozen_parameters_are_told(tmp_path, console):
     module = make_module()
     for parameter in module.network.backbone_parameters():
         parameter.requires_grad_(False)
-    fit(tmp_path, make_data(), module, callbacks=[Tables(tmp_path)])
+    fit(tmp_path, make_data(), module, callbacks=recorded(tmp_path))
     assert "M of them trained" in console.export_text()
 
 
@@ -81,7 +72,7 @@ def test_what_test_and_validate_print(tmp_path, console):
     source = Memory(labels, ["train"] * 4 + ["val"] * 4 + ["test"] * 4)
     data = PartialLabels(make_tasks(), {"m": source}, image_size=16, batch_size=4, num_workers=0)
     module = make_module()
-    trainer = make_trainer(tmp_path, callbacks=[Tables(tmp_path)])
+    trainer = make_trainer(tmp_path, callbacks=recorded(tmp_path))
     trainer.test(module, datamodule=data, verbose=False)
     text = console.export_text(clear=True)
     assert "rmse" in text
@@ -93,13 +84,18 @@ def test_what_test_and_validate_print(tmp_path, console):
     assert "best" not in text
 
 
-def test_the_best_so_far_goes_on_after_a_resume():
-    callback = Tables("run")
-    callback.best = {"kind": 0.75}
-    other = Tables("run")
-    other.load_state_dict(callback.state_dict())
-    assert other.best == {"kind": 0.75}
-    assert other.best is not callback.best
+def test_the_best_so_far_goes_on_after_a_resume(tmp_path, console):
+    saving = Checkpoints(tmp_path / "checkpoints", "val/score", "max")
+    callbacks = [*recorded(tmp_path), saving]
+    fit(tmp_path, make_data(val=9), callbacks=callbacks, enable_checkpointing=True)
+    facts = run_file.read(tmp_path)
+    facts.validations[0].results.tasks["kind"]["balanced_accuracy"] = 0.9876
+    run_file.write(tmp_path, facts)
+    console.export_text()
+    trainer = make_trainer(tmp_path, callbacks=recorded(tmp_path), max_epochs=2)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    trainer.fit(make_module(), datamodule=make_data(val=9), ckpt_path=last)
+    assert console.export_text().count("0.9876") == 1
 
 
 def test_an_undefined_value_is_never_the_best(tmp_path, console):
@@ -107,10 +103,10 @@ def test_an_undefined_value_is_never_the_best(tmp_path, console):
     data = PartialLabels(
         {"size": Regression()}, {"m": source}, image_size=16, batch_size=4, num_workers=0
     )
-    callback = Tables(tmp_path)
+    callbacks = recorded(tmp_path)
     module = MultiTask({"size": Regression()}, Small(), image_size=16)
-    fit(tmp_path, data, module, callbacks=[callback])
-    assert callback.best == {}
+    fit(tmp_path, data, module, callbacks=callbacks)
+    assert callbacks[0].facts.best() == {}
     assert "nan" in console.export_text()
 
 
@@ -146,7 +142,7 @@ def slow_data(*slow, **options):
 
 def trained(folder, data, *callbacks, **trainer):
     module = MultiTask(data.tasks, Small(), image_size=16)
-    return fit(folder, data, module, callbacks=[*callbacks, Tables(folder)], **trainer)
+    return fit(folder, data, module, callbacks=[*callbacks, *recorded(folder)], **trainer)
 
 
 def shares(console):
@@ -201,7 +197,7 @@ def test_a_resumed_epoch_is_measured_from_where_it_goes_on(tmp_path, console):
     console.export_text()
     data = slow_data("train")
     module = MultiTask(data.tasks, Small(), image_size=16)
-    trainer = make_trainer(tmp_path, callbacks=[Tables(tmp_path)])
+    trainer = make_trainer(tmp_path, callbacks=recorded(tmp_path))
     trainer.fit(module, datamodule=data, ckpt_path=tmp_path / "half.ckpt")
     assert data.waiting.batches == 5
     epochs, waited, _ = shares(console)
@@ -212,5 +208,6 @@ def test_a_resumed_epoch_is_measured_from_where_it_goes_on(tmp_path, console):
 def test_nothing_that_is_compared_holds_a_time(tmp_path, console):
     module = trained(tmp_path, slow_data("train"))
     assert not [name for name in module.trainer.callback_metrics if "wait" in name]
-    (callback,) = (c for c in module.trainer.callbacks if isinstance(c, Tables))
-    assert set(callback.state_dict()) == {"best"}
+    for callback in module.trainer.callbacks:
+        if isinstance(callback, Tables | RunRecorder):
+            assert callback.state_dict() == {}

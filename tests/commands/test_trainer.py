@@ -62,10 +62,16 @@ def test_images_are_decoded_to_no_more_than_is_wanted_by_every_command(cli, monk
 def test_fit_leaves_a_whole_run(cli):
     out = cli.run("fit", "--config", small())
     names = {p.name.split(".tfevents")[0] for p in RUN.iterdir()}
-    assert names == {"config.yaml", "metrics.csv", "checkpoints", "events.out"}
+    assert names == {"config.yaml", "metrics.csv", "run.json", "checkpoints", "events.out"}
     assert sorted(os.listdir(RUN / "checkpoints")) == ["best.ckpt", "last.ckpt"]
     assert epochs() == [("0", "val"), ("0", "train")]
     assert f"run folder {RUN}" in out
+    facts = json.loads((RUN / "run.json").read_text())
+    steps = [
+        facts["epochs"][-1]["step"],
+        *(facts["checkpoints"][k]["step"] for k in ("best", "last")),
+    ]
+    assert len(set(steps)) == 1
     for checkpoint in ("best", "last"):
         torch.load(RUN / f"checkpoints/{checkpoint}.ckpt", weights_only=True)
 

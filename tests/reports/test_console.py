@@ -3,8 +3,10 @@ import math
 
 from rich.console import Console
 
+from mtl_lightning.audit.label_counts import label_counts
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.reports.console import merged_table, metric_tables, results_table
+from mtl_lightning.reports.console import merged_table, metric_tables, results_table, sizes_line
+from mtl_lightning.runs.facts import Parameters, Sizes, TaskFacts
 from mtl_lightning.tasks import Classification, Regression
 from mtl_lightning.tasks.results import Results
 from tests.helpers.support import Memory, make_data, make_tasks
@@ -50,7 +52,8 @@ def made(count, absent=()):
         if i == 7:
             measured = {"n_labelled": 8, "loss": 1.0, "mae": 12345.5, "r2": NAN, "rmse": 123456.5}
         values[name] = {"n_labelled": 0} if name in absent else measured
-    return Results.of("test", tasks, values), tasks
+    kinds = {name: TaskFacts(type(task).__name__, task.primary) for name, task in tasks.items()}
+    return Results.of("test", tasks, values), kinds
 
 
 def test_a_validations_table_of_one_task():
@@ -80,7 +83,7 @@ def test_long_names_are_folded_not_cut():
     results, tasks = made(3)
     tasks = {f"a_name_so_long_that_no_terminal_has_room_for_{n}": t for n, t in tasks.items()}
     values = dict(zip(tasks, results.tasks.values(), strict=True))
-    results = Results.of("test", tasks, values)
+    results = Results("test", values, 1.0, 0.5)
     text = "".join(printed(results_table(results, tasks, "epoch", {})))
     assert "…" not in text
     text = "".join(printed(*metric_tables(results)))
@@ -134,7 +137,7 @@ def two_sources(**names):
 
 
 def test_what_was_merged_of_two_sources():
-    assert printed(merged_table(two_sources())) == [
+    assert printed(merged_table(label_counts(two_sources()))) == [
         "labelled images",
         "  source   task     train   val   test",
         " ──────────────────────────────────────",
@@ -152,9 +155,21 @@ def test_what_was_merged_of_two_sources():
 
 
 def test_one_source_is_not_repeated():
-    lines = printed(merged_table(make_data()))
+    lines = printed(merged_table(label_counts(make_data())))
     assert [line.split()[0] for line in lines[3:]] == ["memory", "size", "rare", "images"]
 
 
 def test_a_name_that_looks_like_markup_is_shown_as_it_is():
-    assert "[bold]2024" in " ".join(printed(merged_table(two_sources(people="[bold]2024"))))
+    assert "[bold]2024" in " ".join(
+        printed(merged_table(label_counts(two_sources(people="[bold]2024"))))
+    )
+
+
+def test_sizes_in_one_line():
+    parameters = Parameters(14_720_000, 14_720_000, 14_700_000, {"kind": 20_000})
+    sizes = Sizes(parameters, [96, 128], batch_size=8, devices=1, accumulate=1)
+    assert sizes_line(sizes, "runs/[a]") == (
+        "14.72 M parameters; images 96 x 128 px; run folder [bold]runs/\\[a][/]"
+    )
+    parameters.trained = 20_000
+    assert "14.72 M parameters, 0.02 M of them trained; " in sizes_line(sizes, "runs")

@@ -12,6 +12,7 @@ from mtl_lightning.tasks.plot_records import (
     LabelCurves,
     PlotRecord,
     ScatterSample,
+    UnknownRecord,
     record_from_json,
     record_to_json,
 )
@@ -77,8 +78,11 @@ def test_the_area_of_a_curve_is_that_of_its_metric():
     assert record.average_precision() == pytest.approx([0.5 * 1 + 0.5 * 2 / 4])
 
 
-def test_a_class_that_is_not_imported_is_no_record():
-    assert record_from_json({"class_path": "os.path", "classes": []}) is None
+def test_a_record_of_a_class_that_is_not_imported_is_kept_as_it_is():
+    values = {"class_path": "somewhere.Else", "classes": []}
+    record = record_from_json(values)
+    assert isinstance(record, UnknownRecord)
+    assert record_to_json(record) == values
 
 
 DAMAGED: list[tuple[str, Mapping[str, Any]]] = [

@@ -1,14 +1,14 @@
-"""Loss and primary metric of every task over the training, from ``metrics.csv``."""
+"""Loss and primary metric of every task over the training."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from numpy.typing import NDArray
 
 from mtl_lightning.reports.plots.canvas import (
     BLUE,
@@ -19,6 +19,8 @@ from mtl_lightning.reports.plots.canvas import (
     shortened,
     tidy,
 )
+from mtl_lightning.runs.facts import RunFacts
+from mtl_lightning.tasks.results import Results
 
 STYLES: dict[str, dict[str, Any]] = {
     "train": {"color": ORANGE, "linestyle": "--", "marker": "s"},
@@ -29,32 +31,24 @@ LOG_ABOVE = 20
 FLOOR = -1.0
 """Metrics are drawn from here on: an R2 of -300 before the first epoch would flatten the rest."""
 
+Lines = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float32]]]
+"""Split to epochs and values, in the precision in which they are logged; NaN: undefined."""
 
-def curves(history: pd.DataFrame, tasks: Mapping[str, str], title: str) -> Figure:
-    """Draw loss and primary metric, train and val: a row for all tasks together, one for each.
 
-    Args:
-        history: ``metrics.csv`` as it is: columns ``epoch``, ``step`` and ``<split>/...``.
-        tasks: Task to the name of its primary metric.
-        title: The heading.
-    """
-    lines = by_epoch(history)
-    names = [("all tasks", "", "score"), *((task, f"{task}/", p) for task, p in tasks.items())]
-    figure = new_figure(9, 0.5 + 1.75 * len(names), title)
-    grid = figure.subplots(len(names), 2, sharex=True, squeeze=False)
-    for (name, prefix, primary), (left, right) in zip(names, grid, strict=True):
-        metric = primary.replace("_", " ")
-        for axes, what, room in ((left, "loss", 34), (right, metric, max(38 - len(metric), 12))):
-            axes.set_title(plain(f"{shortened(name, room)}: {what}"), loc="left", size=9.5)
-        _draw(left, lines, f"{prefix}loss")
-        _scale_loss(left)
-        _draw(right, lines, f"{prefix}{primary}")
-        _mark_best(right, lines["val"], f"val/{prefix}{primary}")
-        _cut_depth(right)
+def curves(facts: RunFacts) -> Figure:
+    """Draw loss and primary metric, train and val: a row for all tasks together, one for each."""
+    primaries = {task: own.primary for task, own in facts.tasks.items()}
+    figure = new_figure(9, 2.25 + 1.75 * len(primaries), f"{facts.name}/{facts.version}")
+    grid = figure.subplots(len(primaries) + 1, 2, sharex=True, squeeze=False)
+    losses, scores = _lines(facts, lambda r: r.loss), _lines(facts, lambda r: r.score)
+    _draw_row(grid[0], "all tasks", "score", losses, scores)
+    for (task, primary), axes in zip(primaries.items(), grid[1:], strict=True):
+        losses, values = (_of_task(facts, task, metric) for metric in ("loss", primary))
+        _draw_row(axes, task, primary, losses, values)
     for axes in grid[-1]:
         axes.set_xlabel("epochs of training", size=9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    end = max([1.0, *(line.index.max() for line in lines.values() if len(line))])
+    end = max([1.0, *(epochs.max() for epochs in by_epoch(facts).values() if len(epochs))])
     grid[0, 0].set_xlim(-0.02 * end, end * 1.03)
     handles = [Line2D([], [], label=split, **style) for split, style in STYLES.items()]
     figure.legend(
@@ -63,43 +57,54 @@ def curves(history: pd.DataFrame, tasks: Mapping[str, str], title: str) -> Figur
     return figure
 
 
-def by_epoch(history: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the rows of each split, indexed by how many epochs of training came before them.
+def by_epoch(facts: RunFacts) -> dict[str, NDArray[np.float64]]:
+    """Return for each split how many epochs of training came before each of its results.
 
-    A validation within an epoch lies between two whole numbers. What a resumed run measured again
-    replaces what stood there, and so does all that came after the step it was resumed from.
+    A validation within an epoch lies between two whole numbers.
     """
-    lines = {}
-    for split in STYLES:
-        columns = [
-            name
-            for name in history.columns
-            if name.startswith(f"{split}/") and name != "train/loss_step"
-        ]
-        rows = history.loc[history[columns].notna().any(axis=1), ["epoch", "step", *columns]]
-        later = rows["step"].astype(float)[::-1].cummin()[::-1].shift(-1, fill_value=np.inf)
-        lines[split] = rows[rows["step"] < later]
-    lines["train"] = lines["train"].drop_duplicates("epoch", keep="last")
-    # The step in the file is the number of the last one made, from 0.
-    steps = np.array([-1, *lines["train"]["step"]], dtype=float)
-    epochs = np.array([0, *(lines["train"]["epoch"] + 1)], dtype=float)
-    for split, rows in lines.items():
-        lines[split] = rows.set_index(np.interp(rows["step"].to_numpy(float), steps, epochs))
-    return lines
+    steps = np.array([0, *(epoch.step for epoch in facts.epochs)], dtype=np.float64)
+    epochs = np.array([0, *(epoch.epoch + 1 for epoch in facts.epochs)], dtype=np.float64)
+    validated = np.array([validation.step for validation in facts.validations], dtype=np.float64)
+    return {"train": epochs[1:], "val": np.interp(validated, steps, epochs)}
 
 
-def _draw(axes: Axes, lines: Mapping[str, pd.DataFrame], name: str) -> None:
+def _lines(facts: RunFacts, value: Callable[[Results], float | None]) -> Lines:
+    measured = {
+        "train": [epoch.results for epoch in facts.epochs],
+        "val": [validation.results for validation in facts.validations],
+    }
+    return {
+        split: (epochs, np.array([value(own) for own in measured[split]], dtype=np.float32))
+        for split, epochs in by_epoch(facts).items()
+    }
+
+
+def _of_task(facts: RunFacts, task: str, metric: str) -> Lines:
+    return _lines(facts, lambda results: results.tasks.get(task, {}).get(metric))
+
+
+def _draw_row(axes: NDArray[Any], name: str, metric: str, losses: Lines, values: Lines) -> None:
+    left, right = axes
+    metric = metric.replace("_", " ")
+    for own, what, room in ((left, "loss", 34), (right, metric, max(38 - len(metric), 12))):
+        own.set_title(plain(f"{shortened(name, room)}: {what}"), loc="left", size=9.5)
+    _draw(left, losses)
+    _scale_loss(left)
+    _draw(right, values)
+    _mark_best(right, *values["val"])
+    _cut_depth(right)
+
+
+def _draw(axes: Axes, lines: Lines) -> None:
     tidy(axes)
     axes.margins(y=0.08)
-    drawn = 0
     for split, style in STYLES.items():
-        values = lines[split].get(f"{split}/{name}", pd.Series(dtype=float))
-        values = values.where(np.isfinite(values))  # what is undefined is a gap
-        if values.any():
+        epochs, values = lines[split]
+        values = np.where(np.isfinite(values), values, np.nan)  # what is undefined is a gap
+        if not np.isnan(values).all():
             marks = {"markersize": 3.5} if len(values) <= 60 else {"marker": ""}
-            axes.plot(values.index, values, label=split, linewidth=1.6, **(style | marks))
-            drawn += 1
-    if not drawn:
+            axes.plot(epochs, values, label=split, linewidth=1.6, **(style | marks))
+    if not axes.lines:
         note(axes, "no value")
         axes.set_yticks([])
 
@@ -120,12 +125,12 @@ def _cut_depth(axes: Axes) -> None:
         axes.set_ylim(FLOOR, max(tops) + 0.1)
 
 
-def _mark_best(axes: Axes, rows: pd.DataFrame, name: str) -> None:
-    values = rows.get(name, pd.Series(dtype=float))
-    values = values[np.isfinite(values)]
-    if not len(values):
+def _mark_best(axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float32]) -> None:
+    finite = np.isfinite(values)
+    if not finite.any():
         return
-    epoch, best = values.idxmax(), values.max()
+    first = np.argmax(values[finite])
+    epoch, best = epochs[finite][first], values[finite][first]
     ring: dict[str, Any] = {"markersize": 9, "fillstyle": "none", "clip_on": False}
     axes.plot([epoch], [best], "o", color=BLUE, label="_best", **ring)
     axes.set_title(f"best {best:.3f} after {epoch:.3g}", loc="right", size=8.5, color=BLUE)

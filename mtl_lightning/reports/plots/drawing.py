@@ -13,12 +13,28 @@ from matplotlib.figure import Figure
 from mtl_lightning.reports.plots.confusion import confusion
 from mtl_lightning.reports.plots.labels import labels_chart
 from mtl_lightning.reports.plots.scatter import scatter
+from mtl_lightning.runs.facts import Evaluation
 from mtl_lightning.tasks.plot_records import (
     ConfusionCounts,
     LabelCurves,
     PlotRecord,
     ScatterSample,
 )
+
+
+def draw_task(evaluation: Evaluation, task: str) -> Figure:
+    """Return the figure of one task: its record under its metrics."""
+    split, values = evaluation.results.split, evaluation.results.tasks[task]
+    caption = f"{split}, weights of {evaluation.weights}" if evaluation.weights else split
+    if evaluation.step is not None:
+        caption = f"{split} at the last validation, after {evaluation.step:,} steps"
+    numbers = [
+        f"{metric.replace('_', ' ')} {value:.3g}"
+        for metric, value in values.items()
+        if metric not in ("n_labelled", "loss") and "/" not in metric  # of one label
+    ]
+    labelled = f"{values['n_labelled']:,} labelled"
+    return draw(evaluation.plots[task], task, " · ".join([caption, labelled, *numbers]))
 
 
 @singledispatch

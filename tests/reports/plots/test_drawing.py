@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mtl_lightning.reports.plots import draw
+from mtl_lightning.reports.plots import draw, drawing
+from mtl_lightning.reports.plots.drawing import draw_task
+from mtl_lightning.runs.facts import Evaluation
 from mtl_lightning.tasks.label_metrics import BINS
 from mtl_lightning.tasks.plot_records import (
     ConfusionCounts,
@@ -13,6 +15,7 @@ from mtl_lightning.tasks.plot_records import (
     PlotRecord,
     ScatterSample,
 )
+from mtl_lightning.tasks.results import Results
 
 
 class Own(PlotRecord):
@@ -66,3 +69,22 @@ def test_an_own_record_brings_its_own_drawing():
         return figure
 
     assert draw(Drawable(7), "own", "val").texts[0].get_text() == "own 7 val"
+
+
+@pytest.mark.parametrize(
+    ("command", "step", "weights", "caption"),
+    [
+        ("fit", 1200, None, "val at the last validation, after 1,200 steps"),
+        ("validate", None, "best.ckpt", "val, weights of best.ckpt"),
+        ("validate", None, None, "val"),
+    ],
+)
+def test_a_task_is_drawn_under_its_metrics(monkeypatch, command, step, weights, caption):
+    seen = []
+    monkeypatch.setattr(drawing, "draw", lambda *given: seen.append(given))
+    values = {"n_labelled": 1089, "loss": 2.5, "mean_ap": 0.71259, "ap/hat": 0.5}
+    record = Own()
+    results = Results("val", {"tags": values}, 2.5, 0.7)
+    evaluation = Evaluation(command, "2026-01-01", step, weights, results, {"tags": record})
+    draw_task(evaluation, "tags")
+    assert seen == [(record, "tags", f"{caption} · 1,089 labelled · mean ap 0.713")]

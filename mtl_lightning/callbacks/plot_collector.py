@@ -1,0 +1,61 @@
+"""Collecting the data behind the tasks' plots during an evaluation, on every rank."""
+
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+
+from mtl_lightning.callbacks.errors_as_warnings import errors_as_warnings
+from mtl_lightning.data.batch import Batch
+from mtl_lightning.tasks.plot_data import PlotData
+from mtl_lightning.tasks.plot_records import PlotRecord
+from mtl_lightning.training.protocol import multi_task
+
+
+class PlotCollector:
+    """Collects batches, and gives the record of each task at the end.
+
+    A task whose kind collects nothing is left out; so is one that fails, with a warning.
+    """
+
+    def __init__(self) -> None:
+        self._data: dict[str, PlotData] = {}
+
+    def start(self, pl_module: LightningModule) -> None:
+        """Start over, for the evaluation that begins."""
+        self._data = {}
+        for name, task in multi_task(pl_module).tasks.items():
+            with errors_as_warnings(f"picture of task {name}"):
+                data = task.plot_data()
+                if data is not None:
+                    self._data[name] = data.to(pl_module.device)
+
+    def add(self, pl_module: LightningModule, outputs: dict[str, Any], batch: Batch) -> None:
+        """Add a batch.
+
+        Args:
+            pl_module: The module.
+            outputs: Each task's outputs for the batch.
+            batch: The batch.
+        """
+        for name, data in list(self._data.items()):
+            del self._data[name]  # until it has worked
+            with errors_as_warnings(f"picture of task {name}"):
+                answers = multi_task(pl_module).tasks[name].predict(outputs[name])
+                data.update(answers, batch.targets[name], batch.labelled[name], batch.rows)
+                self._data[name] = data
+
+    def gather(
+        self, trainer: Trainer, pl_module: LightningModule, split: str
+    ) -> dict[str, PlotRecord]:
+        """Return what all ranks have collected of the tasks that have a label in the split.
+
+        Every rank calls this, and asks for the same tasks in the same order.
+        """
+        gathered = {}
+        for name, values in multi_task(pl_module).results[split].tasks.items():
+            # A rank that failed would leave the others waiting for what it has collected.
+            everywhere = trainer.strategy.reduce_boolean_decision(name in self._data)
+            if everywhere and values["n_labelled"]:
+                with errors_as_warnings(f"picture of task {name}"):
+                    gathered[name] = self._data[name].compute()
+        return gathered

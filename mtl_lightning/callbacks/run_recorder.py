@@ -1,0 +1,272 @@
+"""``run.json``: the facts of the run, collected while it goes on."""
+
+import time
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from mtl_lightning.audit.label_counts import label_counts
+from mtl_lightning.callbacks import notes
+from mtl_lightning.callbacks.checkpoints import Checkpoints
+from mtl_lightning.callbacks.errors_as_warnings import errors_as_warnings
+from mtl_lightning.callbacks.plot_collector import PlotCollector
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.runs import facts, run_file
+from mtl_lightning.system import environment
+from mtl_lightning.system.errors import Stopped
+from mtl_lightning.system.strategy import is_trial
+from mtl_lightning.tasks.results import Results
+from mtl_lightning.training.protocol import multi_task
+
+
+class RunRecorder(Callback):
+    """Collects the facts of the run for other callbacks to show, and writes them to ``run.json``.
+
+    The file is written on the first rank: when training starts, after each validation and epoch,
+    before a checkpoint is written, and at the end. So no checkpoint is ahead of the file, and a run
+    that is resumed finds in it each epoch before the checkpoint, and drops what came after.
+
+    Nothing that goes wrong with the file stops the run. A ``fast_dev_run`` writes none.
+
+    Args:
+        run: The folder to write to.
+        checkpoints: What writes the checkpoints; ``None``: nothing does.
+    """
+
+    def __init__(self, run: Path, checkpoints: Checkpoints | None = None) -> None:
+        self.run = run
+        self.checkpoints = checkpoints
+        self.facts = facts.RunFacts(run.parent.name, run.name)
+        self.evaluation: facts.Evaluation | None = None
+        """What this command has evaluated last, with the data behind its plots."""
+        self._readable = True
+        self._session: facts.Session | None = None
+        self._collector = PlotCollector()
+        self._epoch_start = 0.0
+        self._epoch: tuple[int, int, float, float | None] | None = None  # ended, without results
+        self._train_results: Results | None = None  # the last that were recorded
+        self._validated_at: int | None = None
+        self._starved = False
+
+    # ----------------------------------------------------------------- the command
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Collect what is known before training."""
+        self._train_results = multi_task(pl_module).results.get("train")
+        self._epoch = self._validated_at = self.evaluation = None
+        if not trainer.is_global_zero:
+            return
+        self._start_session(trainer, pl_module)
+        data = _data(trainer)
+        self.facts.merged = label_counts(data)
+        self.facts.notes = notes.before_training(data, trainer)
+        self.facts.notes += notes.batch_norm(pl_module, trainer)
+        self.facts.sizes = facts.Sizes(
+            parameters=_parameters(pl_module),
+            image=list(data.size),
+            batch_size=data.batch_size,
+            devices=trainer.world_size,
+            accumulate=trainer.accumulate_grad_batches,
+        )
+        if self.checkpoints is not None and self.facts.checkpoints is None:
+            mode = "max" if self.checkpoints.sign > 0 else "min"
+            self.facts.checkpoints = facts.Checkpoints(self.checkpoints.monitor, mode)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the end."""
+        self._end_session(trainer, "finished")
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Record how it ended."""
+        stopped = isinstance(exception, Stopped | KeyboardInterrupt)
+        self._end_session(trainer, "stopped" if stopped else "failed")
+
+    def _start_session(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._readable = False
+        with errors_as_warnings(run_file.FILE):
+            self.facts = run_file.read(self.run) or self.facts
+            self._readable = True
+        self.facts.tasks = {
+            name: facts.TaskFacts(type(task).__name__, task.primary)
+            for name, task in multi_task(pl_module).tasks.items()
+        }
+        self._session = facts.Session(
+            command=_command(trainer),
+            started=_now(),
+            versions=environment.versions(),
+            device=environment.device_name(trainer.strategy.root_device),
+            precision=str(trainer.precision),
+            git=environment.git_revision(),
+        )
+        self.facts.sessions.append(self._session)
+
+    def _end_session(self, trainer: Trainer, outcome: str) -> None:
+        if self._session is not None:
+            self._session.ended, self._session.outcome = _now(), outcome
+            self._save(trainer)
+        self._session = None
+
+    def _save(self, trainer: Trainer) -> None:
+        """Write the file, with what another command has recorded in it meanwhile."""
+        if not trainer.is_global_zero or not self._readable or is_trial(trainer):
+            return
+        if self.checkpoints is not None and self.facts.checkpoints is not None:
+            self.facts.checkpoints.update(self.checkpoints.written)
+        with errors_as_warnings(run_file.FILE):
+            there = run_file.read(self.run)
+            if there is not None and _command(trainer) == "fit":
+                self.facts.adopt(there)
+            elif there is not None:  # it may be that of a training that goes on
+                there.adopt(self.facts)
+                self.facts = there
+            run_file.write(self.run, self.facts)
+
+    # ----------------------------------------------------------------- training
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop what an earlier session recorded after the checkpoint that is resumed."""
+        self._epoch_start = time.monotonic()
+        if self._session is not None and trainer.ckpt_path is not None:
+            self._session.resumed_step = trainer.global_step
+        self.facts.rewind(trainer.global_step)
+        self._save(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the epoch before, whose results are known by now."""
+        self._record_epoch(trainer, pl_module)
+        self._epoch_start = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the time; note once if the device waits for its data."""
+        data = _data(trainer)
+        data.waiting.pause()  # where no validation has
+        seconds, share = time.monotonic() - self._epoch_start, data.waiting.share()
+        self._epoch = trainer.current_epoch, trainer.global_step, seconds, share
+        starved = data.waiting.starved()
+        if starved is not None and not self._starved and trainer.is_global_zero:
+            self._starved = True
+            self.facts.notes.append(notes.starved(starved, data, trainer))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the last epoch and validation while all ranks are here; checkpoints come after."""
+        self._record_epoch(trainer, pl_module)
+        if self._validated_at is not None:
+            self._record_evaluation(trainer, pl_module, "val", step=self._validated_at)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Record an epoch that has ended before a checkpoint says so."""
+        if _command(trainer) == "fit":
+            self._record_epoch(trainer, pl_module)
+
+    def _record_epoch(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        results = multi_task(pl_module).results.get("train")
+        if self._epoch is None or results is None or results is self._train_results:
+            return
+        epoch, step, seconds, share = self._epoch
+        self._epoch, self._train_results = None, results
+        self.facts.add_epoch(facts.Epoch(epoch, step, seconds, share, _without_labels(results)))
+        self._save(trainer)
+
+    # ----------------------------------------------------------------- evaluation
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start to collect, and stop the clock of the training part."""
+        _data(trainer).waiting.pause()
+        self._start_evaluation(trainer, pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start to collect."""
+        self._start_evaluation(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Collect a batch; ``outputs`` is what the network gave for each task."""
+        self._collector.add(pl_module, outputs, batch)
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the validation; within a training, the last is evaluated at its end."""
+        if trainer.sanity_checking:
+            return
+        if _command(trainer) == "fit":
+            self._validated_at = trainer.global_step
+            results = _without_labels(multi_task(pl_module).results["val"])
+            validation = facts.Validation(trainer.current_epoch, trainer.global_step, results)
+            self.facts.add_validation(validation)
+            self._save(trainer)
+        else:
+            self._record_evaluation(trainer, pl_module, "val")
+            self._end_session(trainer, "finished")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the test."""
+        self._record_evaluation(trainer, pl_module, "test")
+        self._end_session(trainer, "finished")
+
+    def _start_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._collector.start(pl_module)
+        if _command(trainer) != "fit" and trainer.is_global_zero:
+            self._start_session(trainer, pl_module)
+
+    def _record_evaluation(
+        self, trainer: Trainer, pl_module: LightningModule, split: str, step: int | None = None
+    ) -> None:
+        plots = self._collector.gather(trainer, pl_module, split)
+        weights = trainer.ckpt_path if step is None else None
+        self.evaluation = facts.Evaluation(
+            command=_command(trainer),
+            time=_now(),
+            step=step,
+            weights=Path(weights).name if weights else None,
+            results=multi_task(pl_module).results[split],
+            plots=plots,
+        )
+        self.facts.evaluations[split] = self.evaluation
+
+
+def _command(trainer: Trainer) -> str:
+    return "" if trainer.state.fn is None else trainer.state.fn.value
+
+
+def _data(trainer: Trainer) -> PartialLabels:
+    data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+    return data
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
+
+
+def _parameters(pl_module: LightningModule) -> facts.Parameters:
+    network = multi_task(pl_module).network
+    return facts.Parameters(
+        total=sum(p.numel() for p in pl_module.parameters()),
+        trained=sum(p.numel() for p in pl_module.parameters() if p.requires_grad),
+        backbone=sum(p.numel() for p in network.backbone_parameters()),
+        heads={
+            task: sum(p.numel() for p in head.parameters()) for task, head in network.heads.items()
+        },
+    )
+
+
+def _without_labels(results: Results) -> Results:
+    tasks = {
+        task: {metric: value for metric, value in values.items() if "/" not in metric}
+        for task, values in results.tasks.items()
+    }
+    return replace(results, tasks=tasks)
