@@ -1,4 +1,4 @@
-"""``mtl-lightning pack``: the data of a config as shards, for one machine or many."""
+"""``mtl-lightning pack`` writes the data of a config as shards, for one machine or many."""
 
 import signal
 import sys
@@ -7,18 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mtl_lightning.system.errors import (
-    Stopped,
-    UserError,
-    one_line,
-)
+from mtl_lightning.system.errors import Stopped, UserError, one_line
 
 HELP = """usage: mtl-lightning pack --config FILE [--KEY VALUE ...] --output FOLDER [options]
 
 Merges the data of a config as `fit` does and writes them as few large files, which can be copied
 to a network drive or an object storage and trained on from there: the images byte for byte in
-shards of litdata's format, and one table with the labels, a mask for each task and the splits.
-Images without any label are left out, and counted. Needs: pip install 'mtl-lightning[stream]'
+shards, and one table with the labels, a mask for each task and the splits. Images without any
+label are left out, and counted.
 
 options:
   --config FILE       the config that `fit` takes; several are merged
@@ -34,7 +30,7 @@ exit status: 0 if the pack was written, 2 if not; there is no FOLDER then
 """
 OPTIONS = ("--config", "--only", "--output", "--shard_mb", "--help")
 LARGEST = 2048
-"""Megabytes of a shard: its offsets are 32 bits."""
+"""Megabytes of a shard, which is fetched as a whole."""
 
 
 def run(arguments: list[str]) -> int:
@@ -68,7 +64,9 @@ def _megabytes(text: str) -> float:
     except ValueError:
         size = 0.0
     if not 0 < size <= LARGEST:
-        raise UserError(f"--shard_mb {text}: expected megabytes, above 0 and up to {LARGEST}")
+        raise UserError(
+            f"--shard_mb should be a number of megabytes above 0 and up to {LARGEST}. Found {text}"
+        )
     return size
 
 
@@ -91,7 +89,7 @@ def _pack(arguments: list[str], output: Path, shard_bytes: int) -> int:
     from rich.console import Console
 
     from mtl_lightning.commands.common import prepare_data
-    from mtl_lightning.data.packs.writing import check_free, pack
+    from mtl_lightning.data.packing import check_free, pack
     from mtl_lightning.system.progress import ProgressBar
 
     check_free(output)
@@ -103,10 +101,10 @@ def _pack(arguments: list[str], output: Path, shard_bytes: int) -> int:
         f"written: {output} ({sum(packed.images.values()):,} images: {splits}; tasks "
         f"{', '.join(data.tasks)}; {packed.shards:,} shards, {packed.size / 1e6:,.1f} MB)\n"
     )
-    told = [f"note: {note}" for note in data.merged().notes()]
+    notes = [f"note: {note}" for note in data.merged().notes()]
     if packed.unlabelled:
-        told.append(f"left out: {packed.unlabelled:,} images that carry no label")
-    told += [f"left out: {bad.where}: image {bad.image} {bad.reason}" for bad in packed.unreadable]
-    for line in told:
+        notes.append(f"left out: {packed.unlabelled:,} images that carry no label")
+    notes += [f"left out: {bad.where}: image {bad.image} {bad.reason}" for bad in packed.unreadable]
+    for line in notes:
         sys.stderr.write(f"{one_line(line)}\n")
     return 0

@@ -1,16 +1,17 @@
 """Images that are decoded and scaled once, and then read as they are.
 
-What is kept is what `dataset.covering` gives: augmentation comes after, so each epoch still sees
-other crops, and batches are the same bit by bit with and without a cache.
+The result of `dataset.covering` is kept: augmentation comes after, so each epoch still sees other
+crops, and batches are the same bit for bit with and without a cache.
 """
 
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import IO, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -21,10 +22,17 @@ import torch
 from rich.console import Console
 
 from mtl_lightning.data.dataset import covering
+from mtl_lightning.data.disk_cache import (
+    CHANNELS,
+    MISSING,
+    PIXELS,
+    DiskCache,
+    PixelIndex,
+)
 from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.merging import MergedTable
-from mtl_lightning.data.pixel_file import CHANNELS, PixelFile, Places
+from mtl_lightning.data.records import MappedFiles
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.system.errors import UserError, fault
 from mtl_lightning.system.hardware import cores, free_memory
@@ -32,78 +40,44 @@ from mtl_lightning.system.progress import ProgressBar
 
 Mode = Literal["none", "memory", "disk"]
 VERSION = 2
-"""Of what is kept; another one begins other files."""
+"""Of what is kept; another one begins another folder."""
 CHUNK = 2**26
-"""Bytes that the memory is taken in, so that it never has to be moved."""
-TRIED = 16
-"""Images that are decoded to say how large all will be."""
+"""Bytes in which memory is allocated, so that nothing ever has to be moved."""
+SAMPLE = 16
+"""Images that are decoded to estimate the size of all."""
+OPEN_SHARDS = 256
+"""Shards on disk that a process has mapped: each takes one of its file descriptors."""
 
 
-class Store(Protocol):
-    """Bytes of many images."""
-
-    @property
-    def data(self) -> npt.NDArray[np.uint8]:
-        """All of them, (bytes,)."""
-
-
-@dataclass(frozen=True)
-class InMemory:
-    """Bytes in memory, which processes that are forked share."""
-
-    data: npt.NDArray[np.uint8]
-
-
-class OnDisk:
-    """Bytes of a file; processes that are forked share the mapping, others map it themselves."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._mapped: npt.NDArray[np.uint8] | None = None
-
-    @property
-    def data(self) -> npt.NDArray[np.uint8]:
-        """Return the mapped file."""
-        return self.open() if self._mapped is None else self._mapped
-
-    def open(self) -> npt.NDArray[np.uint8]:
-        """Map the file that has the name now."""
-        self._mapped = np.memmap(self.path, mode="r")
-        return self._mapped
-
-    def __reduce__(self) -> tuple[type["OnDisk"], tuple[Path]]:
-        return OnDisk, (self.path,)
-
-
-@dataclass
 class CachedImages:
     """The images of a table, some of which are kept.
 
-    Attributes:
-        table: Where the others are loaded from.
-        stores: Where pixels are.
-        store: (N,) int32, which of these holds an image; -1: none does.
-        places: Where it is in there, for all N images.
+    Args:
+        table: The N images; those that are not kept are loaded from it.
+        index: (N,): where images are kept, see `PIXELS`.
+        shards: The pixels, by the numbers of the index.
     """
 
-    table: MergedTable
-    stores: list[Store] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        count = len(self.table)
-        self.store = np.full(count, -1, dtype=np.int32)
-        self.places = Places(np.full(count, -1), np.zeros((count, 2), dtype=np.int64))
+    def __init__(
+        self, table: MergedTable, index: PixelIndex, shards: Sequence[Pixels] | MappedFiles
+    ) -> None:
+        self.table = table
+        self.index = index
+        self.shards = shards
 
     def __len__(self) -> int:
         return len(self.table)
 
     def load(self, row: int) -> Pixels:
         """Return an image as (height, width, 3) RGB, uint8, scaled already if it is kept."""
-        if self.store[row] < 0:
+        shard, start, height, width = self.index[row].item()
+        if shard < 0:
             return self.table.load(row)
-        data, start = self.stores[self.store[row]].data, self.places.offsets[row]
-        height, width = self.places.shapes[row]
-        own: Pixels = np.array(data[start : start + height * width * CHANNELS])
+        try:
+            pixels = self.shards[shard]
+        except OSError:  # somebody has deleted the cache since it was filled
+            return self.table.load(row)
+        own: Pixels = np.frombuffer(pixels, np.uint8, height * width * CHANNELS, start).copy()
         return own.reshape(height, width, CHANNELS)
 
     def name(self, row: int) -> str:
@@ -114,26 +88,17 @@ class CachedImages:
         """Return what a message calls the place that names the image."""
         return self.table.where(row)
 
-    def keep(
-        self, rows: npt.NDArray[np.int64], places: Places, store: int | npt.NDArray[np.int32]
-    ) -> None:
-        """Take images from a store from now on; those that it does not hold are passed over."""
-        there = places.offsets >= 0
-        self.store[rows[there]] = store if isinstance(store, int) else store[there]
-        self.places.offsets[rows] = places.offsets
-        self.places.shapes[rows] = places.shapes
-
 
 @dataclass(frozen=True)
 class Builder:
     """Fills a cache.
 
     Attributes:
-        table: Whose images to keep.
+        table: The images.
         size: The (height, width) that they are scaled to cover.
         max_pixels: See `dataset.covering`.
         skip: Whether images that cannot be used are passed over; else the first is an error.
-        console: Where to say what is done, and to show a bar.
+        console: For messages and the progress bar.
     """
 
     table: MergedTable
@@ -147,78 +112,80 @@ class Builder:
 
         Args:
             rows: Of the table.
-            processes: How many of this machine do so.
+            processes: How many processes of this machine do so.
         """
-        cached = CachedImages(self.table)
         need, free = self._estimate(rows) * processes, free_memory()
-        self._say(f"{len(rows):,} images are decoded once, about {_mb(need)} of memory")
+        self._print(f"{len(rows):,} images are decoded once, about {_size(need)} of memory")
         if free is not None and need > free:
             raise UserError(
-                f"data.cache: memory takes about {_mb(need)} and {_mb(free)} are free; "
+                f"data.cache: memory takes about {_size(need)} and {_size(free)} are free; "
                 "use data.cache: disk, or a smaller data.image_size"
             )
-        places = Places(np.full(len(rows), -1), np.zeros((len(rows), 2), dtype=np.int64))
-        store, used = np.zeros(len(rows), dtype=np.int32), CHUNK
+        index, chunks, used = self._empty(), list[Pixels](), CHUNK
         for position, pixels in self._decoded(rows):
             if used + pixels.nbytes > CHUNK:
-                room = np.empty(max(CHUNK, pixels.nbytes), dtype=np.uint8)
-                cached.stores.append(InMemory(room))
+                chunks.append(np.empty(max(CHUNK, pixels.nbytes), dtype=np.uint8))
                 used = 0
-            store[position] = len(cached.stores) - 1
-            places.offsets[position], places.shapes[position] = used, pixels.shape[:2]
-            room[used : used + pixels.nbytes] = pixels.ravel()
+            index[rows[position]] = len(chunks) - 1, used, *pixels.shape[:2]
+            chunks[-1][used : used + pixels.nbytes] = pixels.ravel()
             used += pixels.nbytes
-        cached.keep(rows, places, store)
-        return cached
+        return CachedImages(self.table, index, chunks)
 
     def on_disk(self, rows: npt.NDArray[np.int64], folder: Path) -> CachedImages:
-        """Keep the images of some rows in a file a source, of which most may be there already.
+        """Keep the images of some rows in a folder a source, where most may be already.
 
         Raises:
-            UserError: If a source's images are no files, or the file cannot be written.
+            UserError: If a source's images are not files, or the folder cannot be written to.
         """
-        cached = CachedImages(self.table)
+        index, paths = self._empty(), list[Path]()
         for number, (name, source) in enumerate(
             zip(self.table.names, self.table.sources, strict=True)
         ):
             own = rows[self.table.source[rows] == number]
-            file = PixelFile(folder / self._file_name(name, source.intensity))
-            store = OnDisk(file.pixels)
+            cache = DiskCache(folder / self._folder_name(name, source.intensity))
             try:
-                places = self._filled(file, own, store)
+                found = self._filled(cache, own)
             except OSError as error:
                 raise UserError(
-                    f"data.cache: {error.filename or file.pixels}: {error.strerror}; "
+                    f"data.cache: {error.filename or cache.folder}: {error.strerror}; "
                     "data.cache_dir names another folder"
                 ) from error
-            cached.stores.append(store)
-            cached.keep(own, places, number)
-        return cached
+            there = found["shard"] >= 0
+            shards, positions = np.unique(found["shard"][there], return_inverse=True)
+            found["shard"][there] = len(paths) + positions
+            paths += map(cache.path, shards)
+            index[own] = found
+        return CachedImages(self.table, index, MappedFiles(partial(_open, paths), OPEN_SHARDS))
 
-    def _file_name(self, source: str, intensity: Intensity | None) -> str:
+    def _empty(self) -> PixelIndex:
+        return np.full(len(self.table), MISSING, PIXELS)
+
+    def _folder_name(self, source: str, intensity: Intensity | None) -> str:
         libraries = PIL.__version__, simplejpeg.__version__, torch.__version__
         settings = repr((VERSION, *libraries, self.max_pixels, str(intensity))).encode()
         height, width = self.size
         digest = blake2b(settings, digest_size=4).hexdigest()
         return f"{quote(source, safe='')}-{height}x{width}-{digest}"
 
-    def _filled(self, file: PixelFile, rows: npt.NDArray[np.int64], store: OnDisk) -> Places:
+    def _filled(self, cache: DiskCache, rows: npt.NDArray[np.int64]) -> PixelIndex:
+        """Return where the images of some rows are, once those that were missing are added."""
         images: Texts = self.table.images[rows]
         stamps = self._stamps(rows)
-        with file.locked(lambda: self._say(f"waiting for another process to fill {file.pixels}")):
-            file.drop_dead()
-            missing = np.flatnonzero(file.find(images, stamps).offsets < 0)
-            if len(missing):
-                self._announce(rows[missing], file.pixels.parent)
-                file.add(
-                    (images[missing[position]], stamps[missing[position]], pixels)
-                    for position, pixels in self._decoded(rows[missing])
-                    if stamps[missing[position]]
-                )
-            places = file.find(images, stamps)
-            if (places.offsets >= 0).any():
-                store.open()  # the file that these places are in, whatever takes its name later
-            return places
+        with cache.locked(
+            lambda: self._print(f"waiting for another process to fill {cache.folder}")
+        ):
+            cache.clean()
+            found = cache.find(images, stamps)
+            missing = np.flatnonzero(found["shard"] < 0)
+            if not len(missing):
+                return found
+            self._announce(rows[missing], cache.folder.parent)
+            cache.add(
+                (images[missing[position]], stamps[missing[position]], pixels)
+                for position, pixels in self._decoded(rows[missing])
+                if stamps[missing[position]]
+            )
+            return cache.find(images, stamps)
 
     def _stamps(self, rows: npt.NDArray[np.int64]) -> Texts:
         """Return for each image what changes when its file does."""
@@ -240,16 +207,16 @@ class Builder:
 
     def _announce(self, rows: npt.NDArray[np.int64], folder: Path) -> None:
         need, free = self._estimate(rows), shutil.disk_usage(folder).free
-        self._say(f"{len(rows):,} images are decoded once, about {_mb(need)} in {folder}")
+        self._print(f"{len(rows):,} images are decoded once, about {_size(need)} in {folder}")
         if need > free:
             raise UserError(
-                f"data.cache: {folder} has {_mb(free)} free, and about {_mb(need)} are needed; "
+                f"data.cache: {folder} has {_size(free)} free, and about {_size(need)} are needed; "
                 "data.cache_dir names another folder"
             )
 
     def _estimate(self, rows: npt.NDArray[np.int64]) -> int:
         """Return about how many bytes the images will take."""
-        some = rows[np.linspace(0, len(rows) - 1, min(TRIED, len(rows))).astype(np.int64)]
+        some = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(np.int64)]
         sizes = [found.nbytes for found in map(self._decode, some) if not isinstance(found, str)]
         return int(np.mean(sizes) * len(rows)) if sizes else 0
 
@@ -271,15 +238,13 @@ class Builder:
         except UserError as error:
             return fault(error)
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.console.print(f"data.cache: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
-def default_folder() -> Path:
-    """Return where caches are kept unless a config names a folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "mtl-lightning"
+def _open(paths: Sequence[Path], number: int) -> IO[bytes]:
+    return open(paths[number], "rb")
 
 
-def _mb(count: int) -> str:
+def _size(count: int) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 0.1):,.1f} MB"

@@ -26,7 +26,7 @@ from mtl_lightning.data.bad_images import (
 )
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.batch_sampler import PlanSampler
-from mtl_lightning.data.cache import Builder, CachedImages, default_folder
+from mtl_lightning.data.cache import Builder, CachedImages
 from mtl_lightning.data.cache import Mode as CacheMode
 from mtl_lightning.data.dataset import ImageDataset, Images
 from mtl_lightning.data.features import FeatureDataset, Features
@@ -39,6 +39,7 @@ from mtl_lightning.data.mirroring.mirror import NONE, Mirror, Sides
 from mtl_lightning.data.on_device import OnDevice
 from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.data.pool import Meaning, OnConflict
+from mtl_lightning.data.records import cache_folder
 from mtl_lightning.data.sampling import (
     Population,
     Sampling,
@@ -165,7 +166,7 @@ class PartialLabels(LightningDataModule):
         self.augment_on = augment_on
         self.sampling = sampling
         self.cache: CacheMode = cache
-        self.cache_dir = default_folder() if cache_dir is None else Path(cache_dir).expanduser()
+        self.cache_dir = cache_folder() if cache_dir is None else Path(cache_dir).expanduser()
         self.cache_features = cache_features
         self.features: dict[str, Features] = {}
         """By split, while they are trained on; filled by who knows the network."""

@@ -133,11 +133,11 @@ def test_a_swap_that_cannot_be_and_a_class_that_is_left_behind(tmp_path):
 def test_a_lost_shard_is_no_bad_image(tmp_path):
     config = small(photos_packed("p"))
     assert [f for f in audited(config).findings if f.level is Level.ERROR] == []
-    Path("p/chunk-0-1.bin").unlink()
+    Path("p/shard-00001.bin").unlink()
     errors = [
         finding.line() for finding in audited(config).findings if finding.level is Level.ERROR
     ]
-    assert errors == [f"{Path('p').resolve()}: there is no shard chunk-0-1.bin; copy the pack anew"]
+    assert errors == [f"{Path('p').resolve()}: there is no shard-00001.bin; copy the pack again"]
 
 
 def test_without_sources(tmp_path):

@@ -2,22 +2,24 @@
 
 import json
 import os
+import pickle
+import zlib
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 from PIL import Image
 from rich.console import Console
 
 from mtl_lightning import PartialLabels, StreamSource, TableSource
-from mtl_lightning.data.packs.writing import pack
+from mtl_lightning.data.packing import pack
 from mtl_lightning.system.progress import ProgressBar
 from tests.bad_inputs import Case
 from tests.bad_inputs._shop import TASKS, Make, first_image, nothing
 from tests.helpers.packs import flip, sign
 
-PACK, SHARD, MANIFEST = Path("p"), Path("p/chunk-0-0.bin"), Path("p/pack.json")
+PACK, SHARD, MANIFEST = Path("p"), Path("p/shard-00000.bin"), Path("p/pack.json")
 
 
 def written() -> None:
@@ -39,46 +41,65 @@ def loaded(path: str = "p", task: str = "type") -> str:
     return f"{len(data.merged())} images, the first of {first_image(data)}"
 
 
-def broken(name: str, make: Make, expected: str, path: str = "p", **options: Any) -> Case:
+def broken(name: str, make: Make, expected: str, path: str = "p", task: str = "type") -> Case:
     """Return the case of a pack that ``make`` changes."""
 
     def both() -> None:
         written()
         make()
 
-    return Case(name, both, lambda: loaded(path, **options), expected)
+    return Case(name, both, lambda: loaded(path, task), expected)
 
 
-def changed(file: str, change: Callable[[dict[str, Any]], object]) -> Make:
-    """Change one of its JSON files."""
+def other_format() -> None:
+    """Have the manifest name a later format."""
+    manifest = json.loads(MANIFEST.read_text())
+    MANIFEST.write_text(json.dumps(manifest | {"format": 99}))
+
+
+def other_table(**columns: object) -> Make:
+    """Change columns of the table, and its checksum, as somebody would who means it."""
 
     def make() -> None:
-        path = PACK / file
-        said = json.loads(path.read_text())
-        change(said)
-        path.write_text(json.dumps(said))
-        if path != MANIFEST:
-            sign(PACK, file)
+        table = pd.read_parquet(PACK / "labels.parquet")
+        table.assign(**columns).to_parquet(PACK / "labels.parquet")
+        sign(PACK)
 
     return make
+
+
+def pickled() -> None:
+    """Put a pickle in the place of an image, which would make a folder if anybody loaded it."""
+    table = pd.read_parquet(PACK / "labels.parquet")
+    program = pickle.dumps(_Run()).ljust(table["size"][0], b".")
+    shard = program + SHARD.read_bytes()[len(program) :]
+    SHARD.write_bytes(shard)
+    other_table(crc32=[zlib.crc32(program), table["crc32"][1]])()
+
+
+class _Run:
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, ("ran",)
 
 
 AT = r"error: data\.sources\.pack: /here/p"
 CASES = [
     broken("a pack that is whole", nothing, r"handled: 2 images, the first of .* mean 128"),
-    broken("no such folder", nothing, r"error: data\.sources\.pack: there is no folder .*", "q"),
-    broken("the folder of the photos", nothing, r"error: .*/shop is no whole pack: .*", "shop"),
+    broken("no such folder", nothing, r"error: data\.sources\.pack: /here/q: pack\.json .*", "q"),
+    broken("the folder of the photos", nothing, r"error: .*/shop: pack\.json cannot .*", "shop"),
     Case(
-        "an address of the web",
+        "an address of no storage",
         nothing,
-        lambda: loaded("https://example.org/p"),
-        r"error: https://example\.org/p: cannot be fetched from there; expected a folder, .*",
+        lambda: loaded("gopher://example.org/p"),
+        r"error: `path` should be a folder or a URL that fsspec knows, .* Found gopher://.*",
     ),
-    broken("a manifest cut short", lambda: os.truncate(MANIFEST, 40), AT + ": pack.json is dam.*"),
+    broken(
+        "a manifest cut short", lambda: os.truncate(MANIFEST, 40), AT + r": pack\.json is dam.*"
+    ),
     broken(
         "a pack of a later version",
-        changed("pack.json", lambda said: said.update(format=99)),
-        AT + r": pack\.json: the pack has format 99, .*; upgrade it, or .*",
+        other_format,
+        AT + r": pack\.json: `format` should be .*\. Found 99; pack the data .*",
     ),
     broken(
         "a bit of its labels",
@@ -86,25 +107,30 @@ CASES = [
         AT + r": labels\.parquet .*",
     ),
     broken(
-        "items that are pickles",
-        changed("index.json", lambda said: said["config"].update(data_format=["pickle"])),
-        AT + r": index\.json: the items are .*pickle.*, so it is refused",
+        "an image that is a pickle",
+        pickled,
+        r"error: /here/p [ab]\.bmp: image .* cannot be read \(not an image.*",
     ),
     broken(
-        "a shard that leads out of the folder",
-        changed("index.json", lambda said: said["chunks"][0].update(filename="../x.bin")),
-        AT + r': index\.json: "\.\./x\.bin" is no name of a shard; .*',
+        "sizes that lead out of the shard",
+        other_table(size=2**32 - 1),
+        r"error: /here/p: shard-00000\.bin should have 8,589,934,590 bytes\. Found .*",
+    ),
+    broken(
+        "images in no order of the shards",
+        other_table(shard=[1, 0]),
+        AT + r": labels\.parquet is not the table of a pack: the images are .*",
     ),
     broken("a task that was not packed", nothing, AT + " has no packed task .*pri.*", task="price"),
-    broken("a shard that is gone", SHARD.unlink, r"error: /here/p: there is no shard chunk-0.*"),
+    broken("a shard that is gone", SHARD.unlink, r"error: /here/p: there is no shard-0.*"),
     broken(
         "a shard cut short",
         lambda: os.truncate(SHARD, 300),
-        r"error: /here/p: shard chunk-0-0\.bin has 300 bytes; expected .*",
+        r"error: /here/p: shard-00000\.bin should have .* bytes\. Found 300: it .*",
     ),
     broken(
         "a bit of an image",
         lambda: flip(SHARD, 100),
-        r"error: /here/p [ab]\.bmp: image 0 of shard .* is damaged .*; data\.on_bad_image: .*",
+        r"error: /here/p [ab]\.bmp: image 0 of the pack, .* is damaged .*; data\.on_bad_image: .*",
     ),
 ]

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from mtl_lightning.data import cache, datamodule, images
-from mtl_lightning.data.cache import Builder, default_folder
+from mtl_lightning.data import cache, datamodule
+from mtl_lightning.data.cache import Builder
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.dataset import covering
 from mtl_lightning.data.images import MAX_PIXELS
@@ -99,12 +99,12 @@ def test_a_cache_on_disk_is_found_again_and_only_what_changed_is_decoded(
     merged, folder, monkeypatch
 ):
     seen = decoded(monkeypatch)
-    _, said = build(merged, "disk", folder, rows=range(6))
-    assert re.search(r"data.cache: 6 images are decoded once, about 0.1 MB in .*cache", said)
+    _, message = build(merged, "disk", folder, rows=range(6))
+    assert re.search(r"data.cache: 6 images are decoded once, about 0.1 MB in .*cache", message)
     assert sorted(seen) == list(range(6))
     seen.clear()
-    _, said = build(merged, "disk", folder, rows=range(6))
-    assert (said, seen) == ("", [])
+    _, message = build(merged, "disk", folder, rows=range(6))
+    assert (message, seen) == ("", [])
     Image.new("RGB", (40, 40), "red").save(folder / "2.png")
     cached, _ = build(merged, "disk", folder)
     assert sorted(seen) == [2, 6, 7, 8]
@@ -117,7 +117,7 @@ def test_other_settings_begin_another_file(merged, folder, monkeypatch, other):
     seen = decoded(monkeypatch)
     build(merged, "disk", folder, **other)
     assert len(seen) == 9
-    assert len(list((folder / "cache").glob("shop%2F1-*.pixels"))) == 2
+    assert len(list((folder / "cache").glob("shop%2F1-*"))) == 2
 
 
 def test_another_range_of_a_source_begins_another_file(merged, folder):
@@ -150,7 +150,7 @@ def test_two_processes_at_once_fill_one_file(merged, folder):
     (found,) = two_ranks.run([(f"{__name__}.filled", {"folder": folder})], folder / "cases")
     wanted = [covering(merged, row, SIZE, MAX_PIXELS) for row in range(9)]
     assert all(np.array_equal(*pair) for pair in zip(found, wanted, strict=True))
-    (file,) = (folder / "cache").glob("*.pixels")
+    (file,) = (folder / "cache").glob("*/*.bin")
     assert file.stat().st_size == sum(pixels.nbytes for pixels in wanted)
 
 
@@ -180,7 +180,7 @@ def test_a_disk_without_room_is_found_before_anything_is_written(merged, folder,
         UserError, match=r"cache has 0.1 MB free, and about 0.1 MB are needed; data.c"
     ):
         build(merged, "disk", folder)
-    assert not list(folder.glob("cache/*.pixels"))
+    assert not list(folder.glob("cache/*/*.bin"))
 
 
 def test_a_memory_without_room_is_found_before_anything_is_decoded(merged, folder, monkeypatch):
@@ -201,15 +201,17 @@ def test_each_process_of_the_machine_needs_its_own_memory(merged, folder, monkey
         made.in_memory(np.arange(9), processes=9)
 
 
-def test_images_stay_what_they_were_when_the_files_go(merged, folder):
+@pytest.mark.parametrize("mapped", [True, False])
+def test_images_stay_what_they_were_when_the_files_go(merged, folder, mapped):
     cached, _ = build(merged, "disk", folder)
-    wanted = [cached.table.load(row) for row in range(9)]
+    wanted = [covering(merged, row, SIZE, MAX_PIXELS) for row in range(9)]
+    if mapped:
+        assert np.array_equal(cached.load(0), wanted[0])
+        for row in range(9):
+            os.remove(merged.images[row])
     shutil.rmtree(folder / "cache")
     for row in range(9):
-        assert np.array_equal(
-            covering(cached, row, SIZE, MAX_PIXELS),
-            images.resize(wanted[row], SIZE),
-        )
+        assert np.array_equal(covering(cached, row, SIZE, MAX_PIXELS), wanted[row])
 
 
 def test_a_source_that_threads_may_not_share_is_read_by_one(merged, folder, monkeypatch):
@@ -227,7 +229,7 @@ def test_a_source_that_threads_may_not_share_is_read_by_one(merged, folder, monk
 def test_a_folder_that_cannot_be_written_is_one_line(merged, folder):
     (folder / "cache").write_text("a file")
     with pytest.raises(
-        UserError, match=r"data.cache: .*cache.*exists; data.cache_dir names another"
+        UserError, match=r"data.cache: .*cache.*: Not a directory; data.cache_dir names another"
     ):
         build(merged, "disk", folder)
 
@@ -242,21 +244,13 @@ def test_images_that_are_no_files_can_only_be_kept_in_memory(tmp_path):
     assert np.array_equal(cached.load(1), covering(merged, 1, SIZE, MAX_PIXELS))
 
 
-def test_a_process_that_is_not_forked_maps_the_file_itself(merged, folder):
+def test_a_process_that_is_not_forked_maps_the_shards_itself(merged, folder):
     cached, _ = build(merged, "disk", folder)
-    store = cached.stores[0]
-    assert store.data.nbytes > 0
-    data = pickle.dumps(store)
+    wanted = cached.load(3)
+    data = pickle.dumps(cached.shards)
     assert len(data) < 1000
-    assert np.array_equal(pickle.loads(data).data, store.data)
-
-
-def test_the_folder_is_that_of_the_system_or_the_users(monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", os.sep + "scratch")
-    assert str(default_folder()) == os.path.join(os.sep + "scratch", "mtl-lightning")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", os.sep + "home")
-    assert str(default_folder()) == os.path.join(os.sep + "home", ".cache", "mtl-lightning")
+    cached.shards = pickle.loads(data)
+    assert np.array_equal(cached.load(3), wanted)
 
 
 # ----------------------------------------------------------------- in the data module
@@ -293,7 +287,7 @@ def test_batches_are_the_same_bit_by_bit(folder, mode, workers, stage):
     assert all((one == other).all() for one, other in zip(plain, found, strict=True))
     assert cached.sources["t"].cover == (16, 16)  # large JPEG files are decoded to less
     kept = {"fit": 8, "test": 1}[stage]
-    assert (cached._cached.store >= 0).sum() == kept, "the splits of this stage alone"
+    assert (cached._cached.index["shard"] >= 0).sum() == kept, "the splits of this stage alone"
 
 
 def test_memory_is_refused_where_workers_would_each_get_a_copy(folder, monkeypatch):
@@ -321,7 +315,7 @@ def test_a_trial_of_a_few_batches_keeps_a_few_images(folder, monkeypatch, mode):
     found = [batch.images for batch in data.train_dataloader()]
     assert len(found) == 1, "of a limited plan"
     assert (found[0] == expected[0]).all()
-    assert (data._cached.store >= 0).sum() == 3
+    assert (data._cached.index["shard"] >= 0).sum() == 3
 
 
 def test_a_training_with_bad_images_skips_them_as_without_a_cache(tmp_path):

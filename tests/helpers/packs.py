@@ -12,8 +12,9 @@ from PIL import Image
 from rich.console import Console
 
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.packs.layout import MANIFEST, checksum
-from mtl_lightning.data.packs.writing import Packed, pack
+from mtl_lightning.data.packing import Packed, pack
+from mtl_lightning.data.packs.manifest import LABELS, MANIFEST, sha256
+from mtl_lightning.data.packs.reading import Pack
 from mtl_lightning.data.sources import DigitsSource, StreamSource, TableSource
 from mtl_lightning.system.progress import ProgressBar
 from mtl_lightning.tasks import (
@@ -94,10 +95,16 @@ def photos_packed(output: str) -> dict[str, Any]:
     return changes | {"data.sources": {"pack": source}}
 
 
-def sign(folder: Path, name: str) -> None:
-    """Give the manifest of a pack the checksum of a changed file, as one would who means it."""
+def rows_of(pack: Pack, shard: int) -> list[int]:
+    """Return the rows of the images in a shard."""
+    return [int(row) for row in np.flatnonzero(pack.shards == shard)]
+
+
+def sign(folder: Path) -> None:
+    """Give the manifest of a pack the checksum of a changed table, as one would who means it."""
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["checksums"][name] = checksum((folder / name).read_bytes())
+    labels = (folder / LABELS).read_bytes()
+    manifest["labels"] = {"size": len(labels), "sha256": sha256(labels)}
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 

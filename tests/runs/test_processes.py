@@ -177,11 +177,11 @@ def test_a_bad_image_on_one_of_two_ranks_is_one_line_and_one_status():
 
 def test_a_lost_shard_is_one_line_of_two_ranks_though_bad_images_are_skipped():
     small(photos_packed("p"))
-    Path("p/chunk-0-1.bin").unlink()
+    Path("p/shard-00001.bin").unlink()
     skip = ("--data.on_bad_image", "skip", "--data.max_bad_share", "1")
     status, said = fitted(*skip, "--data.num_workers", "2")
-    lost = f"{Path('p').resolve()}: there is no shard chunk-0-1.bin"
-    assert (status, said) == (2, f"error: {lost}; copy the pack anew\n")
+    lost = f"{Path('p').resolve()}: there is no shard-00001.bin"
+    assert (status, said) == (2, f"error: {lost}; copy the pack again\n")
     assert [p.name for p in Path("runs/small/version_0").iterdir() if "rank" in p.name] == []
 
 

@@ -1,4 +1,4 @@
-"""Images that lie in shards, a few shards at a time."""
+"""Each image once, in the order of shards: a few shards at a time."""
 
 import numpy as np
 
@@ -9,8 +9,8 @@ from mtl_lightning.system.errors import UserError
 class Shards(Sampling):
     """Each image once: the shards in random order, their images shuffled over a few of them.
 
-    As litdata, MosaicML's streaming and WebDataset do where the images of a shard come together
-    and each shard is to be fetched once an epoch. All ranks go through the same shards, so each
+    It is for images that are fetched a shard at a time, which then happens once an epoch; litdata,
+    MosaicML's streaming and WebDataset do the same. All ranks go through the same shards, so each
     machine fetches all of them.
 
     Images that lie in no shard are spread over the whole epoch.

@@ -1,166 +1,148 @@
 import io
-import json
 import os
 import pickle
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from mtl_lightning.data.packs.reading import OPEN, ShardFiles, read_contents
-from mtl_lightning.data.packs.storage import Folder
+from mtl_lightning.data.packs import reading
+from mtl_lightning.data.packs.reading import Pack
+from mtl_lightning.data.packs.storage import PackStorage
 from mtl_lightning.system.errors import SourceError, UserError
-from tests.helpers.packs import flip, packed, shop, sign
+from tests.helpers.packs import flip, packed, rows_of, shop, sign
 
 
 @pytest.fixture
-def pack(tmp_path):
+def folder(tmp_path):
     packed(shop(tmp_path), tmp_path / "p", shard_bytes=8_000)
     return tmp_path / "p"
 
 
-def opened(pack):
-    place = Folder(str(pack))
-    contents = read_contents(place)
-    return ShardFiles(place, contents.shards, contents.checksums), contents
+def opened(folder):
+    return Pack(PackStorage(str(folder)))
 
 
-def change(pack, name, content):
-    """Give one of the small files another content."""
-    (pack / name).write_bytes(content)
-    sign(pack, name)
+def test_every_image_is_found_in_any_order_with_few_shards_open(folder, monkeypatch):
+    monkeypatch.setattr(reading, "OPEN_SHARDS", 3)
+    pack = opened(folder)
+    assert pack.shards.max() > 10
+    rows = range(len(pack.keys))
+    forwards = [pack.content(row) for row in rows]
+    assert [pack.content(row) for row in reversed(rows)] == forwards[::-1]
+    assert len(pack._files) == 3
 
 
-def test_every_image_is_found_in_any_order_with_few_shards_open(pack):
-    files, contents = opened(pack)
-    assert len(contents.shards) > OPEN
-    read = {}
-    for step in (1, -1):
-        for shard in contents.shards[::step]:
-            for number in range(shard.images)[::step]:
-                content = files.content(shard.name, number)
-                assert read.setdefault((shard.name, number), content) == content
-                assert len(files._opened) <= OPEN
-    assert len(read) == len(contents.keys)
-
-
-def test_a_forked_process_and_a_pickled_one_go_on(pack):
-    files, _ = opened(pack)
-    expected = files.content("chunk-0-0.bin", 0)
-    assert pickle.loads(pickle.dumps(files)).content("chunk-0-0.bin", 0) == expected
+def test_a_forked_process_and_a_pickled_one_go_on(folder):
+    pack = opened(folder)
+    expected = pack.content(0)
+    assert pickle.loads(pickle.dumps(pack)).content(0) == expected
     pid = os.fork()
     if not pid:
-        os._exit(files.content("chunk-0-0.bin", 0) != expected)
+        os._exit(pack.content(0) != expected)
     assert os.waitpid(pid, 0)[1] == 0
 
 
-@pytest.mark.parametrize("where", ["start", "size", "middle", "end"])
-def test_a_byte_that_is_not_as_it_was_is_found(pack, where):
-    path = pack / "chunk-0-1.bin"
-    files, contents = opened(pack)
-    image = contents.shards[1].images - 1
-    start, end = (
-        int.from_bytes(path.read_bytes()[4 * i + 4 :][:4], "little") for i in (image, image + 1)
+@pytest.mark.parametrize("where", [0, 0.5, 1])
+def test_a_bit_that_is_not_as_it_was_is_found(folder, where):
+    pack = opened(folder)
+    *_, before, row = rows_of(pack, 1)
+    whole = pack.content(before)
+    size = len(pack.content(row))
+    path = folder / "shard-00001.bin"
+    flip(path, path.stat().st_size - size + round(where * (size - 1)))
+    pack = opened(folder)
+    with pytest.raises(UserError) as caught:
+        pack.content(row)
+    assert type(caught.value) is UserError
+    assert str(caught.value) == (
+        f"image {row} of the pack, in shard-00001.bin, is damaged (its checksum differs); copy the "
+        "pack again"
     )
-    place = {"start": 4 + 4 * image, "size": start, "middle": (start + end) // 2, "end": end - 1}
-    flip(path, place[where])
-    if where != "size":  # of which nothing is read
-        with pytest.raises(UserError) as caught:
-            files.content("chunk-0-1.bin", image)
-        assert str(caught.value) == (
-            f"image {image} of shard chunk-0-1.bin is damaged (its checksum is another); copy the "
-            "pack anew"
-        )
-    assert files.content("chunk-0-1.bin", 0)
+    assert pack.content(before) == whole
 
 
-@pytest.mark.parametrize("offset", [0, 3, 2**32 - 1])
-def test_offsets_that_lead_elsewhere(pack, offset):
-    path = pack / "chunk-0-1.bin"
-    content = bytearray(path.read_bytes())
-    content[8:12] = offset.to_bytes(4, "little")
-    path.write_bytes(content)
-    files, _ = opened(pack)
-    for number in (0, 1):
-        with pytest.raises(UserError, match=rf"^image {number} of shard chunk-0-1.bin is damaged"):
-            files.content("chunk-0-1.bin", number)
-
-
-def test_shards_that_are_not_what_the_index_says(pack):
-    path = pack / "chunk-0-1.bin"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    files, _ = opened(pack)
-    with pytest.raises(
-        SourceError, match=r"/p: shard chunk-0-1\.bin has [\d,]+ bytes; expected [\d,]+"
-    ):
-        files.content("chunk-0-1.bin", 0)
-    path.write_bytes(b"\xff" * len(whole))
-    with pytest.raises(SourceError, match=r"/p: shard chunk-0-1\.bin is damaged at its start; c"):
-        files.content("chunk-0-1.bin", 0)
+def test_shards_that_are_not_as_long_as_the_table_says(folder):
+    path = folder / "shard-00001.bin"
+    size = path.stat().st_size
+    row = rows_of(opened(folder), 1)[0]
+    for length in (size - 1, size + 1, 0):
+        os.truncate(path, length)
+        message = rf"/p: shard-00001\.bin should have {size:,} bytes\. Found {length:,}: it is cut"
+        with pytest.raises(SourceError, match=message):
+            opened(folder).content(row)
     path.unlink()
-    with pytest.raises(
-        SourceError, match=r"/p: there is no shard chunk-0-1\.bin; copy the pack anew"
-    ):
-        files.content("chunk-0-1.bin", 0)
+    with pytest.raises(SourceError, match=r"/p: there is no shard-00001\.bin; copy the pack again"):
+        opened(folder).content(row)
     path.mkdir()
-    with pytest.raises(SourceError, match=r"chunk-0-1\.bin cannot be read: Is a directory"):
-        files.content("chunk-0-1.bin", 0)
+    with pytest.raises(SourceError, match=r"shard-00001\.bin cannot be read: Is a directory"):
+        opened(folder).content(row)
 
 
-@pytest.mark.parametrize("name", ["index.json", "labels.parquet"])
-def test_small_files_are_as_they_were_written(pack, name):
-    flip(pack / name, (pack / name).stat().st_size // 2)
-    with pytest.raises(
-        UserError, match=rf"/p: {name} is not as it was written \(its checksum is an"
-    ):
-        opened(pack)
+def test_the_table_is_as_it_was_written(folder):
+    flip(folder / "labels.parquet", (folder / "labels.parquet").stat().st_size // 2)
+    with pytest.raises(UserError, match=r"/p: labels\.parquet is damaged \(its checksum differs\)"):
+        opened(folder)
 
 
-def test_a_pack_whose_items_are_pickled_is_refused_and_nothing_of_it_runs(pack):
-    index = json.loads((pack / "index.json").read_text())
-    index["config"]["data_format"] = ["pickle"]
-    change(pack, "index.json", json.dumps(index).encode())
-    with pytest.raises(
-        UserError, match=r'index\.json: the items are "\["pickle"\]"; expected \["by'
-    ):
-        opened(pack)
-
-
-def labels(pack, **changes):
+def changed(folder, change):
+    """Give a pack another table, and its checksum, as somebody would who means it."""
     file = io.BytesIO()
-    pd.read_parquet(pack / "labels.parquet").assign(**changes).to_parquet(file)
-    return file.getvalue()
+    change(pd.read_parquet(folder / "labels.parquet")).to_parquet(file)
+    (folder / "labels.parquet").write_bytes(file.getvalue())
+    sign(folder)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("column", "value", "message"),
     [
-        (
-            {"mask:kind": True},
-            r"labels\.parquet: task kind: the mask contradicts the labels; expec",
-        ),
-        ({"split": "rest"}, r"labels\.parquet: a split is none of train, val, test"),
-        ({"crc32": "x"}, r"labels\.parquet is no table of a pack: "),
+        ("mask:kind", True, "`mask:kind` should be true where there is a label and false where th"),
+        ("split", "rest", "`split` should be train, val or test. Found another value"),
+        ("crc32", "x", "is not the table of a pack: "),
+        ("crc32", -1, "is not the table of a pack: "),
+        ("size", 0, "is not the table of a pack: the images are not in the order"),
+        ("size", 2**32, "is not the table of a pack: "),
+        ("shard", 1, "is not the table of a pack: the images are not in the order"),
+        ("shard", lambda table: table["shard"][::-1].to_numpy(), "is not the table of a pack: the"),
+        ("shard", lambda table: table["shard"] * 2, "is not the table of a pack: the images are"),
+        ("shard", 1.5, "is not the table of a pack: "),
+        ("shard", None, "is not the table of a pack: "),
     ],
 )
-def test_tables_that_contradict_themselves(pack, changes, message):
-    change(pack, "labels.parquet", labels(pack, **changes))
-    with pytest.raises(UserError, match=message):
-        opened(pack)
+def test_tables_that_contradict_themselves(folder, column, value, message):
+    changed(folder, lambda table: table.assign(**{column: value}))
+    with pytest.raises(UserError) as caught:
+        opened(folder)
+    assert f"/p: labels.parquet: {message}" in str(caught.value).replace(
+        ".parquet is", ".parquet: is"
+    )
 
 
-def test_tables_that_are_none(pack):
-    whole = pd.read_parquet(pack / "labels.parquet")
-    file = io.BytesIO()
-    whole.drop(columns="mask:kind").to_parquet(file)
-    change(pack, "labels.parquet", file.getvalue())
-    with pytest.raises(UserError, match=r"is no table of a pack: .*mask:kind"):
-        opened(pack)
-    file = io.BytesIO()
-    whole[1:].to_parquet(file)
-    change(pack, "labels.parquet", file.getvalue())
-    with pytest.raises(UserError, match=rf"has {len(whole) - 1:,} rows; expected {len(whole):,}"):
-        opened(pack)
-    change(pack, "labels.parquet", b"PAR1")
-    with pytest.raises(UserError, match=r"labels\.parquet is no table of a pack: "):
-        opened(pack)
+def test_sizes_that_lead_out_of_the_shard_are_an_error_before_anything_is_read(folder):
+    changed(folder, lambda table: table.assign(size=2**32 - 1))
+    pack = opened(folder)
+    with pytest.raises(SourceError, match=r"shard-00000\.bin should have [\d,]{11,} bytes\. Found"):
+        pack.content(0)
+
+
+def test_what_is_not_a_table(folder):
+    whole = pd.read_parquet(folder / "labels.parquet")
+    changed(folder, lambda table: table.drop(columns="mask:kind"))
+    with pytest.raises(UserError, match=r"is not the table of a pack: .*mask:kind"):
+        opened(folder)
+    changed(folder, lambda table: whole[1:])
+    rows = f"{len(whole) - 1:,} rows, not {len(whole):,}"
+    with pytest.raises(UserError, match=f"is not the table of a pack: {rows}"):
+        opened(folder)
+    (folder / "labels.parquet").write_bytes(b"PAR1")
+    sign(folder)
+    with pytest.raises(UserError, match=r"labels\.parquet is not the table of a pack: "):
+        opened(folder)
+
+
+def test_keys_labels_and_shards_are_arrays_by_row(folder):
+    pack = opened(folder)
+    count = len(pack.keys)
+    assert {len(pack.splits), len(pack.shards), *map(len, pack.labels.values())} == {count}
+    assert list(pack.labels) == ["kind", "size", "tags/hat", "tags/bag", "ink"]
+    assert (np.diff(pack.shards) >= 0).all()

@@ -1,19 +1,23 @@
+import http.server
+import multiprocessing
 import os
 import pickle
 import shutil
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
+import fsspec
 import pytest
 
-from mtl_lightning.data.packs.layout import Shard
-from mtl_lightning.data.packs.reading import ShardFiles, read_contents
-from mtl_lightning.data.packs.storage import Folder, Remote, place
+from mtl_lightning.data.packs.reading import Pack
+from mtl_lightning.data.packs.storage import PackStorage
 from mtl_lightning.system.errors import SourceError, UserError
-from tests.helpers.packs import flip, packed, shop
+from tests.helpers.packs import flip, packed, rows_of, shop
+
+FIRST, SECOND, THIRD, FOURTH = (f"shard-{number:05}.bin" for number in range(4))
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +28,17 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def pack(made, tmp_path):
+def folder(made, tmp_path):
     return shutil.copytree(made, tmp_path / "p")
 
 
-def remote(pack, cache_gb=20.0):
-    return Remote(f"local:{pack}", "cache", cache_gb, {})
+def remote(folder, cache_gb=20.0):
+    """Read a pack from a folder as one from afar."""
+    return Pack(PackStorage(f"file://{folder}", "cache", cache_gb))
+
+
+def contents(pack, shard):
+    return [pack.content(row) for row in rows_of(pack, shard)]
 
 
 def copies(tmp_path):
@@ -37,134 +46,118 @@ def copies(tmp_path):
     return sorted(path.name for path in tmp_path.glob("cache/*/*.bin"))
 
 
+@pytest.fixture
+def fetched(monkeypatch):
+    """Return the files that are fetched from now on; each takes a while."""
+    files, before = [], PackStorage._fetched
+
+    def slowly(self, file, fetch):
+        files.append(file)
+        time.sleep(0.2)
+        return before(self, file, fetch)
+
+    monkeypatch.setattr(PackStorage, "_fetched", slowly)
+    return files
+
+
 def test_a_path_is_a_folder_and_a_url_is_fetched(tmp_path):
-    assert isinstance(place("p", None, 1.0), Folder)
-    assert place("p", None, 1.0).name == str(tmp_path / "p")
-    for address in ("s3://b/p", "gs://b/p/", "local:p"):
-        found = place(address, None, 1.0)
-        assert isinstance(found, Remote)
-        assert found.name == address.rstrip("/")
-    with pytest.raises(
-        UserError, match=r"^https://x/p: cannot be fetched from there; expected a f"
-    ):
-        place("https://x/p", None, 1.0)
+    local = PackStorage("p")
+    assert (local.name, local.remote) == (str(tmp_path / "p"), False)
+    for address in ("s3://b/p", "gs://b/p/", "hf://datasets/a/p", "https://x/p"):
+        storage = PackStorage(address)
+        assert (storage.name, storage.remote) == (address.rstrip("/"), True)
+    with pytest.raises(UserError, match=r"^`path` should be a folder or a URL.*Found gopher://x/p"):
+        PackStorage("gopher://x/p")
 
 
 def test_copies_are_kept_where_the_user_keeps_caches(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "caches")
-    assert Remote("s3://b/p", None, 1.0, {}).cache_dir == os.path.abspath(
-        "caches/mtl-lightning/packs"
-    )
+    assert str(PackStorage("s3://b/p").cache_dir) == os.path.abspath("caches/mtl-lightning/packs")
     monkeypatch.delenv("XDG_CACHE_HOME")
     own = os.path.expanduser("~/.cache/mtl-lightning/packs")
-    assert Remote("s3://b/p", None, 1.0, {}).cache_dir == own
+    assert str(PackStorage("s3://b/p").cache_dir) == own
 
 
-def test_what_is_fetched_is_what_is_there_and_is_fetched_once(pack, tmp_path):
-    here, far = read_contents(Folder(str(pack))), remote(pack)
-    there = read_contents(far)
-    assert there.labels["kind"].tolist() == here.labels["kind"].tolist()
+def test_what_is_fetched_is_what_is_there_and_is_fetched_once(folder, tmp_path):
+    here, far = Pack(PackStorage(str(folder))), remote(folder)
+    assert far.labels["kind"].tolist() == here.labels["kind"].tolist()
     assert copies(tmp_path) == []
-    files = ShardFiles(far, there.shards, there.checksums)
-    own = ShardFiles(Folder(str(pack)), here.shards, here.checksums)
-    for shard in here.shards[:2]:
-        for number in range(shard.images):
-            assert files.content(shard.name, number) == own.content(shard.name, number)
-    assert copies(tmp_path) == ["chunk-0-0.bin", "chunk-0-1.bin"]
-    for path in pack.glob("*.bin"):
+    for shard in (0, 1):
+        assert contents(far, shard) == contents(here, shard)
+    assert copies(tmp_path) == [FIRST, SECOND]
+    for path in folder.glob("*.bin"):
         path.unlink()
-    again = pickle.loads(pickle.dumps(files))  # as a worker that is spawned gets it
-    assert again.content("chunk-0-1.bin", 0) == own.content("chunk-0-1.bin", 0)
-    assert not list((tmp_path / "cache").glob("**/.fetching*"))
+    again = pickle.loads(pickle.dumps(far))  # as a worker that is spawned gets it
+    assert contents(again, 1) == contents(here, 1)
+    assert not list((tmp_path / "cache").glob("*/.*.part"))
 
 
-def test_only_the_last_shards_are_kept(pack, tmp_path):
-    far = remote(pack, cache_gb=5e-5)
-    contents = read_contents(far)
-    files = ShardFiles(far, contents.shards, contents.checksums)
-    first = files.content("chunk-0-0.bin", 0)
-    for number in range(8):
-        far.shard(contents.shards[0])  # it is in use all the time
-        files.content(f"chunk-0-{number}.bin", 0)
-    assert copies(tmp_path) == ["chunk-0-0.bin", "chunk-0-7.bin"]
-    files.content("chunk-0-1.bin", 1)  # gone, but still open
-    assert "chunk-0-1.bin" not in copies(tmp_path)
-    files._opened.clear()
-    assert files.content("chunk-0-1.bin", 0)
-    assert files.content("chunk-0-0.bin", 0) == first
+def test_only_the_shards_opened_last_are_kept(folder, tmp_path):
+    pack = remote(folder, cache_gb=5.2e-5)
+    first = contents(pack, 0)
+    for shard in range(8):
+        pack._open(0).close()  # it is in use all the time
+        contents(pack, shard)
+    assert copies(tmp_path) == [FIRST, "shard-00007.bin"]
+    contents(pack, 1)  # gone, but still open
+    assert SECOND not in copies(tmp_path)
+    again = pickle.loads(pickle.dumps(pack))
+    assert contents(again, 1) == contents(pack, 1)
+    assert SECOND in copies(tmp_path)
+    assert contents(again, 0) == first
 
 
-def test_another_pack_at_the_same_address_finds_no_copies_of_the_first(pack, made, tmp_path):
-    far = remote(pack)
-    first = read_contents(far)
-    ShardFiles(far, first.shards, first.checksums).content("chunk-0-0.bin", 0)
-    shutil.rmtree(pack)
-    packed(shop(tmp_path / "other", bad=[3], on_bad_image="skip"), pack, shard_bytes=20_000)
-    far = remote(pack)
-    second = read_contents(far)
-    own = ShardFiles(Folder(str(pack)), second.shards, second.checksums)
-    files = ShardFiles(far, second.shards, second.checksums)
-    assert files.content("chunk-0-0.bin", 0) == own.content("chunk-0-0.bin", 0)
+def test_another_pack_at_the_same_address_finds_no_copies_of_the_first(folder, tmp_path):
+    pack = remote(folder)
+    shard = int(pack.shards[pack.keys.tolist().index("photos/03.jpg")])
+    first = contents(pack, shard)
+    shutil.rmtree(folder)
+    packed(shop(tmp_path / "other", bad=[3], on_bad_image="skip"), folder, shard_bytes=20_000)
+    second = contents(remote(folder), shard)
+    assert second == contents(Pack(PackStorage(str(folder))), shard) != first
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
-def test_many_that_want_the_same_shard_fetch_it_once(pack, monkeypatch):
-    far, fetched = remote(pack), []
-    contents = read_contents(far)
-    before = Remote._fetched
-
-    def slowly(self, file, folder):
-        fetched.append(file)
-        time.sleep(0.2)
-        return before(self, file, folder)
-
-    monkeypatch.setattr(Remote, "_fetched", slowly)
+def test_many_that_want_the_same_shard_fetch_it_once(folder, fetched):
+    pack = remote(folder)
+    fetched.clear()
     with ThreadPoolExecutor(8) as pool:
-        paths = set(pool.map(far.shard, [contents.shards[0]] * 8))
-    assert len(paths) == 1
-    assert fetched == ["chunk-0-0.bin"]
+        files = [*pool.map(lambda _: pack._open(0), range(8))]
+    assert len({file.read() for file in files}) == 1
+    for file in files:
+        file.close()
+    assert fetched == [FIRST]
 
 
-def test_what_is_not_there(pack, tmp_path):
-    with pytest.raises(UserError, match=r"^there is no folder .*/q; expected one that `mtl-light"):
-        read_contents(Folder(str(tmp_path / "q")))
-    (tmp_path / "q").mkdir()
-    with pytest.raises(
-        UserError, match=r"/q is no whole pack: pack\.json cannot be read \(No such"
-    ):
-        read_contents(Folder(str(tmp_path / "q")))
-    with pytest.raises(
-        UserError, match=r"^local:.*/q is no pack that can be read: pack\.json cannot"
-    ):
-        read_contents(remote(tmp_path / "q"))
-    (pack / "chunk-0-3.bin").unlink()
-    far = remote(pack)
-    contents = read_contents(far)
-    with pytest.raises(
-        UserError, match=r"is not whole: chunk-0-3\.bin cannot be fetched \(The pro"
-    ):
-        far.shard(contents.shards[3])
-    (pack / "labels.parquet").unlink()
-    with pytest.raises(UserError, match=r"no whole pack: labels\.parquet cannot be read"):
-        read_contents(Folder(str(pack)))
+def test_what_is_not_there(folder, tmp_path):
+    for place in (tmp_path / "q", f"file://{tmp_path}/q"):
+        with pytest.raises(UserError, match=r"/q: pack\.json cannot be read \(.*No such file.*\);"):
+            Pack(PackStorage(str(place), "cache"))
+    (folder / FOURTH).unlink()
+    with pytest.raises(SourceError, match=r"/p: shard-00003\.bin cannot be read \(FileNotFoundErr"):
+        contents(remote(folder), 3)
+    shutil.rmtree("cache")
+    (folder / "labels.parquet").unlink()
+    with pytest.raises(SourceError, match=r"/p: there is no labels\.parquet; copy the pack again"):
+        Pack(PackStorage(str(folder)))
+    with pytest.raises(SourceError, match=r"/p: labels\.parquet cannot be read \(FileNotFound"):
+        remote(folder)
 
 
-def test_a_shard_that_comes_cut_short_is_not_kept(pack, tmp_path):
-    far = remote(pack)
-    shard = read_contents(far).shards[2]
-    path = pack / shard.name
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1])
-    message = rf"shard chunk-0-2.bin has {len(whole) - 1:,} bytes; expected {len(whole):,}: it is c"
-    with pytest.raises(UserError, match=message):
-        far.shard(shard)
-    assert copies(tmp_path) == []
-    path.write_bytes(whole)
-    far.shard(shard)
-    assert copies(tmp_path) == ["chunk-0-2.bin"]
+def test_a_shard_that_comes_cut_short_is_not_kept(folder, tmp_path):
+    pack = remote(folder)
+    whole = (folder / THIRD).read_bytes()
+    (folder / THIRD).write_bytes(whole[:-1])
+    message = rf"00002\.bin should have {len(whole):,} bytes\. Found {len(whole) - 1:,}: it is cut"
+    with pytest.raises(SourceError, match=message):
+        contents(pack, 2)
+    assert list((tmp_path / "cache").glob("*/*.bin*[!k]")) == []
+    (folder / THIRD).write_bytes(whole)
+    assert contents(pack, 2)
+    assert copies(tmp_path) == [THIRD]
 
 
-def damaged(path, where):
+def damage(path, where):
     """Damage a file, keeping its length unless it is to be short."""
     size = path.stat().st_size
     if where == "short":
@@ -173,171 +166,139 @@ def damaged(path, where):
         flip(path, {"start": 0, "end": size - 1}[where])
 
 
+def copy_of(pack, shard):
+    """Have a shard fetched, unread; return its copy."""
+    pack._open(shard).close()
+    return pack.storage._folder / f"shard-{shard:05}.bin"
+
+
 @pytest.mark.parametrize("where", ["start", "end", "short"])
-def test_a_damaged_copy_is_fetched_anew(pack, tmp_path, where):
-    far = remote(pack)
-    contents = read_contents(far)
-    shard = contents.shards[1]
-    expected = ShardFiles(far, contents.shards, contents.checksums)
-    whole = [expected.content(shard.name, number) for number in range(shard.images)]
-    (copy,) = tmp_path.glob(f"cache/*/{shard.name}")
-    damaged(copy, where)
-    files = ShardFiles(far, contents.shards, contents.checksums)
-    assert [files.content(shard.name, number) for number in range(shard.images)] == whole
-    assert copy.read_bytes() == (pack / shard.name).read_bytes()
+def test_a_damaged_copy_is_fetched_again(folder, where):
+    whole = contents(remote(folder), 1)
+    copy = copy_of(remote(folder), 1)
+    damage(copy, where)
+    assert contents(remote(folder), 1) == whole
+    assert copy.read_bytes() == (folder / SECOND).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("where", "error", "message"),
-    [
-        ("start", SourceError, r"/p: shard chunk-0-1\.bin is damaged at its start"),
-        ("end", UserError, r"^image \d+ of shard chunk-0-1\.bin is damaged"),
-    ],
-)
-def test_what_is_damaged_in_the_storage_is_fetched_anew_once(
-    pack, monkeypatch, where, error, message
-):
-    far, fetched, before = remote(pack), [], Remote._fetched
-    contents = read_contents(far)
-    shard = contents.shards[1]
-    damaged(pack / shard.name, where)
-
-    def counted(self, file, folder):
-        fetched.append(file)
-        return before(self, file, folder)
-
-    monkeypatch.setattr(Remote, "_fetched", counted)
-    files = ShardFiles(far, contents.shards, contents.checksums)
+def test_what_is_damaged_in_the_storage_is_fetched_again_once(folder, fetched):
+    pack = remote(folder)
+    damage(folder / SECOND, "end")
+    fetched.clear()
     for _ in range(3):
-        with pytest.raises(error, match=message) as caught:
-            [files.content(shard.name, number) for number in range(shard.images)]
-        assert type(caught.value) is error
-    assert fetched == [shard.name] * 2
+        with pytest.raises(UserError, match=r"^image \d+ of the pack, in shard-00001\.bin, is dam"):
+            contents(pack, 1)
+    assert fetched == [SECOND] * 2
 
 
-@pytest.mark.parametrize("first", [0, 0x80], ids=["all of it", "but its start"])
-def test_threads_that_meet_the_same_damage_have_it_mended_once(pack, tmp_path, monkeypatch, first):
-    far, fetched, before = remote(pack), [], Remote._fetched
-    contents = read_contents(far)
-    shard = contents.shards[1]
-    good = ShardFiles(Folder(str(pack)), contents.shards, contents.checksums)
-    whole = [good.content(shard.name, number) for number in range(shard.images)]
-    copy = Path(far.shard(shard))
-    copy.write_bytes(copy.read_bytes()[:first] + bytes(shard.size - first))
-
-    def slowly(self, file, folder):
-        fetched.append(file)
-        time.sleep(0.2)
-        return before(self, file, folder)
-
-    monkeypatch.setattr(Remote, "_fetched", slowly)
-    files = ShardFiles(far, contents.shards, contents.checksums)
+def test_threads_that_meet_the_same_damage_have_it_fetched_again_once(folder, fetched):
+    pack = remote(folder)
+    whole = contents(Pack(PackStorage(str(folder))), 1)
+    copy = copy_of(pack, 1)
+    copy.write_bytes(bytes(copy.stat().st_size))
+    fetched.clear()
     with ThreadPoolExecutor(8) as pool:
-        read = list(pool.map(partial(files.content, shard.name), range(shard.images)))
-    assert read == whole
-    assert fetched == [shard.name]
+        assert list(pool.map(pack.content, rows_of(pack, 1))) == whole
+    assert fetched == [SECOND]
 
 
-def test_another_process_that_had_the_damage_mapped_takes_the_new_copy(pack, monkeypatch):
-    far = remote(pack)
-    contents = read_contents(far)
-    shard = contents.shards[1]
-    damaged(Path(far.shard(shard)), "end")
-    one, other = (ShardFiles(far, contents.shards, contents.checksums) for _ in range(2))
-    assert one.content(shard.name, 0) == other.content(shard.name, 0)  # both have it mapped
-    whole = [one.content(shard.name, number) for number in range(shard.images)]
-    monkeypatch.setattr(Remote, "_fetched", None)
-    assert [other.content(shard.name, number) for number in range(shard.images)] == whole
+def test_another_process_that_had_the_damage_mapped_takes_the_new_copy(folder, monkeypatch):
+    one, other = remote(folder), remote(folder)
+    damage(copy_of(one, 1), "end")
+    first = rows_of(one, 1)[0]
+    assert one.content(first) == other.content(first)  # both have it mapped
+    whole = contents(one, 1)
+    monkeypatch.setattr(PackStorage, "_fetched", None)
+    assert contents(other, 1) == whole
 
 
-def test_what_can_be_read_of_a_damaged_copy_is_read_where_the_storage_is_gone(pack):
-    far = remote(pack)
-    contents = read_contents(far)
-    shard = contents.shards[1]
-    damaged(Path(far.shard(shard)), "end")
-    shutil.rmtree(pack)
-    files = ShardFiles(far, contents.shards, contents.checksums)
+def test_what_can_be_read_of_a_damaged_copy_is_read_where_the_storage_is_gone(folder):
+    pack = remote(folder)
+    damage(copy_of(pack, 1), "end")
+    shutil.rmtree(folder)
+    *_, last = rows = rows_of(pack, 1)
     for _ in range(2):
-        with pytest.raises(UserError, match=r"^image \d+ of shard chunk-0-1\.bin is damaged"):
-            files.content(shard.name, shard.images - 1)
-        assert files.content(shard.name, 0)
+        with pytest.raises(UserError, match=r"^image \d+ of the pack, in shard-00001\.bin, is dam"):
+            pack.content(last)
+        assert pack.content(rows[0])
 
 
-@pytest.mark.parametrize("name", ["index.json", "labels.parquet"])
-def test_a_damaged_copy_of_a_table_is_fetched_anew(pack, tmp_path, name):
-    far = remote(pack)
-    labels = read_contents(far).labels["kind"].tolist()
-    (copy,) = tmp_path.glob(f"cache/*/{name}")
-    damaged(copy, "end")
-    assert read_contents(remote(pack)).labels["kind"].tolist() == labels
-    assert copy.read_bytes() == (pack / name).read_bytes()
+def test_a_damaged_copy_of_the_table_is_fetched_again(folder, tmp_path):
+    labels = remote(folder).labels["kind"].tolist()
+    (copy,) = tmp_path.glob("cache/*/labels.parquet")
+    damage(copy, "end")
+    assert remote(folder).labels["kind"].tolist() == labels
+    assert copy.read_bytes() == (folder / "labels.parquet").read_bytes()
 
 
-def test_where_no_copy_can_be_kept(pack, tmp_path):
+def test_where_no_copy_can_be_kept(folder, tmp_path):
     (tmp_path / "cache").write_text("")
     with pytest.raises(
-        UserError, match=r"cannot be kept in .*/cache \(File exists\); give a folder"
+        SourceError,
+        match=r"cannot be kept in .*/cache \(Not a directory\); `cache_dir` should be a fo",
     ):
-        read_contents(remote(pack))
+        remote(folder)
 
 
-def test_without_the_library_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "litdata.streaming.downloader", None)
-    with pytest.raises(UserError, match=r"^s3://b/p is fetched by .*\[stream\]'$"):
-        read_contents(Remote("s3://b/p", "cache", 1.0, {}))
+# ------------------------------------------------------------------ other storages
 
 
-class Storage:
-    """An object storage in memory; it fails if there is nothing in it."""
-
-    def __init__(self, files):
-        self.files, self.options = files, None
-
-    def get_downloader(self, address, folder, chunks, options, session):
-        self.options = options
-        return self
-
-    def download_fileobj(self, address, file):
-        if not self.files:
-            raise ConnectionError("no route\nto host")
-        file.write(self.files[address])
+def test_without_the_client_of_the_storage_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(UserError, match=r"^s3://b/p cannot be read without .*s3fs.*\[stream\]'$"):
+        PackStorage("s3://b/p").manifest()
 
 
-def stored(monkeypatch, files):
-    storage = Storage(files)
-    monkeypatch.setattr("litdata.streaming.downloader.get_downloader", storage.get_downloader)
-    return storage
+def test_an_object_storage_gets_the_options_of_its_client(folder, tmp_path, monkeypatch):
+    storage, options, before = fsspec.filesystem("memory"), [], fsspec.url_to_fs
+    monkeypatch.setattr(fsspec, "url_to_fs", lambda url, **o: (options.append(o), before(url))[1])
+    storage.put(str(folder), "/bucket/p", recursive=True)
+    far = PackStorage("memory://bucket/p/", "cache", options={"endpoint_url": "http://x"})
+    found = contents(Pack(far), 1)
+    assert found == contents(Pack(PackStorage(str(folder))), 1)
+    assert options[:3] == [{"endpoint_url": "http://x"}] * 3
+    assert copies(tmp_path) == [SECOND]
+    with pytest.raises(SourceError, match=r"^memory://q: pack\.json cannot be read \(.*; expected"):
+        PackStorage("memory://q", "cache").manifest()
+    storage.rm("/bucket", recursive=True)
 
 
-def test_what_is_in_an_object_storage_is_fetched_with_the_options_of_its_client(pack, monkeypatch):
-    files = {f"s3://b/p/{path.name}": path.read_bytes() for path in pack.iterdir()}
-    storage = stored(monkeypatch, files)
-    far = place("s3://b/p/", "cache", 1.0, {"endpoint_url": "http://x"})
-    contents = read_contents(far)
-    assert storage.options == {"endpoint_url": "http://x"}
-    own = ShardFiles(Folder(str(pack)), contents.shards, contents.checksums)
-    there = ShardFiles(far, contents.shards, contents.checksums)
-    assert there.content("chunk-0-1.bin", 0) == own.content("chunk-0-1.bin", 0)
+def test_a_storage_that_does_not_answer_is_one_line(monkeypatch, tmp_path):
+    def fails(self, path):
+        raise ConnectionError("no route\nto host")
 
-
-def test_an_object_storage_that_does_not_answer_is_one_line(monkeypatch, tmp_path):
-    stored(monkeypatch, {})
-    with pytest.raises(UserError) as caught:
-        read_contents(place("s3://b/p", "cache", 1.0))
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.cat_file", fails)
+    with pytest.raises(SourceError) as caught:
+        Pack(PackStorage("memory://p", "cache"))
     assert str(caught.value) == (
-        "s3://b/p is no pack that can be read: pack.json cannot be fetched (no route to host); "
-        "expected the address of what `mtl-lightning pack` wrote, and the right to read it"
+        "memory://p: pack.json cannot be read (ConnectionError: no route to host); expected the "
+        "folder or URL of what `mtl-lightning pack` wrote, and the right to read it"
     )
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert not (tmp_path / "cache").exists()
 
 
-def test_a_shard_that_is_always_removed_before_it_is_opened(monkeypatch):
-    class Gone:
-        name = "gone"
+def read_all(pack, shard):
+    assert contents(pack, shard)
 
-        def shard(self, shard):
-            return "nowhere.bin"
 
-    files = ShardFiles(Gone(), [Shard("nowhere.bin", 9, 1)], None)
-    with pytest.raises(UserError, match=r"^gone: there is no shard nowhere\.bin; copy"):
-        files.content("nowhere.bin", 0)
+def test_forked_processes_fetch_from_a_web_server_whose_client_was_used_before(folder, tmp_path):
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=folder.parent)
+    handler.func.log_message = lambda *arguments: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            pack = Pack(PackStorage(f"http://127.0.0.1:{server.server_port}/p", "cache"))
+            assert contents(pack, 0)
+            context = multiprocessing.get_context("fork")
+            workers = [context.Process(target=read_all, args=(pack, n)) for n in (1, 2, 2)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join(60)
+            assert [worker.exitcode for worker in workers] == [0, 0, 0]
+            assert copies(tmp_path) == [FIRST, SECOND, THIRD]
+            (folder / FOURTH).unlink()
+            with pytest.raises(SourceError, match=r"shard-00003\.bin cannot be read \(.*http://12"):
+                contents(pack, 3)
+        finally:
+            server.shutdown()

@@ -1,12 +1,11 @@
-"""Writing a pack: all of it, or nothing."""
+"""Writing a pack, which is there as a whole or not at all."""
 
 import json
 import os
 import shutil
-import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,19 +17,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from mtl_lightning import __version__
+from mtl_lightning._version import __version__
 from mtl_lightning.data.bad_images import BadImages
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.images import decode
 from mtl_lightning.data.merging import MergedTable
-from mtl_lightning.data.packs.layout import (
-    FORMAT,
-    INDEX,
-    LABELS,
-    MANIFEST,
-    checksum,
-)
-from mtl_lightning.data.packs.storage import EXTRA
+from mtl_lightning.data.packs.manifest import FORMAT, LABELS, MANIFEST, sha256
+from mtl_lightning.data.records import RecordWriter
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import UserError, fault
 from mtl_lightning.system.files import part_of
@@ -38,18 +31,23 @@ from mtl_lightning.system.progress import ProgressBar
 
 _THREADS = 8
 _SEED = 0
+_RECORD = np.dtype(
+    [("row", np.int64), ("shard", np.uint32), ("size", np.uint32), ("crc32", np.uint32)]
+)
+"""An image that was written: its row in the merged table, and its bytes in the pack."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """What was written.
+    """The outcome of `pack`.
 
     Attributes:
         images: Split to the number of images.
         shards: The number of shards.
-        size: Of the shards, in bytes.
-        unlabelled: Images that were left out because no task has a label of theirs.
-        unreadable: Those left out because they cannot be read (``data.on_bad_image: skip``).
+        size: The bytes of all shards.
+        unlabelled: Images that were left out because no task has a label for them.
+        unreadable: Images that were left out because they cannot be read
+            (``data.on_bad_image: skip``).
     """
 
     images: dict[str, int]
@@ -62,57 +60,57 @@ class Packed:
 def pack(data: PartialLabels, output: Path, shard_bytes: int, progress: ProgressBar) -> Packed:
     """Write all labelled images of a data module, with labels and splits.
 
-    The images of a split come after those of another, and within a split in random order, which
+    The images of a split come after those of another, and within a split in a random order that
     depends on their number alone: so each shard is a sample of its split, whatever the order of
-    the tables is, and few of them together make good steps.
+    the tables, and a few shards make good steps.
 
     Args:
-        data: Whose labels have been set up for ``fit``.
-        output: A folder that is not there yet.
-        shard_bytes: Of a shard, which ends with the image that makes it larger.
+        data: Data whose labels have been set up for ``fit``.
+        output: A folder that does not exist yet.
+        shard_bytes: The most bytes of a shard, unless it is a single image that is larger.
         progress: Shows how far it is.
 
     Raises:
-        UserError: If an image cannot be read (and is not to be skipped), there is none, or litdata
-            is not installed. There is no ``output`` then.
+        UserError: If an image cannot be read (and is not to be skipped), or there is none. There
+            is no ``output`` then.
     """
-    writer = _litdata_writer()
     table = data.merged()
     rows = np.concatenate([_shuffled(data.rows(split)) for split in SPLITS])
     fields = [field for task in data.tasks for field in data.fields(task)]
     fields = [field for field in fields if pd.notna(table.cells[field]).any()]
     with _staged(output) as folder:
-        kept: list[int] = []
-        checksums: list[int] = []
-        shards = writer(str(folder), chunk_bytes=shard_bytes)
-        with warnings.catch_warnings():
-            # An image that is larger than a shard should be is a shard by itself.
-            warnings.filterwarnings("ignore", "An item was larger than the target chunk size")
-            for row, content in _contents(data, rows, progress):
-                shards.add_item(len(kept), content)
-                kept.append(row)
-                checksums.append(zlib.crc32(content))
-            shards.done()
-        if not kept:
+        with closing(RecordWriter(folder, shard_bytes)) as shards:
+            records = np.fromiter(
+                (
+                    (row, shards.append(content)[0], len(content), zlib.crc32(content))
+                    for row, content in _contents(data, rows, progress)
+                ),
+                _RECORD,
+            )
+        if not len(records):
             raise UserError("there is no image to pack: none carries a label and can be read")
-        shards.merge()
-        of = np.array(kept)
-        counts = np.bincount(table.splits[of], minlength=len(SPLITS)).tolist()
-        images = dict(zip(SPLITS, counts, strict=True))
-        unlabelled = len(table) - len(rows)
-        _write_labels(folder / LABELS, table, fields, of, checksums)
+        counts = np.bincount(table.splits[records["row"]], minlength=len(SPLITS)).tolist()
+        packed = Packed(
+            images=dict(zip(SPLITS, counts, strict=True)),
+            shards=int(records["shard"][-1]) + 1,
+            size=int(records["size"].sum()),
+            unlabelled=len(table) - len(rows),
+            unreadable=data.bad,
+        )
+        _write_labels(folder / LABELS, table, fields, records)
         _write_manifest(
             folder,
             {
-                "images": len(kept),
-                "splits": images,
+                "images": len(records),
+                "splits": packed.images,
                 "tasks": fields,
-                "left_out": {"unlabelled": unlabelled, "unreadable": len(rows) - len(kept)},
+                "left_out": {
+                    "unlabelled": packed.unlabelled,
+                    "unreadable": len(rows) - len(records),
+                },
             },
         )
-        files = list(folder.glob("*.bin"))
-        size = sum(file.stat().st_size for file in files)
-    return Packed(images, len(files), size, unlabelled, data.bad)
+    return packed
 
 
 def _contents(
@@ -133,14 +131,6 @@ def _contents(
             data.bad.add(split, {row: str(content)}, table, len(data.rows(split)))
 
 
-def _litdata_writer() -> Any:
-    try:
-        from litdata.streaming.writer import BinaryWriter  # an extra
-    except ImportError:
-        raise UserError(f"pack needs the library litdata: {EXTRA}") from None
-    return BinaryWriter
-
-
 def _shuffled(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.random.default_rng(_SEED).permutation(rows)
 
@@ -151,15 +141,15 @@ def _read(table: MergedTable, max_pixels: int, row: int) -> bytes | UserError:
         content = table.content(row)
         decode(table.name(row), max_pixels, content)
     except UserError as error:
-        said = fault(error)
+        message = fault(error)
         where = f"{table.where(row)}: "
-        return UserError(said if said.startswith(where) else where + said)
+        return UserError(message if message.startswith(where) else where + message)
     return content
 
 
 @contextmanager
 def _staged(output: Path) -> Iterator[Path]:
-    """Give an empty neighbour of a folder, which becomes the folder once it is complete.
+    """Give an empty folder beside ``output``, which is renamed to it once it is complete.
 
     Raises:
         UserError: If the folder is there already.
@@ -180,24 +170,22 @@ def _staged(output: Path) -> Iterator[Path]:
 
 
 def check_free(output: Path) -> None:
-    """Raise a `UserError` if there is anything of that name, even nothing but an empty folder."""
+    """Raise a `UserError` if anything has that name, be it an empty folder."""
     if os.path.lexists(output):
         raise UserError(
-            f"--output {output}: is there already, and is never overwritten; give another name"
+            f"--output should be a folder that does not exist yet. Found {output}, which is never "
+            "overwritten; give another name"
         )
 
 
 def _write_labels(
-    path: Path,
-    table: MergedTable,
-    fields: list[str],
-    rows: npt.NDArray[np.int64],
-    checksums: list[int],
+    path: Path, table: MergedTable, fields: list[str], records: npt.NDArray[np.void]
 ) -> None:
+    rows = records["row"]
     columns: dict[str, Any] = {
         "image": pa.array(table.keys[rows], pa.string()),
         "split": pa.array([SPLITS[split] for split in table.splits[rows]], pa.string()),
-        "crc32": pa.array(checksums, pa.uint32()),
+        **{name: pa.array(records[name]) for name in ("shard", "size", "crc32")},
     }
     for field in fields:
         cells = table.cells[field][rows]
@@ -206,12 +194,13 @@ def _write_labels(
     pa.parquet.write_table(pa.table(columns), path)
 
 
-def _write_manifest(folder: Path, said: dict[str, Any]) -> None:
+def _write_manifest(folder: Path, facts: dict[str, Any]) -> None:
     """Write the manifest, after all else: without it there is no pack."""
+    labels = (folder / LABELS).read_bytes()
     manifest = {
         "format": FORMAT,
         "written_by": f"mtl-lightning {__version__}",
-        **said,
-        "checksums": {name: checksum((folder / name).read_bytes()) for name in (INDEX, LABELS)},
+        **facts,
+        "labels": {"size": len(labels), "sha256": sha256(labels)},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
