@@ -137,6 +137,11 @@ class GradientBalancingMethod(BalancingMethod, ABC):
     columnwise: bool = False
     """Whether `aggregate` treats each column by itself, so that it may get the matrix in parts."""
 
+    def begin(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Reset the state at the start of a training; it is on the CPU, in float64."""
+        del device, dtype
+        super().begin(torch.device("cpu"), torch.float64)
+
     @abstractmethod
     def weigh(self, gramian: Tensor, losses: Tensor, active: Sequence[int]) -> Tensor:
         """Return the weights of the tasks' gradients with respect to what they share.

@@ -35,11 +35,6 @@ class GradNorm(GradientBalancingMethod):
         self.alpha = alpha
         self.lr = lr
 
-    def begin(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Reset the state, which stays on the CPU, in float64."""
-        del device, dtype
-        super().begin(torch.device("cpu"), torch.float64)
-
     def initial_state(self) -> dict[str, Tensor]:
         """Return weights of 1, first losses of 0 (not known yet), and Adam's moments."""
         count = len(self.tasks)
