@@ -27,7 +27,7 @@ def written() -> str:
 def main() -> None:
     """Measure, and replace the table of the page."""
     sys.path.insert(0, str(ROOT))
-    from tests.helpers.conditions import table
+    from tests.balancing.test_table import table
 
     text = PAGE.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,12 +1,12 @@
-"""A pair of processes for what the tests of balancing want of two ranks."""
+"""The cases that the tests of balancing run on two ranks."""
 
 from typing import Any
 
 import pytest
 from torch import Tensor
 
-from tests.balancing import test_ranks
-from tests.helpers import conditions, two_ranks
+from tests.balancing import test_ranks, test_table
+from tests.helpers import two_ranks
 
 
 @pytest.fixture(scope="package")
@@ -24,8 +24,8 @@ def on_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
 
 
 @pytest.fixture(scope="package")
-def by_hand(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
-    """Return what `conditions.weights_on_ranks` returns."""
-    (found,) = two_ranks.run([conditions.case()], tmp_path_factory.mktemp("by_hand"))
+def table_on_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
+    """Return what `test_table.weights_on_ranks` returns."""
+    (found,) = two_ranks.run([test_table.CASE], tmp_path_factory.mktemp("table"))
     weights: dict[str, dict[str, Tensor]] = found
     return weights

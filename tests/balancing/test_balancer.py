@@ -8,11 +8,15 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.plugins import MixedPrecision
+from torchjd.scalarization import DWA, UW
 
+from mtl_lightning.balancing.balancer import snapshot_buffers
+from mtl_lightning.balancing.build import make_balancer
+from mtl_lightning.balancing.loss_balancer import LossBalancer
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
-from tests.helpers.methods import GRADIENT, LOSS
+from tests.helpers.balancing import GRADIENT, LOSS
 from tests.helpers.support import KINDS, Memory, fit, make_module
 from tests.training.test_finite import BAD, POISON, ROWS, BadGradient, Poisoned
 
@@ -112,3 +116,45 @@ def test_a_step_that_a_scaler_leaves_out_touches_nothing(tmp_path, name):
     states = train(tmp_path, name, Sound, "stop", plugins=[plugin])
     assert same(states.before[0], states.after[0]), "the scale was too large for float16"
     assert not same(states.before[1], states.after[1])
+
+
+def begun(method: Any, tasks: tuple[str, ...] = ("a", "b", "c")) -> LossBalancer:
+    balancer = make_balancer(method, tasks)
+    balancer.begin(torch.device("cpu"), torch.float32)
+    return balancer
+
+
+def test_average_weights_are_over_the_steps_that_weighed_the_task():
+    balancer = begun(UW(3))
+    balancer.record_weights(torch.tensor([1.0, 2.0]), [0, 1])
+    balancer.record_weights(torch.tensor([4.0]), [0])
+    assert balancer.weights == {"a": 4}
+    assert balancer.average_weights() == {"a": 2.5, "b": 2}
+
+
+def test_averages_go_on_after_a_resume_whatever_the_order_of_the_tasks():
+    balancer, other = begun(UW(3)), make_balancer(UW(3), ("c", "a", "b"))
+    balancer.record_weights(torch.tensor([1.0, 2.0]), [0, 1])
+    other.load_state_dict(balancer.state_dict())
+    other.begin(torch.device("cpu"), torch.float32)
+    other.record_weights(torch.tensor([3.0]), [1])
+    assert other.average_weights() == {"a": 2, "b": 2}
+    other.begin(torch.device("cpu"), torch.float32)
+    assert other.average_weights() == {}, "another training begins"
+
+
+def test_a_checkpoint_of_another_method_is_refused():
+    balancer = begun(UW(3))
+    balancer.load_state_dict(begun(DWA()).state_dict())
+    with pytest.raises(UserError, match=r"should be DWA, as in the checkpoint\. Found UW; resume"):
+        balancer.begin(torch.device("cpu"), torch.float32)
+
+
+def test_statistics_are_restored():
+    norm = torch.nn.BatchNorm1d(2)
+    restore = snapshot_buffers(norm)
+    norm(torch.tensor([[1.0, 2.0], [3.0, 5.0]]))
+    assert norm.running_mean.tolist() != [0, 0]
+    restore()
+    assert norm.running_mean.tolist() == [0, 0]
+    assert norm.num_batches_tracked == 0

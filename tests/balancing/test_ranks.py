@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mtl_lightning.commands.quiet import quieten
-from tests.helpers import sharings
-from tests.helpers.methods import GRADIENT, LOSS, SOLVED
+from tests.helpers import models
+from tests.helpers.balancing import GRADIENT, LOSS, SOLVED
 from tests.helpers.support import (
     fit,
     largest_difference,
@@ -39,7 +39,7 @@ def balanced(folder: Path, name: str, of: str, devices: int = 1) -> tuple[Any, d
     warnings.simplefilter("ignore")  # of solvers
     sharing = None
     if (name, of) in WITH_LAYERS:
-        sharing, name = getattr(sharings, name)(), "DWA" if of == "losses" else "IMTLG"
+        sharing, name = getattr(models, name)(), "DWA" if of == "losses" else "IMTLG"
     method, options = method_of(name, of, 4)
     tasks = make_more_tasks()
     module = make_module(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.helpers import two_ranks
-from tests.helpers.methods import GRADIENT, LOSS
+from tests.helpers.balancing import GRADIENT, LOSS
 from tests.helpers.support import largest_difference
 from tests.training.test_resume import ELASTIC, assert_same, middle, run_of, train
 

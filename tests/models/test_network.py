@@ -6,8 +6,7 @@ from torch import nn
 
 from mtl_lightning.models import Hard, Network, Torchvision
 from mtl_lightning.system.errors import UserError
-from tests.helpers.balancing import Layered
-from tests.helpers.sharings import Adapters, Opaque
+from tests.helpers.models import Adapters, Layered, Opaque
 
 OUTPUTS = {"type": 4, "train": 1, "keys": 2, "forward": 3, "help": 1, "a.b": 2}
 IMAGES = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)

@@ -31,7 +31,7 @@ class ExcessMTLMethod(TorchJDMethod):
 
     def initial_state(self) -> dict[str, Tensor]:
         """Return equal weights, and nothing known of the gradients."""
-        zeros = torch.zeros(len(self.tasks))
+        zeros = torch.zeros(len(self.tasks), dtype=torch.float64)
         return {
             "squares": torch.zeros(len(self.tasks), 0),
             "weights": zeros + 1 / len(self.tasks),

@@ -3,7 +3,6 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from torchjd import scalarization
 from torchjd.aggregation import IMTLG, MGDA, GradDrop, Krum, MoDoWeighting, PCGrad, Sum
 
 from mtl_lightning.balancing.ranks import shared_seed
@@ -11,18 +10,16 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.models import Soft
 from mtl_lightning.system.errors import UserError
 from tests.helpers.balancing import (
-    Layered,
-    flat,
+    GRADIENT,
+    OURS,
     module_of,
     one_step,
     reference,
-    shared_names,
     shared_rows,
     shared_update,
 )
-from tests.helpers.methods import GRADIENT, OURS
-from tests.helpers.sharings import Adapters, Bottleneck, Interleaved, Opaque
-from tests.helpers.support import Memory, fit, largest_difference, make_data, make_tasks, weights
+from tests.helpers.models import LAYERED, Layered, Opaque
+from tests.helpers.support import Memory, fit, make_data, make_tasks, weights
 
 CPU = torch.device("cpu")
 THEIRS = [name for name in GRADIENT if name not in OURS]
@@ -59,18 +56,9 @@ def test_a_head_follows_its_own_task(tmp_path, of):
             torch.testing.assert_close(step.found[key], expected[name][key])
 
 
-WAYS = {
-    "rows": {"norm": "group"},
-    "frozen batch norm": {"norm": "batch"},
-    "first stage frozen": {"norm": "group", "first": False},
-    "label_sets": {"norm": "group", "loose": True},
-    "tasks": {"norm": "batch", "train_norm": True},
-}
-
-
-@pytest.mark.parametrize("case", WAYS)
-def test_every_way_to_the_gradients_is_exact(tmp_path, case, capsys):
-    module = module_of(PCGrad(), Layered(**WAYS[case]))
+@pytest.mark.parametrize("case", LAYERED)
+def test_every_mode_gives_the_exact_gradients(tmp_path, case, capsys):
+    module = module_of(PCGrad(), Layered(**LAYERED[case]))
     step = one_step(tmp_path, module, rows=20)
     said = capsys.readouterr().out
     rows = shared_rows(reference(module, step))
@@ -181,100 +169,6 @@ def test_gradients_that_are_not_numbers_touch_no_state(tmp_path):
     step = one_step(tmp_path, module)
     assert torch.isnan(shared_update(step)).any(), "it shows where it shows without balancing"
     assert (module.balancer.method.state["cosines"] == 0).all()
-
-
-# --------------------------------------------------------------------- layers of a task's own
-
-SHARINGS = {kind.__name__: kind for kind in (Adapters, Opaque, Bottleneck, Interleaved)}
-SETTINGS = [(name, of) for name in ("Adapters", "Bottleneck") for of in ("parameters", "features")]
-SETTINGS += [("Opaque", "parameters"), ("Interleaved", "parameters")]
-ON_LAYERS = [("Adapters", "parameters", way) for way in WAYS]
-ON_LAYERS += [("Bottleneck", "parameters", "tasks"), ("Interleaved", "parameters", "tasks")]
-
-
-@pytest.mark.parametrize(
-    ("sharing", "of", "way"), [(*setting, None) for setting in SETTINGS] + ON_LAYERS
-)
-def test_layers_between_backbone_and_heads_get_the_gradients_of_plain_passes(
-    tmp_path, sharing, of, way
-):
-    sharing = SHARINGS[sharing]()
-    backbone = Layered(**WAYS[way]) if way else None
-    module = module_of(MGDA(), backbone, sharing=sharing, gradients=of)
-    step = one_step(tmp_path, module, rows=20)
-    plain, names = reference(module, step), shared_names(module)
-    weights = module.balancer.weights
-    assert len({round(float(w), 6) for w in weights.values()}) > 1
-    if of == "parameters":
-        rows = torch.stack([flat(own, names) for own in plain.values()])
-        products = MGDA().gramian_weighting(rows @ rows.T)
-        torch.testing.assert_close(torch.stack(list(weights.values())), products)
-    pull = {} if sharing.penalty() is None else penalties(module)
-    for name in names:
-        expected = sum(weights[task] * plain[task][name] for task in plain)
-        torch.testing.assert_close(step.found[name], expected + pull.get(name, 0.0))
-    for task in plain:
-        assert len(module.network.own_parameters(task)) > 2
-        for name, parameter in module.network.named_parameters():
-            if any(parameter is p for p in module.network.own_parameters(task)):
-                expected = plain[task][name] + pull.get(name, 0.0)
-                assert expected.norm() > 0
-                torch.testing.assert_close(step.found[name], expected)
-
-
-def penalties(module):
-    named = {n: p for n, p in module.network.named_parameters() if p.requires_grad}
-    parts = torch.autograd.grad(module.network.penalty(), list(named.values()), allow_unused=True)
-    return {n: g for n, g in zip(named, parts, strict=True) if g is not None}
-
-
-@pytest.mark.parametrize(("sharing", "of"), SETTINGS)
-def test_a_sum_of_gradients_trains_such_layers_as_the_plain_sum_does(tmp_path, sharing, of):
-    """Also in the steps between those that weigh, and where a task is absent."""
-    trained = [
-        fit(
-            tmp_path,
-            module=module_of(method, sharing=SHARINGS[sharing](), **options),
-            max_epochs=2,
-            precision="64-true",
-        )
-        for method, options in (
-            (None, {}),
-            (Sum(), {"gradients": of}),
-            (Sum(), {"gradients": of, "balance_every_n_steps": 3}),
-        )
-    ]
-    plain, *summed = map(weights, trained)
-    for other in summed:
-        for name, value in plain.items():
-            torch.testing.assert_close(other[name], value, rtol=1e-10, atol=1e-12)
-
-
-def test_accumulated_losses_train_such_layers_as_whole_steps_do(tmp_path):
-    options = {"max_epochs": 2, "precision": "64-true"}
-    whole, parts = (
-        fit(
-            tmp_path,
-            make_data(train=40, batch_size=8 // number),
-            module_of(scalarization.Sum(), sharing=Adapters()),
-            accumulate_grad_batches=number,
-            **options,
-        )
-        for number in (1, 2)
-    )
-    assert largest_difference(weights(whole), weights(parts)) < 1e-9
-    with pytest.raises(UserError, match=r"accumulate_grad_batches should be 1 with"):
-        fit(tmp_path, module=module_of(MGDA(), sharing=Adapters()), accumulate_grad_batches=2)
-
-
-class Elsewhere(Adapters):
-    def forward(self, images, rows=None):
-        return super().forward(images.flip(0), rows)
-
-
-def test_a_sharing_that_does_not_run_its_shared_backbone_as_it_says_is_refused(tmp_path):
-    with pytest.raises(UserError, match="should run its shared_backbone once"):
-        fit(tmp_path, module=module_of(MGDA(), sharing=Elsewhere()))
 
 
 # --------------------------------------------------------------------- said before training

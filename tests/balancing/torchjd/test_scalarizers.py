@@ -9,7 +9,7 @@ from torchjd.scalarization import DWA, FAMO, STCH, UW, Constant, Scalarizer
 from mtl_lightning.balancing.ranks import shared_seed
 from mtl_lightning.balancing.torchjd.scalarizers import from_scalarizer
 from mtl_lightning.system.errors import UserError
-from tests.helpers.methods import LOSS, OURS
+from tests.helpers.balancing import LOSS, OURS
 
 TASKS = ("a", "b", "c")
 CPU = torch.device("cpu")

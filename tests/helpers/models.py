@@ -1,4 +1,4 @@
-"""Made-up sharings that put layers between backbone and heads."""
+"""Made-up backbones and sharings, small and smooth enough for exact comparisons."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,65 @@ import torch
 from torch import Tensor, nn
 
 from mtl_lightning.models import Backbone, Hard, NamedModules, Sharing
-from mtl_lightning.models.weights import LoadReport
+from mtl_lightning.models.weights import LoadReport, NamedWeights
+from mtl_lightning.system.errors import UserError
+
+
+class Layered(Backbone):
+    """Layers of several kinds."""
+
+    def __init__(
+        self, norm: str = "group", train_norm: bool = False, loose: bool = False, first: bool = True
+    ) -> None:
+        torch.manual_seed(1)
+        norms = {"group": lambda: nn.GroupNorm(2, 6), "batch": lambda: nn.BatchNorm2d(6)}
+        trunk = nn.Sequential(
+            nn.Conv2d(3, 6, 3, stride=2, padding=1),
+            norms[norm](),
+            nn.Tanh(),
+            nn.Conv2d(6, 6, 3, groups=2, bias=False, padding_mode="reflect", padding=1),
+            nn.Tanh(),
+            nn.Conv2d(6, 8, 3, stride=2, padding=1),
+            Loose() if loose else nn.Identity(),
+            nn.Tanh(),
+        )
+        stages = {"first": [trunk[0]], "rest": list(trunk)[1:]}
+        super().__init__(trunk, stages, None, "imagenet", "gem", None if first else "rest")
+        self.train_norm = train_norm
+        self.train()
+
+    def train(self, mode: bool = True) -> "Layered":
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d) and not getattr(self, "train_norm", True):
+                module.eval()
+        return self
+
+    def named_weights(self, name: str) -> NamedWeights:
+        raise UserError(f"there are no weights called {name}")
+
+
+LAYERED = {
+    "rows": {"norm": "group"},
+    "frozen batch norm": {"norm": "batch"},
+    "first stage frozen": {"norm": "group", "first": False},
+    "label_sets": {"norm": "group", "loose": True},
+    "tasks": {"norm": "batch", "train_norm": True},
+}
+"""Arguments of `Layered`; two are named after the mode in which its gradients are computed."""
+
+
+class Loose(nn.Module):
+    """A parameter outside of any layer: its module has a child."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(8))
+        self.inner = nn.Conv2d(8, 8, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        scaled: Tensor = self.inner(maps).transpose(0, 1) * self.scale[:, None, None, None]
+        return scaled.transpose(0, 1)
 
 
 class Adapters(Hard):
@@ -46,7 +104,7 @@ class Bottleneck(Adapters):
 
 
 class Interleaved(Sharing):
-    """A scale of each task's own between images and backbone: its own parameters lie deepest."""
+    """A scale of each task's own within the backbone: its own parameters lie deepest."""
 
     def attach(self, backbone: Backbone, tasks: Sequence[str]) -> None:
         self.backbone = backbone
