@@ -39,7 +39,7 @@ class Garbage(PartialLabels):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        for encoded in self._encoded.values():
+        for encoded in self.labels.encoded.values():
             holes = np.nonzero(~encoded.labelled)
             garbage = [np.nan, np.inf, -1e30, 3e38]
             if encoded.targets.dtype == np.int64:
@@ -160,7 +160,7 @@ def test_the_loss_is_the_sum_over_labelled_rows_by_their_number(tmp_path, reduct
     data = make_data(train=45, val=0, batch_size=45, splits={})
     module = make_module(loss_reduction=reduction, optimizer=lambda p: torch.optim.SGD(p, lr=0.0))
     fit(tmp_path, data, module, precision="64-true")
-    table = data.merged()
+    table = data.labels.table
     sizes = torch.tensor([float(c) for c in table.cells["size"] if c is not None])
     counts = {k: sum(c == k for c in table.cells["kind"]) for k in KINDS}
     labelled = sum(counts.values())
@@ -193,7 +193,8 @@ def test_the_loss_is_the_sum_over_labelled_rows_by_their_number(tmp_path, reduct
             sums[task] += float(loss)
     weight = {"kind": 1.0, "size": 0.7, "rare": 1.0}
     rows = {
-        task: number[task] if reduction == "labelled" else len(data.rows("train")) for task in sums
+        task: number[task] if reduction == "labelled" else len(data.labels.rows("train"))
+        for task in sums
     }
     expected = sum(weight[task] * sums[task] / rows[task] for task in sums)
     assert float(module.trainer.callback_metrics["train/loss_step"]) == pytest.approx(
@@ -383,7 +384,7 @@ def test_the_recipe_merges_five_expressions_and_six_genders(tmp_path):
     capture = Capture()
     fit(tmp_path, data, module, callbacks=[capture])
     batch = capture.batch
-    assert len(data.merged()) == len(batch) == 11
+    assert len(data.labels.table) == len(batch) == 11
     assert {task: int(mask.sum()) for task, mask in batch.labelled.items()} == {
         "expression": 5,
         "gender": 6,
@@ -396,7 +397,7 @@ def test_what_a_head_says_of_an_image_without_its_label_changes_nothing():
     data = recipe()
     data.setup("fit")
     task = data.tasks["expression"]
-    encoded = data._encoded["expression"]
+    encoded = data.labels.encoded["expression"]
     labelled, targets = torch.from_numpy(encoded.labelled), torch.from_numpy(encoded.targets)
     outputs = torch.randn(11, 3, generator=torch.Generator().manual_seed(0))
     said = outputs.clone()

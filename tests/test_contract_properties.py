@@ -120,7 +120,7 @@ class Expected:
         }
         self.rows = []
         for number, labels in enumerate(self.case.train + self.case.val):
-            image = torch.from_numpy(simulation.data.merged().load(number)).permute(2, 0, 1)
+            image = torch.from_numpy(simulation.data.labels.table.load(number)).permute(2, 0, 1)
             outputs = {name: values[0] for name, values in self.network(image[None]).items()}
             self.rows.append((outputs, labels))
 

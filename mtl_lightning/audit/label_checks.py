@@ -34,8 +34,7 @@ def notes(data: PartialLabels, size: StepSize) -> list[str]:
         data: After ``setup("fit")``.
         size: What a step is made of.
     """
-    encoded = {name: data.encoded(name) for name in data.tasks}
-    splits = data.merged().splits
+    encoded, splits = data.labels.encoded, data.labels.table.splits
     found = missing(absences(data, encoded, splits, size), size)
     counted = tallies(data.tasks, encoded, splits)
     for name, counts in counted.items():

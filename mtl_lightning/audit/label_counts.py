@@ -3,21 +3,21 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.labels import LabelTable
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.runs.facts import LabelCounts, MergedCounts
 
 
-def label_counts(data: PartialLabels) -> MergedCounts:
+def label_counts(labels: LabelTable) -> MergedCounts:
     """Count the labelled images of each source and of all sources together."""
-    merged = data.merged()
-    counts = merged.counts({task: data.fields(task) for task in data.tasks})
+    merged = labels.table
+    counts = merged.counts({task: labels.fields(task) for task in labels.tasks})
     sources = {
         name: LabelCounts(
             images={split: counts.images[name, split] for split in SPLITS},
             labelled={
                 task: {split: counts.labelled[name, task, split] for split in SPLITS}
-                for task in data.tasks
+                for task in labels.tasks
                 if (name, task, SPLITS[0]) in counts.labelled
             },
         )
@@ -29,6 +29,6 @@ def label_counts(data: PartialLabels) -> MergedCounts:
 
     total = LabelCounts(
         images=by_split(np.ones(len(merged.splits), dtype=bool)),
-        labelled={task: by_split(data.has_label(task)) for task in data.tasks},
+        labelled={task: by_split(labels.has_label(task)) for task in labels.tasks},
     )
     return MergedCounts(sources, total)

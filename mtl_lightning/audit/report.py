@@ -21,8 +21,8 @@ from mtl_lightning.audit.label_counts import label_counts
 from mtl_lightning.audit.pictures import Pictures
 from mtl_lightning.data.copies import find_copies
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.labels import LabelTable
 from mtl_lightning.data.merging import MergedTable
-from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.runs.facts import MergedCounts
 from mtl_lightning.system.errors import SourceError, UserError
 from mtl_lightning.system.progress import ProgressBar
@@ -92,13 +92,13 @@ def audit(
     if not data.sources:
         raise UserError("data.sources is empty: name at least one source of labelled images")
     report = Report(name, data, size)
-    read, found = survey.read_all(data.sources, list(data.meanings))
+    read, found = survey.read_all(data.sources, list(data.labels.meanings))
     whole = len(read) == len(data.sources) and not found
-    report.table, contradictions = survey.join(read, data)
+    report.table, contradictions = survey.join(read, data.labels)
     found += contradictions
     if report.table is not None:
-        data.table = report.table
-        report.counts = label_counts(data)
+        data.labels.reuse(report.table)
+        report.counts = label_counts(data.labels)
         found += _labels(report, whole)
         found += _images(report, report.table, seed, everything, progress)
     report.findings = ordered(found)
@@ -110,21 +110,23 @@ def _labels(report: Report, whole: bool) -> list[Finding]:
     data = report.data
     found: list[Finding] = []
     try:
-        data.setup("fit")
-        report.encoded = {name: data.encoded(name) for name in data.tasks}
-        notes = data.notes()
+        data.labels.infer_classes()
+        data.labels.encode()
+        report.encoded = data.labels.encoded
+        notes = data.labels.notes()
     except UserError as error:  # one task's is enough for it; here all are told
-        notes = data.merged().notes()
+        notes = data.labels.table.notes()
         for name in data.tasks:
             found += _encode(report, name, whole)
         if whole and not found:  # it is about no task's labels
             found.append(Finding(Level.ERROR, str(error)))
-    splits = data.merged().splits
+    table = data.labels.table
+    splits = table.splits
     report.tallies = label_checks.tallies(data.tasks, report.encoded, splits)
     report.numbers = _numbers(report)
     report.absences = label_checks.absences(data, report.encoded, splits, report.size)
-    has = np.stack([data.has_label(name) for name in data.tasks])
-    training = has[:, splits == SPLITS.index("train")].astype(np.float64)
+    has = np.stack([data.labels.has_label(name) for name in data.tasks])
+    training = has[:, table.in_split("train")].astype(np.float64)
     report.together = (training @ training.T).astype(np.int64)
     found += [finding for name in report.encoded for finding in _unlearnable(report, name)]
     found += label_checks.missing(report.absences, report.size)
@@ -136,10 +138,9 @@ def _labels(report: Report, whole: bool) -> list[Finding]:
 
 def _encode(report: Report, name: str, whole: bool) -> list[Finding]:
     """Encode one task, and say which labels cannot be read."""
-    data = report.data
-    task, cells = data.tasks[name], data.cells(name)
-    training = data.merged().splits == SPLITS.index("train")
-    known = cells[training & data.has_label(name)]
+    labels = report.data.labels
+    task, cells = labels.tasks[name], labels.cells(name)
+    known = cells[labels.table.in_split("train") & labels.has_label(name)]
     if not len(known):
         what = f"task {name}: no label in the training split, so it could never learn"
         return [Finding(Level.ERROR, what, "label some")] if whole else []
@@ -156,19 +157,19 @@ def _unreadable(report: Report, name: str, encoded: Encoded) -> list[Finding]:
     places = np.argwhere(encoded.bad)
     if not len(places):
         return []
-    data, cells = report.data, report.data.cells(name)
+    labels, cells = report.data.labels, report.data.labels.cells(name)
     texts = [cells[tuple(place)] for place in places.tolist()]
     where = []
     for text, count in pd.Series(texts).value_counts(sort=True).items():
         place = places[texts.index(text)]
-        column = data.fields(name)[place[1] if len(place) > 1 else 0]
-        first = data.merged().where(int(place[0]), column)
+        column = labels.fields(name)[place[1] if len(place) > 1 else 0]
+        first = labels.table.where(int(place[0]), column)
         where.append(f'"{text}" ({count:,}), first in {first}')
     return [
         Finding(
             Level.ERROR,
             f"task {name}: {len(places):,} labels cannot be read",
-            f"expected {data.tasks[name].expected(texts[0])}",
+            f"expected {labels.tasks[name].expected(texts[0])}",
             tuple(where),
         )
     ]
@@ -177,7 +178,7 @@ def _unreadable(report: Report, name: str, encoded: Encoded) -> list[Finding]:
 def _unlearnable(report: Report, name: str) -> list[Finding]:
     """Say what the task itself refuses to learn from: labels that are all the same."""
     encoded = report.encoded[name]
-    rows = (report.data.merged().splits == SPLITS.index("train")) & (encoded.counts() > 0)
+    rows = report.data.labels.table.in_split("train") & (encoded.counts() > 0)
     if not rows.any():
         return []
     labels = torch.from_numpy(encoded.targets[rows]), torch.from_numpy(encoded.labelled[rows])
@@ -227,7 +228,7 @@ def samples(report: Report, number: int, seed: int) -> dict[str, list[int]]:
             picked = np.linspace(0, len(order) - 1, min(number, len(order))).round()
             chosen[name] = order[picked.astype(np.int64)].tolist()
         else:
-            chosen[name] = _of_each(rows, _texts(report.data, name, rows), number, seed)
+            chosen[name] = _of_each(rows, _texts(report.data.labels, name, rows), number, seed)
     return chosen
 
 
@@ -242,17 +243,17 @@ def _of_each(rows: npt.NDArray[np.int64], texts: list[str], number: int, seed: i
     return [int(row) for row in shown["row"]]
 
 
-def _texts(data: PartialLabels, task: str, rows: npt.NDArray[np.int64]) -> list[str]:
-    if len(data.fields(task)) == 1:  # of a million rows one by one would take seconds
-        texts: list[str] = data.cells(task)[rows].tolist()
+def _texts(labels: LabelTable, task: str, rows: npt.NDArray[np.int64]) -> list[str]:
+    if len(labels.fields(task)) == 1:  # of a million rows one by one would take seconds
+        texts: list[str] = labels.cells(task)[rows].tolist()
         return texts
-    return [label_text(data, task, row) for row in rows.tolist()]
+    return [label_text(labels, task, row) for row in rows.tolist()]
 
 
-def label_text(data: PartialLabels, task: str, row: int) -> str:
+def label_text(labels: LabelTable, task: str, row: int) -> str:
     """Return the label of an image for a task in the words of its table."""
-    cells = data.merged().cells
-    said = [(field, cells[field][row]) for field in data.fields(task)]
+    cells = labels.table.cells
+    said = [(field, cells[field][row]) for field in labels.fields(task)]
     return ", ".join(
         str(cell) if field == task else f"{field.partition('/')[2]}: {cell}"
         for field, cell in said

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_lightning.audit.findings import Finding, Level
-from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.labels import LabelTable
 from mtl_lightning.data.merging import MergedTable
 from mtl_lightning.data.sources.base import Source, SourceTable
 from mtl_lightning.data.sources.locate import locate, texts
@@ -119,18 +119,18 @@ def _absent(name: str, error: str, missing: list[str]) -> Finding:
 
 
 def join(
-    sources: Mapping[str, Source], data: PartialLabels
+    sources: Mapping[str, Source], labels: LabelTable
 ) -> tuple[MergedTable | None, list[Finding]]:
     """Merge what was read, and tell every contradiction; what is said first holds.
 
     Args:
         sources: What `read_all` gives.
-        data: Says how they are merged.
+        labels: Says how they are merged, and for which tasks.
 
     Raises:
         UserError: If its fractions are not sensible.
     """
-    check_fractions(data.fractions)
+    check_fractions(labels.options.fractions)
     if not sources:
         return None, []
     told: dict[str, list[str]] = {}
@@ -138,9 +138,9 @@ def join(
     def complain(about: str, message: str) -> None:
         told.setdefault(about, []).append(message.partition("; expected ")[0])
 
-    table = data.join(sources, complain)
+    table = labels.merge(sources, complain)
     found = [_contradicted(about, messages) for about, messages in told.items()]
-    if data.on_conflict != "error":
+    if labels.options.on_conflict != "error":
         found += [Finding(Level.WARNING, line) for line in table.contradicted()]
     return table, found
 

@@ -29,12 +29,14 @@ class BadImagesFile(Callback):
     def __init__(self, run: Path) -> None:
         self.path = run / "bad_images.csv"
         self._next = 0.0
+        self._listening = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Listen to what is found."""
         bad = _bad_images(trainer)
         if bad is not None and trainer.is_global_zero and not is_trial(trainer):
-            bad.listener = partial(self._write, bad, pause=PAUSE)
+            bad.subscribe(partial(self._write, bad, pause=PAUSE))
+            self._listening = True
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -48,9 +50,10 @@ class BadImagesFile(Callback):
 
     def _finish(self, trainer: Trainer) -> None:
         bad = _bad_images(trainer)
-        if bad is None or bad.listener is None:
+        if bad is None or not self._listening:
             return
-        bad.listener = None
+        bad.unsubscribe()
+        self._listening = False
         count = len(list(bad))
         if count:
             self._write(bad)

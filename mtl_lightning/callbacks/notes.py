@@ -69,7 +69,7 @@ def starved(share: float, data: PartialLabels, trainer: Trainer) -> str:
         helps.append("less in data.augmentation" if on_cpu else "data.augment_on: device")
     if data.cache == "none":
         height, width = data.size
-        files = all(map(os.path.isabs, data.merged().images[:1]))
+        files = all(map(os.path.isabs, data.labels.table.images[:1]))
         helps.append(f"data.cache: {'disk' if files else 'memory'}")
         helps.append(f"image files not much larger than data.image_size (now {height} x {width})")
     helps.append("a smaller data.image_size")

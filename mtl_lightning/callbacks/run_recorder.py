@@ -61,7 +61,7 @@ class RunRecorder(Callback):
             return
         self._start_session(trainer, pl_module)
         data = _data(trainer)
-        self.facts.merged = label_counts(data)
+        self.facts.merged = label_counts(data.labels)
         self.facts.notes = notes.before_training(data, trainer)
         self.facts.notes += notes.batch_norm(pl_module, trainer)
         self.facts.sizes = facts.Sizes(
@@ -144,10 +144,10 @@ class RunRecorder(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the time; note once if the device waits for its data."""
         data = _data(trainer)
-        data.waiting.pause()  # where no validation has
-        seconds, share = time.monotonic() - self._epoch_start, data.waiting.share()
+        data.training_paused()  # where no validation has
+        seconds, share = time.monotonic() - self._epoch_start, data.input_wait.share()
         self._epoch = trainer.current_epoch, trainer.global_step, seconds, share
-        starved = data.waiting.starved()
+        starved = data.input_wait.starved()
         if starved is not None and not self._starved and trainer.is_global_zero:
             self._starved = True
             self.facts.notes.append(notes.starved(starved, data, trainer))
@@ -178,7 +178,7 @@ class RunRecorder(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start to collect, and stop the clock of the training part."""
-        _data(trainer).waiting.pause()
+        _data(trainer).training_paused()
         self._start_evaluation(trainer, pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

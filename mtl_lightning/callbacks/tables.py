@@ -68,6 +68,6 @@ class Tables(Callback):
 
 
 def _title(trainer: Trainer) -> str:
-    share = trainer.datamodule.waiting.share()  # type: ignore[attr-defined]  # set by Lightning
+    share = trainer.datamodule.input_wait.share()  # type: ignore[attr-defined]  # set by Lightning
     waited = "" if share is None else f" · waiting for data {share:.0%}"
     return f"epoch {trainer.current_epoch}{waited}"

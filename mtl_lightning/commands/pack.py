@@ -94,14 +94,15 @@ def _pack(arguments: list[str], output: Path, shard_bytes: int) -> int:
 
     check_free(output)
     _, data = prepare_data("pack", arguments, OPTIONS)
-    data.setup("fit")
+    data.labels.infer_classes()
+    data.labels.encode()
     packed = pack(data, output, shard_bytes, ProgressBar(Console(stderr=True)))
     splits = ", ".join(f"{split} {count:,}" for split, count in packed.images.items())
     sys.stdout.write(
         f"written: {output} ({sum(packed.images.values()):,} images: {splits}; tasks "
         f"{', '.join(data.tasks)}; {packed.shards:,} shards, {packed.size / 1e6:,.1f} MB)\n"
     )
-    notes = [f"note: {note}" for note in data.merged().notes()]
+    notes = [f"note: {note}" for note in data.labels.table.notes()]
     if packed.unlabelled:
         notes.append(f"left out: {packed.unlabelled:,} images that carry no label")
     notes += [f"left out: {bad.where}: image {bad.image} {bad.reason}" for bad in packed.unreadable]

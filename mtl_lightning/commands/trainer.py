@@ -121,11 +121,11 @@ class MultiTaskCLI(LightningCLI):
         if self.subcommand != "fit":
             return
         config, data = self.config["fit"], build_data(self.prepared.config)
-        for task, known in data.complete_tasks().items():
+        for task, known in data.labels.infer_classes().items():
             for tasks in (config.tasks, config.model.tasks, config.data.tasks):
                 for key, value in known.items():
                     tasks[task].init_args[key] = value
-        self._table = data.table
+        self._table = data.labels.table
 
     def instantiate_classes(self) -> None:
         """Build the objects; one that cannot be built is the config's fault, said in one line."""
@@ -139,7 +139,7 @@ class MultiTaskCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Hand over what was read already, and the images to predict."""
         if self.subcommand == "fit":
-            self.datamodule.table = self._table
+            self.datamodule.labels.reuse(self._table)
         elif self.subcommand == "predict":
             config = self.config["predict"]
             if config.images is None:
@@ -153,7 +153,7 @@ class MultiTaskCLI(LightningCLI):
             output = Path(config.output)
             check_output(output)
             intensity = self.config_init["predict"].intensity
-            self.datamodule.to_predict = replace(images, intensity=intensity)
+            self.datamodule.predict_on(replace(images, intensity=intensity))
             callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
             callbacks.append(PredictionsFile(images.names, output))
 

@@ -45,12 +45,20 @@ class BadImages:
     def __init__(self, max_share: float) -> None:
         self.max_share = max_share
         self.found: dict[str, dict[int, BadImage]] = {}
-        self.listener: Callable[[], None] | None = None
+        self._listener: Callable[[], None] | None = None
 
     def __iter__(self) -> Iterator[BadImage]:
         """Yield them in the order of splits and of discovery."""
         for found in self.found.values():
             yield from found.values()
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Call a function whenever an image was found to be bad."""
+        self._listener = listener
+
+    def unsubscribe(self) -> None:
+        """Call it no more."""
+        self._listener = None
 
     def add(self, split: str, reasons: Mapping[int, str], images: Images, total: int) -> None:
         """Take in what all ranks found in one step.
@@ -69,8 +77,8 @@ class BadImages:
             image, where = images.name(row), images.where(row)
             reason = said.removeprefix(f"{where}: ").removeprefix(f"image {image} ")
             found.setdefault(row, BadImage(image, where, split, reason))
-        if self.listener is not None:
-            self.listener()
+        if self._listener is not None:
+            self._listener()
         if len(found) > self.max_share * total:
             raise UserError(
                 f"{len(found):,} of {total:,} {split} images could not be used, and "

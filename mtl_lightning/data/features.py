@@ -1,7 +1,6 @@
 """Features of images that a network will not change, in place of the images."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -16,27 +15,50 @@ from mtl_lightning.data.plan import Request
 from mtl_lightning.tasks import Encoded
 
 
-@dataclass
 class Features:
-    """The features of a split's images; empty until they are computed.
+    """The features of a split's n images, in several views; unknown until `fill`.
+
+    Args:
+        rows: ``(n,)`` int64, the rows of the split.
+        total: Rows of the merged table, N.
+        views: In how many ways each image is augmented.
 
     Attributes:
-        values: ``(V, n, F)``: V views of n images.
-        position: ``(N,)`` int64, the number among these n of each row of the merged table.
         bad: Row to why its image could not be used; its features mean nothing.
     """
 
-    values: Tensor = field(default_factory=lambda: torch.empty(0, 0, 0))
-    position: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    bad: dict[int, str] = field(default_factory=dict)
+    def __init__(self, rows: npt.NDArray[np.int64], total: int, views: int) -> None:
+        self.views = views
+        self.bad: dict[int, str] = {}
+        self._position = np.full(total, PADDING)  # of each row among the n
+        self._position[rows] = np.arange(len(rows))
+        self._values = torch.empty(views, 0, 0)
+
+    def __len__(self) -> int:
+        """The number of rows of the merged table."""
+        return len(self._position)
+
+    def fill(self, values: Tensor, bad: Mapping[int, str]) -> None:
+        """Take the computed features.
+
+        Args:
+            values: ``(V, n, F)``: V views of n images.
+            bad: See `Features`.
+        """
+        self._values, self.bad = values, dict(bad)
+
+    def positions(self, rows: Tensor) -> npt.NDArray[np.int64]:
+        """Return the places of rows among the n images of the split; padding has none."""
+        found: npt.NDArray[np.int64] = self._position[rows.numpy()]
+        return found
 
     def view(self, epoch: int) -> int:
-        """Return what an epoch sees: the first V see a view each, and then they see them again."""
-        return epoch % len(self.values)
+        """Return the view that an epoch takes: the first V take one each, and so on in turn."""
+        return epoch % self.views
 
     def of(self, rows: npt.NDArray[np.int64], view: int) -> Tensor:
         """Return a view of rows: ``(B, F)``, zeros for padding."""
-        found = self.values[view][torch.from_numpy(self.position[rows])]
+        found = self._values[view][torch.from_numpy(self._position[rows])]
         return torch.where(torch.from_numpy(rows != PADDING)[:, None], found, 0)
 
 
@@ -58,7 +80,7 @@ class FeatureDataset(Dataset[Batch]):
 
     def __len__(self) -> int:
         """The number of rows of the merged table."""
-        return len(self.features.position)
+        return len(self.features)
 
     def __getitems__(self, request: Request) -> Batch:
         """Give one micro-batch."""

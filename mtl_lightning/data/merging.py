@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from unicodedata import normalize
 
 import numpy as np
@@ -27,6 +27,26 @@ from mtl_lightning.tasks.cells import identifier, normalised
 
 HOLDS = {"first": "the first holds", "drop": "none holds"}
 """What becomes of labels that contradict each other, where that is no error."""
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """How sources become one table.
+
+    Attributes:
+        fractions: Share of `val` and `test` of the images that no table gives a split.
+        seed: Of that division.
+        stratify: Whether each split gets its share of each label.
+        same_by: Which rows are about the same image, see `identities`.
+        on_conflict: ``first`` and ``drop``: contradicting labels are no error, but the first one in
+            the order of sources and rows holds, or none. Splits that contradict are always one.
+    """
+
+    fractions: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+    stratify: bool = False
+    same_by: SameBy = "path"
+    on_conflict: OnConflict = "error"
 
 
 @dataclass(frozen=True)
@@ -79,6 +99,16 @@ class MergedTable:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether any image lies in a file that holds others, too."""
+        return bool((self.shard >= 0).any())
+
+    def in_split(self, split: str) -> npt.NDArray[np.bool_]:
+        """Return which rows are in a split, ``(N,)``."""
+        inside: npt.NDArray[np.bool_] = self.splits == SPLITS.index(split)
+        return inside
 
     def where(self, row: int, task: str | None = None) -> str:
         """Name an image for a message: ``type.csv row 17``.
@@ -172,12 +202,8 @@ class MergedTable:
 def merge(
     sources: Mapping[str, Source],
     tasks: Sequence[str],
-    fractions: Mapping[str, float],
-    seed: int,
+    options: MergeOptions,
     complain: Complain = refuse,
-    same_by: SameBy = "path",
-    on_conflict: OnConflict = "error",
-    stratify: bool = False,
     meanings: Mapping[str, Meaning] | None = None,
 ) -> MergedTable:
     """Read the sources and join what they say of each image.
@@ -188,13 +214,8 @@ def merge(
     Args:
         sources: The sources by name.
         tasks: The names of all tasks, and ``task/label`` for each label of one that has many.
-        fractions: Share of `val` and `test` of the images that no table gives a split.
-        seed: For that division.
+        options: How.
         complain: What to do about a contradiction; if it returns, what is said first holds.
-        same_by: Which rows are about the same image, see `identities`.
-        on_conflict: ``first`` and ``drop``: contradicting labels are no error, but the first one in
-            the order of sources and rows holds, or none. Splits that contradict are always one.
-        stratify: Whether each split gets its share of each label.
         meanings: Task (or ``task/label``) to what it reads in a text, where different texts may
             mean the same.
 
@@ -207,14 +228,14 @@ def merge(
     """
     if not sources:
         raise UserError("data.sources is empty; expected at least one source")
-    check_fractions(fractions)
+    check_fractions(options.fractions)
     tables = [_read(name, source, tasks) for name, source in sources.items()]
-    pool = Pool(tables, same_by)
+    pool = Pool(tables, options.same_by)
     cells, said_by, conflicts = {}, {}, {}
     for task in tasks:
         labels = pool.gather([table.labels.get(task) for table in tables])
         cells[task], said_by[task], conflicts[task] = pool.agree(
-            labels, complain, task, on_conflict, (meanings or {}).get(task)
+            labels, complain, task, options.on_conflict, (meanings or {}).get(task)
         )
     named, _, _ = pool.agree(pool.gather([table.splits for table in tables]), complain)
     first = pool.first(pool.image_of_row)
@@ -223,11 +244,11 @@ def merge(
         named,
         _united(pool, pool.gather([table.groups for table in tables])),
         keys,
-        fractions,
-        seed,
+        options.fractions,
+        options.seed,
         where=lambda image: pool.where(int(first[image])),
         complain=complain,
-        labels=cells if stratify else None,
+        labels=cells if options.stratify else None,
     )
     source = np.searchsorted(pool.starts, first, side="right") - 1
     _check_intensities(sources, pool, first)
@@ -242,7 +263,7 @@ def merge(
         sources=tuple(sources.values()),
         val_from_train=val_from_train,
         conflicts={task: n for task, n in conflicts.items() if n},
-        on_conflict=on_conflict,
+        on_conflict=options.on_conflict,
         _pool=pool,
         _first=first,
         _said_by=said_by,

@@ -74,9 +74,9 @@ def pack(data: PartialLabels, output: Path, shard_bytes: int, progress: Progress
         UserError: If an image cannot be read (and is not to be skipped), or there is none. There
             is no ``output`` then.
     """
-    table = data.merged()
-    rows = np.concatenate([_shuffled(data.rows(split)) for split in SPLITS])
-    fields = [field for task in data.tasks for field in data.fields(task)]
+    table = data.labels.table
+    rows = np.concatenate([_shuffled(data.labels.rows(split)) for split in SPLITS])
+    fields = [field for task in data.tasks for field in data.labels.fields(task)]
     fields = [field for field in fields if pd.notna(table.cells[field]).any()]
     with _staged(output) as folder:
         with closing(RecordWriter(folder, shard_bytes)) as shards:
@@ -117,7 +117,7 @@ def _contents(
     data: PartialLabels, rows: npt.NDArray[np.int64], progress: ProgressBar
 ) -> Iterator[tuple[int, bytes]]:
     """Yield rows with the bytes of their images, without those that are to be skipped."""
-    table = data.merged()
+    table = data.labels.table
     read = partial(_read, table, data.max_pixels)
     numbers = rows.tolist()
     threads = _THREADS if all(source.threadsafe for source in table.sources) else 1
@@ -128,7 +128,7 @@ def _contents(
             raise UserError(f"{content}; data.on_bad_image: skip leaves such images out")
         else:
             split = SPLITS[table.splits[row]]
-            data.bad.add(split, {row: str(content)}, table, len(data.rows(split)))
+            data.bad.add(split, {row: str(content)}, table, len(data.labels.rows(split)))
 
 
 def _shuffled(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -213,7 +213,7 @@ def _pictures(report: Report, pictures: Pictures) -> Iterator[Html]:
     middle = np.median(pictures.sizes, axis=0).astype(int).tolist()
     rows: list[list[Child]] = [["median", *middle, ""]]
     for name, i in zip(("smallest", "largest"), pictures.extremes(), strict=True):
-        where = shown(report.data.merged().images[pictures.rows[i]])
+        where = shown(report.data.labels.table.images[pictures.rows[i]])
         rows.append([name, *pictures.sizes[i].tolist(), where])
     yield table(["", "height", "width", "image"], rows, numbers_from=1)
     yield node("h3", "Shorter side, pixels")
@@ -223,7 +223,7 @@ def _pictures(report: Report, pictures: Pictures) -> Iterator[Html]:
 def _copies(report: Report) -> Iterator[Html]:
     if not report.copies:
         return
-    merged = report.data.merged()
+    merged = report.data.labels.table
     # Those that matter most: in two splits, then with two labels.
     order = sorted(report.copies, key=lambda c: (-len(set(c.splits)), -len(c.labels)))
     yield node("h2", "Copies")
@@ -242,12 +242,14 @@ def _samples(report: Report) -> Iterator[Html]:
     yield node("h2", "Samples")
     for name, rows in samples(report, SAMPLES, seed=0).items():
         yield node("h3", name)
-        figures = [_figure(report, row, [label_text(report.data, name, row)]) for row in rows]
+        figures = [
+            _figure(report, row, [label_text(report.data.labels, name, row)]) for row in rows
+        ]
         yield node("div", *figures, class_="sheet")
 
 
 def _figure(report: Report, row: int, lines: Sequence[str]) -> Html:
-    image = thumbnail(report.data.merged(), row, SIDE)
+    image = thumbnail(report.data.labels.table, row, SIDE)
     if image is None:
         shown = node("p", "cannot be read", class_="error")
     else:

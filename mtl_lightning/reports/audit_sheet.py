@@ -51,13 +51,13 @@ def _place(
     """Draw one image with its label below."""
     left, top = corner
     pen = ImageDraw.Draw(sheet)
-    image = thumbnail(report.data.merged(), row, SIDE)
+    image = thumbnail(report.data.labels.table, row, SIDE)
     if image is None:
         pen.rectangle((left, top, left + SIDE, top + SIDE), outline=_FAINT)
         pen.text((left + 8, top + SIDE // 2), "cannot be read", _FAINT, _font())
     else:
         sheet.paste(image, (left + (SIDE - image.width) // 2, top + SIDE - image.height))
-    label = shortened(label_text(report.data, task, row), _CHARACTERS)
+    label = shortened(label_text(report.data.labels, task, row), _CHARACTERS)
     pen.text((left, top + SIDE + 2), label, _INK, _font())
 
 

@@ -1,6 +1,5 @@
 """What a frozen backbone makes of the images, computed once, before the first epoch."""
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -48,9 +47,8 @@ class FeatureCache(Callback):
         modes = [(part, part.training) for part in pl_module.modules()]
         pl_module.eval()
         for split, features in data.features.items():
-            views = data.cache_features if split == "train" else 1
-            if len(data.rows(split)):
-                _fill(features, trainer, pl_module, data, split, views)
+            if len(data.labels.rows(split)):
+                _fill(features, trainer, pl_module, data, split)
         for part, training in modes:
             part.training = training
 
@@ -97,36 +95,30 @@ def _not_the_same_features(module: MultiTask) -> str:
 
 
 def _fill(
-    features: Features,
-    trainer: Trainer,
-    module: MultiTask,
-    data: PartialLabels,
-    split: str,
-    views: int,
+    features: Features, trainer: Trainer, module: MultiTask, data: PartialLabels, split: str
 ) -> None:
-    rows = data.rows(split)
-    _check_room(trainer, module, len(rows) * views)
-    console = Console(stderr=True, quiet=not trainer.is_global_zero)
-    features.position = np.full(len(data.merged()), PADDING)
-    features.position[rows] = np.arange(len(rows))
+    count, views = len(data.labels.rows(split)), features.views
+    _check_room(trainer, module, count * views)
+    progress = ProgressBar(Console(stderr=True, quiet=not trainer.is_global_zero))
+    bad: dict[int, str] = {}
     values: Tensor | None = None
     for view in range(views):
         loader = data.feature_loader(split, view)
         what = f"features, {split}" + (f", view {view + 1} of {views}" if views > 1 else "")
-        for batch in ProgressBar(console).track(loader, len(loader), what):
-            features.bad |= batch.bad
+        for batch in progress.track(loader, len(loader), what):
+            bad |= batch.bad
             computed = _computed(trainer, module, batch.images)
             if values is None:
-                values = computed.new_zeros(views, len(rows), computed.shape[1])
+                values = computed.new_zeros(views, count, computed.shape[1])
             own = batch.rows != PADDING
-            values[view, features.position[batch.rows[own].numpy()]] = computed[own]
+            values[view, features.positions(batch.rows[own])] = computed[own]
     assert values is not None  # a split has an image, and each rank at least padding
     if dist.is_available() and dist.is_initialized():
         _add_up(values, trainer.strategy.root_device)
         each: list[dict[int, str]] = [{}] * trainer.world_size
-        dist.all_gather_object(each, features.bad)
-        features.bad = {row: said for bad in each for row, said in bad.items()}
-    features.values = values
+        dist.all_gather_object(each, bad)
+        bad = {row: reason for rank in each for row, reason in rank.items()}
+    features.fill(values, bad)
 
 
 @torch.no_grad()

@@ -184,7 +184,7 @@ class MultiTask(LightningModule):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         for name, task in self.tasks.items():
             try:
-                task.fit_statistics(*data.training_labels(name))
+                task.fit_statistics(*data.labels.training_labels(name))
             except UserError as error:
                 raise UserError(f"task {name}: {error}") from None
         report = self.network.load_pretrained()
@@ -465,7 +465,7 @@ class MultiTask(LightningModule):
     def _not_finite(self, results: list[MicroBatchResult]) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         tasks = dict(self.tasks.items())
-        said = explain(results, tasks, self.network, data.image_name)
+        said = explain(results, tasks, self.network, data.labels.image_name)
         where = f"epoch {self.current_epoch}, step {self.global_step}: {said}"
         if self.on_non_finite == "stop":
             raise UserError(

@@ -81,7 +81,7 @@ class Resume(Callback):
         if trainer.state.fn == "fit" and KEY in checkpoint and isinstance(data, PartialLabels):
             self._loaded = checkpoint[KEY]
             position = Position(**self._loaded["position"])
-            data.resumed = (position.epoch, position.rows)
+            data.resume_at(position.epoch, position.rows)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put loops and measurements where they were."""

@@ -1,11 +1,11 @@
 from mtl_lightning.audit.contents import described, findings, shown
 from mtl_lightning.audit.findings import Level
-from mtl_lightning.data.merging import merge
+from mtl_lightning.data.merging import MergeOptions, merge
 from tests.helpers.support import Memory
 
 
 def merged(labels, splits):
-    return merge({"m": Memory(labels, splits)}, list(labels), {}, 0)
+    return merge({"m": Memory(labels, splits)}, list(labels), MergeOptions())
 
 
 def test_leaks_conflicts_and_duplicates():

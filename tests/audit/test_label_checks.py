@@ -77,12 +77,12 @@ def test_labels_of_a_task_of_many_are_its_classes():
 def test_counts_of_classes_by_split():
     data = make_data(tasks=make_more_tasks())
     data.setup("fit")
-    encoded = {name: data.encoded(name) for name in data.tasks}
-    splits = data.merged().splits
+    encoded = {name: data.labels.encoded[name] for name in data.tasks}
+    splits = data.labels.table.splits
     counted = label_checks.tallies(data.tasks, encoded, splits)
     assert set(counted) == {"kind", "rare", "tags"}
     for name, field, word in [("kind", "kind", "dog"), ("tags", "tags/bag", "yes")]:
-        cells = data.merged().cells[field]
+        cells = data.labels.table.cells[field]
         expected = [int(((cells == word) & (splits == split)).sum()) for split in range(3)]
         assert counted[name]["dog" if name == "kind" else "bag"].tolist() == expected
 

@@ -9,7 +9,7 @@ def test_each_source_and_all_of_them_are_counted_by_split():
     people = Memory({"kind": kinds, "rare": ["no"] * 6}, ["train"] * 4 + ["val", "test"], "a")
     faces = Memory({"kind": ["dog"] * 3, "size": [1, 2, None]}, ["train"] * 3, "b")
     data = PartialLabels(make_tasks(), {"people": people, "faces": faces}, image_size=16)
-    counts = label_counts(data)
+    counts = label_counts(data.labels)
     assert counts.sources == {
         "people": LabelCounts(
             images={"train": 4, "val": 1, "test": 1},

@@ -8,7 +8,7 @@ from rich.console import Console
 from mtl_lightning.audit import pictures
 from mtl_lightning.audit.findings import Level
 from mtl_lightning.audit.pictures import findings, look, thumbnail
-from mtl_lightning.data.merging import merge
+from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.sources import FolderSource
 from mtl_lightning.system.progress import ProgressBar
 from tests.helpers.messy import photo
@@ -29,7 +29,7 @@ def table(tmp_path):
     whole = (tmp_path / "a/6.jpg").read_bytes()
     (tmp_path / "a/6.jpg").write_bytes(whole[:-60])
     (tmp_path / "a/7.jpg").write_text("no image")
-    return merge({"f": FolderSource(tmp_path, "kind")}, ["kind"], {}, 0)
+    return merge({"f": FolderSource(tmp_path, "kind")}, ["kind"], MergeOptions())
 
 
 def test_all_images(table):
@@ -83,7 +83,7 @@ def test_images_that_are_no_files():
                 raise ValueError("a\nbug")
             return np.full((4, 6, 3), number % 3, dtype=np.uint8)
 
-    table = merge({"m": Twice({"kind": ["a"] * 6}, ["train"] * 6)}, ["kind"], {}, 0)
+    table = merge({"m": Twice({"kind": ["a"] * 6}, ["train"] * 6)}, ["kind"], MergeOptions())
     found = look(table, 0, False, QUIET)
     assert found.equal == [[0, 3], [1, 4]]
     assert found.sizes.tolist() == [[4, 6]] * 5

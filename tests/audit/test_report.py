@@ -51,7 +51,7 @@ def test_what_can_be_read_is_counted(messy_report):
 
 def test_samples_show_every_class_or_the_whole_range(messy_report):
     chosen = samples(messy_report, 8, seed=0)
-    kinds = [label_text(messy_report.data, "kind", row) for row in chosen["kind"]]
+    kinds = [label_text(messy_report.data.labels, "kind", row) for row in chosen["kind"]]
     assert len(kinds) == 8
     assert kinds == sorted(kinds)
     assert set(kinds) == {"T-shirt", "Dress", "Hat", "tshirt"}
@@ -77,7 +77,7 @@ def test_labels_of_a_task_of_many(tmp_path):
     source = {"class_path": "TableSource", "init_args": {"path": "t.csv"}}
     changes = {"tasks": {"tags": task}, "data.sources": {"t": source}, "data.splits": {}}
     report = audited(small(changes))
-    assert label_text(report.data, "tags", 0) == "hat: yes, bag: no"
+    assert label_text(report.data.labels, "tags", 0) == "hat: yes, bag: no"
     assert {name: n.tolist() for name, n in report.tallies["tags"].items()} == {
         "hat": [1, 0, 0],
         "bag": [0, 0, 0],

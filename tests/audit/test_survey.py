@@ -8,7 +8,8 @@ from mtl_lightning.audit.survey import (
     join,
     read_all,
 )
-from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.labels import LabelTable
+from mtl_lightning.data.merging import MergeOptions
 from mtl_lightning.data.sources import FolderSource, TableSource
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import UserError
@@ -73,7 +74,7 @@ def test_every_contradiction_is_told():
     read, findings = read_all({"one": one, "two": two}, ["kind"])
     assert not findings
     assert all(isinstance(source, Read) for source in read.values())
-    table, findings = join(read, data())
+    table, findings = join(read, labels())
     assert [finding.what for finding in findings] == [
         'images labelled in two ways, task "kind": 2',
         "images with two splits: 1",
@@ -91,7 +92,7 @@ def test_labels_that_may_contradict_each_other_are_a_warning():
     one = Memory({"kind": ["a", "b", "a"]}, ["train", "train", "val"])
     two = Memory({"kind": ["b", "b", "b"]}, ["train", "train", "val"])
     read, _ = read_all({"one": one, "two": two}, ["kind"])
-    table, findings = join(read, data(on_conflict="drop"))
+    table, findings = join(read, labels(on_conflict="drop"))
     assert [(finding.level, finding.what) for finding in findings] == [
         (
             Level.WARNING,
@@ -102,13 +103,13 @@ def test_labels_that_may_contradict_each_other_are_a_warning():
 
 
 def test_nothing_to_join():
-    assert join({}, data()) == (None, [])
+    assert join({}, labels()) == (None, [])
     with pytest.raises(UserError, match="unknown split"):
-        join({}, data(splits={"vall": 0.1}))
+        join({}, labels(fractions={"vall": 0.1}))
 
 
-def data(**options):
-    return PartialLabels({"kind": Classification()}, **options)
+def labels(**options):
+    return LabelTable({"kind": Classification()}, {}, MergeOptions(**options))
 
 
 def test_keys_are_no_files():

@@ -65,8 +65,8 @@ def labelled(task: str, sources: Mapping[str, Source], **options: Any) -> str:
     """Read sources as `fit` does before it trains; name the images with their labels."""
     data = PartialLabels({task: TASKS[task]()}, dict(sources), splits={}, **options)
     data.setup("fit")
-    table = data.merged()
-    cells = [table.cells[field] for field in data.fields(task)]
+    table = data.labels.table
+    cells = [table.cells[field] for field in data.labels.fields(task)]
     said = [" ".join(filter(None, row)) or "not labelled" for row in zip(*cells, strict=True)]
     images = map(os.path.basename, table.images)
     return "; ".join(f"{image}: {label}" for image, label in zip(images, said, strict=True))
@@ -74,7 +74,7 @@ def labelled(task: str, sources: Mapping[str, Source], **options: Any) -> str:
 
 def first_image(data: PartialLabels) -> str:
     """Load the first image as a training does; say what came."""
-    images = ImageDataset(data.merged(), {}, (8, 8), None, 0, MAX_PIXELS)
+    images = ImageDataset(data.labels.table, {}, (8, 8), None, 0, MAX_PIXELS)
     batch = images.__getitems__(Request(np.array([0]), {}, 1, 1, 0))
     (passed,) = refuse(whole(iter([batch])))
     return f"{tuple(passed.images.shape[1:])} pixels, mean {passed.images.float().mean():.0f}"

@@ -38,7 +38,7 @@ def loaded(path: str = "p", task: str = "type") -> str:
     """Read a pack, and the first of its images as a training does."""
     data = PartialLabels({task: TASKS[task]()}, {"pack": StreamSource(path)}, splits={})
     data.setup("fit")
-    return f"{len(data.merged())} images, the first of {first_image(data)}"
+    return f"{len(data.labels.table)} images, the first of {first_image(data)}"
 
 
 def broken(name: str, make: Make, expected: str, path: str = "p", task: str = "type") -> Case:

@@ -46,7 +46,8 @@ def predicted(
     """Predict ``count`` images and return the file."""
     output = folder / f"new folder/{devices} {count}{suffix}"
     data = make_data(batch_size=2, on_bad_image=what, max_bad_share=0.7)
-    images = data.to_predict = Images(count, bad)
+    images = Images(count, bad)
+    data.predict_on(images)
     module = make_module()
     module.tasks["size"].fit_statistics(torch.tensor([40.0, 60.0]), torch.ones(()))
     trainer = make_trainer(

@@ -199,7 +199,7 @@ def test_a_resumed_epoch_is_measured_from_where_it_goes_on(tmp_path, console):
     module = MultiTask(data.tasks, Small(), image_size=16)
     trainer = make_trainer(tmp_path, callbacks=recorded(tmp_path))
     trainer.fit(module, datamodule=data, ckpt_path=tmp_path / "half.ckpt")
-    assert data.waiting.batches == 5
+    assert data.input_wait.batches == 5
     epochs, waited, _ = shares(console)
     assert epochs == [0]
     assert waited[0] > 25

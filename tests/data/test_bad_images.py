@@ -57,7 +57,7 @@ def said(row: int) -> str:
 
 def test_each_image_is_kept_once_without_what_its_other_columns_say():
     bad, heard = BadImages(0.5), []
-    bad.listener = lambda: heard.append(len(list(bad)))
+    bad.subscribe(lambda: heard.append(len(list(bad))))
     bad.add("train", {7: said(7)}, Named(), 10)
     bad.add("val", {3: "t.csv row 5: odd"}, Named(), 10)
     bad.add("train", {7: said(7), 1: said(1)}, Named(), 10)
@@ -80,7 +80,7 @@ def test_more_than_a_share_of_a_split_stops_the_run(share, allowed):
     if allowed == 40:
         return
     heard = []
-    bad.listener = lambda: heard.append(True)
+    bad.subscribe(lambda: heard.append(True))
     with pytest.raises(UserError) as caught:
         bad.add("train", {99: said(99)}, Named(), 40)
     assert str(caught.value) == (
@@ -218,27 +218,27 @@ class PlanWithout(StepPlan):
 class Foreknown(PartialLabels):
     """Never loads a bad image, so that nothing is corrected."""
 
-    def _plan(self, split: str, *arguments: Any) -> StepPlan:
+    def _loader(self, dataset: Any, split: str, plan: StepPlan, progress: Any) -> Any:
         bad = next(iter(self.sources.values())).bad
-        return PlanWithout(**vars(super()._plan(split, *arguments)), bad=bad)
+        return super()._loader(dataset, split, PlanWithout(**vars(plan), bad=bad), progress)
 
 
 def chosen(which: str, accumulate: int) -> set[int]:
     """Return the rows that are bad in a case; the plan's order is that of the first epoch."""
     data = data_of(set())
     data.setup("fit")
-    rows = data.rows("train")
+    rows = data.labels.rows("train")
     order = rows[StepPlan(rows, {}, BATCH, shuffle_seed=SEED).order(0)]
     second = order[BATCH * accumulate : 2 * BATCH * accumulate]
     bad = {
         "some": order[::4],
         "last": order[-1:],
         "rank": order[1::6],
-        "absent": second[data._encoded["rare"].labelled[second]],
+        "absent": second[data.labels.encoded["rare"].labelled[second]],
         "step": second,
     }[which]
     assert len(bad)
-    return {int(row) for row in (*bad, *data.rows("val")[[1, 3]])}
+    return {int(row) for row in (*bad, *data.labels.rows("val")[[1, 3]])}
 
 
 class Steps(Batches):

@@ -19,7 +19,7 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.dataset import covering
 from mtl_lightning.data.images import MAX_PIXELS
 from mtl_lightning.data.intensity import Intensity
-from mtl_lightning.data.merging import merge
+from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.sources import Source, TableSource
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
@@ -48,7 +48,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def merged(folder):
-    return merge({"shop/1": TableSource(str(folder / "t.csv"))}, ["kind"], {}, 0)
+    return merge({"shop/1": TableSource(str(folder / "t.csv"))}, ["kind"], MergeOptions())
 
 
 def builder(merged, skip=False, max_pixels=MAX_PIXELS, size=SIZE):
@@ -140,7 +140,7 @@ def test_other_decoders_begin_another_file(merged, folder, monkeypatch):
 
 def filled(folder):
     """Fill a cache, on each of two ranks at once."""
-    merged = merge({"t": TableSource(str(folder / "t.csv"))}, ["kind"], {}, 0)
+    merged = merge({"t": TableSource(str(folder / "t.csv"))}, ["kind"], MergeOptions())
     cached, _ = build(merged, "disk", folder)
     return [cached.load(row) for row in range(9)]
 
@@ -235,7 +235,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(merged, folder):
 
 
 def test_images_that_are_no_files_can_only_be_kept_in_memory(tmp_path):
-    merged = merge({"m": Memory({"kind": ["a", "b"]}, ["train"] * 2)}, ["kind"], {}, 0)
+    merged = merge({"m": Memory({"kind": ["a", "b"]}, ["train"] * 2)}, ["kind"], MergeOptions())
     with pytest.raises(
         UserError, match=r"data.sources.m are not \(memory:0\): use data.cache: memory"
     ):

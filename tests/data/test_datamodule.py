@@ -55,7 +55,7 @@ def trained(folder, data=None, module=None, **trainer):
 
 
 def labelled_rows(data, split="train"):
-    return set(data.rows(split).tolist())
+    return set(data.labels.rows(split).tolist())
 
 
 # ------------------------------------------------------------------- epochs and the trainer's flags
@@ -190,8 +190,10 @@ def test_evaluation_gives_each_labelled_row_once_in_order_without_augmentation(s
         per_rank.append(loaded(loader))
     assert len({len(batches) for batches in per_rank}) == 1
     rows = [row for batches in zip(*per_rank, strict=True) for b in batches for row in b[0]]
-    assert sorted(row for row in rows if row != PADDING) == data.rows(split).tolist()
-    plain = torch.from_numpy(data.merged().load(int(data.rows(split)[0]))).permute(2, 0, 1)
+    assert sorted(row for row in rows if row != PADDING) == data.labels.rows(split).tolist()
+    plain = torch.from_numpy(data.labels.table.load(int(data.labels.rows(split)[0]))).permute(
+        2, 0, 1
+    )
     assert torch.equal(per_rank[0][0][1][0], plain)
 
 
@@ -205,7 +207,9 @@ def test_prediction_gives_each_image_once_on_two_ranks(count):
             return np.full((16, 16, 3), row, np.uint8)
 
     data = make_data(batch_size=2)
-    data.to_predict = Images()
+    for source in data.sources.values():
+        source.read = lambda tasks: pytest.fail("prediction reads no labels")
+    data.predict_on(Images())
     seen = []
     for rank in (0, 1):
         ready(data, "predict", 2, rank)
@@ -215,12 +219,11 @@ def test_prediction_gives_each_image_once_on_two_ranks(count):
                 assert (image == max(row, 0)).all()
                 seen.append(row)
     assert sorted(row for row in seen if row != PADDING) == list(range(count))
-    assert data.table is None, "prediction reads no labels"
 
 
 def test_images_to_predict_are_decoded_to_no_more_than_is_wanted():
     data = make_data(image_size=[12, 20])
-    data.to_predict = UnlabelledImages(["a.jpg"], ["a.jpg"])
+    data.predict_on(UnlabelledImages(["a.jpg"], ["a.jpg"]))
     ready(data, "predict")
     assert data.predict_dataloader().dataset.images.cover == (12, 20)
 
@@ -251,7 +254,7 @@ def test_no_seed_of_the_run_ever_trains_on_a_test_row(tmp_path, monkeypatch):
     for seed in (0, 1, 7, 12345):
         monkeypatch.setenv("PL_GLOBAL_SEED", str(seed))
         data = ready(unsplit())
-        tests.add(tuple(data.rows("test")))
+        tests.add(tuple(data.labels.rows("test")))
         given |= {row for rows, *_ in loaded(data.train_dataloader()) for row in rows}
     assert len(tests) == 1
     assert len(tests.pop()) == 12
@@ -260,9 +263,12 @@ def test_no_seed_of_the_run_ever_trains_on_a_test_row(tmp_path, monkeypatch):
 
 
 def test_split_seed_and_splits_do_change_the_splits():
-    first = ready(unsplit()).rows("test").tolist()
-    assert ready(unsplit(split_seed=1)).rows("test").tolist() != first
-    assert Counter(ready(unsplit(splits={"test": 0.5})).merged().splits.tolist()) == {0: 30, 2: 30}
+    first = ready(unsplit()).labels.rows("test").tolist()
+    assert ready(unsplit(split_seed=1)).labels.rows("test").tolist() != first
+    assert Counter(ready(unsplit(splits={"test": 0.5})).labels.table.splits.tolist()) == {
+        0: 30,
+        2: 30,
+    }
 
 
 # ------------------------------------------------------------------- labels
@@ -270,30 +276,30 @@ def test_split_seed_and_splits_do_change_the_splits():
 
 def test_images_without_any_label_are_left_out():
     data = ready(make_data())
-    training = data.merged().splits == SPLITS.index("train")
+    training = data.labels.table.splits == SPLITS.index("train")
     expected = [
         row
         for row in np.flatnonzero(training)
-        if any(data.merged().cells[task][row] is not None for task in data.tasks)
+        if any(data.labels.table.cells[task][row] is not None for task in data.tasks)
     ]
-    assert data.rows("train").tolist() == expected
+    assert data.labels.rows("train").tolist() == expected
     assert len(expected) < training.sum()
 
 
 def test_training_labels_are_those_of_the_labelled_training_rows():
     data = ready(make_data())
-    cells = data.merged().cells
+    cells = data.labels.table.cells
     train = range(45)
     sizes = [float(cells["size"][i]) for i in train if cells["size"][i] is not None]
-    assert data.training_labels("size")[0].tolist() == pytest.approx(sizes)
+    assert data.labels.training_labels("size")[0].tolist() == pytest.approx(sizes)
     kinds = [["cat", "dog", "eel"].index(k) for k in cells["kind"][:45] if k is not None]
-    assert data.training_labels("kind")[0].tolist() == kinds
+    assert data.labels.training_labels("kind")[0].tolist() == kinds
 
 
 def test_classes_come_from_the_training_labels_alone():
     source = Memory({"n": ["10", "2", "2", "10", "2"]}, ["train"] * 3 + ["val", "test"])
     data = PartialLabels({"n": Classification()}, {"m": source}, image_size=16, num_workers=0)
-    assert data.complete_tasks() == {"n": {"classes": ["2", "10"]}}
+    assert data.labels.infer_classes() == {"n": {"classes": ["2", "10"]}}
     source.labels["n"][-1] = "3"
     stray = PartialLabels({"n": Classification()}, {"m": source}, image_size=16, num_workers=0)
     with pytest.raises(UserError, match=r'memory memory:4: task n cannot read the label "3"'):
@@ -304,7 +310,7 @@ def test_errors_of_a_task_name_it():
     source = Memory({"n": ["a", "nan", "b"]}, ["train"] * 3)
     data = PartialLabels({"n": Classification()}, {"m": source}, image_size=16)
     with pytest.raises(UserError, match=r'^task n: the label "nan" may be a class'):
-        data.complete_tasks()
+        data.labels.infer_classes()
 
 
 def test_an_unreadable_label_says_how_many_there_are():
@@ -399,7 +405,7 @@ def test_a_note_says_that_val_was_taken_from_train():
     data = PartialLabels({"kind": Classification()}, {"m": source}, image_size=16)
     data.setup("fit")
     assert "its share (data.splits) was taken from train" in data.notes()[0]
-    assert len(data.rows("val")) == 3
+    assert len(data.labels.rows("val")) == 3
 
 
 def test_what_the_sources_note_comes_first():
@@ -491,6 +497,9 @@ def test_a_task_left_out_changes_neither_images_nor_splits():
     )
     for data in (whole, alone):
         data.setup("fit")
-    assert whole.merged().splits.tolist() == alone.merged().splits.tolist()
-    assert len(alone.rows("train")) < len(whole.rows("train"))
-    assert alone.training_labels("size")[0].tolist() == whole.training_labels("size")[0].tolist()
+    assert whole.labels.table.splits.tolist() == alone.labels.table.splits.tolist()
+    assert len(alone.labels.rows("train")) < len(whole.labels.rows("train"))
+    assert (
+        alone.labels.training_labels("size")[0].tolist()
+        == whole.labels.training_labels("size")[0].tolist()
+    )

@@ -6,11 +6,8 @@ from mtl_lightning.data.features import FeatureDataset, Features
 from mtl_lightning.data.plan import Request
 from mtl_lightning.tasks import Encoded
 
-FEATURES = Features(
-    values=torch.arange(1.0, 13.0).reshape(2, 3, 2),  # two views of three images
-    position=np.array([2, PADDING, 0, 1]),  # row 1 is in another split
-    bad={3: "t.csv row 5: broken"},
-)
+FEATURES = Features(np.array([2, 3, 0]), 4, views=2)  # row 1 is in another split
+FEATURES.fill(torch.arange(1.0, 13.0).reshape(2, 3, 2), {3: "t.csv row 5: broken"})
 
 
 def test_views_are_taken_in_turn():

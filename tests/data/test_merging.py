@@ -8,7 +8,7 @@ from PIL import Image
 
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.intensity import Intensity
-from mtl_lightning.data.merging import merge
+from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.sources import (
     DigitsSource,
     FolderSource,
@@ -62,7 +62,7 @@ def test_the_recipes_own_example(tmp_path):
         lines = [f"{n},{v}" for n, v in zip(part, column, strict=True)]
         (tmp_path / f"{task}.csv").write_text("\n".join([f"image,{task}", *lines]))
     sources = {t: TableSource(tmp_path / f"{t}.csv") for t in ("expression", "gender")}
-    table = merge(sources, ["expression", "gender"], FRACTIONS, 7)
+    table = merge(sources, ["expression", "gender"], MergeOptions(FRACTIONS, 7))
     assert len(table) == 11
     assert table.cells["expression"].tolist() == expressions + [None] * 6
     assert table.cells["gender"].tolist() == [None] * 5 + genders
@@ -85,7 +85,7 @@ def test_one_image_in_a_table_twice_and_in_a_folder_is_one_row(tmp_path):
         "types": TableSource(tmp_path / "t.csv"),
         "who": FolderSource(tmp_path / "photos", "audience"),
     }
-    table = merge(sources, ["type", "audience"], {}, 0)
+    table = merge(sources, ["type", "audience"], MergeOptions())
     assert table.images.tolist() == [
         os.path.realpath(tmp_path / f"photos/kids/{n}.jpg") for n in "ab"
     ]
@@ -111,14 +111,14 @@ def test_contradictory_labels_name_both_rows():
     one = Rows(row("x", type="Dress"), row("y", type="Hat"), name="type.csv")
     two = Rows(row("z"), row("x"), row("y", type="Shirt"), name="audience.csv")
     with pytest.raises(UserError) as caught:
-        merge({"one": one, "two": two}, ["type"], {}, 0)
+        merge({"one": one, "two": two}, ["type"], MergeOptions())
     assert str(caught.value) == (
         'type.csv row 3 says "Hat", audience.csv row 4 says "Shirt" for y (task "type"); '
         "expected one answer, or data.on_conflict: first or drop"
     )
     within = Rows(row("x", type="Dress"), row("x", type="Hat"), name="type.csv")
     with pytest.raises(UserError, match=r'type.csv row 2 says "Dress", type.csv row 3 says "Hat"'):
-        merge({"one": within}, ["type"], {}, 0)
+        merge({"one": within}, ["type"], MergeOptions())
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_contradictory_labels_name_both_rows():
 def test_of_contradictory_labels_the_first_may_hold_or_none(on_conflict, cells, holds):
     one = Rows(row("x", type="Dress"), row("y"), row("x", type="Hat"), name="type.csv")
     two = Rows(row("z"), row("x", type="Shirt"), row("y", type="Hat"), name="audience.csv")
-    table = merge({"one": one, "two": two}, ["type"], {}, 0, on_conflict=on_conflict)
+    table = merge({"one": one, "two": two}, ["type"], MergeOptions(on_conflict=on_conflict))
     assert table.images.tolist() == ["x", "y", "z"]
     assert table.cells["type"].tolist() == cells
     assert table.where(0, "type") == "type.csv row 2"
@@ -137,7 +137,7 @@ def test_of_contradictory_labels_the_first_may_hold_or_none(on_conflict, cells, 
         f"images with labels that contradict each other, task type: 1; {holds} holds "
         f"(data.on_conflict)"
     ]
-    clear = merge({"two": two}, ["type"], {}, 0, on_conflict=on_conflict)
+    clear = merge({"two": two}, ["type"], MergeOptions(on_conflict=on_conflict))
     assert clear.notes() == []
 
 
@@ -147,7 +147,7 @@ def test_a_split_that_is_contradicted_is_always_an_error(on_conflict):
     with pytest.raises(
         UserError, match=r'row 2 says "train", a.csv row 3 .*; expected one answer$'
     ):
-        merge({"one": one}, [], {}, 0, on_conflict=on_conflict)
+        merge({"one": one}, [], MergeOptions(on_conflict=on_conflict))
 
 
 def photos(folder, **contents):
@@ -163,8 +163,8 @@ def test_copies_are_one_image_by_their_content(tmp_path):
     (one / "t.csv").write_text("image,type\na.png,Dress\nb.png,\nc.png,\n")
     (two / "t.csv").write_text("image,type,age\nx.png,Hat,\ny.png,Hat,3\nz.png,,4\n")
     sources = {"one": TableSource(one / "t.csv"), "two": TableSource(two / "t.csv")}
-    assert len(merge(sources, ["type", "age"], {}, 0)) == 6
-    table = merge(sources, ["type", "age"], {}, 0, same_by="content")
+    assert len(merge(sources, ["type", "age"], MergeOptions())) == 6
+    table = merge(sources, ["type", "age"], MergeOptions(same_by="content"))
     assert [os.path.basename(image) for image in table.images] == ["a.png", "b.png", "y.png"]
     assert table.source.tolist() == [0, 0, 1]
     assert table.cells["type"].tolist() == ["Dress", "Hat", "Hat"]
@@ -176,9 +176,9 @@ def test_a_copy_in_another_split_is_an_error(tmp_path):
     folder = photos(tmp_path / "photos", a="AAA", b="AAA")
     (folder / "t.csv").write_text("image,type,split\na.png,Dress,train\nb.png,Dress,test\n")
     source = TableSource(folder / "t.csv")
-    assert len(merge({"s": source}, ["type"], {}, 0)) == 2
+    assert len(merge({"s": source}, ["type"], MergeOptions())) == 2
     with pytest.raises(UserError, match=r'row 2 says "train", \S+ row 3 says "test" for .*/a.png'):
-        merge({"s": source}, ["type"], {}, 0, same_by="content")
+        merge({"s": source}, ["type"], MergeOptions(same_by="content"))
 
 
 def test_an_image_that_two_sources_would_load_differently_is_an_error(tmp_path):
@@ -192,7 +192,7 @@ def test_an_image_that_two_sources_would_load_differently_is_an_error(tmp_path):
             name: TableSource(tmp_path / f"{name}.csv", intensity=intensities.get(name))
             for name in "tu"
         }
-        return merge(sources, ["type", "gender"], {}, 0)
+        return merge(sources, ["type", "gender"], MergeOptions())
 
     half, whole = Intensity(min=0, max=99), Intensity(percentiles=[0, 100])
     with pytest.raises(UserError) as error:
@@ -214,41 +214,43 @@ def test_images_may_be_one_by_a_key_column(tmp_path):
     (folder / "one.csv").write_text("image,id,type\na.png,7,Dress\nb.png,8,\n")
     (folder / "two.csv").write_text("image,id,age\nc.png,7,5\n")
     sources = {n: TableSource(folder / f"{n}.csv", key="id") for n in ("one", "two")}
-    table = merge(sources, ["type", "age"], {}, 0, same_by="key")
+    table = merge(sources, ["type", "age"], MergeOptions(same_by="key"))
     assert [os.path.basename(image) for image in table.images] == ["a.png", "b.png"]
     assert table.cells["type"].tolist() == ["Dress", None]
     assert table.cells["age"].tolist() == ["5", None]
     (folder / "two.csv").write_text("image,id,age\nc.png,,5\n")
     with pytest.raises(UserError, match=r'two.csv row 2, column "id" is empty; expected what the'):
-        merge(sources, ["type", "age"], {}, 0, same_by="key")
+        merge(sources, ["type", "age"], MergeOptions(same_by="key"))
     sources["two"].key = "ids"
     with pytest.raises(UserError, match=r'no column "ids" \(key\); .*; did you mean "id"'):
-        merge(sources, ["type", "age"], {}, 0, same_by="key")
+        merge(sources, ["type", "age"], MergeOptions(same_by="key"))
 
 
 def test_contradictory_splits_name_both_rows():
     one = Rows(row("x", "train"), name="a.csv")
     two = Rows(row("x", "test"), name="b.csv")
     with pytest.raises(UserError, match=r'a.csv row 2 says "train", b.csv row 2 says "test" for x'):
-        merge({"one": one, "two": two}, [], {}, 0)
+        merge({"one": one, "two": two}, [], MergeOptions())
     linked = Rows(row("y", "test", "g"), name="b.csv")
     with pytest.raises(
         UserError, match=r'group "g" .* a.csv row 2 says train, b.csv row 2 says te'
     ):
-        merge({"one": Rows(row("x", "train", "g"), name="a.csv"), "two": linked}, [], {}, 0)
+        merge(
+            {"one": Rows(row("x", "train", "g"), name="a.csv"), "two": linked}, [], MergeOptions()
+        )
 
 
 def test_a_split_named_in_one_source_holds_in_all():
     one = Rows(*(row(f"i{i}", "test") for i in range(5)))
     two = Rows(*(row(f"i{i}", type="x") for i in range(5)), row("j", type="y"))
-    table = merge({"one": one, "two": two}, ["type"], {}, 0)
+    table = merge({"one": one, "two": two}, ["type"], MergeOptions())
     assert [SPLITS[s] for s in table.splits] == ["test"] * 5 + ["train"]
 
 
 def test_an_image_with_two_groups_joins_them():
     one = Rows(row("a", None, "g1"), row("b", None, "g1"), row("c", None, "g2"))
     two = Rows(row("b", None, "h"), row("d", "test", "h"), row("e", None, "g2"))
-    splits = merge({"one": one, "two": two}, [], {}, 0).splits
+    splits = merge({"one": one, "two": two}, [], MergeOptions()).splits
     assert [SPLITS[s] for s in splits] == ["test", "test", "train", "test", "train"]
 
 
@@ -279,7 +281,7 @@ def test_random_merges_agree_with_the_slow_and_obvious_way(seed):
         return Rows(*rows, name=name)
 
     sources = {"a": source("a"), "b": source("b"), "c": source("c")}
-    table = merge(sources, ["type"], FRACTIONS, seed)
+    table = merge(sources, ["type"], MergeOptions(FRACTIONS, seed))
 
     seen = list(dict.fromkeys(r[0] for s in sources.values() for r in s.rows))
     assert table.images.tolist() == seen
@@ -300,7 +302,7 @@ def test_random_merges_agree_with_the_slow_and_obvious_way(seed):
         assert [counts.labelled[name, "type", s] for s in SPLITS] == [labelled[i] for i in range(3)]
 
     backwards = {name: Rows(*reversed(sources[name].rows), name=name) for name in reversed(sources)}
-    other = merge(backwards, ["type"], FRACTIONS, seed)
+    other = merge(backwards, ["type"], MergeOptions(FRACTIONS, seed))
     assert dict(zip(other.images, other.splits, strict=True)) == dict(
         zip(seen, table.splits, strict=True)
     )
@@ -314,7 +316,7 @@ def test_a_folder_moved_elsewhere_is_divided_alike(tmp_path):
         for i in range(40):
             (root / f"{i}.jpg").touch()
         (root / "t.csv").write_text("image,type\n" + "".join(f"{i}.jpg,x\n" for i in range(40)))
-        table = merge({"s": TableSource(root / "t.csv")}, ["type"], FRACTIONS, 3)
+        table = merge({"s": TableSource(root / "t.csv")}, ["type"], MergeOptions(FRACTIONS, 3))
         splits.append(table.splits.tolist())
     assert splits[0] == splits[1]
     assert Counter(splits[0]) == {0: 28, 1: 4, 2: 8}
@@ -322,20 +324,20 @@ def test_a_folder_moved_elsewhere_is_divided_alike(tmp_path):
 
 def test_val_from_train_is_told():
     source = Rows(*(row(f"i{i}", "train") for i in range(20)), row("t", "test"))
-    table = merge({"s": source}, [], FRACTIONS, 0)
+    table = merge({"s": source}, [], MergeOptions(FRACTIONS))
     assert table.val_from_train
     assert np.bincount(table.splits).tolist() == [18, 2, 1]
 
 
 def test_images_without_any_label_stay():
-    table = merge({"s": Rows(row("a"), row("b", type="x"))}, ["type", "other"], {}, 0)
+    table = merge({"s": Rows(row("a"), row("b", type="x"))}, ["type", "other"], MergeOptions())
     assert table.cells["type"].tolist() == [None, "x"]
     assert table.cells["other"].tolist() == [None, None]
 
 
 def test_digits():
     source = DigitsSource(missing={"digit": 0.5})
-    table = merge({"digits": source}, ["digit", "parity"], FRACTIONS, 0)
+    table = merge({"digits": source}, ["digit", "parity"], MergeOptions(FRACTIONS))
     assert len(table) == 1797
     assert (table.load(5) == source.load("digits:5")).all()
     labelled, images = table.counts(OWN).labelled, table.counts(OWN).images
@@ -346,17 +348,17 @@ def test_digits():
 
 def test_errors_say_which_source(tmp_path):
     with pytest.raises(UserError, match=r"data.sources is empty"):
-        merge({}, ["type"], {}, 0)
+        merge({}, ["type"], MergeOptions())
     with pytest.raises(UserError, match=r"^data.sources.types: .*t.csv does not exist"):
-        merge({"types": TableSource(tmp_path / "t.csv")}, ["type"], {}, 0)
+        merge({"types": TableSource(tmp_path / "t.csv")}, ["type"], MergeOptions())
     with pytest.raises(UserError, match='unknown split "vall"'):
-        merge({"s": Rows(row("a"))}, [], {"vall": 0.1}, 0)
+        merge({"s": Rows(row("a"))}, [], MergeOptions({"vall": 0.1}))
 
 
 def test_a_broken_image_is_named_with_its_row(tmp_path):
     (tmp_path / "x.jpg").write_text("no image")
     (tmp_path / "t.csv").write_text("image,type\nx.jpg,a\n")
-    table = merge({"s": TableSource(tmp_path / "t.csv")}, ["type"], {}, 0)
+    table = merge({"s": TableSource(tmp_path / "t.csv")}, ["type"], MergeOptions())
     with pytest.raises(UserError, match=r"t.csv row 2: image .*x.jpg cannot be read"):
         table.load(0)
 
@@ -368,8 +370,8 @@ def test_the_order_of_sources_with_different_roots_does_not_matter(tmp_path):
     (tmp_path / "up.csv").write_text("image,a\n" + "".join(f"sub/{i}.jpg,x\n" for i in range(60)))
     (tmp_path / "sub/in.csv").write_text("image,b\n" + "".join(f"{i}.jpg,y\n" for i in range(60)))
     sources = {"up": TableSource(tmp_path / "up.csv"), "in": TableSource(tmp_path / "sub/in.csv")}
-    one = merge(sources, ["a", "b"], FRACTIONS, 0)
-    other = merge(dict(reversed(sources.items())), ["a", "b"], FRACTIONS, 0)
+    one = merge(sources, ["a", "b"], MergeOptions(FRACTIONS))
+    other = merge(dict(reversed(sources.items())), ["a", "b"], MergeOptions(FRACTIONS))
     assert one.images.tolist() == other.images.tolist()
     assert one.splits.tolist() == other.splits.tolist()
 
@@ -377,7 +379,7 @@ def test_the_order_of_sources_with_different_roots_does_not_matter(tmp_path):
 def test_labels_of_one_task_in_several_columns_and_tables_are_counted_once():
     one = Rows(row("a", **{"tags/hat": "yes"}), row("b", **{"tags/bag": "no"}), row("c"))
     two = Rows(row("b", **{"tags/hat": "no"}), name="two")
-    table = merge({"one": one, "two": two}, ["tags", "tags/hat", "tags/bag"], {}, 0)
+    table = merge({"one": one, "two": two}, ["tags", "tags/hat", "tags/bag"], MergeOptions())
     counts = table.counts({"tags": ["tags", "tags/hat", "tags/bag"]})
     assert counts.labelled["one", "tags", "train"] == 2
     assert counts.labelled["two", "tags", "train"] == 1
@@ -393,7 +395,10 @@ def test_every_contradiction_is_told_to_who_asks_and_the_first_answer_holds():
     two = Rows(row("x", "val", type="Shirt"), row("y", type="Shirt"), row("z", type="Hat"))
     told = []
     table = merge(
-        {"one": one, "two": two}, ["type"], {}, 0, lambda about, text: told.append((about, text))
+        {"one": one, "two": two},
+        ["type"],
+        MergeOptions(),
+        lambda about, text: told.append((about, text)),
     )
     assert [about for about, _ in told] == ['task "type"', 'task "type"', "split", "group"]
     assert told[1][1] == (
@@ -419,15 +424,15 @@ class Filed(Source):
 
 def test_shards_are_numbered_over_all_sources():
     sources = {"x": Filed("x", [0, 0, 1]), "y": Filed("y", None), "z": Filed("z", [0, 1, 1])}
-    table = merge(sources, ["t"], {}, 0)
+    table = merge(sources, ["t"], MergeOptions())
     assert table.shard.tolist() == [0, 0, 1, -1, -1, -1, 2, 3, 3]
     assert table.keys.tolist() == [f"{name}:{i}" for name in "xyz" for i in range(3)]
-    twice = merge({"y": Filed("x", None), "x": Filed("x", [0, 0, 1])}, ["t"], {}, 0)
+    twice = merge({"y": Filed("x", None), "x": Filed("x", [0, 0, 1])}, ["t"], MergeOptions())
     assert twice.shard.tolist() == [-1, -1, -1], "the source that loads the image decides"
 
 
 def test_the_content_of_an_image_that_cannot_be_read_names_its_row():
-    table = merge({"x": Filed("x", None)}, ["t"], {}, 0)
+    table = merge({"x": Filed("x", None)}, ["t"], MergeOptions())
     with pytest.raises(UserError, match=r"^x x:1: image x:1 does not exist$"):
         table.content(1)
 
@@ -456,12 +461,12 @@ def test_missing_numbers_are_missing_however_they_are_written(tmp_path, suffix):
         tmp_path, suffix, image=["0", "1", "2"], edema=[1.0, -1.0, 0.0], p=[3.5, -1.0, 2.0]
     )
     source = TableSource(path, missing=["-1"], values={"1": "yes", "0": "no"})
-    table = merge({"x": source}, ["edema", "p"], {}, 0)
+    table = merge({"x": source}, ["edema", "p"], MergeOptions())
     assert table.cells["edema"].tolist() == ["yes", None, "no"]
     assert table.cells["p"].tolist() == ["3.5", None, "2"]
     assert table.notes() == []
     typo = TableSource(path, missing=["-2"], values={"1": "yes"})
-    notes = merge({"x": typo}, ["edema", "p"], {}, 0).notes()
+    notes = merge({"x": typo}, ["edema", "p"], MergeOptions()).notes()
     assert notes == ['data.sources.x: "-2" of `missing` is in no cell of the labels']
 
 
@@ -473,7 +478,7 @@ def test_groups_written_as_floats_are_those_written_as_integers(tmp_path, suffix
     )
     two = written(tmp_path, suffix, image=["2", "3", "4"], t=["a"] * 3, group=[1.0, 2.0, None])
     sources = {"one": TableSource(one), "two": TableSource(two)}
-    table = merge(sources, ["t"], {}, 0, same_by=same_by)
+    table = merge(sources, ["t"], MergeOptions(same_by=same_by))
     assert [SPLITS[split] for split in table.splits[:4]] == ["train", "test", "train", "test"]
 
 
@@ -482,7 +487,7 @@ def test_keys_written_as_floats_are_those_written_as_integers(tmp_path, suffix):
     one = written(tmp_path, suffix, image=["0", "1"], t=["a", None], id=[1, 2])
     two = written(tmp_path, suffix, image=["2", "3"], t=["a", "b"], id=[1.0, 2.5])
     sources = {name: TableSource(path, key="id") for name, path in [("one", one), ("two", two)]}
-    table = merge(sources, ["t"], {}, 0, same_by="key")
+    table = merge(sources, ["t"], MergeOptions(same_by="key"))
     assert table.keys.tolist() == ["1", "2", "2.5"]
     assert table.cells["t"].tolist() == ["a", None, "b"]
 
@@ -518,8 +523,8 @@ def test_equal_labels_are_no_contradiction(tmp_path, suffix):
     sources = {"one": TableSource(one), "two": TableSource(two)}
     for on_conflict in ("error", "drop"):
         data = PartialLabels(tasks, sources, on_conflict=on_conflict)
-        assert data.merged().conflicts == {}
-        cells = {name: own[0] for name, own in data.merged().cells.items()}
+        assert data.labels.table.conflicts == {}
+        cells = {name: own[0] for name, own in data.labels.table.cells.items()}
         assert cells == {
             "kind": "1",
             "size": "5",
@@ -535,24 +540,24 @@ def test_annotators_columns_heed_on_conflict(tmp_path, suffix):
     path = written(tmp_path, suffix, image=list("012"), ann1=["a", "a", None], ann2=["a", "b", "b"])
     source = TableSource(path, labels={"k": ["ann1", "ann2"]})
     for on_conflict, held in [("first", ["a", "a", "b"]), ("drop", ["a", None, "b"])]:
-        table = merge({"x": source}, ["k"], {}, 0, on_conflict=on_conflict)
+        table = merge({"x": source}, ["k"], MergeOptions(on_conflict=on_conflict))
         assert table.cells["k"].tolist() == held
         assert table.conflicts == {"k": 1}
         counted = table.counts({"k": ["k"]}).labelled
         assert counted["x", "k", "train"] == 3
     with pytest.raises(UserError, match=r'column "ann1" says "a", .*, column "ann2" says "b" for'):
-        merge({"x": source}, ["k"], {}, 0)
+        merge({"x": source}, ["k"], MergeOptions())
 
 
 def test_what_differs_in_its_normalisation_of_unicode_alone_is_the_same(tmp_path):
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     one = Rows(row("a", None, composed, type=composed))
     two = Rows(row("b", "test", decomposed, type=decomposed), row(f"{decomposed}.png"))
-    table = merge({"one": one, "two": two}, ["type"], {}, 0)
+    table = merge({"one": one, "two": two}, ["type"], MergeOptions())
     assert table.cells["type"].tolist() == [composed, composed, None]
     assert [SPLITS[split] for split in table.splits] == ["test", "test", "train"]
     assert table.keys.tolist() == ["a", "b", f"{composed}.png"]
     (tmp_path / f"photos/{decomposed}").mkdir(parents=True)
     (tmp_path / f"photos/{decomposed}/x.png").touch()
-    folder = merge({"f": FolderSource(tmp_path / "photos", "type")}, ["type"], {}, 0)
+    folder = merge({"f": FolderSource(tmp_path / "photos", "type")}, ["type"], MergeOptions())
     assert folder.cells["type"].tolist() == [composed]

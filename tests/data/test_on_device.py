@@ -56,7 +56,7 @@ def test_the_workers_give_the_centre(tmp_path):
     centre = next(iter(ready(plain, device="cpu").train_dataloader()))
     evaluated = transforms.default_eval((12, 12))
     for row, image in zip(centre.rows.tolist(), centre.images, strict=True):
-        whole = torch.from_numpy(plain.merged().load(row)).permute(2, 0, 1)
+        whole = torch.from_numpy(plain.labels.table.load(row)).permute(2, 0, 1)
         assert (image.int() - evaluated(whole).int()).abs().max() <= 2  # another resize
     assert not torch.equal(loaded.images, centre.images)
 
@@ -88,7 +88,7 @@ def test_padding_and_bad_images_stay_black(tmp_path):
         for row, image in zip(batch.rows.tolist(), batch.images, strict=True)
         if not image.any()
     }
-    assert black == {3, 11} & set(data.rows("train").tolist())
+    assert black == {3, 11} & set(data.labels.rows("train").tolist())
     rows, images = torch.tensor([PADDING, 5]), torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
     ready(data, device="cpu").train_dataloader()
     batch = type(batches.seen[0][1])(images, {}, {}, rows, {}, 2, 1)

@@ -27,7 +27,7 @@ def test_the_table_holds_labels_masks_and_splits_in_the_order_of_the_shards(data
     fields = ["kind", "size", "tags/hat", "tags/bag", "ink"]
     columns = [f"{what}:{field}" for field in fields for what in ("label", "mask")]
     assert list(table) == ["image", "split", "shard", "size", "crc32", *columns]
-    merged = data.merged()
+    merged = data.labels.table
     rows = {key: row for row, key in enumerate(merged.keys)}
     of = [rows[key] for key in table["image"]]
     assert len(set(of)) == len(of) == sum(result.images.values())
@@ -52,9 +52,9 @@ def test_a_pack_holds_images_as_their_source_says_what_is_black_and_white(tmp_pa
     pack = StreamSource(tmp_path / "p")
     table = pack.read(["kind"])
     row = table.keys.tolist().index("photos/00.png")
-    image = data.merged().images.tolist().index(str(tmp_path.resolve() / "photos/00.png"))
+    image = data.labels.table.images.tolist().index(str(tmp_path.resolve() / "photos/00.png"))
     pixels = pack.load(table.images[row])
-    np.testing.assert_array_equal(pixels, data.merged().load(image))
+    np.testing.assert_array_equal(pixels, data.labels.table.load(image))
     assert np.median(pixels) > 150
     assert 0 in pixels
 
@@ -75,14 +75,16 @@ def test_shards_are_samples_of_a_split(data, tmp_path):
 
 def test_what_carries_no_label_is_left_out_and_counted(data, tmp_path):
     result = packed(data, tmp_path / "p")
-    labelled = np.any([data.has_label(task) for task in data.tasks], axis=0)
+    labelled = np.any([data.labels.has_label(task) for task in data.tasks], axis=0)
     assert result.unlabelled == (~labelled).sum() > 1000
-    assert not labelled[data.merged().keys == "photos/29.jpg"].any()
+    assert not labelled[data.labels.table.keys == "photos/29.jpg"].any()
     manifest = json.loads((tmp_path / "p/pack.json").read_text())
     assert manifest["left_out"] == {"unlabelled": result.unlabelled, "unreadable": 0}
     assert manifest["splits"] == result.images
     assert (
-        manifest["images"] == sum(result.images.values()) == len(data.merged()) - result.unlabelled
+        manifest["images"]
+        == sum(result.images.values())
+        == len(data.labels.table) - result.unlabelled
     )
     assert manifest["tasks"] == ["kind", "size", "tags/hat", "tags/bag", "ink"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtl_lightning.data.merging import merge
+from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import SPLITS, assign
 from mtl_lightning.data.stratified import stratify
@@ -87,7 +87,7 @@ def test_rows_that_a_table_names_stay_and_val_is_taken_from_train():
     rows = 120
     cells = {"kind": ["a", "b", "b", "b"] * 30, "rare": ["x", *[None] * 11] * 10}
     source = Memory(cells, ["train"] * 100 + ["test"] * 20)
-    table = merge({"m": source}, [*cells, "never"], {"val": 0.2}, 0, stratify=True)
+    table = merge({"m": source}, [*cells, "never"], MergeOptions({"val": 0.2}, stratify=True))
     splits = np.array(SPLITS)[table.splits]
     assert table.val_from_train
     assert (splits[100:] == "test").all()

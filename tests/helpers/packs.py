@@ -79,11 +79,10 @@ def packed(data: PartialLabels, output: Path, shard_bytes: int = 60_000) -> Pack
 
 def streamed(folder: Path, tasks: dict[str, Task] | None = None, **options: Any) -> PartialLabels:
     """Return what `support.make_data` gives, of a pack of it in the folder, written if need be."""
-    data = make_data(tasks=tasks or make_more_tasks(), **options)
     if not folder.exists():
         packed(make_data(tasks=make_more_tasks()), folder, shard_bytes=6_000)
-    data.sources = {"pack": StreamSource(folder)}
-    return data
+    sources = {"pack": StreamSource(folder)}
+    return make_data(tasks=tasks or make_more_tasks(), sources=sources, **options)
 
 
 def photos_packed(output: str) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Hostile(PartialLabels):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        for encoded in self._encoded.values():
+        for encoded in self.labels.encoded.values():
             floating = encoded.targets.dtype != np.int64
             garbage = np.array(self.case.garbage if floating else self.case.stray)
             holes = ~encoded.labelled
@@ -133,7 +133,7 @@ class Simulation:
             torch.nn.init.normal_(weight, std=0.3, generator=generator)
         self.data.setup("fit")
         for name, task in self.tasks.items():
-            task.fit_statistics(*self.data.training_labels(name))
+            task.fit_statistics(*self.data.labels.training_labels(name))
 
     def train(self) -> list[Step]:
         """Do an epoch's steps."""

@@ -150,13 +150,16 @@ def make_data(
     batch_size: int = 8,
     tasks: dict[str, Task] | None = None,
     bad: Collection[int] = (),
+    sources: dict[str, Source] | None = None,
     **arguments: Any,
 ) -> PartialLabels:
     rows = train + val
-    source = Memory(sparse_labels(rows), ["train"] * train + ["val"] * val, bad=bad)
+    if sources is None:
+        splits = ["train"] * train + ["val"] * val
+        sources = {"memory": Memory(sparse_labels(rows), splits, bad=bad)}
     options = {"image_size": 16, "num_workers": 0, "augmentation": "none"} | arguments
     tasks = tasks or make_tasks()
-    return PartialLabels(tasks, {"memory": source}, batch_size=batch_size, **options)
+    return PartialLabels(tasks, sources, batch_size=batch_size, **options)
 
 
 def make_module(seed: int = 1, tasks: dict[str, Task] | None = None, **arguments: Any) -> MultiTask:

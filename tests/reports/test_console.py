@@ -137,7 +137,7 @@ def two_sources(**names):
 
 
 def test_what_was_merged_of_two_sources():
-    assert printed(merged_table(label_counts(two_sources()))) == [
+    assert printed(merged_table(label_counts(two_sources().labels))) == [
         "labelled images",
         "  source   task     train   val   test",
         " ──────────────────────────────────────",
@@ -155,13 +155,13 @@ def test_what_was_merged_of_two_sources():
 
 
 def test_one_source_is_not_repeated():
-    lines = printed(merged_table(label_counts(make_data())))
+    lines = printed(merged_table(label_counts(make_data().labels)))
     assert [line.split()[0] for line in lines[3:]] == ["memory", "size", "rare", "images"]
 
 
 def test_a_name_that_looks_like_markup_is_shown_as_it_is():
     assert "[bold]2024" in " ".join(
-        printed(merged_table(label_counts(two_sources(people="[bold]2024"))))
+        printed(merged_table(label_counts(two_sources(people="[bold]2024").labels)))
     )
 
 

@@ -192,7 +192,7 @@ def test_what_was_learned_is_not_overwritten_by_pretrained_weights(tmp_path, sta
     source = Memory(labels, ["train"] * 8 + ["val"] * 4 + ["test"] * 4)
     data = PartialLabels(make_tasks(), {"m": source}, image_size=16, batch_size=4, num_workers=0)
     fit(tmp_path, data, module)
-    data.to_predict = data.merged()
+    data.predict_on(data.labels.table)
     learned = weights(module)
     trunk = module.network.sharing.backbone.trunk[0].weight
     assert (trunk != 0.01).any()
@@ -255,7 +255,7 @@ def test_results_are_logged_under_the_promised_names(tmp_path):
     data = make_data()
     data.setup("fit")
     assert {name: values["n_labelled"] for name, values in train.items()} == {
-        name: len(data.training_labels(name)[0]) for name in train
+        name: len(data.labels.training_labels(name)[0]) for name in train
     }, "the last epoch alone"
 
 

@@ -122,8 +122,8 @@ class GradientBalancer(Balancer):
     def _note_unseen_conflicts(self, trainer: Trainer) -> None:
         """Print a note if most images carry one label: tasks then have no features in common."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
-        rows = data.rows("train")
-        labels = np.sum([data.has_label(task)[rows] for task in self.tasks], axis=0)
+        rows = data.labels.rows("train")
+        labels = np.sum([data.labels.has_label(task)[rows] for task in self.tasks], axis=0)
         several = int((labels > 1).sum())
         if len(self.tasks) > 1 and several < ENOUGH_SEVERAL * len(rows):
             get_console().print(

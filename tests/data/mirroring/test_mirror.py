@@ -250,7 +250,7 @@ class Garbage(PartialLabels):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        for encoded in (*self._encoded.values(), *self._swapped.values()):
+        for encoded in (*self.labels.encoded.values(), *self.labels.mirrored.values()):
             holes = np.nonzero(~encoded.labelled)
             garbage = [-100, 2**62] if encoded.targets.dtype == np.int64 else [np.nan, 3e38]
             encoded.targets[holes] = np.resize(np.array(garbage), len(holes[0])).reshape(
@@ -273,7 +273,7 @@ def test_weights_balance_what_is_trained_on():
         tasks = {"pose": task}
         data = PartialLabels(tasks, {"m": source}, splits={}, image_size=16, mirror=mirror)
         data.setup("fit")
-        task.fit_statistics(*data.training_labels("pose"))
+        task.fit_statistics(*data.labels.training_labels("pose"))
         assert task.class_weight.tolist() == pytest.approx(expected)
 
 

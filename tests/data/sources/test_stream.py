@@ -13,6 +13,7 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.images import decode, encode
 from mtl_lightning.data.sampling import LabelBalanced, Shards
 from mtl_lightning.data.sources import StreamSource, TableSource
+from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import SourceError, UserError
 from tests.data.test_datamodule import assert_counts_are_those_of_each_step
 from tests.helpers import packs, two_ranks
@@ -48,10 +49,11 @@ def source(made, request, tmp_path):
 def test_labels_splits_and_images_are_those_that_were_packed(made, source):
     data = PartialLabels(packs.shop_tasks(), {"pack": source})
     data.setup("fit")
-    table, before = data.merged(), made[1].merged()
+    table, before = data.labels.table, made[1].labels.table
     rows = {key: row for row, key in enumerate(before.keys)}
     of = [rows[key] for key in table.keys]
-    assert len(set(of)) == len(of) == sum(len(made[1].rows(s)) for s in ("train", "val", "test"))
+    packed = [row for split in SPLITS for row in made[1].labels.rows(split)]
+    assert len(set(of)) == len(of) == len(packed)
     for field in ("kind", "size", "tags/hat", "tags/bag", "ink"):
         assert table.cells[field].tolist() == before.cells[field][of].tolist()
         assert 0 < pd.notna(table.cells[field]).sum() < len(table)
@@ -83,13 +85,14 @@ def test_a_source_that_has_read_nothing_loads(made, source, tmp_path):
 def test_masks_are_those_of_the_labels(made, source):
     one, other = made[1], PartialLabels(packs.shop_tasks(), {"pack": source})
     other.setup("fit")
-    of = {key: row for row, key in enumerate(one.merged().keys)}
-    rows = [of[key] for key in other.merged().keys]
+    of = {key: row for row, key in enumerate(one.labels.table.keys)}
+    rows = [of[key] for key in other.labels.table.keys]
     for task in one.tasks:
-        labelled = one.encoded(task).labelled[rows]
-        np.testing.assert_array_equal(other.encoded(task).labelled, labelled)
+        labelled = one.labels.encoded[task].labelled[rows]
+        np.testing.assert_array_equal(other.labels.encoded[task].labelled, labelled)
         np.testing.assert_array_equal(
-            other.encoded(task).targets[labelled], one.encoded(task).targets[rows][labelled]
+            other.labels.encoded[task].targets[labelled],
+            one.labels.encoded[task].targets[rows][labelled],
         )
 
 
@@ -114,19 +117,19 @@ def test_it_merges_with_other_sources(made, tmp_path):
     )
     more = TableSource(tmp_path / "more.csv", root=folder)
     data = PartialLabels(packs.shop_tasks(), {"more": more, "pack": StreamSource(made[0])})
-    table = data.merged()
+    table = data.labels.table
     assert table.shard[0] == -1
     assert table.shard[1:].min() == 0
     assert table.where(1).startswith(f"{made[0]} ")
     same = {"one": StreamSource(made[0]), "files": TableSource(folder / "kinds.csv")}
-    joined = PartialLabels(packs.shop_tasks(), same, same_by="key").merged()
+    joined = PartialLabels(packs.shop_tasks(), same, same_by="key").labels.table
     assert len(joined) == len(StreamSource(made[0]).read(TASKS).keys) + 5, "without any label"
 
 
 def test_shards_of_two_packs_are_not_mistaken_for_one_another(made, tmp_path):
     shutil.copytree(made[0], tmp_path / "q")
     sources = {"one": StreamSource(made[0]), "other": StreamSource(tmp_path / "q")}
-    table = PartialLabels(packs.shop_tasks(), sources).merged()
+    table = PartialLabels(packs.shop_tasks(), sources).labels.table
     one, other = (set(table.shard[table.source == number]) for number in (0, 1))
     assert one.isdisjoint(other)
     assert len(one) == len(other) > 3
@@ -153,7 +156,7 @@ def test_what_is_no_pack_and_damage_name_the_row(made, tmp_path):
         StreamSource("p", cache_gb=0)
     shutil.copytree(made[0], tmp_path / "q")
     data = PartialLabels(packs.shop_tasks(), {"pack": StreamSource(tmp_path / "q")})
-    table = data.merged()
+    table = data.labels.table
     path = tmp_path / "q/shard-00000.bin"
     packs.flip(path, path.stat().st_size - 100)
     last = int((table.shard == 0).sum()) - 1
@@ -219,10 +222,10 @@ def test_an_epoch_takes_few_shards_at_a_time_and_counts_hold(tmp_path):
         max_epochs=2,
     )
     assert_counts_are_those_of_each_step(batches, 2)
-    shard = data.merged().shard
+    shard = data.labels.table.shard
     for epoch, steps in batches.rows().items():
         rows = [row for step in steps for row in step]
-        assert sorted(rows) == data.rows("train").tolist()
+        assert sorted(rows) == data.labels.rows("train").tolist()
         own = shard[rows]
         spans = [np.flatnonzero(own == number)[[0, -1]] for number in set(own)]
         assert len(spans) > 5

@@ -1,0 +1,213 @@
+"""The labels of all images: the merged table, and per task its targets and masks.
+
+It needs no trainer and loads no image, so `inspect` and `pack` use it alone.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtl_lightning.data.merging import MergedTable, MergeOptions, merge
+from mtl_lightning.data.mirroring.mirror import Mirror
+from mtl_lightning.data.pool import Meaning
+from mtl_lightning.data.sampling import Population
+from mtl_lightning.data.sources.base import Source
+from mtl_lightning.data.splits import SPLITS, Complain, refuse
+from mtl_lightning.system.errors import UserError, quoted
+from mtl_lightning.tasks import Encoded, Task
+
+
+def _column(task: str, field: str) -> str:
+    """Return the name of a task's column in the merged table; ``""`` is the task's own field."""
+    return f"{task}/{field}" if field else task
+
+
+class LabelTable:
+    """The merged table of all sources with the encoded labels of each task.
+
+    Args:
+        tasks: The questions, by name.
+        sources: Where images and labels come from, by name; they are read when first needed.
+        options: How the sources are merged.
+        mirror: How labels change in mirrored images.
+        left_out: Tasks that sources and ``mirror`` may name, without being in ``tasks``; their
+            labels are merged, but not encoded.
+
+    Attributes:
+        encoded: Task to the labels of all rows of `table`; empty before `encode`.
+        mirrored: Task to the labels that all rows have once their images are mirrored; tasks whose
+            labels stay the same are left out.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        sources: Mapping[str, Source],
+        options: MergeOptions,
+        mirror: Mirror | None = None,
+        left_out: Mapping[str, Task] | None = None,
+    ) -> None:
+        self.tasks = tasks
+        self.sources = sources
+        self.options = options
+        self.mirror = mirror
+        self.left_out = left_out or {}
+        self.encoded: dict[str, Encoded] = {}
+        self.mirrored: dict[str, Encoded] = {}
+        self._table: MergedTable | None = None
+
+    @property
+    def table(self) -> MergedTable:
+        """The merged table; the sources are read on first access."""
+        if self._table is None:
+            if not self.sources:
+                raise UserError(
+                    "data.sources is empty: name at least one source of labelled images"
+                )
+            self._table = self.merge(self.sources)
+        return self._table
+
+    def merge(self, sources: Mapping[str, Source], complain: Complain = refuse) -> MergedTable:
+        """Merge sources for these tasks; see `merging.merge`."""
+        return merge(sources, list(self.meanings), self.options, complain, self.meanings)
+
+    def reuse(self, table: MergedTable) -> None:
+        """Use a table that was merged before, with the same sources and options."""
+        self._table = table
+
+    def fields(self, task: str) -> list[str]:
+        """Return the names of a task's columns in the table: ``task`` or ``task/label``."""
+        return [_column(task, field) for field in self.tasks[task].fields]
+
+    @property
+    def meanings(self) -> dict[str, Meaning]:
+        """For each column of all tasks, also of those left out, how to compare its cells."""
+        return {
+            _column(name, field): partial(task.meaning, field=field)
+            for name, task in {**self.tasks, **self.left_out}.items()
+            for field in task.fields
+        }
+
+    def cells(self, task: str) -> NDArray[np.object_]:
+        """Return the task's cells, ``(N,)``, or ``(N, fields)`` where it has several columns."""
+        columns = [self.table.cells[field] for field in self.fields(task)]
+        return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
+
+    def has_label(self, task: str) -> NDArray[np.bool_]:
+        """Return which rows have a cell of the task, ``(N,)``."""
+        labelled: NDArray[np.bool_] = np.any(
+            [pd.notna(self.table.cells[field]) for field in self.fields(task)], axis=0
+        )
+        return labelled
+
+    def infer_classes(self) -> dict[str, dict[str, object]]:
+        """Let the tasks find what they left open (classes) in the training labels.
+
+        Returns:
+            Task to its `Task.identity`.
+
+        Raises:
+            UserError: If a task has no training label, or its labels cannot be classes.
+        """
+        training = self.table.in_split("train")
+        known = {}
+        for name, task in self.tasks.items():
+            cells = self.cells(name)[training & self.has_label(name)]
+            if not len(cells):
+                raise UserError(f"task {name}: {self._nothing_to_learn(name)}")
+            try:
+                task.infer_classes(cells)
+            except UserError as error:
+                raise UserError(f"task {name}: {error}") from None
+            known[name] = task.identity()
+        return known
+
+    def _nothing_to_learn(self, name: str) -> str:
+        labelled = self.has_label(name)
+        counts = {split: int((labelled & self.table.in_split(split)).sum()) for split in SPLITS}
+        found = ", ".join(f"{count} in {split}" for split, count in counts.items())
+        return f"no label in the training split ({found}), so it could never learn; label some"
+
+    def encode(self) -> None:
+        """Turn the cells of all tasks into targets and masks, and mirror them; once.
+
+        Raises:
+            UserError: If a label cannot be read, or `Mirror` names classes that are not there.
+        """
+        if self.encoded:
+            return
+        encoded = {name: self._encode(name) for name in self.tasks}
+        if self.mirror is not None:
+            self.mirrored = self.mirror.swapped(self.tasks, encoded, self.left_out)
+        self.encoded = encoded
+
+    def _encode(self, name: str) -> Encoded:
+        task, cells = self.tasks[name], self.cells(name)
+        encoded = task.encode(cells)
+        if encoded.bad.any():
+            first = tuple(int(i) for i in np.argwhere(encoded.bad)[0])
+            field = self.fields(name)[first[1] if len(first) > 1 else 0]
+            count = int(encoded.bad.sum())
+            more = f" ({count} labels like this)" if count > 1 else ""
+            raise UserError(
+                f"{self.table.where(first[0], field)}: task {name} cannot read the label "
+                f"{quoted(cells[first])}{more}; expected {task.expected(cells[first])}"
+            )
+        return encoded
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Return the rows of the table that are in the split and carry any label."""
+        inside = self.table.in_split(split)
+        labelled = np.zeros(len(inside), dtype=bool)
+        for encoded in self.encoded.values():
+            labelled |= encoded.counts() > 0
+        return np.flatnonzero(inside & labelled)
+
+    def training_labels(self, task: str) -> tuple[Tensor, Tensor]:
+        """Return the targets of the training rows that carry a label of the task, and their mask.
+
+        Where mirrored images have other labels, these are included, in the proportion in which
+        training meets them.
+
+        Returns:
+            ``(n, ...)`` targets, and bool of the shape of the task's losses.
+        """
+        encoded = self.encoded[task]
+        rows = self.table.in_split("train") & (encoded.counts() > 0)
+        parts = [encoded]
+        if self.mirror is not None and task in self.mirrored:
+            parts = self.mirror.both_ways(encoded, self.mirrored[task])
+        targets = np.concatenate([part.targets[rows] for part in parts])
+        labelled = np.concatenate([part.labelled[rows] for part in parts])
+        return torch.from_numpy(targets), torch.from_numpy(labelled)
+
+    def population(self, rows: NDArray[np.int64]) -> Population:
+        """Return what a sampling may know of some rows."""
+        strata = {name: self.tasks[name].strata(own)[rows] for name, own in self.encoded.items()}
+        return Population(self.table.source[rows], self.table.shard[rows], strata)
+
+    def image_name(self, row: int) -> str:
+        """Return the image of a row and the place that names it, for messages."""
+        return f"{self.table.images[row]} ({self.table.where(row)})"
+
+    def notes(self) -> list[str]:
+        """Return what a user should know of the labels before training, a line each."""
+        table = self.table
+        notes = table.notes()
+        if table.val_from_train:
+            notes.append("the tables name no val row: its share (data.splits) was taken from train")
+        bare = int(table.in_split("train").sum()) - len(self.rows("train"))
+        if bare:
+            notes.append(f"{bare:,} training images carry no label and are left out")
+        validated = self.rows("val")
+        if not len(validated):
+            notes.append("there is no validation image: nothing is measured, best.ckpt not written")
+        for name, encoded in self.encoded.items():
+            if len(validated) and not encoded.labelled[validated].any():
+                notes.append(f"task {name} has no label in val: it is reported as absent")
+        return notes

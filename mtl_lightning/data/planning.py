@@ -1,0 +1,67 @@
+"""The step plan of a split, and of what an epoch takes where a sampling decides that."""
+
+from dataclasses import replace
+from functools import partial
+
+from mtl_lightning.data.labels import LabelTable
+from mtl_lightning.data.plan import StepPlan
+from mtl_lightning.data.sampling import Sampling, Shards, composition
+
+
+def plan_split(labels: LabelTable, split: str, batch_size: int, world_size: int) -> StepPlan:
+    """Return the plan that takes each labelled row of a split once, in order."""
+    rows = labels.rows(split)
+    counts = {name: encoded.counts()[rows] for name, encoded in labels.encoded.items()}
+    return StepPlan(rows, counts, batch_size, world_size)
+
+
+def plan_training(
+    labels: LabelTable,
+    sampling: Sampling | None,
+    batch_size: int,
+    world_size: int,
+    accumulate: int,
+    shuffle_seed: int | None,
+) -> StepPlan:
+    """Return the plan of the training split.
+
+    Args:
+        labels: The labels of all images.
+        sampling: What an epoch takes; ``None``: each image once, and where images lie in shards,
+            as `Shards` does by default.
+        batch_size: Rows of one rank in one micro-batch.
+        world_size: Number of ranks.
+        accumulate: Micro-batches of one optimizer step.
+        shuffle_seed: ``None``: each image once, in order, whatever the sampling.
+
+    Raises:
+        UserError: If the sampling asks for what these images do not have.
+    """
+    plan = plan_split(labels, "train", batch_size, world_size)
+    plan = replace(plan, accumulate=accumulate, shuffle_seed=shuffle_seed)
+    if sampling is None and labels.table.is_sharded:
+        sampling = Shards()
+    if shuffle_seed is None or sampling is None:
+        return plan
+    population = labels.population(plan.rows)
+    sampling.check(population, plan.step_width)
+    return replace(plan, draw=partial(sampling.draw, population))
+
+
+def limit_plan(plan: StepPlan, limit: int | float) -> StepPlan:
+    """Apply ``trainer.limit_train_batches``, so that the counts of the last step respect it."""
+    if isinstance(limit, float):
+        return plan if limit == 1.0 else replace(plan, limit=int(len(plan) * limit))
+    return replace(plan, limit=limit)
+
+
+def sampling_notes(labels: LabelTable, sampling: Sampling, plan: StepPlan) -> list[str]:
+    """Return what a user should know of a sampling before training, a line each."""
+    name, table = type(sampling).__name__, labels.table
+    notes = [f"{name}: {composition(plan, table.source, table.names)}"]
+    if table.is_sharded and not isinstance(sampling, Shards):
+        notes.append(
+            f"{name} heeds no shards: each step opens many, which is slow where they are fetched; "
+            "data.sampling: Shards takes a few at a time"
+        )
+    return notes
