@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import runs
 import torch
@@ -32,7 +33,8 @@ from torchjd.autojac import jac_to_grad, mtl_backward
 
 from mtl_lightning.balancing.build import make_balancer
 from mtl_lightning.data.batch import Batch
-from mtl_lightning.models import VGG16, Hard, Network
+from mtl_lightning.models import VGG16, Hard, HeadOptions, Network
+from mtl_lightning.models.inputs import image_input
 from mtl_lightning.tasks import Classification, Task
 
 Step = Callable[[], None]
@@ -61,7 +63,10 @@ class Bench:
             n: Classification([str(i) for i in range(10)]) for n in self.names
         }
         self.network = Network(
-            Hard(), VGG16(weights=None), dict.fromkeys(self.names, 10), (size, size)
+            Hard(),
+            VGG16(weights=None),
+            {n: partial(task.head, defaults=HeadOptions()) for n, task in self.tasks.items()},
+            image_input((size, size)),
         ).to(device)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=1e-4)
         rows = torch.arange(batch)
@@ -70,7 +75,7 @@ class Bench:
             for number, name in enumerate(self.names)
         }
         self.batch = Batch(
-            images=torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8),
+            inputs={"image": torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)},
             targets={n: torch.randint(0, 10, (batch,)) for n in self.names},
             labelled=labelled,
             rows=rows,
@@ -113,7 +118,7 @@ class Bench:
 
     def _plain(self) -> None:
         with self.precision():
-            losses = self.shares(self.network(self.batch.images))
+            losses = self.shares(self.network(self.batch.inputs))
         torch.stack(list(losses.values())).sum().backward()
 
     def _ours(self, way: str) -> None:
@@ -125,7 +130,7 @@ class Bench:
 
     def _torchjd(self) -> None:
         with self.precision():
-            features = self.network.sharing(self.batch.images)[self.names[0]]
+            features = self.network.sharing(self.batch.inputs)[self.names[0]]["pooled"]
             outputs = {n: head(features) for n, head in self.network.heads.items()}
             losses = self.shares(outputs)
         mtl_backward(list(losses.values()), features=features)
@@ -133,7 +138,7 @@ class Bench:
 
     def _one_by_one(self) -> None:
         with self.precision():
-            losses = self.shares(self.network(self.batch.images))
+            losses = self.shares(self.network(self.batch.inputs))
         own = list(self.network.parameters())
         shared = list(self.network.sharing.parameters())
         rows = [

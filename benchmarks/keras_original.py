@@ -124,7 +124,7 @@ def copy_weights(model: Any, network: Network) -> None:
 
 def inputs_of(batch: Batch, data_format: str = "channels_last") -> np.ndarray:
     """Return the images as the original wants them, preprocessed by Keras."""
-    images = batch.images.permute(0, 2, 3, 1).numpy().astype("float32")
+    images = batch.inputs["image"].permute(0, 2, 3, 1).numpy().astype("float32")
     images = import_keras().applications.vgg16.preprocess_input(images, data_format="channels_last")
     order = (0, 1, 2, 3) if data_format == "channels_last" else (0, 3, 1, 2)
     return np.ascontiguousarray(images.transpose(order))
@@ -228,7 +228,7 @@ def difference(model: Any, module: MultiTask, batch: Batch) -> float:
     training = module.training
     module.eval()
     with torch.no_grad():
-        outputs = module.network(batch.images)
+        outputs = module.network(batch.inputs)
         ours = sum(
             task.masked_loss(outputs[name], batch.targets[name], batch.labelled[name])
             for name, task in module.tasks.items()

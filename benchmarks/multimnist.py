@@ -17,7 +17,7 @@ import argparse
 import functools
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ from torchjd import aggregation, scalarization
 from mtl_lightning.balancing.build import make_balancer
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.sources import MultiMNISTSource
-from mtl_lightning.models import Hard, NamedModules, Network
+from mtl_lightning.models import FeatureSpec, Hard, Network
 from mtl_lightning.models.backbones.base import Backbone
+from mtl_lightning.models.inputs import image_input
 from mtl_lightning.models.preprocessing import Normalize
 from mtl_lightning.models.weights import NamedWeights
 from mtl_lightning.system.errors import UserError
@@ -81,13 +82,12 @@ class LeNet(Backbone):
 
 def network(tasks: tuple[str, ...]) -> Network:
     """Return the LeNet with the paper's head for each task: 50, 50, 10."""
-    made = Network(Hard(), LeNet(), dict.fromkeys(tasks, 10), (28, 28))
-    heads: Mapping[str, nn.Module] = {
-        task: nn.Sequential(nn.Linear(50, 50), nn.ReLU(), nn.Dropout(), nn.Linear(50, 10))
-        for task in tasks
-    }
-    made.heads = NamedModules(heads)
-    return made
+
+    def head(features: FeatureSpec) -> nn.Module:
+        layers = nn.Linear(features.pooled, 50), nn.ReLU(), nn.Dropout(), nn.Linear(50, 10)
+        return nn.Sequential(*layers)
+
+    return Network(Hard(), LeNet(), dict.fromkeys(tasks, head), image_input((28, 28)))
 
 
 def train(
@@ -115,7 +115,7 @@ def train(
         for rows in order.split(options.batch):
             labelled = {task: known[task][rows] for task in tasks}
             batch = Batch(
-                images=images[rows],
+                inputs={"image": images[rows]},
                 targets={task: labels[task][rows] for task in tasks},
                 labelled=labelled,
                 rows=rows,
@@ -152,13 +152,13 @@ def shares(outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
 
 def reevaluate(net: Network, batch: Batch) -> dict[str, Tensor]:
     """Return the losses of a batch as they are now."""
-    return shares(net(batch.images), batch)
+    return shares(net(batch.inputs), batch)
 
 
 def step(net: Network, steps: Any, batch: Batch, number: int) -> None:
     """Fill the gradients."""
     if steps is None:
-        torch.stack(list(shares(net(batch.images), batch).values())).sum().backward()
+        torch.stack(list(shares(net(batch.inputs), batch).values())).sum().backward()
         return
     losses = shares(steps.forward(net, batch, number), batch)
     steps.backward(steps.loss(losses, batch.counts, number), 1.0)

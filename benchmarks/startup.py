@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -37,7 +38,8 @@ from mtl_lightning.data.sampling import (
     Mixed,
     Sampling,
 )
-from mtl_lightning.models import Hard, Network
+from mtl_lightning.models import Hard, HeadOptions, Network, build_head
+from mtl_lightning.models.inputs import image_input
 
 MOST_SECONDS, MOST_MIB, MOST_SHARE = 15, 1024, 0.01
 FOLDERS = 1000
@@ -110,7 +112,11 @@ def sampler_steps(folder: Path) -> dict[str, float]:
 
 def step_seconds() -> float:
     """Return the seconds of a plain training step."""
-    network = Network(Hard(), VGG16(weights=None), {"type": 3, "audience": 2}, (64, 64))
+    heads = {
+        task: partial(build_head, num_outputs=outputs, options=HeadOptions())
+        for task, outputs in (("type", 3), ("audience", 2))
+    }
+    network = Network(Hard(), VGG16(weights=None), heads, image_input((64, 64)))
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-4)
     images = torch.randint(0, 256, (BATCH, 3, 64, 64), dtype=torch.uint8)
     each = []
@@ -118,7 +124,7 @@ def step_seconds() -> float:
         begun = time.perf_counter()
         optimizer.zero_grad()
         torch.stack(
-            [output.square().mean() for output in network(images).values()]
+            [output.square().mean() for output in network({"image": images}).values()]
         ).sum().backward()
         optimizer.step()
         each.append(time.perf_counter() - begun)

@@ -25,6 +25,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -46,7 +47,8 @@ from mtl_lightning import (
 from mtl_lightning.commands.quiet import quieten
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.sources.base import SourceTable
-from mtl_lightning.models import Hard, Network
+from mtl_lightning.models import Hard, HeadOptions, Network
+from mtl_lightning.models.inputs import image_input
 from mtl_lightning.runs.loggers import EventsLogger, ResumableCSVLogger
 
 TARGET = 1.03
@@ -131,7 +133,7 @@ class Bare:
         for batch in batches:
             self.optimizer.zero_grad()
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-                outputs = self.network(batch.images)
+                outputs = self.network(batch.inputs)
                 total = torch.zeros((), device=self.device)
                 for task, logits in outputs.items():
                     losses = F.cross_entropy(logits, batch.targets[task], reduction="none")
@@ -222,7 +224,10 @@ def measure(
     torch.manual_seed(0)
     module = MultiTask(dict(tasks), VGG16(weights=None), dropout=0.0, image_size=size)
     network = Network(
-        Hard(), VGG16(weights=None), dict.fromkeys(tasks, CLASSES), image_size=(size, size)
+        Hard(),
+        VGG16(weights=None),
+        {name: partial(task.head, defaults=HeadOptions()) for name, task in tasks.items()},
+        image_input((size, size)),
     )
     network.load_state_dict(module.network.state_dict())
     dtype = torch.bfloat16 if given.precision == "bf16-mixed" else None

@@ -169,7 +169,7 @@ def test_the_loss_is_the_sum_over_labelled_rows_by_their_number(tmp_path, reduct
     for row in range(len(table)):
         image = torch.from_numpy(table.load(row)).permute(2, 0, 1)[None]
         with torch.no_grad():
-            outputs = module.network(image)
+            outputs = module(image)
         for task in sums:
             cell = table.cells[task][row]
             if cell is None:

@@ -121,7 +121,8 @@ class Expected:
         self.rows = []
         for number, labels in enumerate(self.case.train + self.case.val):
             image = torch.from_numpy(simulation.data.labels.table.load(number)).permute(2, 0, 1)
-            outputs = {name: values[0] for name, values in self.network(image[None]).items()}
+            inputs = {"image": image[None]}
+            outputs = {name: values[0] for name, values in self.network(inputs).items()}
             self.rows.append((outputs, labels))
 
     def labelled(self, split: str) -> list[int]:

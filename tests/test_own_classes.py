@@ -44,9 +44,12 @@ class Scaled(Hard):
         super().attach(backbone, tasks)
         self.scales = nn.ParameterList([nn.Parameter(torch.ones(())) for _ in tasks])
 
-    def forward(self, images, rows=None):
-        features = super().forward(images, rows)
-        return {t: features[t] * s for t, s in zip(self.tasks, self.scales, strict=True)}
+    def forward(self, inputs, rows=None):
+        features = super().forward(inputs, rows)
+        return {
+            task: {name: values * scale for name, values in features[task].items()}
+            for task, scale in zip(self.tasks, self.scales, strict=True)
+        }
 
     def own_parameters(self, task):
         return [self.scales[self.tasks.index(task)]]

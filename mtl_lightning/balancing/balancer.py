@@ -80,7 +80,7 @@ class Balancer(ABC):
     def forward(self, network: Network, batch: Batch, step: int) -> dict[str, Tensor]:
         """Compute the raw outputs of every task: see `Network.forward`."""
         del step
-        outputs: dict[str, Tensor] = network(batch.images, batch.labelled)
+        outputs: dict[str, Tensor] = network(batch.inputs, batch.labelled)
         return outputs
 
     @abstractmethod

@@ -5,6 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+IMAGE = "image"
+"""The name of the image among the inputs."""
+
 PADDING = -1
 """The row number of an image that is only there so that every rank has a batch."""
 
@@ -13,7 +16,8 @@ class Batch:
     """One rank's share of one micro-batch, with the label counts of the whole step.
 
     Attributes:
-        images: ``(B, 3, H, W)`` uint8, RGB; ``(B, 3, 0, 0)`` where there are features instead.
+        inputs: Name to ``(B, ...)``: ``image`` is ``(B, 3, H, W)`` uint8, RGB. Empty where there
+            are features instead.
         targets: Task to ``(B, ...)``; where a label is missing the value means nothing.
         labelled: Task to ``(B,)`` bool (a multi-label task: ``(B, labels)``).
         rows: ``(B,)`` int64, the rows of the merged table; ``PADDING`` is nobody's image.
@@ -31,7 +35,7 @@ class Batch:
     # and `bf16-true` would make 2000 of a label of 2003. Of this class it only calls `to`.
     def __init__(
         self,
-        images: Tensor,
+        inputs: dict[str, Tensor],
         targets: dict[str, Tensor],
         labelled: dict[str, Tensor],
         rows: Tensor,
@@ -42,7 +46,7 @@ class Batch:
         features: Tensor | None = None,
         failure: str = "",
     ) -> None:
-        self.images = images
+        self.inputs = inputs
         self.targets = targets
         self.labelled = labelled
         self.rows = rows

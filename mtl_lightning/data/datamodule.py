@@ -22,7 +22,7 @@ from mtl_lightning.data.bad_images import (
     Skip,
     refuse,
 )
-from mtl_lightning.data.batch import Batch
+from mtl_lightning.data.batch import IMAGE, Batch
 from mtl_lightning.data.batch_sampler import PlanSampler
 from mtl_lightning.data.cache import Builder, CachedImages
 from mtl_lightning.data.cache import Mode as CacheMode
@@ -281,7 +281,8 @@ class PartialLabels(LightningDataModule):
         moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
         trainer = self._trainer()
         if self._on_device is not None and trainer.training:
-            moved.images = self._on_device(moved.images, batch, trainer.current_epoch)
+            images = self._on_device(moved.inputs[IMAGE], batch, trainer.current_epoch)
+            moved.inputs[IMAGE] = images
         return moved
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:

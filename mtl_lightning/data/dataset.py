@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mtl_lightning.data import transforms
-from mtl_lightning.data.batch import PADDING, Batch
+from mtl_lightning.data.batch import IMAGE, PADDING, Batch
 from mtl_lightning.data.images import MAX_PIXELS, resize
 from mtl_lightning.data.mirroring.mirror import NONE, Sides
 from mtl_lightning.data.plan import Request
@@ -91,7 +91,7 @@ class ImageDataset(Dataset[Batch]):
             images, failure = torch.zeros(len(rows), 3, *self.size, dtype=torch.uint8), str(error)
         targets, labelled = labels_of(self.encoded, rows, bad, self.sides, mirrored)
         return Batch(
-            images=images,
+            inputs={IMAGE: images},
             targets=targets,
             labelled=labelled,
             rows=torch.from_numpy(rows),

@@ -90,7 +90,7 @@ class FeatureDataset(Dataset[Batch]):
         mirrored = self.sides.drawn(view, rows.tolist())
         targets, labelled = labels_of(self.encoded, rows, bad, self.sides, mirrored)
         return Batch(
-            images=torch.empty(len(rows), 3, 0, 0, dtype=torch.uint8),
+            inputs={},
             features=self.features.of(rows, view),
             targets=targets,
             labelled=labelled,

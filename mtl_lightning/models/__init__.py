@@ -1,4 +1,4 @@
-"""Images to outputs: preprocessing, backbones, pooling, sharing, heads, and the network of them."""
+"""Inputs to outputs: preprocessing, backbones, pooling, sharing, heads, and the network of them."""
 
 from mtl_lightning.models.backbones import (
     VGG16,
@@ -6,7 +6,8 @@ from mtl_lightning.models.backbones import (
     Timm,
     Torchvision,
 )
-from mtl_lightning.models.heads import head
+from mtl_lightning.models.features import FeatureSpec, MapSpec
+from mtl_lightning.models.heads import HeadOptions, build_head
 from mtl_lightning.models.named import NamedModules
 from mtl_lightning.models.network import Network
 from mtl_lightning.models.preprocessing import Normalize, Preprocessing
@@ -16,8 +17,11 @@ from mtl_lightning.models.weights import LoadReport
 __all__ = [
     "VGG16",
     "Backbone",
+    "FeatureSpec",
     "Hard",
+    "HeadOptions",
     "LoadReport",
+    "MapSpec",
     "NamedModules",
     "Network",
     "Normalize",
@@ -26,5 +30,5 @@ __all__ = [
     "Soft",
     "Timm",
     "Torchvision",
-    "head",
+    "build_head",
 ]

@@ -1,39 +1,98 @@
-"""What stands between the features and the outputs of one task."""
+"""From features to the outputs of one task, and the settings of a head."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
 from torch import nn
 
+from mtl_lightning.models.features import POOLED, FeatureSpec
+from mtl_lightning.models.pooling import PoolingName, pooling_layer
 from mtl_lightning.system.errors import UserError
 
+HeadFactory = Callable[[FeatureSpec], nn.Module]
+"""Makes a head for a backbone's features.
 
-def head(
-    num_features: int, num_outputs: int, hidden: int | None = None, dropout: float = 0.0
-) -> nn.Module:
-    """Build a head: (B, num_features) to (B, num_outputs).
+A head is any module. It names what it reads in an attribute ``reads``: ``pooled`` (the default
+where it has none), or maps by stage; ``forward`` gets these tensors one by one, in that order, and
+returns ``(B, outputs)``.
+"""
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """The settings of a task's head; what is left out is the model's.
 
     Args:
-        num_features: Length of the feature vector.
-        num_outputs: Number of outputs of the task.
-        hidden: Width of a hidden layer with ReLU, or None for a linear head.
-        dropout: Probability of dropping a feature (and a hidden unit) in training, in [0, 1).
-
-    Returns:
-        dropout, linear; or dropout, linear, ReLU, dropout, linear.
+        pooling: A pooling of the task's own, instead of the backbone's, which tasks share.
+        dropout: Share of the features (and hidden units) that are dropped in training.
+        hidden: Units of a hidden layer; 0: the head is linear.
 
     Raises:
         UserError: If ``dropout`` or ``hidden`` is out of range.
     """
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout must be at least 0 and less than 1, found {dropout}")
-    if hidden is None:
-        return nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, num_outputs))
-    if hidden < 1:
-        raise UserError(
-            f"head_hidden must be at least 1, or null for a linear head: found {hidden}"
+
+    pooling: PoolingName | None = None
+    dropout: float | None = None
+    hidden: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise UserError(f"head: dropout should be in 0..1 (1 excluded). Found {self.dropout}")
+        if self.hidden is not None and self.hidden < 0:
+            raise UserError(
+                f"head: hidden should be 1 or more, or 0 for a linear head. Found {self.hidden}"
+            )
+
+    def over(self, defaults: "HeadOptions") -> "HeadOptions":
+        """Return these settings, and the defaults where there is none."""
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        return HeadOptions(
+            **{k: getattr(defaults, k) if value is None else value for k, value in own.items()}
         )
-    return nn.Sequential(
-        nn.Dropout(dropout),
-        nn.Linear(num_features, hidden),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(hidden, num_outputs),
-    )
+
+
+class Head(nn.Sequential):
+    """Layers in sequence that read one tensor of the features.
+
+    Args:
+        reads: Its name.
+        layers: The layers.
+    """
+
+    def __init__(self, reads: str, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.reads = (reads,)
+
+
+def build_head(features: FeatureSpec, num_outputs: int, options: HeadOptions) -> Head:
+    """Build a linear head, or one with a hidden layer.
+
+    Args:
+        features: What can be read.
+        num_outputs: Number of outputs of the task.
+        options: Without a pooling the head reads the vector that the backbone pools, which heads
+            share; with one it pools the last map itself.
+
+    Returns:
+        (pooling,) dropout, linear; or (pooling,) dropout, linear, ReLU, dropout, linear.
+
+    Raises:
+        UserError: If there is no such pooling.
+    """
+    dropout, hidden = options.dropout or 0.0, options.hidden
+    reads, width, layers = POOLED, features.pooled, list[nn.Module]()
+    if options.pooling is not None:
+        pooling = pooling_layer(options.pooling)
+        reads, layers = features.last, [pooling]
+        with torch.no_grad():
+            width = pooling(torch.zeros(1, *features.shape(reads))).shape[1]
+    if hidden:
+        layers += [nn.Dropout(dropout), nn.Linear(width, hidden), nn.ReLU()]
+        width = hidden
+    return Head(reads, *layers, nn.Dropout(dropout), nn.Linear(width, num_outputs))
+
+
+def reads_of(head: nn.Module) -> tuple[str, ...]:
+    """Return the names of the features that a head reads."""
+    return tuple(getattr(head, "reads", (POOLED,)))

@@ -6,14 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from mtl_lightning.models.backbones.base import Backbone
-from mtl_lightning.models.heads import head
+from mtl_lightning.models.features import POOLED, Features
+from mtl_lightning.models.heads import HeadFactory, reads_of
+from mtl_lightning.models.inputs import Inputs, InputSpecs
 from mtl_lightning.models.named import NamedModules
 from mtl_lightning.models.sharing.base import Sharing
 from mtl_lightning.models.weights import LoadReport
+from mtl_lightning.system.errors import UserError, listed
 
 
 class Network(nn.Module):
-    """From uint8 images to the outputs of every task: the exportable part; knows no Lightning.
+    """From inputs to the outputs of every task: the exportable part; knows no Lightning.
 
     Weights are random until `load_pretrained` or ``load_state_dict``, and in channels_last memory
     format, in which convolutions are fastest. State-dict keys: ``sharing.backbone.trunk...`` (or
@@ -21,42 +24,44 @@ class Network(nn.Module):
 
     Args:
         sharing: How the tasks share the backbone; not attached yet.
-        backbone: Images to features.
-        outputs: Number of outputs of each task. Any name will do, ``type`` and ``a.b`` included.
-        image_size: (height, width) in pixels.
-        dropout: See `mtl_lightning.models.heads.head`.
-        head_hidden: See `mtl_lightning.models.heads.head`.
+        backbone: Inputs to features.
+        heads: What makes each task's head. Any name will do, ``type`` and ``a.b`` included.
+        inputs: Shapes and dtypes of the inputs: see `mtl_lightning.models.inputs.image_input`.
+
+    Attributes:
+        input_specs: The argument ``inputs``.
+        feature_spec: What the heads can read.
+        reads: Task to the names of the features that its head reads.
 
     Raises:
-        UserError: If the backbone cannot take images of this size, or a setting is out of range.
+        UserError: If the backbone cannot take images of this size, or a head reads features that
+            there are not.
     """
 
     def __init__(
         self,
         sharing: Sharing,
         backbone: Backbone,
-        outputs: Mapping[str, int],
-        image_size: tuple[int, int],
-        dropout: float = 0.0,
-        head_hidden: int | None = None,
+        heads: Mapping[str, HeadFactory],
+        inputs: InputSpecs,
     ) -> None:
         super().__init__()
-        sharing.attach(backbone, list(outputs))
-        num_features = sharing.num_features(image_size)
-        self.image_size = image_size
+        sharing.attach(backbone, list(heads))
+        self.input_specs = inputs
+        self.feature_spec = sharing.describe(inputs)
         self.sharing = sharing
-        self.heads = NamedModules(
-            {task: head(num_features, n, head_hidden, dropout) for task, n in outputs.items()}
-        )
+        self.heads = NamedModules({task: make(self.feature_spec) for task, make in heads.items()})
+        self.reads = {task: self._checked_reads(task, head) for task, head in self.heads.items()}
+        sharing.provide(self.reads)
         self.to(memory_format=torch.channels_last)
 
     def forward(
-        self, images: Tensor, rows: Mapping[str, Tensor] | None = None
+        self, inputs: Inputs, rows: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """Compute the raw outputs of every task.
 
         Args:
-            images: (B, 3, H, W) RGB, uint8.
+            inputs: Name to (B, ...): ``image`` (B, 3, H, W) RGB, uint8.
             rows: For each task a bool mask (B,) of the rows whose outputs are wanted, or
                 (B, labels): those with any label. None wants all. What comes out in other rows is
                 finite and has no other meaning.
@@ -64,11 +69,19 @@ class Network(nn.Module):
         Returns:
             For each task, in the order given, (B, outputs) in the network's dtype.
         """
-        return self.forward_heads(self.sharing(images, rows))
+        return self.forward_heads(self.sharing(inputs, rows))
 
-    def forward_heads(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Compute what `forward` returns of each task's features, ``(B, F)``."""
-        return {task: layers(features[task]) for task, layers in self.heads.items()}
+    def forward_heads(self, features: Mapping[str, Features]) -> dict[str, Tensor]:
+        """Compute what `forward` returns of each task's features."""
+        return {
+            task: head(*[features[task][name] for name in self.reads[task]])
+            for task, head in self.heads.items()
+        }
+
+    @property
+    def all_reads(self) -> list[str]:
+        """The names of the features that any head reads."""
+        return list(dict.fromkeys(name for names in self.reads.values() for name in names))
 
     def load_pretrained(self) -> LoadReport | None:
         """Load the backbone's pretrained weights: see `Sharing.load_pretrained`."""
@@ -102,3 +115,13 @@ class Network(nn.Module):
     def head_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of all heads."""
         return list(self.heads.parameters())
+
+    def _checked_reads(self, task: str, head: nn.Module) -> tuple[str, ...]:
+        spec = self.feature_spec
+        for name in reads_of(head):
+            if name not in (POOLED, spec.last) and name not in spec.maps:
+                raise UserError(
+                    f"task {task}: its head should read {listed([*spec.maps, POOLED])}. "
+                    f"Found {name}"
+                )
+        return reads_of(head)

@@ -35,6 +35,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from mtl_lightning.models.features import FeatureSpec
+from mtl_lightning.models.heads import HeadOptions, build_head
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.cells import looks_missing
 from mtl_lightning.tasks.plot_data import PlotData
@@ -73,16 +75,18 @@ class Task(nn.Module, ABC):
 
     Args:
         weight: What this task's loss is multiplied by in the sum over tasks.
+        head: The task's own settings of its head; the others are the model's.
     """
 
     primary: ClassVar[str]
     """The metric that ``val/score`` averages over tasks; higher is better."""
 
-    def __init__(self, weight: float = 1.0) -> None:
+    def __init__(self, weight: float = 1.0, head: HeadOptions | None = None) -> None:
         super().__init__()
         if not weight > 0:
             raise UserError(f"weight should be above 0. Found {weight}; drop the task instead.")
         self.weight = weight
+        self.head_options = head or HeadOptions()
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -148,6 +152,17 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def num_outputs(self) -> int:
         """How many numbers the head gives for an image."""
+
+    def head(self, features: FeatureSpec, defaults: HeadOptions) -> nn.Module:
+        """Make the layers between the features and the task's outputs.
+
+        See `mtl_lightning.models.heads.HeadFactory` for what a head may read.
+
+        Args:
+            features: What can be read.
+            defaults: The model's settings, where the task has none of its own.
+        """
+        return build_head(features, self.num_outputs, self.head_options.over(defaults))
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

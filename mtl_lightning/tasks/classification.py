@@ -15,6 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
+from mtl_lightning.models.heads import HeadOptions
 from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
 from mtl_lightning.tasks.base import (
     Encoded,
@@ -47,6 +48,7 @@ class Classification(Task):
             answer that has a share in the label, though not the largest, is ``right``, or makes
             them ``skip`` the row; see `SharedAnswers`.
         weight: What this task's loss is multiplied by in the sum over tasks.
+        head: The task's own settings of its head; the others are the model's.
     """
 
     primary: ClassVar[str] = "balanced_accuracy"
@@ -59,8 +61,9 @@ class Classification(Task):
         label_smoothing: float = 0.0,
         second_answers: Literal["right", "skip"] | None = None,
         weight: float = 1.0,
+        head: HeadOptions | None = None,
     ) -> None:
-        super().__init__(weight)
+        super().__init__(weight, head)
         if not 0 <= label_smoothing < 1:
             raise UserError(f"label_smoothing should be in 0..1. Found {label_smoothing}")
         self.label_smoothing = label_smoothing

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from mtl_lightning.models.heads import HeadOptions
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks.base import Encoded, Task, if_missing
 from mtl_lightning.tasks.cells import canonical, items
@@ -41,6 +42,7 @@ class MultiLabel(Task):
             are scaled so that their mean over its training labels is 1.
         separator: Between names, in a column of names.
         weight: What this task's loss is multiplied by in the sum over tasks.
+        head: The task's own settings of its head; the others are the model's.
     """
 
     primary: ClassVar[str] = "mean_ap"
@@ -53,8 +55,9 @@ class MultiLabel(Task):
         pos_weights: list[float] | Literal["balanced"] | None = None,
         separator: str = ";",
         weight: float = 1.0,
+        head: HeadOptions | None = None,
     ) -> None:
-        super().__init__(weight)
+        super().__init__(weight, head)
         self.labels = [normalize("NFC", str(label)) for label in labels]
         self._positions = {canonical(label): number for number, label in enumerate(self.labels)}
         wrong = [label for label in self.labels if not label or "/" in label or separator in label]

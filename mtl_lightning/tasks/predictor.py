@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from mtl_lightning.models.inputs import IMAGE
 from mtl_lightning.models.named import NamedModules
 from mtl_lightning.models.network import Network
 from mtl_lightning.tasks.base import Task
@@ -31,7 +32,7 @@ class Predictor(nn.Module):
         Returns:
             ``<task>/<name>`` to ``(B, ...)``, names and values as of `Task.predict`.
         """
-        outputs = self.network(images)
+        outputs = self.network({IMAGE: images})
         return {
             f"{task}/{name}": answer
             for task, asked in self.tasks.items()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 
+from mtl_lightning.models.heads import HeadOptions
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.base import Encoded, Task, if_missing
 from mtl_lightning.tasks.cells import number
@@ -29,6 +30,7 @@ class Regression(Task):
         loss: ``mse``, ``l1`` or ``huber``, of the standardised values.
         huber_delta: Where Huber's loss turns from a square into a line, in standard deviations.
         weight: What this task's loss is multiplied by in the sum over tasks.
+        head: The task's own settings of its head; the others are the model's.
     """
 
     primary: ClassVar[str] = "r2"
@@ -40,8 +42,9 @@ class Regression(Task):
         loss: Literal["mse", "l1", "huber"] = "mse",
         huber_delta: float = 1.0,
         weight: float = 1.0,
+        head: HeadOptions | None = None,
     ) -> None:
-        super().__init__(weight)
+        super().__init__(weight, head)
         if not huber_delta > 0:
             raise UserError(f"huber_delta should be above 0. Found {huber_delta}")
         self.loss_name = loss

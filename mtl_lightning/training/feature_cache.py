@@ -1,5 +1,7 @@
 """What a frozen backbone makes of the images, computed once, before the first epoch."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -11,6 +13,7 @@ from mtl_lightning.callbacks.unfreeze import Unfreeze
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.features import Features
+from mtl_lightning.models.features import pack
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.hardware import free_memory
 from mtl_lightning.system.progress import ProgressBar
@@ -107,7 +110,7 @@ def _fill(
         what = f"features, {split}" + (f", view {view + 1} of {views}" if views > 1 else "")
         for batch in progress.track(loader, len(loader), what):
             bad |= batch.bad
-            computed = _computed(trainer, module, batch.images)
+            computed = _computed(trainer, module, batch.inputs)
             if values is None:
                 values = computed.new_zeros(views, count, computed.shape[1])
             own = batch.rows != PADDING
@@ -122,13 +125,14 @@ def _fill(
 
 
 @torch.no_grad()
-def _computed(trainer: Trainer, module: MultiTask, images: Tensor) -> Tensor:
+def _computed(trainer: Trainer, module: MultiTask, inputs: Mapping[str, Tensor]) -> Tensor:
+    moved = {name: values.to(module.device) for name, values in inputs.items()}
     with trainer.precision_plugin.forward_context():
-        every = module.network.sharing(images.to(module.device))
-    features: Tensor = next(iter(every.values()))
+        every = module.network.sharing(moved)
+    features = next(iter(every.values()))
     if any(other is not features for other in every.values()):
         raise UserError(f"data.cache_features: {_not_the_same_features(module)}")
-    return features.cpu()
+    return pack(features).cpu()
 
 
 def _add_up(values: Tensor, device: torch.device) -> None:
@@ -144,7 +148,8 @@ def _add_up(values: Tensor, device: torch.device) -> None:
 
 
 def _check_room(trainer: Trainer, module: MultiTask, count: int) -> None:
-    width = module.network.sharing.num_features(module.network.image_size)
+    network = module.network
+    width = network.feature_spec.width(network.all_reads)
     need, free = count * width * 4 * trainer.num_devices, free_memory()  # each process has all
     if free is not None and need > free:
         raise UserError(

@@ -1,6 +1,7 @@
 """The LightningModule: one shared step, metrics, logging, the optimizer. It knows no files."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -22,10 +23,12 @@ from mtl_lightning.models import (
     VGG16,
     Backbone,
     Hard,
+    HeadOptions,
     NamedModules,
     Network,
     Sharing,
 )
+from mtl_lightning.models.inputs import IMAGE, image_input
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.lightning_internals import class_method, trainer_of
 from mtl_lightning.system.seeding import global_seed
@@ -54,8 +57,9 @@ class MultiTask(LightningModule):
     Args:
         tasks: The questions, by name.
         backbone: Images to features. Left out: ``VGG16`` with ImageNet weights, max pooling.
-        dropout: Share of the features that each head drops while training.
-        head_hidden: Units of a hidden layer in each head; ``null``: heads are linear.
+        dropout: Share of the features that each head drops while training, unless its task says
+            otherwise (``head``).
+        head_hidden: Units of a hidden layer in each head, likewise; ``null``: heads are linear.
         sharing: How the tasks share the backbone. Left out: ``Hard``, one for all.
         balancing: How the tasks' losses or gradients become one update. Left out: the sum of the
             losses, each times its task's weight. See `mtl_lightning.balancing`.
@@ -104,14 +108,17 @@ class MultiTask(LightningModule):
                 f"backbone_lr_scale should be above 0. Found {backbone_lr_scale}; to freeze the "
                 f"backbone use its trainable_from: heads"
             )
+        if head_hidden is not None and head_hidden < 1:
+            raise UserError(
+                f"head_hidden should be 1 or more, or null for linear heads. Found {head_hidden}"
+            )
+        defaults = HeadOptions(dropout=dropout, hidden=head_hidden)
         self.tasks = NamedModules(tasks)
         self.network = Network(
             sharing or Hard(),
             backbone or VGG16(),
-            outputs={name: task.num_outputs for name, task in tasks.items()},
-            image_size=image_shape(image_size),
-            dropout=dropout,
-            head_hidden=head_hidden,
+            heads={name: partial(task.head, defaults=defaults) for name, task in tasks.items()},
+            inputs=image_input(image_shape(image_size)),
         )
         self.measured = NamedModules(
             {
@@ -160,7 +167,7 @@ class MultiTask(LightningModule):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return ``{task: (B, num_outputs)}`` for ``(B, 3, H, W)`` uint8 images."""
-        outputs: dict[str, Tensor] = self.network(images)
+        outputs: dict[str, Tensor] = self.network({IMAGE: images})
         return outputs
 
     def predictor(self) -> Predictor:
@@ -253,11 +260,13 @@ class MultiTask(LightningModule):
             Each task's outputs ``(B, num_outputs)``, and its loss summed over labelled rows.
         """
         if batch.features is not None:
-            outputs = self.network.forward_heads(dict.fromkeys(self.tasks, batch.features))
+            network = self.network
+            features = network.feature_spec.unpack(batch.features, network.all_reads)
+            outputs = network.forward_heads(dict.fromkeys(self.tasks, features))
         elif train and self.balancer is not None:
             outputs = self.balancer.forward(self.network, batch, self.trainer.global_step)
         else:
-            outputs = self.network(batch.images, batch.labelled)
+            outputs = self.network(batch.inputs, batch.labelled)
         return outputs, self._sums(outputs, batch)
 
     def _sums(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -358,7 +367,7 @@ class MultiTask(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the rows and, per task, the columns of the answer."""
-        outputs = self(batch.images)
+        outputs = self.network(batch.inputs)
         columns = {}
         for name, task in self.tasks.items():
             answers = task.predict(outputs[name])

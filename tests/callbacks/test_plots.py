@@ -34,11 +34,11 @@ class Answering(MultiTask):
 
     def validation_step(self, batch: Any, batch_idx: int) -> Any:
         super().validation_step(batch, batch_idx)
-        return self.network(batch.images, batch.labelled)
+        return self.network(batch.inputs, batch.labelled)
 
     def test_step(self, batch: Any, batch_idx: int) -> Any:
         super().test_step(batch, batch_idx)
-        return self.network(batch.images, batch.labelled)
+        return self.network(batch.inputs, batch.labelled)
 
 
 def make_module() -> MultiTask:

@@ -115,7 +115,7 @@ def batches(bad: set[int], loaded: list[int], start: int = 0) -> Any:
         rows = request.rows
         good = ~np.isin(rows, list(bad))
         yield Batch(
-            images=torch.zeros(len(rows), 3, 4, 4, dtype=torch.uint8),
+            inputs={"image": torch.zeros(len(rows), 3, 4, 4, dtype=torch.uint8)},
             targets={},
             labelled={
                 task: torch.from_numpy((encoded.labelled[rows].T & good).T)

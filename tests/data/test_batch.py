@@ -11,7 +11,7 @@ from mtl_lightning.data.batch import PADDING, Batch
 @pytest.fixture
 def batch():
     return Batch(
-        images=torch.zeros(3, 3, 4, 4, dtype=torch.uint8),
+        inputs={"image": torch.zeros(3, 3, 4, 4, dtype=torch.uint8)},
         targets={"year": torch.tensor([2003.0, 0.0, 1999.0]), "kind": torch.tensor([1, 0, 2])},
         labelled={"year": torch.tensor([True, False, True]), "kind": torch.ones(3).bool()},
         rows=torch.tensor([4, 7, PADDING]),
@@ -28,12 +28,12 @@ def test_length_is_the_number_of_images_with_padding(batch):
 
 def test_to_moves_every_tensor_and_keeps_the_rest(batch):
     moved = batch.to("meta", non_blocking=True)
-    tensors = [moved.images, moved.rows, *moved.targets.values(), *moved.labelled.values()]
+    tensors = [moved.inputs["image"], moved.rows, *moved.targets.values(), *moved.labelled.values()]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert len(tensors) == 6
     assert (moved.counts, moved.step_rows, moved.parts) == (batch.counts, 6, 2)
     assert moved.bad == {7: "broken"}
-    assert batch.images.device.type == "cpu"
+    assert batch.inputs["image"].device.type == "cpu"
 
 
 @pytest.mark.parametrize("precision", [HalfPrecision("bf16-true"), DoublePrecision()])

@@ -273,7 +273,7 @@ def batches(data, folder, stage):
     data.trainer = make_trainer(folder)
     data.setup(stage)
     loaders = {"fit": data.train_dataloader, "test": data.test_dataloader}
-    return [batch.images for batch in loaders[stage]()]
+    return [batch.inputs["image"] for batch in loaders[stage]()]
 
 
 @pytest.mark.parametrize("mode", ["memory", "disk"])
@@ -312,7 +312,7 @@ def test_a_trial_of_a_few_batches_keeps_a_few_images(folder, monkeypatch, mode):
     data.trainer = make_trainer(folder, fast_dev_run=True)
     data.setup("fit")
     expected = batches(module_of(folder, "none"), folder, "fit")
-    found = [batch.images for batch in data.train_dataloader()]
+    found = [batch.inputs["image"] for batch in data.train_dataloader()]
     assert len(found) == 1, "of a limited plan"
     assert (found[0] == expected[0]).all()
     assert (data._cached.index["shard"] >= 0).sum() == 3

@@ -158,7 +158,7 @@ def test_a_resumed_training_is_given_the_same_rows(tmp_path):
 
 
 def loaded(loader):
-    return [(b.rows.tolist(), b.images, b.counts, b.labelled) for b in loader]
+    return [(b.rows.tolist(), b.inputs["image"], b.counts, b.labelled) for b in loader]
 
 
 def test_the_seed_of_the_run_decides_the_order_and_the_augmentation(monkeypatch):
@@ -215,7 +215,7 @@ def test_prediction_gives_each_image_once_on_two_ranks(count):
         ready(data, "predict", 2, rank)
         for batch in data.predict_dataloader():
             assert batch.labelled == batch.targets == batch.counts == {}
-            for row, image in zip(batch.rows.tolist(), batch.images, strict=True):
+            for row, image in zip(batch.rows.tolist(), batch.inputs["image"], strict=True):
                 assert (image == max(row, 0)).all()
                 seen.append(row)
     assert sorted(row for row in seen if row != PADDING) == list(range(count))
@@ -458,9 +458,9 @@ def test_arguments_out_of_range(arguments, message):
 def test_images_of_another_shape_and_transforms_of_ones_own(tmp_path):
     data = make_data(image_size=[12, 20], augmentation=[v2.RandomHorizontalFlip(p=1.0)])
     batch = next(iter(ready(data).train_dataloader()))
-    assert batch.images.shape == (8, 3, 12, 20)
+    assert batch.inputs["image"].shape == (8, 3, 12, 20)
     plain = next(iter(ready(make_data(image_size=[12, 20])).train_dataloader()))
-    assert torch.equal(batch.images, plain.images.flip(-1))
+    assert torch.equal(batch.inputs["image"], plain.inputs["image"].flip(-1))
 
 
 def test_bfloat16_throughout_measures_in_the_labels_unit(tmp_path):

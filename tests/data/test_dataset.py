@@ -37,10 +37,10 @@ def request(*rows, epoch=0):
 
 def test_a_request_becomes_a_batch():
     batch = dataset().__getitems__(request(4, 1))
-    assert batch.images.shape == (2, 3, 16, 16)
-    assert batch.images.dtype == torch.uint8
+    assert batch.inputs["image"].shape == (2, 3, 16, 16)
+    assert batch.inputs["image"].dtype == torch.uint8
     centre = torch.from_numpy(Pictures().load(4)).permute(2, 0, 1)[:, 2:18]
-    assert torch.equal(batch.images[0], centre)
+    assert torch.equal(batch.inputs["image"][0], centre)
     assert batch.targets["kind"][0] == 4
     assert batch.labelled["kind"].tolist() == [True, False]
     assert batch.labelled["tags"].tolist() == [[True, True], [True, True]]
@@ -53,12 +53,12 @@ def test_padding_carries_no_label():
     # The last row of the table, at which -1 points, carries labels.
     assert not batch.labelled["kind"].any()
     assert not batch.labelled["tags"].any()
-    assert batch.images.shape == (1, 3, 16, 16)
-    assert not batch.images.any()
+    assert batch.inputs["image"].shape == (1, 3, 16, 16)
+    assert not batch.inputs["image"].any()
 
 
 def images(data, row, epoch=0):
-    return data.__getitems__(request(row, epoch=epoch)).images[0]
+    return data.__getitems__(request(row, epoch=epoch)).inputs["image"][0]
 
 
 def test_augmentation_depends_on_seed_epoch_and_row_alone():
@@ -67,7 +67,7 @@ def test_augmentation_depends_on_seed_epoch_and_row_alone():
     torch.manual_seed(123)
     images(data, 5)
     assert torch.equal(images(data, 3), first)
-    together = data.__getitems__(request(1, 3, 4)).images[1]
+    together = data.__getitems__(request(1, 3, 4)).inputs["image"][1]
     assert torch.equal(together, first), "not on its place in the batch"
     assert not torch.equal(images(data, 3, epoch=1), first)
     assert not torch.equal(images(dataset(default_train((16, 16)), seed=8), 3), first)
@@ -80,7 +80,7 @@ def test_rows_of_one_picture_are_augmented_apart():
 
     data = ImageDataset(Same(), {}, (16, 16), v2.RandomCrop(16, padding=8), 0)
     batch = data.__getitems__(request(*range(6)))
-    assert len({image.numpy().tobytes() for image in batch.images}) > 3
+    assert len({image.numpy().tobytes() for image in batch.inputs["image"]}) > 3
 
 
 @pytest.mark.parametrize("size", [(8, 8), (40, 24), (10, 30)])
@@ -123,8 +123,9 @@ def test_a_bad_image_is_black_unlabelled_and_named(transform):
     assert kind == {4: False, 1: False, PADDING: False, 5: False, 2: False, 3: False}
     tags = batch.labelled["tags"].any(1).tolist()
     assert tags == [False, True, False, False, False, True]
-    assert batch.images.flatten(1).any(1).tolist() == [False, True, False, False, False, True]
-    assert torch.equal(batch.images[1], images(dataset(transform), 1)), "others are as ever"
+    pixels = batch.inputs["image"]
+    assert pixels.flatten(1).any(1).tolist() == [False, True, False, False, False, True]
+    assert torch.equal(pixels[1], images(dataset(transform), 1)), "others are as ever"
     assert (batch.counts, batch.step_rows) == ({"kind": 9, "tags": 20}, 12), "corrected elsewhere"
 
 

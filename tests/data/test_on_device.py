@@ -34,8 +34,8 @@ def test_images_of_the_right_size_are_what_the_cpu_option_makes_of_them(tmp_path
     (cpu, device) = (given(tmp_path, augment_on=on, **WAYS[way]) for on in ("cpu", "device"))
     for (epoch, one), (same, other) in zip(cpu, device, strict=True):
         assert epoch == same
-        assert other.images.dtype == torch.uint8
-        assert torch.equal(one.images, other.images)
+        assert other.inputs["image"].dtype == torch.uint8
+        assert torch.equal(one.inputs["image"], other.inputs["image"])
         for task in one.targets:
             assert torch.equal(one.targets[task], other.targets[task])
             assert torch.equal(one.labelled[task], other.labelled[task])
@@ -55,10 +55,10 @@ def test_the_workers_give_the_centre(tmp_path):
     plain = make_data(**options, augment_on="device")
     centre = next(iter(ready(plain, device="cpu").train_dataloader()))
     evaluated = transforms.default_eval((12, 12))
-    for row, image in zip(centre.rows.tolist(), centre.images, strict=True):
+    for row, image in zip(centre.rows.tolist(), centre.inputs["image"], strict=True):
         whole = torch.from_numpy(plain.labels.table.load(row)).permute(2, 0, 1)
         assert (image.int() - evaluated(whole).int()).abs().max() <= 2  # another resize
-    assert not torch.equal(loaded.images, centre.images)
+    assert not torch.equal(loaded.inputs["image"], centre.inputs["image"])
 
 
 def test_validation_and_test_are_left_alone(tmp_path):
@@ -72,7 +72,7 @@ def test_validation_and_test_are_left_alone(tmp_path):
         fit(tmp_path, data, callbacks=[seen])
         after = make_trainer(tmp_path, callbacks=[seen])
         after.validate(make_module(), datamodule=data, verbose=False)
-        images.append([batch.images for _, batch in seen.seen])
+        images.append([batch.inputs["image"] for _, batch in seen.seen])
     assert all(torch.equal(*pair) for pair in zip(*images, strict=True))
 
 
@@ -85,7 +85,7 @@ def test_padding_and_bad_images_stay_black(tmp_path):
     black = {
         row
         for _, batch in batches.seen
-        for row, image in zip(batch.rows.tolist(), batch.images, strict=True)
+        for row, image in zip(batch.rows.tolist(), batch.inputs["image"], strict=True)
         if not image.any()
     }
     assert black == {3, 11} & set(data.labels.rows("train").tolist())

@@ -23,6 +23,7 @@ from mtl_lightning.data.batch import Batch
 from mtl_lightning.models import Backbone, Hard, Network
 from mtl_lightning.tasks import Regression, Task
 from mtl_lightning.training.module import MultiTask
+from tests.helpers.networks import make_network
 from tests.helpers.support import Small, fit, make_data, make_module, make_tasks
 
 CPU = torch.device("cpu")
@@ -147,7 +148,7 @@ def reference(module: MultiTask, step: Gradients) -> dict[str, dict[str, Tensor]
             parameter.copy_(step.before[name])
     module.network.double().train()
     batch = step.batch
-    outputs = module.network(batch.images)
+    outputs = module.network(batch.inputs)
     named = dict(module.network.named_parameters())
     found = {}
     for name, task in module.tasks.items():
@@ -269,7 +270,7 @@ def trained(name: str, labelled: Tensor, epochs: int = 2, garbage: bool = False)
     """
     tasks = {f"t{n}": Regression() for n in range(labelled.shape[2])}
     seed_everything(3, verbose=False)
-    network = Network(Hard(), Small(), dict.fromkeys(tasks, 1), (16, 16)).double().train()
+    network = make_network(Hard(), Small(), dict.fromkeys(tasks, 1), (16, 16)).double().train()
     draw = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (*labelled.shape[:2], 3, 16, 16), generator=draw)
     targets = torch.randn(labelled.shape, generator=draw, dtype=torch.float64)
@@ -303,7 +304,7 @@ def _batch(images: Tensor, targets: Tensor, labelled: Tensor, tasks: Iterable[st
     own = slice(torch.distributed.get_rank(), None, ranks) if ranks > 1 else slice(None)
     counts = {task: int(labelled[:, n].sum()) for n, task in enumerate(tasks)}
     return Batch(
-        images=images[own].to(torch.uint8),
+        inputs={"image": images[own].to(torch.uint8)},
         targets={task: targets[own, n] for n, task in enumerate(tasks)},
         labelled={task: labelled[own, n] for n, task in enumerate(tasks)},
         rows=torch.arange(len(images))[own],
@@ -342,4 +343,4 @@ def _step(
                 parameter.grad = None
     optimizer.step()
     with torch.no_grad():
-        balancer.after_update(lambda: losses(network(batch.images, batch.labelled)), batch.counts)
+        balancer.after_update(lambda: losses(network(batch.inputs, batch.labelled)), batch.counts)

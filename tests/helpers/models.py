@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from mtl_lightning.models import Backbone, Hard, NamedModules, Sharing
+from mtl_lightning.models.features import POOLED, Features, FeatureSpec
+from mtl_lightning.models.inputs import Inputs, InputSpecs
 from mtl_lightning.models.weights import LoadReport, NamedWeights
 from mtl_lightning.system.errors import UserError
+from tests.helpers.networks import width_of
 
 
 class Layered(Backbone):
@@ -73,12 +76,12 @@ class Adapters(Hard):
 
     def attach(self, backbone: Backbone, tasks: Sequence[str]) -> None:
         super().attach(backbone, tasks)
-        width = backbone.num_features((16, 16))
+        width = width_of(backbone, (16, 16))
         self.adapters = NamedModules({task: nn.Linear(width, width) for task in tasks})
 
-    def forward(self, images: Tensor, rows: Any = None) -> dict[str, Tensor]:
-        features = super().forward(images, rows)
-        return {task: layer(features[task]) for task, layer in self.adapters.items()}
+    def forward(self, inputs: Inputs, rows: Any = None) -> dict[str, Features]:
+        features = super().forward(inputs, rows)
+        return {t: {POOLED: layer(features[t][POOLED])} for t, layer in self.adapters.items()}
 
     def own_parameters(self, task: str) -> list[nn.Parameter]:
         return list(self.adapters[task].parameters())
@@ -95,12 +98,12 @@ class Bottleneck(Adapters):
 
     def attach(self, backbone: Backbone, tasks: Sequence[str]) -> None:
         super().attach(backbone, tasks)
-        width = backbone.num_features((16, 16))
+        width = width_of(backbone, (16, 16))
         self.middle = nn.Linear(width, width)
 
-    def forward(self, images: Tensor, rows: Any = None) -> dict[str, Tensor]:
-        features = self.middle(self.backbone(images)).tanh()
-        return {task: layer(features) for task, layer in self.adapters.items()}
+    def forward(self, inputs: Inputs, rows: Any = None) -> dict[str, Features]:
+        features = self.middle(self.backbone(inputs)[POOLED]).tanh()
+        return {task: {POOLED: layer(features)} for task, layer in self.adapters.items()}
 
 
 class Interleaved(Sharing):
@@ -110,19 +113,26 @@ class Interleaved(Sharing):
         self.backbone = backbone
         self.scales = NamedModules({task: Scale() for task in tasks})
 
-    def num_features(self, image_size: tuple[int, int]) -> int:
-        return self.backbone.num_features(image_size)
+    def describe(self, inputs: InputSpecs) -> FeatureSpec:
+        self.backbone.require_stages(inputs)
+        return self.backbone.describe(inputs)
 
     def load_pretrained(self) -> LoadReport | None:
         return None
 
     def forward(
-        self, images: Tensor, rows: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
+        self, inputs: Inputs, rows: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Features]:
         del rows
-        first, rest = self.backbone.trunk[0], self.backbone.trunk[1:]  # type: ignore[index]
-        maps = first(self.backbone.preprocessing(images))
-        return {task: self.backbone.pooling(rest(s(maps))) for task, s in self.scales.items()}
+        first, *rest = [part for stage in self.backbone.stages.values() for part in stage]
+        begun = first(self.backbone.prepare(inputs))
+        features: dict[str, Features] = {}
+        for task, scale in self.scales.items():
+            values = scale(begun)
+            for part in rest:
+                values = part(values)
+            features[task] = self.backbone.collect({self.backbone.last_stage: values})
+        return features
 
     def own_parameters(self, task: str) -> list[nn.Parameter]:
         return list(self.scales[task].parameters())

@@ -5,15 +5,17 @@ import torch
 from torch import nn
 
 from mtl_lightning.models import Hard, Network, Torchvision
+from mtl_lightning.models.inputs import image_input
 from mtl_lightning.system.errors import UserError
 from tests.helpers.models import Adapters, Layered, Opaque
+from tests.helpers.networks import heads_of, make_network
 
 OUTPUTS = {"type": 4, "train": 1, "keys": 2, "forward": 3, "help": 1, "a.b": 2}
-IMAGES = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+IMAGES = {"image": torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)}
 
 
 def network(name: str = "squeezenet1_1", **settings: object) -> Network:
-    return Network(Hard(), Torchvision(name, weights=None), OUTPUTS, (32, 32), **settings)
+    return make_network(Hard(), Torchvision(name, weights=None), OUTPUTS, (32, 32), **settings)
 
 
 @torch.no_grad()
@@ -27,11 +29,11 @@ def test_uint8_in_dict_out_whatever_the_tasks_are_called():
 
 
 def test_state_dict_is_readable_and_makes_the_round_trip():
-    net = network(head_hidden=8).eval()
+    net = network(hidden=8).eval()
     keys = net.state_dict().keys()
     assert "heads.task_type.1.weight" in keys
     assert "sharing.backbone.trunk.features.0.weight" in keys
-    twin = network(head_hidden=8).eval()
+    twin = network(hidden=8).eval()
     twin.load_state_dict(net.state_dict())
     with torch.no_grad():
         theirs = twin(IMAGES)
@@ -51,7 +53,7 @@ def test_parameters_fall_into_backbone_and_heads_and_each_task_owns_its_head():
 
 
 def test_shared_is_what_is_trained_and_no_task_s_own():
-    net = Network(Adapters(), Layered(first=False), OUTPUTS, (16, 16))
+    net = make_network(Adapters(), Layered(first=False), OUTPUTS, (16, 16))
     trained = [p for p in net.sharing.backbone.parameters() if p.requires_grad]
     assert len(trained) == len(list(net.sharing.backbone.parameters())) - 2
     assert net.shared_parameters() == trained
@@ -72,9 +74,9 @@ def test_a_tasks_loss_moves_its_own_head_and_the_backbone_only():
 def test_rows_do_not_touch_one_another_in_eval_mode():
     net = network("resnet18").double().eval()
     together = net(IMAGES)
-    changed = IMAGES.clone()
+    changed = IMAGES["image"].clone()
     changed[0] = 255 - changed[0]
-    for task, out in net(changed).items():
+    for task, out in net({"image": changed}).items():
         assert torch.equal(out[1:], together[task][1:])
         assert not torch.equal(out[0], together[task][0])
 
@@ -98,7 +100,7 @@ def test_weights_are_channels_last_and_stay_so():
 
 
 def test_dropout_and_hidden_layers_reach_every_head():
-    net = network(dropout=0.25, head_hidden=8)
+    net = network(dropout=0.25, hidden=8)
     for layers in net.heads.values():
         assert [m.p for m in layers.modules() if isinstance(m, nn.Dropout)] == [0.25, 0.25]
 
@@ -107,7 +109,7 @@ def test_pretrained_weights_reach_the_backbone(tmp_path):
     donor = Torchvision("squeezenet1_1", weights=None)
     torch.save(donor.trunk.state_dict(), tmp_path / "donor.pth")
     backbone = Torchvision("squeezenet1_1", weights=str(tmp_path / "donor.pth"))
-    net = Network(Hard(), backbone, {"type": 2}, (32, 32))
+    net = make_network(Hard(), backbone, {"type": 2}, (32, 32))
     report = net.load_pretrained()
     assert report is not None
     assert report.complete
@@ -116,9 +118,69 @@ def test_pretrained_weights_reach_the_backbone(tmp_path):
 
 def test_an_image_size_that_is_too_small_is_told_at_once():
     with pytest.raises(UserError, match="Torchvision squeezenet1_1 cannot take images of 8 x 8"):
-        Network(Hard(), Torchvision("squeezenet1_1", weights=None), {"type": 2}, (8, 8))
+        make_network(Hard(), Torchvision("squeezenet1_1", weights=None), {"type": 2}, (8, 8))
 
 
 def test_it_knows_no_lightning():
     program = torch.export.export(network().eval(), (IMAGES,))
     assert program.module()(IMAGES)["type"].shape == (3, 4)
+
+
+# ----------------------------------------------------------------- what heads read
+
+
+class Coarse(nn.Module):
+    """A dense head of a kind: it reads two maps and the pooled vector."""
+
+    reads = ("features.3", "features.12", "pooled")
+
+    def __init__(self, spec):
+        super().__init__()
+        near, far = (spec.maps[name].channels for name in self.reads[:2])
+        self.layer = nn.Linear(near + far + spec.pooled, 2)
+
+    def forward(self, near, far, pooled):
+        return self.layer(torch.cat([near.mean((2, 3)), far.mean((2, 3)), pooled], 1))
+
+
+def test_a_head_gets_the_maps_that_it_names():
+    heads = heads_of({"type": 4}) | {"dense": Coarse} | heads_of({"own": 1}, pooling="max")
+    net = Network(Hard(), Torchvision("squeezenet1_1", weights=None), heads, image_input((32, 32)))
+    assert net.reads == {
+        "type": ("pooled",),
+        "dense": ("features.3", "features.12", "pooled"),
+        "own": ("features.12",),
+    }
+    assert net.all_reads == ["pooled", "features.3", "features.12"]
+    outputs = net.eval()(IMAGES)
+    assert {task: out.shape for task, out in outputs.items()} == {
+        "type": (3, 4),
+        "dense": (3, 2),
+        "own": (3, 1),
+    }
+    sum(out.sum() for out in outputs.values()).backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_a_head_that_reads_what_there_is_not():
+    class Lost(Coarse):
+        reads = ("features.5", "pooled")  # a pooling: no stage of its own
+
+        def __init__(self, spec):
+            nn.Module.__init__(self)
+
+    backbone = Torchvision("squeezenet1_1", weights=None)
+    with pytest.raises(
+        UserError, match=r"^task dense: its head should read features\.0, .*, pooled\. Found feat"
+    ):
+        Network(Hard(), backbone, {"dense": Lost}, image_input((32, 32)))
+
+
+@pytest.mark.parametrize("pooling", [None, "gem"])
+def test_every_weight_has_a_gradient_whatever_pools(pooling):
+    backbone = Torchvision("squeezenet1_1", weights=None, pooling="gem")
+    net = make_network(Hard(), backbone, OUTPUTS, (32, 32), pooling=pooling)
+    sum(out.sum() for out in net(IMAGES).values()).backward()
+    assert all(p.grad is not None for p in net.parameters())
+    powers = [name for name, _ in net.named_parameters() if name.endswith(".p")]
+    assert len(powers) == (1 if pooling is None else len(OUTPUTS))

@@ -18,7 +18,7 @@ def predictor(**arguments):
 
 def test_answers_are_what_the_tasks_make_of_the_networks_outputs():
     module = predictor()
-    answers, outputs = module(IMAGES), module.network(IMAGES)
+    answers, outputs = module(IMAGES), module.network({"image": IMAGES})
     assert list(answers) == [
         "kind/probabilities",
         "size/value",

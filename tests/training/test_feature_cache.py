@@ -50,7 +50,7 @@ class Counted(Callback):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         def seen(module: Any, given: Any) -> None:
-            self.images += len(given[0])
+            self.images += len(given[0]["image"])
 
         pl_module.network.sharing.backbone.register_forward_pre_hook(seen)
 
@@ -205,9 +205,9 @@ def test_what_would_be_wrong_is_refused(tmp_path, module, data, callbacks, said)
 class Turned(Hard):
     """The features of each task in another order."""
 
-    def forward(self, images, rows=None):
-        features = super().forward(images, rows)
-        return {task: features[task].roll(n, 1) for n, task in enumerate(self.tasks)}
+    def forward(self, inputs, rows=None):
+        pooled = super().forward(inputs, rows)[self.tasks[0]]["pooled"]
+        return {task: {"pooled": pooled.roll(n, 1)} for n, task in enumerate(self.tasks)}
 
 
 def test_features_that_differ_by_task_are_refused(tmp_path):

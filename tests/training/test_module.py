@@ -109,7 +109,7 @@ def micro_batch(module, parts=1, **counts):
         "rare": torch.zeros(4, dtype=torch.bool),
     }
     return Batch(
-        images=torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8),
+        inputs={"image": torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)},
         targets={
             "kind": torch.tensor([0, 1, 7, 7]),
             "size": torch.tensor([1e9, 1.0, -1.0, 0.5]),
@@ -132,7 +132,7 @@ def step_loss(module, batch):
 def test_the_loss_of_a_step(reduction, rows):
     module = make_module(loss_reduction=reduction)
     batch = micro_batch(module)
-    outputs = module(batch.images)
+    outputs = module(batch.inputs["image"])
     sums = {
         name: task.masked_loss(outputs[name], batch.targets[name], batch.labelled[name]).item()
         for name, task in module.tasks.items()
@@ -147,7 +147,7 @@ def test_all_rows_of_a_task_of_many_labels_are_its_cells():
     module = make_module(tasks=tasks, loss_reduction="batch")
     known = torch.tensor([[True, True], [True, False], [False, False]])
     batch = Batch(
-        images=torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8),
+        inputs={"image": torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)},
         targets={"tags": torch.ones(3, 2)},
         labelled={"tags": known},
         rows=torch.arange(3),
@@ -155,7 +155,7 @@ def test_all_rows_of_a_task_of_many_labels_are_its_cells():
         step_rows=3,
         parts=1,
     )
-    losses = torch.nn.functional.softplus(-module(batch.images)["tags"])
+    losses = torch.nn.functional.softplus(-module(batch.inputs["image"])["tags"])
     assert step_loss(module, batch) == pytest.approx((losses * known).mean().item())
 
 

@@ -33,7 +33,7 @@ from mtl_lightning.balancing.ranks import (
 )
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.models import Backbone, Network
-from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.errors import UserError, listed
 
 GradientsWrt = Literal["parameters", "features"]
 """The tensors with respect to which gradients are taken."""
@@ -111,6 +111,12 @@ class GradientBalancer(Balancer):
                 f"{type(sharing).__name__}, which has no one tensor of features for all tasks. "
                 f"Found features; set sharing: Hard, or leave model.gradients out"
             )
+        if self.wrt == "features" and len(network.all_reads) > 1:
+            raise UserError(
+                f"model.gradients should be parameters where heads read different features. Found "
+                f"features, and heads that read {listed(network.all_reads)}; leave `head: pooling` "
+                f"out of the tasks, or model.gradients"
+            )
         if any(getattr(m, "_compiled_call_impl", None) is not None for m in network.modules()):
             raise UserError(
                 f"model.balancing should read losses where the network is compiled. Found {title}, "
@@ -156,7 +162,7 @@ class GradientBalancer(Balancer):
         masks = [batch.labelled[self.tasks[i]].reshape(len(batch), -1).any(1) for i in active]
         labelled = torch.stack(masks, 1).cpu().numpy() if masks else np.zeros((len(batch), 0), bool)
         groups = None
-        match self._probe(backbone, network.image_size).mode:
+        match self._probe(backbone, network.input_specs).mode:
             case "rows":
                 parts = segments.by_rows(labelled)
                 groups = Groups(self._jacobian.add)
@@ -275,7 +281,7 @@ class GradientBalancer(Balancer):
 
 def _gramian_of_features(heads: HeadGradients) -> Tensor:
     """Return the inner products of derivatives with respect to the features of all ranks."""
-    rows = torch.stack([each.flatten() for each in heads.by_cut])
+    rows = torch.stack([by_feature.flatten() for (by_feature,) in heads.by_cut])
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     products = rows @ rows.T
     mean_over_ranks([products])

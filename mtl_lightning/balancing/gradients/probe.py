@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mtl_lightning.balancing.gradients.per_row import Groups, recording
 from mtl_lightning.balancing.ranks import shared_seed
 from mtl_lightning.models import Backbone
+from mtl_lightning.models.inputs import Inputs, InputSpecs, examples, take_rows
 
 Mode = Literal["rows", "label_sets", "tasks"]
 """``rows``: one pass serves all tasks that share no row. ``label_sets``: images do not mix, so that
@@ -44,15 +45,13 @@ class BackboneProbe:
         self._explained = ""
         self.result = ProbeResult("tasks")
 
-    def __call__(self, backbone: Backbone, image_size: tuple[int, int]) -> ProbeResult:
+    def __call__(self, backbone: Backbone, inputs: InputSpecs) -> ProbeResult:
         """Return the result for the backbone as it is now."""
         trained = tuple(p.requires_grad for p in backbone.parameters())
         state = trained, tuple(m.training for m in backbone.modules())
         if self._state != state:
             self._state = state
-            self.result = (
-                probe_backbone(backbone, image_size) if any(trained) else ProbeResult("tasks")
-            )
+            self.result = probe_backbone(backbone, inputs) if any(trained) else ProbeResult("tasks")
             self._explain(self.result)
         return self.result
 
@@ -64,14 +63,14 @@ class BackboneProbe:
             )
 
 
-def probe_backbone(backbone: Backbone, image_size: tuple[int, int]) -> ProbeResult:
-    """Compare gradients of single rows with those of plain backward passes, on three random images.
+def probe_backbone(backbone: Backbone, inputs: InputSpecs) -> ProbeResult:
+    """Compare gradients of single rows with those of plain backward passes, on three random rows.
 
     Neither statistics nor generators change. Dropout is switched off, batch norm is as it is.
 
     Args:
         backbone: The backbone as it is trained.
-        image_size: (height, width) in pixels.
+        inputs: What it reads.
     """
     mixing = [
         name
@@ -81,24 +80,24 @@ def probe_backbone(backbone: Backbone, image_size: tuple[int, int]) -> ProbeResu
     if mixing:
         return ProbeResult("tasks", f"batch norm ({mixing[0]}) mixes the images of a batch")
     trained = [p for p in backbone.parameters() if p.requires_grad]
-    device = backbone.preprocessing.mean.device
+    device = backbone.device
     with _in_eval_mode(backbone), shared_seed(0, device), torch.enable_grad():
-        images = torch.randint(0, 256, (3, 3, *image_size), device=device, dtype=torch.uint8)
-        features = backbone(images)
-        above = torch.rand_like(features) + 0.5
-        expected = [_gradients(features[row], trained, above[row]) for row in range(3)]
-        alone = backbone(images[1:2])
-        if not _close(_gradients(alone[0], trained, above[1]), expected[1]):
+        rows = examples(inputs, 3, device)
+        features = list(backbone(rows).values())
+        above = [torch.rand_like(values) + 0.5 for values in features]
+        expected = [_gradients(features, above, row, row, trained) for row in range(3)]
+        alone = list(backbone(take_rows(rows, torch.tensor([1], device=device))).values())
+        if not _close(_gradients(alone, above, 0, 1, trained), expected[1]):
             return ProbeResult("tasks", f"{backbone.title} mixes the images of a batch")
-        if _recording_is_exact(backbone, images, above, trained, expected):
+        if _recording_is_exact(backbone, rows, above, trained, expected):
             return ProbeResult("rows")
     return ProbeResult("label_sets", f"{backbone.title} has trained weights outside of its layers")
 
 
 def _recording_is_exact(
     backbone: Backbone,
-    images: Tensor,
-    above: Tensor,
+    inputs: Inputs,
+    above: list[Tensor],
     trained: Sequence[nn.Parameter],
     expected: list[list[Tensor]],
 ) -> bool:
@@ -109,10 +108,11 @@ def _recording_is_exact(
         found[parameter, row] = gradient if before is None else before + gradient
 
     groups = Groups(add)
-    groups.rows = [(0, slice(0, 1)), (1, torch.tensor([1], device=images.device)), (2, slice(2, 3))]
+    second = torch.tensor([1], device=backbone.device)
+    groups.rows = [(0, slice(0, 1)), (1, second), (2, slice(2, 3))]
     try:
         with recording(backbone, groups):
-            features = backbone(images)
+            features = list(backbone(inputs).values())
         torch.autograd.grad(features, trained, above, allow_unused=True)
     except (RuntimeError, TypeError, ValueError, IndexError):  # a layer takes no tensor of rows
         return False
@@ -122,8 +122,17 @@ def _recording_is_exact(
     )
 
 
-def _gradients(outputs: Tensor, trained: Sequence[nn.Parameter], above: Tensor) -> list[Tensor]:
-    parts = torch.autograd.grad(outputs, trained, above, retain_graph=True, allow_unused=True)
+def _gradients(
+    features: list[Tensor],
+    above: list[Tensor],
+    row: int,
+    row_above: int,
+    trained: Sequence[nn.Parameter],
+) -> list[Tensor]:
+    """Return the gradients that the derivatives of a row above give by a row of the features."""
+    outputs = [values[row] for values in features]
+    carried = [derivatives[row_above] for derivatives in above]
+    parts = torch.autograd.grad(outputs, trained, carried, retain_graph=True, allow_unused=True)
     return [torch.zeros_like(p) if g is None else g for p, g in zip(trained, parts, strict=True)]
 
 
@@ -142,7 +151,7 @@ def _in_eval_mode(backbone: Backbone) -> Iterator[None]:
     modes = [(module, module.training) for module in backbone.modules()]
     backbone.eval()
     try:
-        with torch.autocast(backbone.preprocessing.mean.device.type, enabled=False):
+        with torch.autocast(backbone.device.type, enabled=False):
             yield
     finally:
         for module, training in modes:

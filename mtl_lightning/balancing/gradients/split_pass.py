@@ -1,6 +1,6 @@
 """A forward pass through a network that is cut in two, and its derivatives on both sides.
 
-The cut is the output of the backbone that all tasks read or, where the sharing names none, each
+The cut is the features of the backbone that all tasks read or, where the sharing names none, each
 task's features. What is above the cut is differentiated for each task, which costs next to nothing;
 the derivatives with respect to the cut are then carried through what is below. A parameter may be
 above the cut, below it, or on both sides.
@@ -8,7 +8,7 @@ above the cut, below it, or on both sides.
 No gradient goes through ``backward``, so DDP has nothing to reduce: callers average over ranks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -20,6 +20,8 @@ from mtl_lightning.balancing.gradients.per_row import Groups, recording
 from mtl_lightning.balancing.gradients.segments import Segment, all_rows
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.models import Backbone, Network
+from mtl_lightning.models.features import Features
+from mtl_lightning.models.inputs import Inputs, take_rows
 from mtl_lightning.system.errors import UserError
 
 Gradients = Sequence[Tensor | None]
@@ -31,12 +33,12 @@ class HeadGradients:
     """Derivatives of the active tasks' losses above the cut, in the order of the tasks.
 
     Attributes:
-        by_cut: With respect to the tensor at the cut.
+        by_cut: With respect to the tensors at the cut.
         by_shared: With respect to the shared parameters, as far as these are above the cut.
         own: Each task's own parameters, and their complete gradients.
     """
 
-    by_cut: list[Tensor]
+    by_cut: list[list[Tensor]]
     by_shared: list[Gradients]
     own: list[tuple[list[nn.Parameter], list[Tensor]]]
 
@@ -48,16 +50,16 @@ class SplitPass:
     Attributes:
         network: The network.
         outputs: Task to its raw outputs.
-        cut: Task to the tensor at the cut, a leaf.
-        below: For each segment of the batch, task to the same tensor with the graph below it.
+        cut: Task to the tensors at the cut, leaves.
+        below: For each segment of the batch, task to the same tensors with the graph below them.
         groups: If set, one pass below the cut gives the gradients of several tasks.
         own_below: Whether tasks' own parameters may be below the cut.
     """
 
     network: Network
     outputs: dict[str, Tensor]
-    cut: dict[str, Tensor]
-    below: list[tuple[Segment, dict[str, Tensor]]]
+    cut: Mapping[str, Features]
+    below: list[tuple[Segment, dict[str, Features]]]
     groups: Groups | None = None
     own_below: bool = False
 
@@ -73,16 +75,18 @@ class SplitPass:
         """
         heads = HeadGradients([], [], [])
         for remaining, (name, loss) in enumerate(zip(names, losses, strict=True), 1 - len(names)):
-            cut = self.cut[name]
+            cut = list(self.cut[name].values())
             own = [p for p in self.network.own_parameters(name) if p.requires_grad]
-            by_cut, *others = torch.autograd.grad(
-                loss, [cut, *own, *shared], retain_graph=remaining < 0, allow_unused=True
+            found = torch.autograd.grad(
+                loss, [*cut, *own, *shared], retain_graph=remaining < 0, allow_unused=True
             )
-            by_cut = torch.zeros_like(cut) if by_cut is None else by_cut
+            by_cut = _zero_filled(found[: len(cut)], cut)
+            others = found[len(cut) :]
             by_own: Gradients = others[: len(own)]
             if self.own_below:
                 _, features = self.below[0]
-                by_own = _sum(by_own, _propagate([features[name]], [by_cut], own, keep=True))
+                outputs = list(features[name].values())
+                by_own = _sum(by_own, _propagate(outputs, by_cut, own, keep=True))
             heads.by_cut.append(by_cut)
             heads.by_shared.append(others[len(own) :])
             heads.own.append((own, _zero_filled(by_own, own)))
@@ -100,8 +104,9 @@ class SplitPass:
         carried: dict[Tensor, Tensor] = {}
         total: Gradients = [None] * len(shared)
         for index, (name, weight) in enumerate(zip(names, weights, strict=True)):
-            output, part = features[name], weight * heads.by_cut[index]
-            carried[output] = carried[output] + part if output in carried else part
+            for output, by_output in zip(features[name].values(), heads.by_cut[index], strict=True):
+                part = weight * by_output
+                carried[output] = carried[output] + part if output in carried else part
             total = _sum(total, [g if g is None else weight * g for g in heads.by_shared[index]])
         below = _propagate(list(carried), list(carried.values()), shared)
         return _zero_filled(_sum(total, below), shared)
@@ -112,16 +117,17 @@ class SplitPass:
             jacobian.add_all(row, gradients)
         for segment, features in self.below:
             for number, tasks in enumerate(segment.passes, 1):
-                outputs = features[names[tasks[0][0]]]
-                carried = torch.zeros_like(outputs)
+                outputs = list(features[names[tasks[0][0]]].values())
+                carried = [torch.zeros_like(output) for output in outputs]
                 for task, rows in tasks:
-                    carried[rows] = heads.by_cut[task][segment.rows[rows].to(outputs.device)]
+                    for derivatives, by_output in zip(carried, heads.by_cut[task], strict=True):
+                        derivatives[rows] = by_output[segment.rows[rows].to(by_output.device)]
                 keep = number < len(segment.passes)
                 if self.groups is not None:  # the layers add to the Jacobian themselves
                     self.groups.rows = tasks
-                    _propagate([outputs], [carried], jacobian.parameters, keep)
+                    _propagate(outputs, carried, jacobian.parameters, keep)
                 else:
-                    gradients = _propagate([outputs], [carried], jacobian.parameters, keep)
+                    gradients = _propagate(outputs, carried, jacobian.parameters, keep)
                     jacobian.add_all(tasks[0][0], gradients)
 
 
@@ -135,11 +141,12 @@ def whole_pass(network: Network, batch: Batch, active: int) -> SplitPass:
     """
     backbone = network.sharing.shared_backbone
     if backbone is None:
-        features = network.sharing(batch.images, batch.labelled)
+        features = network.sharing(batch.inputs, batch.labelled)
     else:
-        features = dict.fromkeys(network.heads, backbone(batch.images))
-    leaves = {feature: feature.detach().requires_grad_() for feature in features.values()}
-    cut = {task: leaves[feature] for task, feature in features.items()}
+        features = dict.fromkeys(network.heads, backbone(batch.inputs))
+    every = {values for own in features.values() for values in own.values()}
+    leaves = {values: values.detach().requires_grad_() for values in every}
+    cut = {task: {n: leaves[v] for n, v in own.items()} for task, own in features.items()}
     below = [(all_rows(range(len(batch)), range(active)), features)]
     outputs = _outputs_above(network, batch, cut)
     return SplitPass(network, outputs, cut, below, own_below=backbone is None)
@@ -160,39 +167,43 @@ def segmented_pass(
     below = []
     with recording(backbone, groups) if groups is not None else nullcontext():
         for part in parts:
-            features = backbone(batch.images[part.rows.to(batch.images.device)])
+            features = backbone(take_rows(batch.inputs, part.rows.to(batch.rows.device)))
             below.append((part, dict.fromkeys(network.heads, features)))
     if below:
-        first = next(iter(below[0][1].values()))
-        whole = first.new_zeros(len(batch), first.shape[1])
+        shapes = next(iter(below[0][1].values())).items()
+        whole = {n: values.new_zeros(len(batch), *values.shape[1:]) for n, values in shapes}
         for part, of_task in below:
-            whole[part.rows.to(whole.device)] = next(iter(of_task.values())).detach()
+            for name, values in next(iter(of_task.values())).items():
+                whole[name][part.rows.to(values.device)] = values.detach()
     else:  # this rank has no label; its heads still have to run, as on the other ranks
         with torch.no_grad():
-            whole = backbone(batch.images)
-    cut = dict.fromkeys(network.heads, whole.requires_grad_())
+            whole = backbone(batch.inputs)
+    leaves = {name: values.requires_grad_() for name, values in whole.items()}
+    cut = dict.fromkeys(network.heads, leaves)
     return SplitPass(network, _outputs_above(network, batch, cut), cut, below, groups)
 
 
-def _outputs_above(network: Network, batch: Batch, cut: dict[str, Tensor]) -> dict[str, Tensor]:
+def _outputs_above(
+    network: Network, batch: Batch, cut: Mapping[str, Features]
+) -> dict[str, Tensor]:
     """Run what is above the cut."""
     backbone = network.sharing.shared_backbone
     if backbone is None:
         return network.forward_heads(cut)
-    with _replaced_output(backbone, batch.images, next(iter(cut.values()))):
-        features = network.sharing(batch.images, batch.labelled)
+    with _replaced_output(backbone, batch.inputs, next(iter(cut.values()))):
+        features = network.sharing(batch.inputs, batch.labelled)
     return network.forward_heads(features)
 
 
 @contextmanager
-def _replaced_output(backbone: Backbone, images: Tensor, features: Tensor) -> Iterator[None]:
-    """Make the backbone, which has run on these images, return these features without running."""
+def _replaced_output(backbone: Backbone, inputs: Inputs, features: Features) -> Iterator[None]:
+    """Make the backbone, which has run on these inputs, return these features without running."""
     calls = 0
 
-    def forward(inputs: Tensor) -> Tensor:
+    def forward(given: Inputs) -> Features:
         nonlocal calls
         calls += 1
-        if inputs is not images:
+        if given is not inputs:
             raise UserError(_NOT_ONCE)
         return features
 
@@ -226,7 +237,5 @@ def _sum(one: Gradients, other: Gradients) -> Gradients:
     return [b if a is None else a if b is None else a + b for a, b in zip(one, other, strict=True)]
 
 
-def _zero_filled(gradients: Gradients, parameters: list[nn.Parameter]) -> list[Tensor]:
-    return [
-        torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)
-    ]
+def _zero_filled(gradients: Gradients, of: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(of, gradients, strict=True)]

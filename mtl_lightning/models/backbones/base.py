@@ -7,19 +7,36 @@ Adding a backbone: one file here with one class, one line in ``__init__.py``, on
    annotated arguments, no ``**kwargs``, so that a config is checked key by key.
 2. In ``__init__`` build the trunk with random weights, touching neither files nor the network, and
    hand it to ``super().__init__`` with its stages in forward order.
+   The stages should cover every layer, those without weights too: a sharing may then run them one
+   by one.
 3. Give `named_weights`: the tensors behind a weight name. Files are read by the base class.
-4. Override `feature_map` where the trunk does not return (B, C, H, W), and `renamed` where old
-   weight files have other keys.
+4. Override `feature_map` where the trunk does not return (B, C, h, w), `stage_map` where a stage
+   does not, and `renamed` where old weight files have other keys. Where the network is not its
+   stages one after the other, `run_stage`, or `feature_maps` with `earlier_maps`, may still give
+   its maps.
+5. Name other inputs than the image in `reads`, and override `prepare`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from mtl_lightning.models.backbones.staged import Staged
+from mtl_lightning.models.dry_run import dry_run
+from mtl_lightning.models.features import POOLED, FeatureSpec, MapSpec
+from mtl_lightning.models.inputs import (
+    IMAGE,
+    Inputs,
+    InputSpecs,
+    examples,
+    image_input,
+    image_size,
+)
 from mtl_lightning.models.pooling import PoolingName, pooling_layer
 from mtl_lightning.models.preprocessing import Normalize, Preprocessing, Preset
 from mtl_lightning.models.weights import (
@@ -29,22 +46,20 @@ from mtl_lightning.models.weights import (
     load_matching,
     read_weights,
 )
-from mtl_lightning.system.errors import UserError, did_you_mean, listed
-
-HEADS = "heads"  # as `trainable_from`: only the heads are trained
+from mtl_lightning.system.errors import UserError
 
 _USUAL_SIZES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 336, 384, 448, 512)
 _OBSTACLES = (AssertionError, RuntimeError, ValueError)  # what layers raise at a wrong size
 
 
-class Backbone(nn.Module, ABC):
-    """From uint8 images to features: preprocessing, trunk, pooling.
+class Backbone(Staged, ABC):
+    """From inputs to features: preprocessing, trunk, pooling.
 
     The constructor builds random weights; `load_pretrained` fills in ``weights``. It is called
     when a training begins, so that resuming and testing from a checkpoint need no file.
 
     Args:
-        trunk: Maps (B, 3, H, W) to what `feature_map` makes (B, C, h, w) of. Its state-dict keys
+        trunk: From (B, 3, H, W) to what `feature_map` turns into (B, C, h, w). Its state-dict keys
             are those of the weight files.
         stages: The trunk's submodules by the names that ``trainable_from`` takes, in forward
             order.
@@ -61,6 +76,9 @@ class Backbone(nn.Module, ABC):
         UserError: If an argument is not known.
     """
 
+    reads: ClassVar[tuple[str, ...]] = (IMAGE,)
+    """The inputs that `forward` wants."""
+
     def __init__(
         self,
         trunk: nn.Module,
@@ -71,29 +89,23 @@ class Backbone(nn.Module, ABC):
         trainable_from: str | None,
         title: str | None = None,
     ) -> None:
-        super().__init__()
-        self.title = title or type(self).__name__
+        title = title or type(self).__name__
+        if POOLED in stages:
+            raise UserError(f'{title}: a stage should not be called "{POOLED}", as features are')
+        super().__init__(title, trunk, pooling_layer(pooling), stages, trainable_from)
         self.weights = weights
         self.preprocessing = Preprocessing(preprocessing)
-        self.trunk = trunk
-        self.pooling = pooling_layer(pooling)
-        # By name, as torch may put other modules in their places (``trainer.sync_batchnorm``).
-        names = {module: name for name, module in self.named_modules()}
-        self._stages = {stage: [names[m] for m in modules] for stage, modules in stages.items()}
-        self._frozen = self._before(trainable_from, "trainable_from")
-        for parameter in self._parameters_in(self._frozen):
-            parameter.requires_grad_(False)
-        self.train()  # nobody else calls it before the first epoch: frozen batch norm to `eval`
+        self.provided: tuple[str, ...] = (POOLED,)
 
     @property
-    def stages(self) -> dict[str, list[nn.Module]]:
-        """The trunk's modules by stage, in forward order."""
-        return {stage: self._modules_of(names) for stage, names in self._stages.items()}
+    def device(self) -> torch.device:
+        """The device of its weights."""
+        return next(self.trunk.parameters()).device
 
     @property
-    def frozen_modules(self) -> list[nn.Module]:
-        """The modules that are frozen at present."""
-        return self._modules_of(self._frozen)
+    def dtype(self) -> torch.dtype:
+        """The dtype of its weights, in which features are computed."""
+        return next(self.trunk.parameters()).dtype
 
     @abstractmethod
     def named_weights(self, name: str) -> NamedWeights:
@@ -107,22 +119,57 @@ class Backbone(nn.Module, ABC):
         """Return the tensors of a weight file under the trunk's present keys."""
         return tensors
 
+    def prepare(self, inputs: Inputs) -> Tensor:
+        """Compute what the first stage takes: of images (B, 3, H, W), the same normalised."""
+        prepared: Tensor = self.preprocessing(inputs[IMAGE])
+        return prepared
+
+    def stage_map(self, stage: str, values: Tensor) -> Tensor:  # noqa: ARG002 - for subclasses
+        """Return what a stage has computed as a feature map (B, C, h, w)."""
+        return values
+
     def feature_map(self, images: Tensor) -> Tensor:
-        """Run the trunk: normalised images (B, 3, H, W) to a feature map (B, C, h, w)."""
+        """Run the trunk: what `prepare` gives to the last feature map (B, C, h, w)."""
         maps: Tensor = self.trunk(images)
         return maps
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Compute features.
+    def feature_maps(self, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+        """Run the trunk, and keep the maps of ``names`` besides the last."""
+        if not set(names) - {POOLED, self.last_stage}:
+            return {self.last_stage: self.feature_map(images)}
+        maps = {}
+        for stage in self._stages:
+            images = self.run_stage(stage, images)
+            if stage in names or stage == self.last_stage:
+                maps[stage] = self.stage_map(stage, images)
+        return maps
+
+    def collect(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the features that are `provided`, of maps with the last among them."""
+        return {
+            name: self.pooling(maps[self.last_stage]) if name == POOLED else maps[name]
+            for name in self.provided
+        }
+
+    def forward(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Compute the features that are `provided`: the pooled vector, unless heads read others.
 
         Args:
-            images: (B, 3, H, W) RGB in 0..255, uint8 (or floating on the same scale).
+            inputs: Those of `reads`.
 
         Returns:
-            (B, F) features in the module's dtype, F as `num_features` says.
+            In the module's dtype: ``pooled`` (B, F), or maps (B, C, h, w) by stage.
         """
-        features: Tensor = self.pooling(self.feature_map(self.preprocessing(images)))
-        return features
+        return self.collect(self.feature_maps(self.prepare(inputs), self.provided))
+
+    def provide(self, names: Collection[str]) -> None:
+        """Compute these features from now on. A pooling that nobody reads is dropped.
+
+        (Its weights would never have a gradient, and DDP waits for those of all.)
+        """
+        self.provided = tuple(names)
+        if POOLED not in names:
+            self.pooling = nn.Identity()
 
     def load_pretrained(self) -> LoadReport | None:
         """Load ``weights`` into the trunk, where they fit by name and shape.
@@ -143,105 +190,81 @@ class Backbone(nn.Module, ABC):
         report = load_matching(self.trunk, self.renamed(named.tensors), named.label)
         return replace(report, note=self._preprocessing_note(named))
 
-    def num_features(self, image_size: tuple[int, int]) -> int:
-        """Return F for images of (height, width) pixels, by a dry run that leaves no trace.
+    def describe(self, inputs: InputSpecs) -> FeatureSpec:
+        """Return what heads can read, by a dry run that leaves no trace.
 
         Raises:
             UserError: If the trunk cannot take images of this size.
         """
+        size = image_size(inputs)
         try:
-            return self._dry_run(image_size).shape[1]
+            last, pooled = self._dry_run(inputs)
         except _OBSTACLES as error:
             reason = str(error).strip().split("\n")[0][:160] or type(error).__name__
-            nearest = sorted(_USUAL_SIZES, key=lambda size: abs(size - max(image_size)))
-            works = next((size for size in nearest if self._takes((size, size))), None)
+            nearest = sorted(_USUAL_SIZES, key=lambda side: abs(side - max(size)))
+            works = next((side for side in nearest if self._takes(inputs, (side, side))), None)
             mend = f": set data.image_size to {works}, for example" if works else ""
             raise UserError(
-                f"{self.title} cannot take images of {image_size[0]} x {image_size[1]} "
-                f"pixels ({reason}){mend}"
+                f"{self.title} cannot take images of {size[0]} x {size[1]} pixels ({reason}){mend}"
             ) from error
+        return FeatureSpec(
+            pooled.shape[1],
+            self.last_stage,
+            MapSpec.of(last, size),
+            lambda: self.earlier_maps(inputs),
+        )
 
-    def train(self, mode: bool = True) -> "Backbone":
-        """Set training mode, except for what is frozen: that stays in ``eval`` mode."""
-        super().train(mode)
-        for module in self.frozen_modules:
-            module.eval()
-        return self
+    def earlier_maps(self, inputs: InputSpecs) -> dict[str, MapSpec]:
+        """Describe the maps before the last: none if the stages cannot be run one by one."""
+        if not self.runs_by_stage(inputs):
+            return {}
+        with dry_run(self):
+            maps = self.feature_maps(self.prepare(examples(inputs, 1, self.device)), self._stages)
+        size = image_size(inputs)
+        del maps[self.last_stage]
+        return {name: MapSpec.of(values, size) for name, values in maps.items() if values.ndim == 4}
 
-    def frozen_from(self, stage: str | None = None) -> list[nn.Parameter]:
-        """Return the parameters that `unfreeze` would set free, each once.
+    def runs_by_stage(self, inputs: InputSpecs) -> bool:
+        """Whether `run_stage` on one stage after the other computes what `feature_map` does.
 
-        Raises:
-            UserError: If there is no such stage.
+        So it is if the stages hold every weight of the trunk, and a dry run of them comes to the
+        same.
         """
-        kept = self._parameters_in(self._before(stage, "stage"))
-        return [p for p in self._parameters_in(self._frozen) if p not in kept]
+        staged = {p for modules in self.stages.values() for m in modules for p in m.parameters()}
+        if not staged.issuperset(self.trunk.parameters()):
+            return False
+        with dry_run(self):
+            images = self.prepare(examples(inputs, 2, self.device))
+            expected = values = self.feature_map(images)
+            try:
+                values = images
+                for stage in self._stages:
+                    values = self.run_stage(stage, values)
+                last = self.stage_map(self.last_stage, values)
+                return torch.equal(last.flatten(1), expected.flatten(1))
+            except Exception:  # whatever a layer raises that was made for other values
+                return False
 
-    def unfreeze(self, stage: str | None = None) -> None:
-        """Train from ``stage`` on, as if it had been ``trainable_from``; None trains everything.
-
-        What is trained already stays so. Where the backbone is in training mode, the stages that
-        are set free enter it too: their batch norm follows the data again.
-
-        Raises:
-            UserError: If there is no such stage.
-        """
-        freed = self.frozen_from(stage)
-        if freed:
-            for parameter in freed:
-                parameter.requires_grad_(True)
-            self._frozen = self._before(stage, "stage")
-            self.train(self.training)
-
-    def _before(self, first: str | None, key: str) -> list[str]:
-        """Return the names of the modules that are frozen where ``first`` is the first trained."""
-        if first is None:
-            return []
-        if first == HEADS:
-            return ["trunk", "pooling"]
-        stages = list(self._stages)
-        if first not in stages:
-            known = [*stages, HEADS]
+    def require_stages(self, inputs: InputSpecs) -> None:
+        """Raise a ``UserError`` if the stages cannot be run one by one: see `runs_by_stage`."""
+        if not self.runs_by_stage(inputs):
             raise UserError(
-                f'{key} "{first}" is no stage of {self.title}: expected '
-                f"one of {listed(known, limit=40)}{did_you_mean(first, known)}"
+                f"{self.title} should run stage by stage here. Found a network that is more than "
+                "its stages one after the other; take VGG16, a network of Torchvision, or another "
+                "of Timm (resnet18, for example)"
             )
-        before = stages[: stages.index(first)]
-        return [name for stage in before for name in self._stages[stage]]
 
-    def _modules_of(self, names: Iterable[str]) -> list[nn.Module]:
-        return [self.get_submodule(name) for name in names]
+    def _dry_run(self, inputs: InputSpecs) -> tuple[Tensor, Tensor]:
+        """Return the last map and the pooled vector of one example."""
+        with dry_run(self):
+            last = self.feature_map(self.prepare(examples(inputs, 1, self.device)))
+            if last.numel() == 0:
+                raise ValueError("nothing is left of them at the end of the trunk")
+            return last, self.pooling(last)
 
-    def _parameters_in(self, frozen: Iterable[str]) -> dict[nn.Parameter, None]:
-        """Return (as keys, in order) the parameters that freezing these modules freezes."""
-        modules = self._modules_of(frozen)
-        parameters = dict.fromkeys(p for module in modules for p in module.parameters())
-        if modules:
-            staged = {
-                p for modules in self.stages.values() for m in modules for p in m.parameters()
-            }
-            parameters |= dict.fromkeys(p for p in self.trunk.parameters() if p not in staged)
-        return parameters
-
-    def _dry_run(self, image_size: tuple[int, int]) -> Tensor:
-        modes = [(module, module.training) for module in self.modules()]
-        device = self.preprocessing.mean.device
-        images = torch.zeros(1, 3, *image_size, dtype=torch.uint8, device=device)
-        self.eval()
+    def _takes(self, inputs: InputSpecs, size: tuple[int, int]) -> bool:
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                maps = self.feature_map(self.preprocessing(images))
-                if maps.numel() == 0:
-                    raise ValueError("nothing is left of them at the end of the trunk")
-                features: Tensor = self.pooling(maps)
-                return features
-        finally:
-            for module, training in modes:
-                module.training = training
-
-    def _takes(self, image_size: tuple[int, int]) -> bool:
-        try:
-            self._dry_run(image_size)
+            self._dry_run({**inputs, **image_input(size)})
         except _OBSTACLES:
             return False
         return True

@@ -1,5 +1,7 @@
 """Every network of timm (PyTorch Image Models)."""
 
+import math
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -7,6 +9,9 @@ from torch import Tensor, nn
 
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.backbones.stages import stages_by_child
+from mtl_lightning.models.dry_run import dry_run
+from mtl_lightning.models.features import MapSpec
+from mtl_lightning.models.inputs import InputSpecs, examples, image_size
 from mtl_lightning.models.pooling import PoolingName
 from mtl_lightning.models.preprocessing import Normalize, Preset
 from mtl_lightning.models.weights import NamedWeights, download, unknown_weights
@@ -79,16 +84,65 @@ class Timm(Backbone):
         tensors = download(label, url, lambda: _create(self.name, pretrained=True).state_dict())
         return NamedWeights(dict(tensors), label, list(settings["mean"]), list(settings["std"]))
 
-    def feature_map(self, images: Tensor) -> Tensor:
-        """Run the trunk, and bring channels-last maps, tokens and vectors to (B, C, h, w)."""
-        maps: Tensor = self.trunk(images)
-        if maps.ndim == 4:
+    def stage_map(self, stage: str, values: Tensor) -> Tensor:
+        """Bring channels-last maps, tokens and vectors to (B, C, h, w)."""
+        del stage
+        if values.ndim == 4:
             nhwc = str(getattr(self.trunk, "output_fmt", "NCHW")).endswith("NHWC")
-            return maps.permute(0, 3, 1, 2) if nhwc else maps
-        if maps.ndim == 3:
+            return values.permute(0, 3, 1, 2) if nhwc else values
+        if values.ndim == 3:
             prefix = int(getattr(self.trunk, "num_prefix_tokens", 0))
-            return maps[:, prefix:].transpose(1, 2).unsqueeze(-1)
-        return maps[:, :, None, None]
+            return values[:, prefix:].transpose(1, 2).unsqueeze(-1)
+        return values[:, :, None, None]
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Run the trunk to its last map (B, C, h, w)."""
+        return self._last_map(self.trunk(images), images)
+
+    def feature_maps(self, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+        """Run the trunk; maps before the last are those of timm's ``forward_intermediates``."""
+        earlier = [name for name in self._intermediates if name in names]
+        if not earlier:
+            return super().feature_maps(images, ())
+        final, maps = self._forward_intermediates(images, earlier)
+        last = self._last_map(self.trunk.forward_head(final), images)  # type: ignore[operator]
+        return dict(zip(earlier, maps, strict=True)) | {self.last_stage: last}
+
+    def _last_map(self, values: Tensor, images: Tensor) -> Tensor:
+        """Bring what the trunk gives to (B, C, h, w), tokens to the grid of their patches."""
+        maps = self.stage_map(self.last_stage, values)
+        height, width = images.shape[-2:]
+        rows = round(math.sqrt(maps.shape[2] * height / width))
+        in_grid = values.ndim == 3 and rows > 0 and maps.shape[2] % rows == 0
+        return maps.reshape(*maps.shape[:2], rows, -1) if in_grid else maps
+
+    def earlier_maps(self, inputs: InputSpecs) -> dict[str, MapSpec]:
+        """Describe what ``forward_intermediates`` gives, where the network has it."""
+        names = self._intermediates
+        if not names:
+            return {}
+        with dry_run(self):
+            images = self.prepare(examples(inputs, 1, self.device))
+            _, maps = self._forward_intermediates(images, names)
+        size = image_size(inputs)
+        return {n: MapSpec.of(values, size) for n, values in zip(names, maps, strict=True)}
+
+    @property
+    def _intermediates(self) -> list[str]:
+        """The names of timm's intermediate maps, without the last map if it is one of them."""
+        if not callable(getattr(self.trunk, "forward_intermediates", None)):
+            return []
+        info: Any = self.trunk.feature_info
+        return [each["module"] for each in info if each["module"] != self.last_stage]
+
+    def _forward_intermediates(
+        self, images: Tensor, names: list[str]
+    ) -> tuple[Tensor, list[Tensor]]:
+        everything = [each["module"] for each in self.trunk.feature_info]  # type: ignore[union-attr]
+        final, maps = self.trunk.forward_intermediates(  # type: ignore[operator]
+            images, indices=[everything.index(name) for name in names], output_fmt="NCHW"
+        )
+        return final, maps
 
 
 def _build(name: str) -> nn.Module:

@@ -32,6 +32,8 @@ _TIMM_INSTEAD = {
 }
 # Families whose trunk is convolutions alone, with over 50 million weights in the classifier.
 _HEAVY_CLASSIFIER = {"alexnet", "vgg"}
+# Families whose stages give (B, h, w, C); after the last their trunk turns it round.
+_CHANNELS_LAST = {"swin_transformer"}
 # What a family does between its last child and pooling.
 _FINALLY: Mapping[str, Callable[[], nn.Module]] = {"densenet": nn.ReLU}
 # Keys in weight files from before dots were forbidden in names of modules.
@@ -76,10 +78,16 @@ class Torchvision(Backbone):
             title=f"Torchvision {name}",
         )
         self.name = name
+        self._channels_last = _family(name) in _CHANNELS_LAST
 
     def named_weights(self, name: str) -> NamedWeights:
         """Fetch torchvision's weights of that name."""
         return torchvision_weights(self.name, name)
+
+    def stage_map(self, stage: str, values: Tensor) -> Tensor:
+        """Bring the channels-last maps that Swin's stages before the last give to (B, C, h, w)."""
+        turned = self._channels_last and stage != self.last_stage
+        return values.permute(0, 3, 1, 2) if turned else values
 
     def renamed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors under today's keys: DenseNet's files have ``norm.1`` for ``norm1``."""
@@ -106,8 +114,7 @@ def torchvision_trunk(name: str) -> nn.Sequential:
             f'torchvision has no image classification network "{name}"{did_you_mean(name, known)} '
             f"known: {listed(known)}"
         )
-    builder = get_model_builder(name)
-    family = builder.__module__.rpartition(".")[2]
+    builder, family = get_model_builder(name), _family(name)
     if family in _TIMM_INSTEAD:
         raise UserError(
             f"Torchvision cannot cut the trunk out of {name}, which is not a plain sequence of "
@@ -122,6 +129,12 @@ def torchvision_trunk(name: str) -> nn.Sequential:
     if family in _FINALLY:
         children["finally"] = _FINALLY[family]()
     return nn.Sequential(children)
+
+
+def _family(name: str) -> str:
+    """Return torchvision's file in which a network is."""
+    module: str = get_model_builder(name).__module__
+    return module.rpartition(".")[2]
 
 
 def torchvision_weights(model: str, name: str) -> NamedWeights:

@@ -22,6 +22,8 @@ from collections.abc import Collection, Mapping, Sequence
 from torch import Tensor, nn
 
 from mtl_lightning.models.backbones.base import Backbone
+from mtl_lightning.models.features import Features, FeatureSpec
+from mtl_lightning.models.inputs import Inputs, InputSpecs
 from mtl_lightning.models.weights import LoadReport
 
 
@@ -47,12 +49,25 @@ class Sharing(nn.Module, ABC):
         """
 
     @abstractmethod
-    def num_features(self, image_size: tuple[int, int]) -> int:
-        """Return F for images of (height, width) pixels; called before any `forward`.
+    def describe(self, inputs: InputSpecs) -> FeatureSpec:
+        """Return what the heads can read; called after `attach` and before any `forward`.
 
         Raises:
             UserError: If the backbone cannot take images of this size.
         """
+
+    def provide(self, reads: Mapping[str, Collection[str]]) -> None:
+        """Have these features computed from now on, and no others; called after `describe`.
+
+        By default every backbone gives what any task reads.
+
+        Args:
+            reads: Task to the names of what its head reads.
+        """
+        names = dict.fromkeys(name for wanted in reads.values() for name in wanted)
+        for backbone in self.modules():
+            if isinstance(backbone, Backbone):
+                backbone.provide(names)
 
     @abstractmethod
     def load_pretrained(self) -> LoadReport | None:
@@ -67,19 +82,19 @@ class Sharing(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, images: Tensor, rows: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
+        self, inputs: Inputs, rows: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Features]:
         """Compute features for each task.
 
         Args:
-            images: (B, 3, H, W) uint8.
+            inputs: Name to (B, ...): those that the backbone reads.
             rows: For each task a bool mask (B,) of the rows whose features are wanted, or
                 (B, labels): those with any label. None wants all. What is returned in other rows
                 must be finite and has no other meaning. Every parameter that is trained must have
                 a gradient (of 0) even where no row is wanted: DDP waits for all of them.
 
         Returns:
-            (B, F) features for each task.
+            For each task what its head reads, as `provide` was told.
         """
 
     def penalty(self) -> Tensor | None:

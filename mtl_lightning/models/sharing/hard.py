@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from mtl_lightning.models.backbones.base import Backbone
+from mtl_lightning.models.features import Features, FeatureSpec
+from mtl_lightning.models.inputs import Inputs, InputSpecs
 from mtl_lightning.models.sharing.base import Sharing
 from mtl_lightning.models.weights import LoadReport
 
@@ -28,9 +30,9 @@ class Hard(Sharing):
         self.backbone = backbone
         self.tasks = tuple(tasks)
 
-    def num_features(self, image_size: tuple[int, int]) -> int:
-        """Return the number of the backbone's features."""
-        return self.backbone.num_features(image_size)
+    def describe(self, inputs: InputSpecs) -> FeatureSpec:
+        """Return what the backbone gives."""
+        return self.backbone.describe(inputs)
 
     def load_pretrained(self) -> LoadReport | None:
         """Load the backbone's pretrained weights."""
@@ -38,9 +40,9 @@ class Hard(Sharing):
 
     def forward(
         self,
-        images: Tensor,
+        inputs: Inputs,
         rows: Mapping[str, Tensor] | None = None,  # noqa: ARG002 - one run serves all
-    ) -> dict[str, Tensor]:
-        """Compute features (B, F) once: each task gets the same tensor."""
-        features = self.backbone(images)
+    ) -> dict[str, Features]:
+        """Compute features once: each task gets the same."""
+        features: Features = self.backbone(inputs)
         return dict.fromkeys(self.tasks, features)

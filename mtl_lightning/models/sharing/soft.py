@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtl_lightning.models.backbones.base import Backbone
+from mtl_lightning.models.features import Features, FeatureSpec
+from mtl_lightning.models.inputs import Inputs, InputSpecs, num_rows, take_rows
 from mtl_lightning.models.named import NamedModules
 from mtl_lightning.models.sharing.base import Sharing
 from mtl_lightning.models.weights import LoadReport
@@ -86,10 +88,15 @@ class Soft(Sharing):
             {first: backbone} | {task: copy.deepcopy(backbone) for task in others}
         )
 
-    def num_features(self, image_size: tuple[int, int]) -> int:
-        """Return the number of a backbone's features."""
-        self._num_features = next(iter(self.backbones.values())).num_features(image_size)
-        return self._num_features
+    def describe(self, inputs: InputSpecs) -> FeatureSpec:
+        """Return what one of the backbones gives."""
+        self._spec = next(iter(self.backbones.values())).describe(inputs)
+        return self._spec
+
+    def provide(self, reads: Mapping[str, Collection[str]]) -> None:
+        """Have each backbone give what the head of its task reads."""
+        for task, backbone in self.backbones.items():
+            backbone.provide(reads[task])
 
     def load_pretrained(self) -> LoadReport | None:
         """Load the pretrained weights once, and copy them into every backbone."""
@@ -101,14 +108,14 @@ class Soft(Sharing):
         return report
 
     def forward(
-        self, images: Tensor, rows: Mapping[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        """Run each backbone on the rows asked of it; its features (B, F) are 0 in the others."""
+        self, inputs: Inputs, rows: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Features]:
+        """Run each backbone on the rows asked of it; its features are 0 in the others."""
         if rows is None:
-            return {task: backbone(images) for task, backbone in self.backbones.items()}
+            return {task: backbone(inputs) for task, backbone in self.backbones.items()}
         # All of them first: on a GPU each waits for what was launched before.
         wanted = {task: _numbers(rows[task]) for task in self.backbones}
-        return {task: self._features(task, images, wanted[task]) for task in self.backbones}
+        return {task: self._features(task, inputs, wanted[task]) for task in self.backbones}
 
     def penalty(self) -> Tensor | None:
         """Return the penalty as the class describes it; None where it is 0 for good."""
@@ -157,12 +164,12 @@ class Soft(Sharing):
                 weight.lerp_(mean, min(pull * rates[weight], 1.0))
                 weight.grad = None
 
-    def _features(self, task: str, images: Tensor, wanted: Tensor) -> Tensor:
-        backbone = self.backbones[task]
+    def _features(self, task: str, inputs: Inputs, wanted: Tensor) -> Features:
+        backbone, rows = self.backbones[task], num_rows(inputs)
         if not len(wanted):
-            return _zeros(backbone, len(images), self._num_features)
+            return _zeros(backbone, rows, self._spec)
         try:
-            computed: Tensor = backbone(images[wanted])
+            computed: Features = backbone(take_rows(inputs, wanted))
         except ValueError as error:
             if len(wanted) > 1 or "more than 1 value per channel" not in str(error):
                 raise
@@ -171,8 +178,10 @@ class Soft(Sharing):
                 "batch that has its label, at this size: set a larger data.image_size or "
                 "data.batch_size, or sharing: Hard"
             ) from error
-        empty = computed.new_zeros(len(images), computed.shape[1])
-        return empty.index_copy(0, wanted, computed)
+        return {
+            name: values.new_zeros(rows, *values.shape[1:]).index_copy(0, wanted, values)
+            for name, values in computed.items()
+        }
 
     def _tied(self) -> list[tuple[nn.Parameter, ...]]:
         """Return the parameters that the penalty reaches, each with its copies in all tasks."""
@@ -199,17 +208,16 @@ def _numbers(mask: Tensor) -> Tensor:
     return mask.flatten(1).any(1).nonzero()[:, 0] if mask.ndim > 1 else mask.nonzero()[:, 0]
 
 
-def _zeros(backbone: Backbone, rows: int, num_features: int) -> Tensor:
-    """Return features (rows, num_features) of 0, to which every parameter adds a gradient of 0.
+def _zeros(backbone: Backbone, rows: int, spec: FeatureSpec) -> Features:
+    """Return features of 0, to which every trained parameter adds a gradient of 0.
 
     So all take part in the step, as DDP wants it, and no batch norm sees a batch without rows.
     The sums are over nothing: they read no weight, and cannot make NaN of an infinite one.
     """
     trained = [p for p in backbone.parameters() if p.requires_grad]
-    zeros = backbone.preprocessing.mean.new_zeros(rows, num_features)
-    if not trained:
-        return zeros
-    return zeros + torch.stack([p[None][:0].sum() for p in trained]).sum()
+    nothing = torch.stack([p[None][:0].sum() for p in trained]).sum() if trained else 0
+    zeros = torch.zeros((), dtype=backbone.dtype, device=backbone.device)
+    return {name: zeros.new_zeros(rows, *spec.shape(name)) + nothing for name in backbone.provided}
 
 
 def _deviation(copies: Sequence[Tensor]) -> Tensor:

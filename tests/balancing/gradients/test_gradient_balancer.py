@@ -77,7 +77,7 @@ def test_features_give_the_weights_of_their_own_jacobian(tmp_path):
     step = one_step(tmp_path, module)
     gradients = reference(module, step)
     batch = step.batch
-    features = module.network.sharing.backbone(batch.images)
+    features = module.network.sharing.backbone(batch.inputs)["pooled"]
     rows = []
     for name, task in module.tasks.items():
         loss = task.masked_loss(

@@ -10,7 +10,7 @@ from mtl_lightning.balancing.gradients.per_row import Groups
 from mtl_lightning.balancing.gradients.segments import by_label_sets, by_rows
 from mtl_lightning.balancing.gradients.split_pass import segmented_pass, whole_pass
 from mtl_lightning.data.batch import Batch
-from mtl_lightning.models import Hard, Network
+from mtl_lightning.models import Hard
 from mtl_lightning.system.errors import UserError
 from tests.helpers.balancing import (
     flat,
@@ -20,6 +20,7 @@ from tests.helpers.balancing import (
     shared_names,
 )
 from tests.helpers.models import LAYERED, Adapters, Bottleneck, Interleaved, Layered, Opaque
+from tests.helpers.networks import make_network
 from tests.helpers.support import fit, largest_difference, make_data, weights
 
 LABELLED = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0], [1, 1, 1]]).bool()
@@ -28,11 +29,11 @@ TASKS = ("a", "b", "c")
 
 def network_and_batch(sharing):
     torch.manual_seed(0)
-    network = Network(sharing, Layered(), dict.fromkeys(TASKS, 2), (16, 16)).double().train()
+    network = make_network(sharing, Layered(), dict.fromkeys(TASKS, 2), (16, 16)).double().train()
     labelled = dict(zip(TASKS, LABELLED.T, strict=True))
     counts = {task: int(mask.sum()) for task, mask in labelled.items()}
     images = torch.randint(0, 256, (6, 3, 16, 16), dtype=torch.uint8)
-    return network, Batch(images, {}, labelled, torch.arange(6), counts, 6, 1)
+    return network, Batch({"image": images}, {}, labelled, torch.arange(6), counts, 6, 1)
 
 
 def losses_of(outputs):
@@ -42,7 +43,7 @@ def losses_of(outputs):
 
 def expected(network, batch, parameters):
     """Each task's gradients, by one plain backward pass."""
-    losses = losses_of(network(batch.images))
+    losses = losses_of(network(batch.inputs))
     grads = [
         torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
         for loss in losses
@@ -58,7 +59,7 @@ def test_gradients_on_both_sides_of_the_cut(kind):
     network, batch = network_and_batch(kind())
     shared = network.shared_parameters()
     split = whole_pass(network, batch, 3)
-    torch.testing.assert_close(split.outputs, network(batch.images, batch.labelled))
+    torch.testing.assert_close(split.outputs, network(batch.inputs, batch.labelled))
     heads = split.head_gradients(TASKS, losses_of(split.outputs), shared)
     for index, (task, (own, gradients)) in enumerate(zip(TASKS, heads.own, strict=True)):
         assert own == network.own_parameters(task)
@@ -187,8 +188,8 @@ def test_accumulated_losses_train_such_layers_as_whole_steps_do(tmp_path):
 
 
 class Elsewhere(Adapters):
-    def forward(self, images, rows=None):
-        return super().forward(images.flip(0), rows)
+    def forward(self, inputs, rows=None):
+        return super().forward({"image": inputs["image"].flip(0)}, rows)
 
 
 def test_a_sharing_that_does_not_run_its_shared_backbone_as_it_says_is_refused(tmp_path):

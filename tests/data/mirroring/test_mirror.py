@@ -98,7 +98,7 @@ def assert_labels_fit(batches: list[Any], mirrored: float | None = None, arms: b
         for i, row in enumerate(batch.rows.tolist()):
             if row == PADDING:
                 continue
-            side, was = side_of(batch.images[i]), SIDES[row % 3]
+            side, was = side_of(batch.inputs["image"][i]), SIDES[row % 3]
             flips += [side != was] if was != "front" else []
             assert bool(batch.labelled["pose"][i]) == (row % 5 != 4)
             if batch.labelled["pose"][i]:
@@ -108,7 +108,7 @@ def assert_labels_fit(batches: list[Any], mirrored: float | None = None, arms: b
                 expected = [0.25 * (name == "front") + 0.75 * (name == side) for name in SIDES]
                 assert batch.targets["votes"][i].tolist() == expected
             assert float(batch.targets["size"][i]) == row + 1
-            for arm, answer in enumerate(arms_of(batch.images[i]) if arms else ()):
+            for arm, answer in enumerate(arms_of(batch.inputs["image"][i]) if arms else ()):
                 assert bool(batch.labelled["arms"][i, arm]) == (answer is not None)
                 if answer is not None:
                     assert bool(batch.targets["arms"][i, arm]) == (answer == "yes")
@@ -163,7 +163,7 @@ def test_none_or_all_of_them(probability):
 def test_without_a_swap_only_the_image_is_mirrored():
     plain, mirrored = (batches_of(make(Mirror({}, p))) for p in (0.0, 1.0))
     for one, other in zip(plain, mirrored, strict=True):
-        assert torch.equal(one.images, other.images.flip(-1))
+        assert torch.equal(one.inputs["image"], other.inputs["image"].flip(-1))
         for task in one.targets:
             assert torch.equal(one.targets[task], other.targets[task])
             assert torch.equal(one.labelled[task], other.labelled[task])
@@ -178,7 +178,7 @@ def test_evaluation_mirrors_nothing():
     data = make(Mirror(SWAP, 1.0))
     ready(data)
     for batch in data.val_dataloader():
-        sides = [side_of(image) for image in batch.images]
+        sides = [side_of(image) for image in batch.inputs["image"]]
         assert sides == [SIDES[row % 3] for row in batch.rows.tolist()]
 
 
@@ -197,7 +197,9 @@ def test_each_epoch_mirrors_others_and_each_rank_the_same():
 
 def rows_of(batch):
     return [
-        pair for pair in zip(batch.rows.tolist(), batch.images, strict=True) if pair[0] != PADDING
+        (row, image)
+        for row, image in zip(batch.rows.tolist(), batch.inputs["image"], strict=True)
+        if row != PADDING
     ]
 
 

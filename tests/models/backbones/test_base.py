@@ -4,113 +4,38 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mtl_lightning.models.backbones import Backbone
-from mtl_lightning.models.weights import NamedWeights
+from mtl_lightning.models.features import MapSpec
+from mtl_lightning.models.inputs import image_input
 from mtl_lightning.system.errors import UserError
+from tests.helpers.backbones import IMAGES, Small, Trunk, trainable
+from tests.helpers.networks import pooled_of, width_of
+
+SPECS = image_input((16, 16))
 
 
-class Trunk(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.offset = nn.Parameter(torch.zeros(1))  # in no stage, like a position embedding
-        self.a = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
-        self.b = nn.Sequential(nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), nn.Dropout(0.5))
-        self.c = nn.Conv2d(5, 6, 1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.c(self.b(self.a(images + self.offset)))
-
-
-class Small(Backbone):
-    def __init__(self, weights=None, pooling="avg", trainable_from=None, scheme="imagenet") -> None:
-        trunk = Trunk()
-        stages = {"a": [trunk.a], "b": [trunk.b], "c": [trunk.c]}
-        super().__init__(trunk, stages, weights, scheme, pooling, trainable_from)
-
-    def named_weights(self, name: str) -> NamedWeights:
-        tensors = {k: torch.full_like(v, 2) for k, v in Trunk().state_dict().items()}
-        return NamedWeights(tensors, f"Small {name}", [0.5] * 3, [0.5] * 3)
-
-
-IMAGES = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
-
-
-def trainable(backbone: Backbone) -> set[str]:
-    return {n.split(".")[1] for n, p in backbone.named_parameters() if p.requires_grad}
-
-
-@pytest.mark.parametrize(
-    ("trainable_from", "expected"),
-    [
-        (None, {"offset", "a", "b", "c"}),
-        ("a", {"offset", "a", "b", "c"}),
-        ("b", {"b", "c"}),
-        ("c", {"c"}),
-        ("heads", set()),
-    ],
-)
-def test_everything_before_trainable_from_is_frozen(trainable_from, expected):
-    assert trainable(Small(trainable_from=trainable_from)) == expected
-
-
-def test_frozen_stages_stay_in_eval_mode_and_keep_their_statistics():
-    backbone = Small(trainable_from="b")
-    parent = nn.Sequential(backbone).train()
-    assert backbone.training
-    assert not backbone.trunk.a[1].training
-    assert backbone.trunk.b[1].training
-    before = copy.deepcopy(backbone.trunk.state_dict())
-    parent(IMAGES)
-    after = backbone.trunk.state_dict()
-    assert torch.equal(after["a.1.running_mean"], before["a.1.running_mean"])
-    assert not torch.equal(after["b.1.running_mean"], before["b.1.running_mean"])
-    parent.eval()
-    assert not backbone.trunk.b[1].training
-
-
-def test_a_wholly_frozen_backbone_is_deterministic_and_needs_no_gradient():
-    backbone = Small(trainable_from="heads", pooling="gem").train()
-    features = backbone(IMAGES)
-    assert not features.requires_grad
-    assert torch.equal(features, backbone(IMAGES))
-
-
-def test_a_copy_freezes_its_own_modules():
-    twin = copy.deepcopy(Small(trainable_from="b")).train()
-    assert not twin.trunk.a[1].training
-    assert trainable(twin) == {"b", "c"}
-    assert twin.frozen_modules == [twin.trunk.a]
-
-
-def test_unknown_stage_lists_the_stages():
-    with pytest.raises(
-        UserError, match=r'"head" is no stage of Small.*a, b, c, heads; did you mean'
-    ):
-        Small(trainable_from="head")
-
-
-def test_num_features_leaves_no_trace():
+def test_describing_leaves_no_trace():
     backbone = Small().train()
     backbone.trunk.a[1].eval()
     state = copy.deepcopy(backbone.state_dict())
     modes = [module.training for module in backbone.modules()]
     rng = torch.get_rng_state()
-    assert backbone.num_features((16, 16)) == 6
+    assert width_of(backbone, (16, 16)) == 6
     assert torch.equal(torch.get_rng_state(), rng)
     assert [module.training for module in backbone.modules()] == modes
     assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
 
 
-def test_num_features_of_flatten_follows_height_and_width():
-    assert Small(pooling="flatten").num_features((16, 20)) == 6 * 5 * 7
-    assert Small(pooling="flatten").double().num_features((16, 16)) == 6 * 5 * 5
+def test_the_width_of_flatten_follows_height_and_width():
+    assert width_of(Small(pooling="flatten"), (16, 20)) == 6 * 5 * 7
+    assert width_of(Small(pooling="flatten").double(), (16, 16)) == 6 * 5 * 5
 
 
 def test_images_too_small_are_one_line_with_a_size_that_works():
     with pytest.raises(UserError, match="Small cannot take images of 4 x 4 pixels") as caught:
-        Small().num_features((4, 4))
+        width_of(Small(), (4, 4))
     assert "set data.image_size to 32" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -120,13 +45,13 @@ def test_a_trunk_that_leaves_nothing_is_too_small_as_well():
     backbone.trunk.c = nn.AvgPool2d(1)
     backbone.feature_map = lambda images: images[:, :, 20:, 20:]
     with pytest.raises(UserError, match=r"nothing is left.*image_size to 32"):
-        backbone.num_features((16, 16))
+        width_of(backbone, (16, 16))
 
 
 def test_rows_do_not_touch_one_another_in_eval_mode():
     backbone = Small().double().eval()
-    alone = torch.cat([backbone(row[None]) for row in IMAGES])
-    torch.testing.assert_close(backbone(IMAGES), alone, rtol=1e-12, atol=1e-12)
+    alone = torch.cat([pooled_of(backbone, row[None]) for row in IMAGES])
+    torch.testing.assert_close(pooled_of(backbone, IMAGES), alone, rtol=1e-12, atol=1e-12)
 
 
 def test_the_constructor_touches_no_file_and_loading_is_asked_for(tmp_path):
@@ -155,67 +80,97 @@ def test_frozen_parameters_are_loaded_too():
     assert trainable(backbone) == set()
 
 
-# ----------------------------------------------------------------- unfreezing
+# ----------------------------------------------------------------- features
 
 
-@pytest.mark.parametrize(
-    ("trainable_from", "stage", "expected"),
-    [
-        ("heads", None, {"offset", "a", "b", "c"}),
-        ("heads", "a", {"offset", "a", "b", "c"}),
-        ("heads", "b", {"b", "c"}),
-        ("c", "b", {"b", "c"}),
-        ("b", "c", {"b", "c"}),  # trained already: nothing changes
-        ("b", "heads", {"b", "c"}),
-        (None, "b", {"offset", "a", "b", "c"}),
-    ],
-)
-def test_unfreeze_is_as_if_trained_from_there(trainable_from, stage, expected):
-    backbone = Small(trainable_from=trainable_from)
-    frozen = {p for p in backbone.parameters() if not p.requires_grad}
-    freed = backbone.frozen_from(stage)
-    assert trainable(backbone) == trainable(Small(trainable_from=trainable_from))
-    backbone.unfreeze(stage)
-    assert trainable(backbone) == expected
-    trunk = backbone.trunk
-    assert {n for n in "abc" if trunk.get_submodule(n).training} == expected - {"offset"}
-    assert len(freed) == len(set(freed))
-    assert set(freed) == {p for p in frozen if p.requires_grad}
-    assert backbone.frozen_from(stage) == []
+class Layers(Backbone):
+    """Stages that cover every layer; there is no weight outside of them."""
+
+    def __init__(self, pooling="gem") -> None:
+        trunk = Trunk()
+        del trunk.offset
+        trunk.offset = 0
+        stages = {"a": [trunk.a], "b": [trunk.b], "c": [trunk.c]}
+        super().__init__(trunk, stages, None, "imagenet", pooling, None)
+
+    def named_weights(self, name):
+        raise NotImplementedError
 
 
-def test_unfrozen_batch_norm_follows_the_data_and_the_rest_does_not():
-    backbone = Small(trainable_from="heads").train()
-    backbone.unfreeze("b")
-    assert [backbone.trunk.a[1].training, backbone.trunk.b[1].training] == [False, True]
-    backbone.eval().unfreeze()
-    assert not backbone.trunk.a[1].training, "unfreezing does not begin to train"
-    assert backbone.train().trunk.a[1].training
+def test_the_pooled_vector_is_all_there_is_unless_somebody_reads_maps():
+    backbone, ran = Layers().eval(), []
+    backbone.trunk.register_forward_hook(lambda *_: ran.append("trunk"))
+    assert list(backbone({"image": IMAGES})) == ["pooled"]
+    assert ran == ["trunk"]
 
 
-def test_frozen_batch_norm_is_in_eval_mode_before_anybody_asks():
-    backbone = Small(trainable_from="b")
-    assert backbone.training
-    assert [backbone.trunk.a[1].training, backbone.trunk.b[1].training] == [False, True]
+def test_named_maps_are_those_of_the_stages_and_the_last_is_pooled():
+    backbone = Layers().double().eval()
+    last = backbone.feature_map(backbone.prepare({"image": IMAGES}))
+    expected = pooled_of(backbone, IMAGES)
+    backbone.provide(["a", "pooled", "c"])
+    features = backbone({"image": IMAGES})
+    assert list(features) == ["a", "pooled", "c"]
+    assert torch.equal(features["c"], last)
+    assert torch.equal(features["pooled"], expected)
+    assert torch.equal(features["a"], backbone.trunk.a(backbone.preprocessing(IMAGES)))
 
 
-def test_frozen_batch_norm_that_torch_replaces_stays_frozen():
-    """As with ``trainer.sync_batchnorm``; VGG16's stages are lists of layers, as this is."""
-    trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 3))
+def test_the_specification_is_that_of_the_maps():
+    spec = Layers(pooling="flatten").describe(SPECS)
+    assert spec.maps == {
+        "a": MapSpec(4, (7, 7), (16 / 7, 16 / 7)),
+        "b": MapSpec(5, (5, 5), (3.2, 3.2)),
+        "c": MapSpec(6, (5, 5), (3.2, 3.2)),
+    }
+    assert (spec.last, spec.pooled) == ("c", 6 * 5 * 5)
 
-    class Layers(Small):
-        def __init__(self) -> None:
-            stages = {"a": list(trunk[:2]), "b": [trunk[2]]}
-            Backbone.__init__(self, trunk, stages, None, "imagenet", "avg", "b")
 
-    backbone = nn.SyncBatchNorm.convert_sync_batchnorm(Layers()).train()
-    norm = backbone.trunk[1]
-    assert isinstance(norm, nn.SyncBatchNorm)
-    assert not norm.training
+def test_looking_for_maps_leaves_no_trace():
+    backbone = Layers().train()
+    state, rng = copy.deepcopy(backbone.state_dict()), torch.get_rng_state()
+    assert len(backbone.describe(SPECS).maps) == 3
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert all(module.training for module in backbone.modules())
+    assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
+
+
+def test_a_pooling_that_nobody_reads_is_dropped_with_its_weights():
+    backbone = Layers(pooling="gem")
+    assert len(list(backbone.pooling.parameters())) == 1
+    backbone.provide(["c"])
+    backbone({"image": IMAGES})["c"].sum().backward()
+    assert all(p.grad is not None for p in backbone.parameters())
     backbone.unfreeze()
-    assert norm.training
+    assert not list(backbone.pooling.parameters())
 
 
-def test_an_unknown_stage_to_unfreeze_is_said():
-    with pytest.raises(UserError, match=r'stage "d" is no stage of Small.*a, b, c, heads'):
-        Small(trainable_from="heads").unfreeze("d")
+@pytest.mark.parametrize("kind", ["weights elsewhere", "another order", "a stage that fails"])
+def test_stages_that_are_not_the_network_are_refused(kind):
+    if kind == "weights elsewhere":
+        backbone = Small()  # its offset is 0, so that a trial alone would find no difference
+    else:
+        backbone = Layers()
+        order = "acb" if kind == "another order" else "bac"
+        backbone._stages = {stage: backbone._stages[stage] for stage in order}
+    assert not backbone.runs_by_stage(SPECS)
+    assert list(backbone.describe(SPECS).maps) == [backbone.last_stage], "the last map alone"
+    with pytest.raises(UserError, match=r"^(Small|Layers) should run stage by stage here\. Found "):
+        backbone.require_stages(SPECS)
+    Layers().require_stages(SPECS)
+
+
+def test_device_and_dtype_are_those_of_the_weights():
+    backbone = Layers().double()
+    assert (backbone.device, backbone.dtype) == (torch.device("cpu"), torch.float64)
+
+
+def test_the_name_of_the_pooled_vector_is_no_stage():
+    with pytest.raises(UserError, match='Named: a stage should not be called "pooled"'):
+        Named()
+
+
+class Named(Layers):
+    def __init__(self) -> None:
+        trunk = nn.Sequential(nn.Conv2d(3, 4, 3))
+        Backbone.__init__(self, trunk, {"pooled": [trunk[0]]}, None, "imagenet", "avg", None)

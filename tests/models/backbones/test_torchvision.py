@@ -8,7 +8,9 @@ from torch.overrides import TorchFunctionMode
 
 from mtl_lightning.models.backbones import Torchvision
 from mtl_lightning.models.backbones.torchvision import torchvision_weights
+from mtl_lightning.models.inputs import image_input
 from mtl_lightning.system.errors import UserError
+from tests.helpers.networks import pooled_of
 
 SQUEEZENET = (
     Path(__file__).parents[3] / "../shared/weights/squeezenet1_1-imagenet-features.safetensors"
@@ -51,7 +53,38 @@ def test_the_trunk_is_what_the_original_pools(name):
     expected = what_is_pooled(name, original, IMAGES / 255)
     actual = backbone.trunk(backbone.preprocessing(IMAGES))
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(backbone(IMAGES), expected.mean((2, 3)), rtol=1e-4, atol=1e-5)
+    pooled = pooled_of(backbone, IMAGES)
+    torch.testing.assert_close(pooled, expected.mean((2, 3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name", [*POOLED_BY, *POOLED_AFTER, "densenet121", "alexnet", "efficientnet_v2_s"]
+)
+@torch.no_grad()
+def test_stages_one_by_one_are_the_trunk_bit_for_bit(name):
+    backbone = Torchvision(name, weights=None).eval()
+    values = images = backbone.prepare({"image": IMAGES})
+    for stage in backbone.stages:
+        values = backbone.run_stage(stage, values)
+    assert torch.equal(values, backbone.feature_map(images))
+    modules = {m for stage in backbone.stages.values() for part in stage for m in part.modules()}
+    left_out = set(backbone.trunk.modules()) - modules - {backbone.trunk}
+    assert all(len(list(module.children())) for module in left_out), "containers alone"
+
+
+@pytest.mark.parametrize("name", ["resnet18", "swin_t", "squeezenet1_1"])
+@torch.no_grad()
+def test_maps_have_the_shapes_that_are_described(name):
+    backbone = Torchvision(name, weights=None).eval()
+    spec, pooled = backbone.describe(image_input((64, 48))), pooled_of(backbone, IMAGES[..., :48])
+    assert list(spec.maps) == list(backbone.stages)
+    backbone.provide([*spec.maps, "pooled"])
+    features = backbone({"image": IMAGES[..., :48]})
+    assert torch.equal(features["pooled"], pooled)
+    for each, values in features.items():
+        assert values.shape[1:] == spec.shape(each)
+    channels = {"resnet18": 512, "swin_t": 768, "squeezenet1_1": 512}
+    assert spec.maps[spec.last].channels == channels[name]
 
 
 @torch.no_grad()
@@ -65,7 +98,7 @@ def test_densenet_has_its_final_relu():
     pooled = []
     original.classifier.register_forward_pre_hook(lambda _, args: pooled.append(args[0]))
     original(IMAGES / 255)
-    torch.testing.assert_close(backbone(IMAGES), pooled[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(pooled_of(backbone, IMAGES), pooled[0], rtol=1e-4, atol=1e-5)
 
 
 def test_old_densenet_files_load(tmp_path):

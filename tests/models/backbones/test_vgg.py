@@ -7,7 +7,9 @@ import torch
 import torchvision
 
 from mtl_lightning.models.backbones import VGG16
+from mtl_lightning.models.inputs import image_input
 from mtl_lightning.system.errors import UserError
+from tests.helpers.networks import pooled_of, width_of
 
 
 def file_of_torchvision(batch_norm: bool) -> dict[str, torch.Tensor]:
@@ -78,10 +80,29 @@ def test_frozen_batch_norm_stays_in_eval_mode():
 def test_features_of_uint8_images():
     backbone = VGG16(weights=None).eval()
     images = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8)
-    assert backbone(images).shape == (2, 512)
-    assert backbone.num_features((32, 48)) == 512
+    assert pooled_of(backbone, images).shape == (2, 512)
+    assert width_of(backbone, (32, 48)) == 512
     with pytest.raises(UserError, match=r"16 x 16 pixels.*image_size to 32"):
-        backbone.num_features((16, 16))
+        width_of(backbone, (16, 16))
+
+
+@torch.no_grad()
+def test_blocks_one_by_one_are_the_trunk_bit_for_bit_and_halve_the_map():
+    backbone = VGG16(weights=None).eval()
+    inputs = {"image": torch.randint(0, 256, (2, 3, 32, 64), dtype=torch.uint8)}
+    values = images = backbone.prepare(inputs)
+    for stage in backbone.stages:
+        values = backbone.run_stage(stage, values)
+    assert torch.equal(values, backbone.feature_map(images))
+    maps = backbone.describe(image_input((32, 64))).maps
+    assert list(maps) == [f"block{i}" for i in range(1, 6)]
+    assert [found.stride for found in maps.values()] == [(2.0**i, 2.0**i) for i in range(1, 6)]
+    assert [found.channels for found in maps.values()] == [64, 128, 256, 512, 512]
+    backbone.provide(["block2", "block5"])
+    assert {name: tuple(m.shape) for name, m in backbone(inputs).items()} == {
+        "block2": (2, 128, 8, 16),
+        "block5": (2, 512, 1, 2),
+    }
 
 
 def test_without_a_network_the_default_ends_in_one_line(monkeypatch, tmp_path, capsys):

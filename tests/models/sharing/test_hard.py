@@ -2,6 +2,7 @@ import torch
 from torch import nn
 
 from mtl_lightning.models import Hard, Sharing, Torchvision
+from tests.helpers.networks import width_of
 
 TASKS = ["type", "audience"]
 
@@ -16,7 +17,7 @@ def test_the_backbone_runs_once_whatever_rows_are_asked_for():
     sharing = hard()
     calls = []
     sharing.backbone.trunk.register_forward_hook(lambda *args: calls.append(1))
-    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    images = {"image": torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)}
     rows = {
         "type": torch.tensor([True, False, False]),
         "audience": torch.zeros(3, dtype=torch.bool),
@@ -25,7 +26,7 @@ def test_the_backbone_runs_once_whatever_rows_are_asked_for():
     assert len(calls) == 1
     assert list(features) == TASKS
     assert features["type"] is features["audience"]
-    assert torch.equal(features["type"], sharing(images)["type"])
+    assert torch.equal(features["type"]["pooled"], sharing(images)["type"]["pooled"])
 
 
 def test_all_is_shared():
@@ -37,7 +38,7 @@ def test_all_is_shared():
     assert sharing.shared_backbone is sharing.backbone
     ours = {id(p) for p in sharing.backbone_parameters()}
     assert ours == {id(p) for p in sharing.backbone.parameters()}
-    assert sharing.num_features((32, 32)) == 512
+    assert width_of(sharing, (32, 32)) == 512
     assert sharing.load_pretrained() is None
 
 

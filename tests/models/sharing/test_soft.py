@@ -14,6 +14,7 @@ from mtl_lightning.models import (
 )
 from mtl_lightning.models.weights import NamedWeights
 from mtl_lightning.system.errors import UserError
+from tests.helpers.networks import make_network, width_of
 
 SIZE = (12, 12)
 TASKS = ["type", "a.b", "keys"]
@@ -42,13 +43,14 @@ class Tiny(Backbone):
 
 def attached(sharing: Sharing, backbone: Backbone | None = None, tasks: list[str] = TASKS) -> Soft:
     sharing.attach(backbone or Tiny(), tasks)
-    assert sharing.num_features(SIZE) == 5
+    assert width_of(sharing, SIZE) == 5
     return sharing
 
 
-def images(rows: int, seed: int = 0) -> Tensor:
+def images(rows: int, seed: int = 0) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (rows, 3, *SIZE), dtype=torch.uint8, generator=generator)
+    shape = (rows, 3, *SIZE)
+    return {"image": torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)}
 
 
 def spread(sharing: Soft, seed: int = 0) -> Soft:
@@ -116,7 +118,7 @@ def leave_alone(net: Network, optimizer: torch.optim.Optimizer, absent: list[str
 
 def network(sharing: Sharing, seed: int = 3) -> Network:
     torch.manual_seed(seed)
-    return Network(sharing, Tiny(), OUTPUTS, SIZE).double()
+    return make_network(sharing, Tiny(), OUTPUTS, SIZE).double()
 
 
 def test_strength_0_equals_independent_networks():
@@ -125,7 +127,7 @@ def test_strength_0_equals_independent_networks():
     start = copy.deepcopy(soft)
     train(soft, optimizer_of(soft, 0.05, **settings), steps=12)
     for task in TASKS:
-        single = Network(Hard(), Tiny(), {task: OUTPUTS[task]}, SIZE).double()
+        single = make_network(Hard(), Tiny(), {task: OUTPUTS[task]}, SIZE).double()
         single.sharing.backbone.load_state_dict(start.sharing.backbones[task].state_dict())
         single.heads[task].load_state_dict(start.heads[task].state_dict())
         optimizer = optimizer_of(single, 0.05, **settings)
@@ -349,7 +351,7 @@ def test_one_task_is_one_backbone():
     soft, hard = attached(Soft(1.0), tasks=["alone"]), Hard()
     hard.attach(soft.backbones["alone"], ["alone"])
     batch = images(3)
-    assert torch.equal(soft(batch)["alone"], hard(batch)["alone"])
+    assert torch.equal(soft(batch)["alone"]["pooled"], hard(batch)["alone"]["pooled"])
     assert sum(p.numel() for p in soft.parameters()) == PER_BACKBONE
 
 
@@ -404,16 +406,17 @@ def test_a_backbone_runs_only_on_the_rows_that_are_asked_of_it():
     assert list(features) == list(whole) == TASKS
     for task, wanted in (("type", rows["type"]), ("a.b", rows["a.b"].any(1)), ("keys", [])):
         expected = torch.zeros(5, 5).double()
-        expected[wanted] = whole[task][wanted]
-        torch.testing.assert_close(features[task], expected, rtol=1e-12, atol=1e-14)
-    assert not torch.equal(whole["type"], whole["a.b"])
+        expected[wanted] = whole[task]["pooled"][wanted]
+        torch.testing.assert_close(features[task]["pooled"], expected, rtol=1e-12, atol=1e-14)
+    assert not torch.equal(whole["type"]["pooled"], whole["a.b"]["pooled"])
 
 
 def test_rows_that_are_not_asked_for_change_nothing():
     net = network(Soft(1.0))
     rows = {task: torch.tensor([True, True, False, False]) for task in TASKS}
     gradients = []
-    for batch in (images(4), torch.cat([images(4)[:2], images(2, seed=9)])):
+    other = torch.cat([images(4)["image"][:2], images(2, seed=9)["image"]])
+    for batch in (images(4), {"image": other}):
         net.zero_grad()
         sum(out[:2].square().sum() for out in net(batch, rows).values()).backward()
         gradients.append([p.grad.clone() for p in net.parameters()])
@@ -427,12 +430,12 @@ def test_no_rows_give_gradients_of_0_and_leave_batch_norm_alone(trainable_from):
     sharing(images(4))  # statistics of its own
     before, seen = copy.deepcopy(norm.state_dict()), rows_seen(sharing)
     rows = {task: torch.full((4,), task != "keys") for task in TASKS}
-    features = sharing(images(4), rows)
+    features = sharing(images(4), rows)["keys"]["pooled"]
     assert seen["keys"] == []
-    assert features["keys"].shape == (4, 5)
-    assert not features["keys"].any()
+    assert features.shape == (4, 5)
+    assert not features.any()
     if trainable_from != "heads":
-        (features["keys"] * torch.randn(4, 5)).sum().backward()
+        (features * torch.randn(4, 5)).sum().backward()
     for parameter in sharing.backbones["keys"].parameters():
         if parameter.requires_grad:
             assert parameter.grad.shape == parameter.shape
@@ -450,21 +453,21 @@ def test_no_rows_read_no_weight():
         for parameter in sharing.parameters():
             parameter.fill_(float("inf"))
     features = sharing(images(2), {task: torch.zeros(2) > 0 for task in TASKS})
-    features["type"].sum().backward()
-    assert all(not value.any() for value in features.values())
+    features["type"]["pooled"].sum().backward()
+    assert all(not value["pooled"].any() for value in features.values())
     assert all(not p.grad.any() for p in sharing.backbones["type"].parameters())
 
 
 def test_a_single_row_that_batch_norm_cannot_learn_from_is_told_clearly():
     sharing = Soft(1.0)
     sharing.attach(Torchvision("resnet18", weights=None), ["type", "rare"])
-    sharing.num_features((32, 32))
-    batch = torch.zeros(3, 3, 32, 32, dtype=torch.uint8)
+    width_of(sharing, (32, 32))
+    batch = {"image": torch.zeros(3, 3, 32, 32, dtype=torch.uint8)}
     rows = {"type": torch.ones(3) > 0, "rare": torch.tensor([False, True, False])}
     with pytest.raises(UserError, match=r"task rare: batch norm .* larger data\.image_size"):
         sharing(batch, rows)
     with torch.no_grad():
-        assert sharing.eval()(batch, rows)["rare"][1].any()
+        assert sharing.eval()(batch, rows)["rare"]["pooled"][1].any()
 
 
 def test_it_is_exported_like_any_other():

@@ -1,0 +1,20 @@
+"""Running a module to see what it does, without a trace."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def dry_run(module: nn.Module) -> Iterator[None]:
+    """Run in ``eval`` mode and without gradients; modes and the CPU's generator are put back."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training

@@ -1,0 +1,92 @@
+"""What a backbone gives its heads: named feature maps, and a vector pooled from the last."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import torch
+from torch import Tensor
+
+POOLED = "pooled"
+"""The name of the pooled vector among features; no stage can have it."""
+
+Features = Mapping[str, Tensor]
+"""The tensors that heads read, by name: ``pooled`` (B, F), and maps (B, C, h, w) by stage."""
+
+
+@dataclass(frozen=True)
+class MapSpec:
+    """A feature map.
+
+    Attributes:
+        channels: C.
+        size: Cells (h, w).
+        stride: Pixels of the image to a cell, vertically and horizontally.
+    """
+
+    channels: int
+    size: tuple[int, int]
+    stride: tuple[float, float]
+
+    @classmethod
+    def of(cls, values: Tensor, image_size: tuple[int, int]) -> "MapSpec":
+        """Describe ``(B, C, h, w)``, computed from images of (height, width) pixels."""
+        height, width = values.shape[2:]
+        return cls(
+            values.shape[1], (height, width), (image_size[0] / height, image_size[1] / width)
+        )
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What heads can read of images of one size.
+
+    Attributes:
+        pooled: F, the length of the vector that the backbone pools from its last map.
+        last: The name of the last map.
+        last_map: The last map.
+        find_earlier: Gives the maps before it, in forward order. It is called when `maps` is first
+            read: most heads do without, and it runs the network.
+    """
+
+    pooled: int
+    last: str
+    last_map: MapSpec
+    find_earlier: Callable[[], Mapping[str, MapSpec]] = dict
+
+    @cached_property
+    def maps(self) -> dict[str, MapSpec]:
+        """All maps, in forward order."""
+        return {**self.find_earlier(), self.last: self.last_map}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a map, or of the pooled vector, for one image.
+
+        Raises:
+            KeyError: If there is no such map.
+        """
+        if name == POOLED:
+            return (self.pooled,)
+        found = self.last_map if name == self.last else self.maps[name]
+        return (found.channels, *found.size)
+
+    def names(self) -> list[str]:
+        """Return all that a head can read."""
+        return [*self.maps, POOLED]
+
+    def width(self, names: Iterable[str]) -> int:
+        """Return how many numbers these features are, for one image."""
+        return sum(prod(self.shape(name)) for name in names)
+
+    def unpack(self, packed: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
+        """Return the features that `pack` laid side by side, ``(B, width)``."""
+        names = list(names)
+        shapes = [self.shape(name) for name in names]
+        parts = torch.split(packed, [prod(shape) for shape in shapes], dim=1)
+        return {n: part.reshape(-1, *s) for n, part, s in zip(names, parts, shapes, strict=True)}
+
+
+def pack(features: Features) -> Tensor:
+    """Return features side by side, ``(B, width)``, in their order."""
+    return torch.cat([values.flatten(1) for values in features.values()], dim=1)

@@ -1,0 +1,57 @@
+"""What networks read, by name: today images alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+IMAGE = "image"
+"""The name of the image: ``(B, 3, H, W)`` RGB, uint8 (or floating on the same scale, 0..255)."""
+
+Inputs = Mapping[str, Tensor]
+"""Name to ``(B, ...)``."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """Shape and dtype of an input, without the axis of rows."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.uint8
+
+    def example(self, rows: int) -> Tensor:
+        """Return ``(rows, *shape)`` random values: of images any pixels, else from [0, 1)."""
+        shape = (rows, *self.shape)
+        if self.dtype == torch.uint8:
+            return torch.randint(0, 256, shape, dtype=self.dtype)
+        return torch.rand(shape, dtype=self.dtype)
+
+
+InputSpecs = Mapping[str, InputSpec]
+
+
+def image_input(size: tuple[int, int]) -> dict[str, InputSpec]:
+    """Return the specification of images of (height, width) pixels and of nothing else."""
+    return {IMAGE: InputSpec((3, *size))}
+
+
+def examples(specs: InputSpecs, rows: int, device: torch.device) -> dict[str, Tensor]:
+    """Return random inputs, ``(rows, *shape)`` each, drawn from the generator of the CPU."""
+    return {name: spec.example(rows).to(device) for name, spec in specs.items()}
+
+
+def take_rows(inputs: Inputs, rows: Tensor) -> dict[str, Tensor]:
+    """Return the rows that ``rows`` (int64 or a mask) names of every input."""
+    return {name: values[rows] for name, values in inputs.items()}
+
+
+def num_rows(inputs: Inputs) -> int:
+    """Return B."""
+    return len(next(iter(inputs.values())))
+
+
+def image_size(specs: InputSpecs) -> tuple[int, int]:
+    """Return the (height, width) of the images, in pixels."""
+    height, width = specs[IMAGE].shape[-2:]
+    return height, width

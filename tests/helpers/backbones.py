@@ -1,0 +1,36 @@
+"""The smallest possible backbone of one's own."""
+
+import torch
+from torch import Tensor, nn
+
+from mtl_lightning.models.backbones import Backbone
+from mtl_lightning.models.weights import NamedWeights
+
+IMAGES = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+
+
+class Trunk(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(1))  # in no stage, like a position embedding
+        self.a = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
+        self.b = nn.Sequential(nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), nn.Dropout(0.5))
+        self.c = nn.Conv2d(5, 6, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.c(self.b(self.a(images + self.offset)))
+
+
+class Small(Backbone):
+    def __init__(self, weights=None, pooling="avg", trainable_from=None, scheme="imagenet") -> None:
+        trunk = Trunk()
+        stages = {"a": [trunk.a], "b": [trunk.b], "c": [trunk.c]}
+        super().__init__(trunk, stages, weights, scheme, pooling, trainable_from)
+
+    def named_weights(self, name: str) -> NamedWeights:
+        tensors = {k: torch.full_like(v, 2) for k, v in Trunk().state_dict().items()}
+        return NamedWeights(tensors, f"Small {name}", [0.5] * 3, [0.5] * 3)
+
+
+def trainable(backbone: Backbone) -> set[str]:
+    return {n.split(".")[1] for n, p in backbone.named_parameters() if p.requires_grad}
