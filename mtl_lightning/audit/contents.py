@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mtl_lightning.audit.findings import Finding, Level
-from mtl_lightning.data.merging import MergedTable
+from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.data.splits import SPLITS
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.audit.survey import is_file
 from mtl_lightning.data.images import Pixels
-from mtl_lightning.data.merging import MergedTable
-from mtl_lightning.system.errors import UserError, fault
+from mtl_lightning.data.merged_table import MergedTable
+from mtl_lightning.system.errors import UserError, image_error
 from mtl_lightning.system.hardware import cores
 from mtl_lightning.system.progress import ProgressBar
 
@@ -117,9 +117,9 @@ def _try(table: MergedTable, row: int) -> tuple[tuple[int, int], bytes] | str:
     try:
         pixels = table.load(row)
     except UserError as error:
-        return fault(error)
+        return image_error(error)
     except Exception as error:  # a source of one's own may fail in any way
-        return f"{table.where(row)}: {type(error).__name__}: {' '.join(str(error).split())}"
+        return f"{table.location(row)}: {type(error).__name__}: {' '.join(str(error).split())}"
     height, width = pixels.shape[:2]
     return (height, width), b"" if is_file(table.images[row]) else _hash(pixels)
 

@@ -22,7 +22,7 @@ from mtl_lightning.audit.pictures import Pictures
 from mtl_lightning.data.copies import find_copies
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.labels import LabelTable
-from mtl_lightning.data.merging import MergedTable
+from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.runs.facts import MergedCounts
 from mtl_lightning.system.errors import SourceError, UserError
 from mtl_lightning.system.progress import ProgressBar
@@ -163,7 +163,7 @@ def _unreadable(report: Report, name: str, encoded: Encoded) -> list[Finding]:
     for text, count in pd.Series(texts).value_counts(sort=True).items():
         place = places[texts.index(text)]
         column = labels.fields(name)[place[1] if len(place) > 1 else 0]
-        first = labels.table.where(int(place[0]), column)
+        first = labels.table.location(int(place[0]), column)
         where.append(f'"{text}" ({count:,}), first in {first}')
     return [
         Finding(

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.data.labels import LabelTable
-from mtl_lightning.data.merging import MergedTable
+from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.data.sources.base import Source, SourceTable
 from mtl_lightning.data.sources.locate import locate, texts
 from mtl_lightning.data.sources.table import TableSource
@@ -135,10 +135,10 @@ def join(
         return None, []
     told: dict[str, list[str]] = {}
 
-    def complain(about: str, message: str) -> None:
+    def on_contradiction(about: str, message: str) -> None:
         told.setdefault(about, []).append(message.partition("; expected ")[0])
 
-    table = labels.merge(sources, complain)
+    table = labels.merge(sources, on_contradiction)
     found = [_contradicted(about, messages) for about, messages in told.items()]
     if labels.options.on_conflict != "error":
         found += [Finding(Level.WARNING, line) for line in table.contradicted()]

@@ -14,7 +14,7 @@ from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Encoded
 
-Progress = Callable[[], tuple[int, int]]
+PositionFn = Callable[[], tuple[int, int]]
 """Gives the epoch, and how many micro-batches of it are done."""
 
 
@@ -74,7 +74,7 @@ class BadImages:
         """
         found = self.found.setdefault(split, {})
         for row, said in sorted(reasons.items()):  # not as ranks came to know of them
-            image, where = images.name(row), images.where(row)
+            image, where = images.name(row), images.location(row)
             reason = said.removeprefix(f"{where}: ").removeprefix(f"image {image} ")
             found.setdefault(row, BadImage(image, where, split, reason))
         if self._listener is not None:
@@ -87,7 +87,7 @@ class BadImages:
             )
 
 
-def refuse(batches: Iterator[Batch]) -> Iterator[Batch]:
+def raise_on_bad_image(batches: Iterator[Batch]) -> Iterator[Batch]:
     """Pass batches on, and raise a ``UserError`` at the first image that cannot be used."""
     for batch in batches:
         for said in batch.bad.values():
@@ -96,7 +96,7 @@ def refuse(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 @dataclass
-class Skip:
+class SkipBadImages:
     """Passes batches on with the counts that their optimizer step has without the bad images.
 
     The step plan counts labels before an image is opened. Which of them cannot be used is known
@@ -109,7 +109,7 @@ class Skip:
         images: All images, by row.
         encoded: Task to the labels of all rows.
         plan: What is loaded when.
-        progress: Where training is. The loader begins with the optimizer step in which that is;
+        position: Where training is. The loader begins with the optimizer step in which that is;
             micro-batches of it that are done, in a training that is resumed, are counted only.
         device: Where the ranks can add up numbers.
     """
@@ -119,13 +119,13 @@ class Skip:
     images: Images
     encoded: Mapping[str, Encoded]
     plan: StepPlan
-    progress: Progress
+    position: PositionFn
     device: torch.device
 
     def __call__(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches, a whole step of them loaded before its first."""
-        accumulate, (epoch, start) = self.plan.accumulate, self.progress()
-        number = self.plan.beginning(epoch, start)
+        accumulate, (epoch, start) = self.plan.accumulate, self.position()
+        number = self.plan.step_start(epoch, start)
         done = max(start - number, 0)
         while step := list(islice(batches, accumulate - number % accumulate)):
             lost, rows = self._lost(step)

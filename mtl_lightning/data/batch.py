@@ -24,8 +24,8 @@ class Batch:
         counts: Task to the number of labels in the whole optimizer step: all ranks, all
             accumulated micro-batches.
         step_rows: The number of images in the whole optimizer step.
-        parts: By how much the trainer divides what this micro-batch adds to the step's gradient
-            (ranks times accumulated micro-batches); the loss is multiplied by it.
+        gradient_divisor: What the trainer divides the gradient of this micro-batch by (ranks times
+            accumulated micro-batches); the loss is multiplied by it to make up for that.
         bad: Row to why its image could not be used; the image is black then, nothing is labelled.
         features: ``(B, F)``, what the backbone makes of the images, if it is known already.
         failure: Why a source can give no image at all, if that is so; all else means nothing then.
@@ -41,7 +41,7 @@ class Batch:
         rows: Tensor,
         counts: dict[str, int],
         step_rows: int,
-        parts: int,
+        gradient_divisor: int,
         bad: dict[int, str] | None = None,
         features: Tensor | None = None,
         failure: str = "",
@@ -52,7 +52,7 @@ class Batch:
         self.rows = rows
         self.counts = counts
         self.step_rows = step_rows
-        self.parts = parts
+        self.gradient_divisor = gradient_divisor
         self.bad = bad or {}
         self.features = features
         self.failure = failure

@@ -17,7 +17,7 @@ class PlanSampler(Sampler[Request]):
     Args:
         plan: The plan of the split.
         rank: This process.
-        progress: Gives ``(epoch, micro-batches of it already done)``.
+        position: Gives ``(epoch, micro-batches of it already done)``.
         whole_steps: Start at the beginning of the optimizer step in which training is.
     """
 
@@ -25,12 +25,12 @@ class PlanSampler(Sampler[Request]):
         self,
         plan: StepPlan,
         rank: int,
-        progress: Callable[[], tuple[int, int]],
+        position: Callable[[], tuple[int, int]],
         whole_steps: bool = False,
     ) -> None:
         self.plan = plan
         self.rank = rank
-        self.progress = progress
+        self.position = position
         self.whole_steps = whole_steps
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class PlanSampler(Sampler[Request]):
 
     def __iter__(self) -> Iterator[Request]:
         """Yield requests from the present position on."""
-        epoch, start = self.progress()
+        epoch, start = self.position()
         if self.whole_steps:
-            start = self.plan.beginning(epoch, start)
+            start = self.plan.step_start(epoch, start)
         return self.plan.requests(epoch, self.rank, start)

@@ -31,10 +31,10 @@ from mtl_lightning.data.disk_cache import (
 )
 from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.intensity import Intensity
-from mtl_lightning.data.merging import MergedTable
+from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.data.records import MappedFiles
 from mtl_lightning.data.sources.base import Texts
-from mtl_lightning.system.errors import UserError, fault
+from mtl_lightning.system.errors import UserError, image_error
 from mtl_lightning.system.hardware import cores, free_memory
 from mtl_lightning.system.progress import ProgressBar
 
@@ -84,9 +84,9 @@ class CachedImages:
         """Return the image's path, or its source's own key."""
         return self.table.name(row)
 
-    def where(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """Return what a message calls the place that names the image."""
-        return self.table.where(row)
+        return self.table.location(row)
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class Builder:
         try:
             return covering(self.table, int(row), self.size, self.max_pixels)
         except UserError as error:
-            return fault(error)
+            return image_error(error)
 
     def _print(self, text: str) -> None:
         self.console.print(f"data.cache: {text}", markup=False, highlight=False, soft_wrap=True)

@@ -18,9 +18,9 @@ from mtl_lightning.config.restore import built_from_config, check_remembered
 from mtl_lightning.data import transforms
 from mtl_lightning.data.bad_images import (
     BadImages,
-    Progress,
-    Skip,
-    refuse,
+    PositionFn,
+    SkipBadImages,
+    raise_on_bad_image,
 )
 from mtl_lightning.data.batch import IMAGE, Batch
 from mtl_lightning.data.batch_sampler import PlanSampler
@@ -30,17 +30,17 @@ from mtl_lightning.data.dataset import ImageDataset, Images
 from mtl_lightning.data.features import FeatureDataset, Features
 from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.images import MAX_PIXELS, image_shape
-from mtl_lightning.data.input_wait import Waiting
+from mtl_lightning.data.input_wait import InputWaitTimer
 from mtl_lightning.data.labels import LabelTable
 from mtl_lightning.data.loading import loader
 from mtl_lightning.data.merging import MergeOptions
-from mtl_lightning.data.mirroring.mirror import NONE, Mirror, Sides
+from mtl_lightning.data.mirroring.mirror import NO_MIRRORING, Mirror, Mirroring
 from mtl_lightning.data.on_device import OnDevice
 from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.data.planning import limit_plan, plan_split, plan_training, sampling_notes
-from mtl_lightning.data.pool import OnConflict
 from mtl_lightning.data.records import cache_folder
 from mtl_lightning.data.sampling import Sampling
+from mtl_lightning.data.source_rows import OnConflict
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.system.errors import UserError
@@ -164,7 +164,7 @@ class PartialLabels(LightningDataModule):
         self.features: dict[str, Features] = {}
         """By split, where they are trained on instead of images."""
         self.bad = BadImages(max_bad_share)
-        self.input_wait = Waiting()
+        self.input_wait = InputWaitTimer()
         self.train_plan: StepPlan | None = None
         for source in self.sources.values():
             source.max_pixels = max_pixels
@@ -263,7 +263,7 @@ class PartialLabels(LightningDataModule):
         plan = replace(plan, resumed=self._resumed)
         self.train_plan = plan
 
-        def progress() -> tuple[int, int]:
+        def position() -> tuple[int, int]:
             # A sampler is asked again for the epoch it is in after an interruption.
             return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
@@ -271,8 +271,8 @@ class PartialLabels(LightningDataModule):
         transform = self._transform(trainer.strategy.root_device if on_device else "cpu")
         self._on_device = None
         if on_device and transform is not None:
-            self._on_device, transform = OnDevice(transform, seed, self._sides()), None
-        return self._loader(self._dataset("train", transform), "train", plan, progress)
+            self._on_device, transform = OnDevice(transform, seed, self._mirroring()), None
+        return self._loader(self._dataset("train", transform), "train", plan, position)
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
@@ -339,10 +339,10 @@ class PartialLabels(LightningDataModule):
         plan = plan_split(self.labels, split, self.batch_size, self._trainer().world_size)
         return self._loader(self._dataset(split), split, plan, _from_the_start)
 
-    def _sides(self) -> Sides:
+    def _mirroring(self) -> Mirroring:
         """Return which training images are mirrored, and their labels."""
         probability = 0.0 if self.mirror is None else self.mirror.probability
-        return Sides(probability, global_seed(), self.labels.mirrored)
+        return Mirroring(probability, global_seed(), self.labels.mirrored)
 
     def _images(self) -> Images:
         """Return the images; a cache is filled here, once nobody refuses the training any more."""
@@ -355,34 +355,36 @@ class PartialLabels(LightningDataModule):
     def _dataset(
         self, split: str, transform: nn.Module | None = None
     ) -> ImageDataset | FeatureDataset:
-        sides = self._sides() if split == "train" else NONE
+        mirroring = self._mirroring() if split == "train" else NO_MIRRORING
         if split in self.features:
-            return FeatureDataset(self.features[split], self.labels.encoded, sides)
-        return self._image_dataset(self.labels.encoded, transform, sides)
+            return FeatureDataset(self.features[split], self.labels.encoded, mirroring)
+        return self._image_dataset(self.labels.encoded, transform, mirroring)
 
     def _image_dataset(
-        self, encoded: Mapping[str, Encoded], transform: nn.Module | None, sides: Sides
+        self, encoded: Mapping[str, Encoded], transform: nn.Module | None, mirroring: Mirroring
     ) -> ImageDataset:
         images, seed = self._images(), global_seed()
-        return ImageDataset(images, encoded, self.size, transform, seed, self.max_pixels, sides)
+        return ImageDataset(images, encoded, self.size, transform, seed, self.max_pixels, mirroring)
 
     def _loader(
         self,
         dataset: ImageDataset | FeatureDataset,
         split: str,
         plan: StepPlan,
-        progress: Progress,
+        position: PositionFn,
     ) -> DataLoader[Batch]:
         trainer, skip = self._trainer(), self.on_bad_image == "skip"
         takes_images = isinstance(dataset, ImageDataset)
-        through: Callable[[Iterator[Batch]], Iterator[Batch]] = refuse
+        through: Callable[[Iterator[Batch]], Iterator[Batch]] = raise_on_bad_image
         if skip:
             images = dataset.images if isinstance(dataset, ImageDataset) else self.labels.table
             device = trainer.strategy.root_device
-            through = Skip(self.bad, split, images, dataset.encoded, plan, progress, device)
+            through = SkipBadImages(
+                self.bad, split, images, dataset.encoded, plan, position, device
+            )
         if split == "train" and takes_images:  # features are never waited for
-            through = self.input_wait.of(through)
-        sampler = PlanSampler(plan, trainer.global_rank, progress, whole_steps=skip)
+            through = self.input_wait.wrap(through)
+        sampler = PlanSampler(plan, trainer.global_rank, position, whole_steps=skip)
         return loader(dataset, sampler, self.num_workers if takes_images else 0, through)
 
     def feature_loader(self, split: str, view: int) -> DataLoader[Batch]:
@@ -392,14 +394,14 @@ class PartialLabels(LightningDataModule):
             split: ``train``, which is augmented, or another.
             view: The epoch.
         """
-        transform, sides = None, NONE
+        transform, mirroring = None, NO_MIRRORING
         if split == "train":
-            transform, sides = self._transform(), self._sides()
-        dataset = self._image_dataset({}, transform, sides)
+            transform, mirroring = self._transform(), self._mirroring()
+        dataset = self._image_dataset({}, transform, mirroring)
         trainer = self._trainer()
         plan = StepPlan(self.labels.rows(split), {}, self.batch_size, trainer.world_size)
         sampler = PlanSampler(plan, trainer.global_rank, lambda: (view, 0))
-        through = _as_they_are if self.on_bad_image == "skip" else refuse
+        through = _as_they_are if self.on_bad_image == "skip" else raise_on_bad_image
         return loader(dataset, sampler, self.num_workers, through)
 
 

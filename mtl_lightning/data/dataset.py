@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 from mtl_lightning.data import transforms
 from mtl_lightning.data.batch import IMAGE, PADDING, Batch
 from mtl_lightning.data.images import MAX_PIXELS, resize
-from mtl_lightning.data.mirroring.mirror import NONE, Sides
+from mtl_lightning.data.mirroring.mirror import NO_MIRRORING, Mirroring
 from mtl_lightning.data.plan import Request
-from mtl_lightning.system.errors import SourceError, UserError, fault
+from mtl_lightning.system.errors import SourceError, UserError, image_error
 from mtl_lightning.tasks import Encoded
 
 
@@ -35,7 +35,7 @@ class Images(Protocol):
     def name(self, row: int) -> str:
         """Return the path of the image, or what else it is called."""
 
-    def where(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """Return what a message calls the place that names the image."""
 
 
@@ -52,7 +52,7 @@ class ImageDataset(Dataset[Batch]):
         transform: Augmentation; ``None``: the centre of the image.
         seed: Of the augmentation, which depends on this, the epoch and the row, nothing else.
         max_pixels: Of an image that was scaled to cover ``size``.
-        sides: Which images are mirrored before the augmentation, with their labels.
+        mirroring: Which images are mirrored before the augmentation, with their labels.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ImageDataset(Dataset[Batch]):
         transform: nn.Module | None,
         seed: int,
         max_pixels: int = MAX_PIXELS,
-        sides: Sides = NONE,
+        mirroring: Mirroring = NO_MIRRORING,
     ) -> None:
         self.images = images
         self.encoded = dict(encoded)
@@ -72,7 +72,7 @@ class ImageDataset(Dataset[Batch]):
         self.centre = transforms.default_eval(size)
         self.seed = seed
         self.wanted = size, max_pixels
-        self.sides = sides
+        self.mirroring = mirroring
 
     def __len__(self) -> int:
         """The number of images."""
@@ -82,14 +82,14 @@ class ImageDataset(Dataset[Batch]):
         """Load one micro-batch; the name is torch's, for data sets that load whole batches."""
         rows, epoch = request.rows, request.epoch
         bad: dict[int, str] = {}
-        mirrored = self.sides.drawn(epoch, rows.tolist())
+        mirrored = self.mirroring.mirrored(epoch, rows.tolist())
         pairs = zip(rows.tolist(), mirrored, strict=True)
         failure = ""
         try:
             images = torch.stack([self._image(row, epoch, flip, bad) for row, flip in pairs])
         except SourceError as error:
             images, failure = torch.zeros(len(rows), 3, *self.size, dtype=torch.uint8), str(error)
-        targets, labelled = labels_of(self.encoded, rows, bad, self.sides, mirrored)
+        targets, labelled = labels_of(self.encoded, rows, bad, self.mirroring, mirrored)
         return Batch(
             inputs={IMAGE: images},
             targets=targets,
@@ -97,7 +97,7 @@ class ImageDataset(Dataset[Batch]):
             rows=torch.from_numpy(rows),
             counts=request.counts,
             step_rows=request.step_rows,
-            parts=request.parts,
+            gradient_divisor=request.gradient_divisor,
             bad=bad,
             failure=failure,
         )
@@ -107,7 +107,7 @@ class ImageDataset(Dataset[Batch]):
         try:
             resized = None if row == PADDING else covering(self.images, row, *self.wanted)
         except UserError as error:
-            resized, bad[row] = None, fault(error)
+            resized, bad[row] = None, image_error(error)
         if resized is None:
             return torch.zeros(3, *self.size, dtype=torch.uint8)
         image = torch.from_numpy(resized).permute(2, 0, 1)
@@ -121,7 +121,7 @@ def labels_of(
     encoded: Mapping[str, Encoded],
     rows: NDArray[np.int64],
     bad: Collection[int],
-    sides: Sides,
+    mirroring: Mirroring,
     mirrored: NDArray[np.bool_],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the targets and masks of a batch, by task; padding and bad images have no label.
@@ -130,13 +130,13 @@ def labels_of(
         encoded: Task to the labels of all rows.
         rows: Those of the batch.
         bad: Rows whose image cannot be used.
-        sides: What labels become of mirrored images.
+        mirroring: What labels become of mirrored images.
         mirrored: Which rows' images are, ``(B,)``.
     """
     real = torch.from_numpy((rows != PADDING) & ~np.isin(rows, list(bad)))
     targets, labelled = {}, {}
     for task, labels in encoded.items():
-        values, masks = sides.labels(task, labels, rows, mirrored)
+        values, masks = mirroring.labels_of(task, labels, rows, mirrored)
         mask = torch.from_numpy(masks)
         labelled[task] = mask & real.view((-1,) + (1,) * (mask.ndim - 1))
         targets[task] = torch.from_numpy(values)
@@ -153,5 +153,5 @@ def covering(images: Images, row: int, size: tuple[int, int], max_pixels: int) -
     try:
         return resize(image, size, max_pixels)
     except UserError as error:
-        where, name = images.where(row), images.name(row)
+        where, name = images.location(row), images.name(row)
         raise UserError(f"{where}: image {name} has {error}") from error

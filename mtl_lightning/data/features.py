@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from mtl_lightning.data.batch import PADDING, Batch
 from mtl_lightning.data.dataset import labels_of
-from mtl_lightning.data.mirroring.mirror import NONE, Sides
+from mtl_lightning.data.mirroring.mirror import NO_MIRRORING, Mirroring
 from mtl_lightning.data.plan import Request
 from mtl_lightning.tasks import Encoded
 
@@ -68,15 +68,18 @@ class FeatureDataset(Dataset[Batch]):
     Args:
         features: Filled by the time of the first request.
         encoded: Task to the labels of all rows.
-        sides: Which images were mirrored, in the view that has an epoch's number.
+        mirroring: Which images were mirrored, in the view that has an epoch's number.
     """
 
     def __init__(
-        self, features: Features, encoded: Mapping[str, Encoded], sides: Sides = NONE
+        self,
+        features: Features,
+        encoded: Mapping[str, Encoded],
+        mirroring: Mirroring = NO_MIRRORING,
     ) -> None:
         self.features = features
         self.encoded = dict(encoded)
-        self.sides = sides
+        self.mirroring = mirroring
 
     def __len__(self) -> int:
         """The number of rows of the merged table."""
@@ -87,8 +90,8 @@ class FeatureDataset(Dataset[Batch]):
         rows = request.rows
         bad = {int(row): self.features.bad[row] for row in rows if row in self.features.bad}
         view = self.features.view(request.epoch)
-        mirrored = self.sides.drawn(view, rows.tolist())
-        targets, labelled = labels_of(self.encoded, rows, bad, self.sides, mirrored)
+        mirrored = self.mirroring.mirrored(view, rows.tolist())
+        targets, labelled = labels_of(self.encoded, rows, bad, self.mirroring, mirrored)
         return Batch(
             inputs={},
             features=self.features.of(rows, view),
@@ -97,6 +100,6 @@ class FeatureDataset(Dataset[Batch]):
             rows=torch.from_numpy(rows),
             counts=request.counts,
             step_rows=request.step_rows,
-            parts=request.parts,
+            gradient_divisor=request.gradient_divisor,
             bad=bad,
         )

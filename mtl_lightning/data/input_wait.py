@@ -15,7 +15,7 @@ STARVED = 0.25
 PassedOn = Callable[[Iterator[Batch]], Iterator[Batch]]
 
 
-class Waiting:
+class InputWaitTimer:
     """A clock beside the train loader of one process: the time in ``next()``, and all time.
 
     Steps do not run ahead of the device: it is waited for in each of them, where losses and
@@ -35,7 +35,7 @@ class Waiting:
         self._starting = (0.0, 0.0)  # what of both belongs to the first batches
         self._since: float | None = None  # when the loop got the batch that it trains on
 
-    def of(self, passed_on: PassedOn) -> PassedOn:
+    def wrap(self, passed_on: PassedOn) -> PassedOn:
         """Return the same with the clock around it; an epoch begins with its first batch."""
 
         def timed(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtl_lightning.data.merging import MergedTable, MergeOptions, merge
+from mtl_lightning.data.merged_table import MergedTable
+from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.mirroring.mirror import Mirror
-from mtl_lightning.data.pool import Meaning
 from mtl_lightning.data.sampling import Population
+from mtl_lightning.data.source_rows import Meaning
 from mtl_lightning.data.sources.base import Source
-from mtl_lightning.data.splits import SPLITS, Complain, refuse
+from mtl_lightning.data.splits import SPLITS, OnContradiction, raise_contradiction
 from mtl_lightning.system.errors import UserError, quoted
 from mtl_lightning.tasks import Encoded, Task
 
@@ -72,9 +73,11 @@ class LabelTable:
             self._table = self.merge(self.sources)
         return self._table
 
-    def merge(self, sources: Mapping[str, Source], complain: Complain = refuse) -> MergedTable:
+    def merge(
+        self, sources: Mapping[str, Source], on_contradiction: OnContradiction = raise_contradiction
+    ) -> MergedTable:
         """Merge sources for these tasks; see `merging.merge`."""
-        return merge(sources, list(self.meanings), self.options, complain, self.meanings)
+        return merge(sources, list(self.meanings), self.options, on_contradiction, self.meanings)
 
     def reuse(self, table: MergedTable) -> None:
         """Use a table that was merged before, with the same sources and options."""
@@ -143,7 +146,7 @@ class LabelTable:
             return
         encoded = {name: self._encode(name) for name in self.tasks}
         if self.mirror is not None:
-            self.mirrored = self.mirror.swapped(self.tasks, encoded, self.left_out)
+            self.mirrored = self.mirror.mirror_labels(self.tasks, encoded, self.left_out)
         self.encoded = encoded
 
     def _encode(self, name: str) -> Encoded:
@@ -155,7 +158,7 @@ class LabelTable:
             count = int(encoded.bad.sum())
             more = f" ({count} labels like this)" if count > 1 else ""
             raise UserError(
-                f"{self.table.where(first[0], field)}: task {name} cannot read the label "
+                f"{self.table.location(first[0], field)}: task {name} cannot read the label "
                 f"{quoted(cells[first])}{more}; expected {task.expected(cells[first])}"
             )
         return encoded
@@ -181,7 +184,7 @@ class LabelTable:
         rows = self.table.in_split("train") & (encoded.counts() > 0)
         parts = [encoded]
         if self.mirror is not None and task in self.mirrored:
-            parts = self.mirror.both_ways(encoded, self.mirrored[task])
+            parts = self.mirror.training_labels(encoded, self.mirrored[task])
         targets = np.concatenate([part.targets[rows] for part in parts])
         labelled = np.concatenate([part.labelled[rows] for part in parts])
         return torch.from_numpy(targets), torch.from_numpy(labelled)
@@ -193,7 +196,7 @@ class LabelTable:
 
     def image_name(self, row: int) -> str:
         """Return the image of a row and the place that names it, for messages."""
-        return f"{self.table.images[row]} ({self.table.where(row)})"
+        return f"{self.table.images[row]} ({self.table.location(row)})"
 
     def notes(self) -> list[str]:
         """Return what a user should know of the labels before training, a line each."""

@@ -1,32 +1,25 @@
-"""Several sources become one table: a row per image, a text label or none for each task."""
+"""Merging: the tables of several sources become one, with a row per image."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from unicodedata import normalize
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from mtl_lightning.data.identity import SameBy
-from mtl_lightning.data.images import Pixels
-from mtl_lightning.data.pool import Meaning, OnConflict, Pool, Rows
+from mtl_lightning.data.merged_table import MergedTable
+from mtl_lightning.data.source_rows import Meaning, OnConflict, Rows, SourceRows
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import (
-    SPLITS,
-    Complain,
-    Splits,
+    OnContradiction,
     assign,
     check_fractions,
-    refuse,
+    raise_contradiction,
 )
-from mtl_lightning.system.errors import UserError, fault
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.cells import identifier, normalised
-
-HOLDS = {"first": "the first holds", "drop": "none holds"}
-"""What becomes of labels that contradict each other, where that is no error."""
 
 
 @dataclass(frozen=True)
@@ -49,164 +42,14 @@ class MergeOptions:
     on_conflict: OnConflict = "error"
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What was merged; an image or label that two sources have counts in both.
-
-    Attributes:
-        images: (source, split) to distinct images.
-        labelled: (source, task, split) to distinct images that the source labels for the task.
-            Tasks that a source has no label column for are left out.
-    """
-
-    images: dict[tuple[str, str], int]
-    labelled: dict[tuple[str, str, str], int]
-
-
-@dataclass(frozen=True)
-class MergedTable:
-    """All images of all sources, one row an image, in order of first appearance.
-
-    Attributes:
-        images: (N,) str: the resolved path, or the source's own key.
-        cells: Task to its labels, (N,) str or None.
-        splits: (N,) int8: positions in `splits.SPLITS`.
-        source: (N,) int16: the position in `names` of the source that loads the image.
-        keys: (N,) str: what the image is called on every machine.
-        shard: (N,) int64: the number of the file that holds the image beside others, -1 where it
-            is found by itself; no two sources share a number.
-        names: The sources' names, in the config's order.
-        sources: The sources.
-        val_from_train: Whether `val` had to be taken from rows that a table names train.
-        conflicts: Task to the number of images whose labels contradict each other, if any do.
-        on_conflict: What became of them.
-    """
-
-    images: Texts
-    cells: dict[str, Texts]
-    splits: Splits
-    source: npt.NDArray[np.int16]
-    keys: Texts
-    shard: Rows
-    names: tuple[str, ...]
-    sources: tuple[Source, ...]
-    val_from_train: bool
-    conflicts: dict[str, int]
-    on_conflict: OnConflict
-    _pool: Pool
-    _first: Rows
-    _said_by: dict[str, Rows]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def is_sharded(self) -> bool:
-        """Whether any image lies in a file that holds others, too."""
-        return bool((self.shard >= 0).any())
-
-    def in_split(self, split: str) -> npt.NDArray[np.bool_]:
-        """Return which rows are in a split, ``(N,)``."""
-        inside: npt.NDArray[np.bool_] = self.splits == SPLITS.index(split)
-        return inside
-
-    def where(self, row: int, task: str | None = None) -> str:
-        """Name an image for a message: ``type.csv row 17``.
-
-        Args:
-            row: The image's position.
-            task: Name the row that labels the image for this task, if there is one, instead of
-                the first that mentions it.
-        """
-        said_by = -1 if task is None else int(self._said_by[task][row])
-        return self._pool.where(said_by if said_by >= 0 else int(self._first[row]), task)
-
-    def name(self, row: int) -> str:
-        """Return the image's path, or its source's own key."""
-        return str(self.images[row])
-
-    def load(self, row: int) -> Pixels:
-        """Return the image of a row as (height, width, 3) RGB, uint8.
-
-        Raises:
-            UserError: If the image cannot be read; names the row as `where` does.
-            SourceError: If its source fails as a whole.
-        """
-        with self._naming(row):
-            pixels: Pixels = self.sources[self.source[row]].load(self.images[row])
-            return pixels
-
-    def content(self, row: int) -> bytes:
-        """Return the image of a row as a file, see `Source.content`.
-
-        Raises:
-            UserError: If the image cannot be read; names the row as `where` does.
-            SourceError: If its source fails as a whole.
-        """
-        with self._naming(row):
-            content: bytes = self.sources[self.source[row]].content(self.images[row])
-            return content
-
-    @contextmanager
-    def _naming(self, row: int) -> Iterator[None]:
-        try:
-            yield
-        except UserError as error:
-            raise UserError(f"{self.where(row)}: {fault(error)}") from error
-
-    def notes(self) -> list[str]:
-        """Return what the sources want the user to know before training, a line each."""
-        notes = [
-            f"data.sources.{name}: {note}"
-            for name, table in zip(self.names, self._pool.tables, strict=True)
-            for note in table.notes
-        ]
-        if self.on_conflict != "error":
-            notes += [f"{line} (data.on_conflict)" for line in self.contradicted()]
-        return notes
-
-    def contradicted(self) -> list[str]:
-        """Return a line for each task some of whose labels contradict each other."""
-        holds = HOLDS.get(self.on_conflict, "the first holds")
-        return [
-            f"images with labels that contradict each other, task {task}: {count:,}; {holds}"
-            for task, count in self.conflicts.items()
-        ]
-
-    def counts(self, fields: Mapping[str, Sequence[str]]) -> Counts:
-        """Count images and labels by source and split.
-
-        Args:
-            fields: Task to the names of its columns; an image counts that has a label in any.
-        """
-        images, labelled = {}, {}
-        for position, name in enumerate(self.names):
-            of_row = self._pool.image_of_row[self._pool.slice(position)]
-            for split, count in self._by_split(of_row):
-                images[name, split] = count
-            columns = self._pool.tables[position].labels
-            for task, names in fields.items():
-                own = [_answered(columns[field]) for field in names if field in columns]
-                if own:
-                    for split, count in self._by_split(of_row[np.any(own, axis=0)]):
-                        labelled[name, task, split] = count
-        return Counts(images, labelled)
-
-    def _by_split(self, images: Rows) -> list[tuple[str, int]]:
-        present = np.zeros(len(self), dtype=np.bool_)
-        present[images] = True
-        counts = np.bincount(self.splits[present], minlength=len(SPLITS))
-        return list(zip(SPLITS, counts.tolist(), strict=True))
-
-
 def merge(
     sources: Mapping[str, Source],
     tasks: Sequence[str],
     options: MergeOptions,
-    complain: Complain = refuse,
+    on_contradiction: OnContradiction = raise_contradiction,
     meanings: Mapping[str, Meaning] | None = None,
 ) -> MergedTable:
-    """Read the sources and join what they say of each image.
+    """Read the sources and merge their rows about each image.
 
     Rows that share a group in any source stay in one split, whatever other groups their images
     have; the same group name in two sources is the same group.
@@ -214,8 +57,8 @@ def merge(
     Args:
         sources: The sources by name.
         tasks: The names of all tasks, and ``task/label`` for each label of one that has many.
-        options: How.
-        complain: What to do about a contradiction; if it returns, what is said first holds.
+        options: How to divide and merge.
+        on_contradiction: Called for each contradiction; if it returns, the first value holds.
         meanings: Task (or ``task/label``) to what it reads in a text, where different texts may
             mean the same.
 
@@ -230,30 +73,32 @@ def merge(
         raise UserError("data.sources is empty; expected at least one source")
     check_fractions(options.fractions)
     tables = [_read(name, source, tasks) for name, source in sources.items()]
-    pool = Pool(tables, options.same_by)
-    cells, said_by, conflicts = {}, {}, {}
+    source_rows = SourceRows(tables, options.same_by)
+    cells, labelled_by, conflicts = {}, {}, {}
     for task in tasks:
-        labels = pool.gather([table.labels.get(task) for table in tables])
-        cells[task], said_by[task], conflicts[task] = pool.agree(
-            labels, complain, task, options.on_conflict, (meanings or {}).get(task)
+        labels = source_rows.concatenate([table.labels.get(task) for table in tables])
+        cells[task], labelled_by[task], conflicts[task] = source_rows.resolve(
+            labels, on_contradiction, task, options.on_conflict, (meanings or {}).get(task)
         )
-    named, _, _ = pool.agree(pool.gather([table.splits for table in tables]), complain)
-    first = pool.first(pool.image_of_row)
-    keys = _keys(pool, first)
+    named, _, _ = source_rows.resolve(
+        source_rows.concatenate([table.splits for table in tables]), on_contradiction
+    )
+    first = source_rows.first(source_rows.image_of_row)
+    keys = _keys(source_rows, first)
     splits, val_from_train = assign(
         named,
-        _united(pool, pool.gather([table.groups for table in tables])),
+        _joined_groups(source_rows, source_rows.concatenate([table.groups for table in tables])),
         keys,
         options.fractions,
         options.seed,
-        where=lambda image: pool.where(int(first[image])),
-        complain=complain,
+        location=lambda image: source_rows.location(int(first[image])),
+        on_contradiction=on_contradiction,
         labels=cells if options.stratify else None,
     )
-    source = np.searchsorted(pool.starts, first, side="right") - 1
-    _check_intensities(sources, pool, first)
+    source = np.searchsorted(source_rows.starts, first, side="right") - 1
+    _check_intensities(sources, source_rows, first)
     return MergedTable(
-        images=pool.images,
+        images=source_rows.images,
         cells=cells,
         splits=splits,
         source=source.astype(np.int16),
@@ -264,9 +109,9 @@ def merge(
         val_from_train=val_from_train,
         conflicts={task: n for task, n in conflicts.items() if n},
         on_conflict=options.on_conflict,
-        _pool=pool,
+        _source_rows=source_rows,
         _first=first,
-        _said_by=said_by,
+        _labelled_by=labelled_by,
     )
 
 
@@ -283,30 +128,22 @@ def _read(name: str, source: Source, tasks: Sequence[str]) -> SourceTable:
     return replace(table, labels=labels, groups=groups, keys=keys)
 
 
-def _answered(cells: Texts) -> npt.NDArray[np.bool_]:
-    """Return which rows have an answer in any column, (n,)."""
-    answered: npt.NDArray[np.bool_] = np.any(pd.notna(cells).reshape(len(cells), -1), axis=1)
-    return answered
-
-
-def _check_intensities(sources: Mapping[str, Source], pool: Pool, first: Rows) -> None:
+def _check_intensities(sources: Mapping[str, Source], source_rows: SourceRows, first: Rows) -> None:
     """Refuse images that two sources would load differently: only one of them loads each."""
-    names, codes = (
-        list(sources),
-        pd.factorize(pd.Series([str(source.intensity) for source in sources.values()]))[0],
-    )
-    if pool.distinct or not codes.any():
+    names, intensities = list(sources), [str(source.intensity) for source in sources.values()]
+    codes, _ = pd.factorize(pd.Series(intensities))
+    if source_rows.distinct or not codes.any():
         return
-    of_row = np.repeat(np.arange(len(names)), np.diff(pool.starts))
-    loaded_by = of_row[first[pool.image_of_row]]
+    of_row = np.repeat(np.arange(len(names)), np.diff(source_rows.starts))
+    loaded_by = of_row[first[source_rows.image_of_row]]
     differ = np.flatnonzero(codes[of_row] != codes[loaded_by])
     if differ.size:
         row = int(differ[0])
         one, other = names[loaded_by[row]], names[of_row[row]]
         raise UserError(
-            f"data.sources.{one} and data.sources.{other} both have {pool.where(row)}, and their "
-            f"`intensity` differs: {sources[one].intensity} and {sources[other].intensity}; give "
-            f"both the same"
+            f"data.sources.{one} and data.sources.{other} both have {source_rows.location(row)}, "
+            f"and their `intensity` differs: {sources[one].intensity} and "
+            f"{sources[other].intensity}; give both the same"
         )
 
 
@@ -322,26 +159,26 @@ def _shards(tables: Sequence[SourceTable]) -> Rows:
     return np.concatenate(numbers)
 
 
-def _keys(pool: Pool, first: Rows) -> Texts:
+def _keys(source_rows: SourceRows, first: Rows) -> Texts:
     """Return each image's key: the least that any row has, whatever the order of the sources."""
-    row_keys = pool.gather([table.keys for table in pool.tables])
+    row_keys = source_rows.concatenate([table.keys for table in source_rows.tables])
     keys = row_keys[first]
-    again = np.flatnonzero(first[pool.image_of_row] != np.arange(len(row_keys)))
-    for image, key in zip(pool.image_of_row[again], row_keys[again], strict=True):
+    repeated = np.flatnonzero(first[source_rows.image_of_row] != np.arange(len(row_keys)))
+    for image, key in zip(source_rows.image_of_row[repeated], row_keys[repeated], strict=True):
         keys[image] = min(keys[image], key)
     return keys
 
 
-def _united(pool: Pool, groups: Texts) -> Texts | None:
+def _joined_groups(source_rows: SourceRows, groups: Texts) -> Texts | None:
     """Return a group for each image, the same for all whose groups an image links, or None."""
-    if pool.distinct:  # nothing links two groups
+    if source_rows.distinct:  # nothing links two groups
         return groups if pd.notna(groups).any() else None
     codes, names = pd.factorize(groups)
     if not len(names):
         return None
-    first = pool.first(codes)
+    first = source_rows.first(codes)
     rows = np.flatnonzero(codes >= 0)
-    own = codes[first[pool.image_of_row[rows]]]
+    own = codes[first[source_rows.image_of_row[rows]]]
     links = np.unique(np.stack([own, codes[rows]], axis=1)[own != codes[rows]], axis=0)
     parents = list(range(len(names)))
 
@@ -355,8 +192,8 @@ def _united(pool: Pool, groups: Texts) -> Texts | None:
         # The least name stands for all, so that the order of the rows does not matter.
         low, high = sorted((root(one), root(other)), key=names.__getitem__)
         parents[high] = low
-    united = names[[root(group) for group in range(len(names))]]
-    out = np.full(len(pool.images), None, dtype=object)
+    joined = names[[root(group) for group in range(len(names))]]
+    out = np.full(len(source_rows.images), None, dtype=object)
     grouped = first >= 0
-    out[grouped] = united[codes[first[grouped]]]
+    out[grouped] = joined[codes[first[grouped]]]
     return out

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mtl_lightning.data import transforms
 from mtl_lightning.data.batch import PADDING, Batch
-from mtl_lightning.data.mirroring.mirror import Sides
+from mtl_lightning.data.mirroring.mirror import Mirroring
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,12 @@ class OnDevice:
     Attributes:
         transform: From uint8 image to uint8 image.
         seed: Of the run.
-        sides: Which images are mirrored first; their labels are swapped already.
+        mirroring: Which images are mirrored first; their labels are swapped already.
     """
 
     transform: nn.Module
     seed: int
-    sides: Sides
+    mirroring: Mirroring
 
     def __call__(self, images: Tensor, loaded: Batch, epoch: int) -> Tensor:
         """Return the images of a batch augmented; black ones, that nobody sees, stay so.
@@ -36,5 +36,5 @@ class OnDevice:
             None if row == PADDING or row in loaded.bad else (self.seed, epoch, row) for row in rows
         ]
         return transforms.augment_batch(
-            self.transform, images, seeds, self.sides.drawn(epoch, rows).tolist()
+            self.transform, images, seeds, self.mirroring.mirrored(epoch, rows).tolist()
         )

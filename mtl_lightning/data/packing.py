@@ -21,11 +21,11 @@ from mtl_lightning._version import __version__
 from mtl_lightning.data.bad_images import BadImages
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.images import decode
-from mtl_lightning.data.merging import MergedTable
+from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.data.packs.manifest import FORMAT, LABELS, MANIFEST, sha256
 from mtl_lightning.data.records import RecordWriter
 from mtl_lightning.data.splits import SPLITS
-from mtl_lightning.system.errors import UserError, fault
+from mtl_lightning.system.errors import UserError, image_error
 from mtl_lightning.system.files import part_of
 from mtl_lightning.system.progress import ProgressBar
 
@@ -141,8 +141,8 @@ def _read(table: MergedTable, max_pixels: int, row: int) -> bytes | UserError:
         content = table.content(row)
         decode(table.name(row), max_pixels, content)
     except UserError as error:
-        message = fault(error)
-        where = f"{table.where(row)}: "
+        message = image_error(error)
+        where = f"{table.location(row)}: "
         return UserError(message if message.startswith(where) else where + message)
     return content
 

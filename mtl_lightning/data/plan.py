@@ -22,7 +22,7 @@ class Request:
     rows: NDArray[np.int64]
     counts: dict[str, int]
     step_rows: int
-    parts: int
+    gradient_divisor: int
     epoch: int
 
 
@@ -72,7 +72,7 @@ class StepPlan:
             return random.permutation(len(self.rows))
         return self.draw(self.step_width, random)
 
-    def first(self, epoch: int) -> int:
+    def start(self, epoch: int) -> int:
         """Return the number of the micro-batch with which this process begins the epoch.
 
         It is 0 but for an epoch of which rows were taken before. Those that remain are then the
@@ -83,32 +83,32 @@ class StepPlan:
         remaining = max(self._used - self.resumed[1], 0)
         return len(self) - -(-remaining // self._width)
 
-    def taken(self, epoch: int, number: int) -> int:
+    def rows_before(self, epoch: int, number: int) -> int:
         """Return how many rows of the epoch come before micro-batch ``number``."""
         rows = number * self._width
         if epoch == self.resumed[0]:
-            rows += self.resumed[1] - self.first(epoch) * self._width
+            rows += self.resumed[1] - self.start(epoch) * self._width
         return min(rows, self._used)
 
-    def beginning(self, epoch: int, number: int) -> int:
+    def step_start(self, epoch: int, number: int) -> int:
         """Return the number of the first micro-batch of the step of micro-batch ``number``."""
-        return max(number // self.accumulate * self.accumulate, self.first(epoch))
+        return max(number // self.accumulate * self.accumulate, self.start(epoch))
 
     def requests(self, epoch: int, rank: int, start: int = 0) -> Iterator[Request]:
         """Yield what ``rank`` loads, from its micro-batch number ``start`` on."""
         order = self.order(epoch)[: self._used]
-        parts = self.world_size * self.accumulate
-        for number in range(max(start, self.first(epoch)), len(self)):
-            step = self.beginning(epoch, number)
+        gradient_divisor = self.world_size * self.accumulate
+        for number in range(max(start, self.start(epoch)), len(self)):
+            step = self.step_start(epoch, number)
             end = number // self.accumulate * self.accumulate + self.accumulate
-            in_step = order[self.taken(epoch, step) : self.taken(epoch, end)]
-            both = self.taken(epoch, number), self.taken(epoch, number + 1)
+            in_step = order[self.rows_before(epoch, step) : self.rows_before(epoch, end)]
+            both = self.rows_before(epoch, number), self.rows_before(epoch, number + 1)
             mine = order[slice(*both)][rank :: self.world_size]
             yield Request(
                 rows=self.rows[mine] if len(mine) else np.array([PADDING], dtype=np.int64),
                 counts={task: int(labels[in_step].sum()) for task, labels in self.labels.items()},
                 step_rows=len(in_step),
-                parts=parts,
+                gradient_divisor=gradient_divisor,
                 epoch=epoch,
             )
 

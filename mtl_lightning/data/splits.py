@@ -28,11 +28,11 @@ SPELLINGS = {
 
 Splits = npt.NDArray[np.int8]
 Objects = npt.NDArray[np.object_]
-Complain = Callable[[str, str], None]
+OnContradiction = Callable[[str, str], None]
 """Takes what a contradiction is about (``split``) and the line that says it."""
 
 
-def refuse(about: str, message: str) -> None:
+def raise_contradiction(about: str, message: str) -> None:
     """Raise the contradiction as a UserError: what everything but an audit does."""
     del about
     raise UserError(message)
@@ -56,8 +56,8 @@ def assign(
     keys: Objects,
     fractions: Mapping[str, float],
     seed: int,
-    where: Callable[[int], str] = "row {}".format,
-    complain: Complain = refuse,
+    location: Callable[[int], str] = "row {}".format,
+    on_contradiction: OnContradiction = raise_contradiction,
     labels: Mapping[str, Objects] | None = None,
 ) -> Assignment:
     """Give every row a split, the same on every machine and in every order of the rows.
@@ -74,9 +74,9 @@ def assign(
         keys: (N,) str: what identifies a row on every machine; rows of one key go together.
         fractions: Share of `val` and `test`; train is the rest.
         seed: Another seed, another division.
-        where: Names a row in messages.
-        complain: What to do about each group that stands in two named splits, whose rows then stay
-            where they are named.
+        location: Names a row in messages.
+        on_contradiction: What to do about each group that stands in two named splits; if it
+            returns, the rows of the group stay where they are named.
         labels: Name to (N,) str or None: divide so that each split gets its share of each label,
             see `stratify`, instead of by the hash alone.
 
@@ -91,7 +91,7 @@ def assign(
     for code, name in enumerate(SPLITS):
         splits[named == name] = code
     if groups is not None:
-        _pull_along(splits, groups, where, complain)
+        _pull_along(splits, groups, location, on_contradiction)
     units = _units(groups, keys)
     rest = np.flatnonzero(splits < 0)
     own = None if labels is None else {name: cells[rest] for name, cells in labels.items()}
@@ -133,7 +133,10 @@ def hashed(names: Iterable[str], seed: int) -> npt.NDArray[np.uint64]:
 
 
 def _pull_along(
-    splits: Splits, groups: Objects, where: Callable[[int], str], complain: Complain
+    splits: Splits,
+    groups: Objects,
+    location: Callable[[int], str],
+    on_contradiction: OnContradiction,
 ) -> None:
     """Extend named splits over their groups, in place."""
     codes, names = pd.factorize(groups)
@@ -143,10 +146,10 @@ def _pull_along(
     clash = rows[splits[rows] != splits[first[codes[rows]]]]
     for row in sorted(clash[np.unique(codes[clash], return_index=True)[1]].tolist()):
         other = int(first[codes[row]])
-        complain(
+        on_contradiction(
             "group",
-            f"group {quoted(groups[row])} is in two splits: {where(other)} says "
-            f"{SPLITS[splits[other]]}, {where(row)} says {SPLITS[splits[row]]}; "
+            f"group {quoted(groups[row])} is in two splits: {location(other)} says "
+            f"{SPLITS[splits[other]]}, {location(row)} says {SPLITS[splits[row]]}; "
             "expected a group to be in one split",
         )
     pulled = np.flatnonzero((splits < 0) & (codes >= 0))

@@ -45,7 +45,7 @@ class UnlabelledImages:
         """Return the path of an image."""
         return self.paths[row]
 
-    def where(self, row: int) -> str:
+    def location(self, row: int) -> str:
         """Return what a message calls the place that names an image."""
         return f"--images, image {row + 1}"
 

@@ -25,7 +25,7 @@ class SourceError(UserError):
     """
 
 
-def fault(error: UserError) -> str:
+def image_error(error: UserError) -> str:
     """Return what is wrong with an image that could not be used.
 
     Args:

@@ -318,7 +318,7 @@ class MultiTask(LightningModule):
                 rows = batch.counts[name]
             else:  # of cells, in a task of many labels
                 rows = batch.step_rows * batch.labelled[name].shape[1:].numel()
-            shares[name] = sums[name] * (task.weight * batch.parts / max(rows, 1))
+            shares[name] = sums[name] * (task.weight * batch.gradient_divisor / max(rows, 1))
         return shares
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:

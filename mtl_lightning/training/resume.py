@@ -112,13 +112,13 @@ class Resume(Callback):
             ended = batches.processed == batches.completed
             validate = not ended and validation_is_due(trainer)
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
-        return Position(epoch, data.train_plan.taken(epoch, done), validate)
+        return Position(epoch, data.train_plan.rows_before(epoch, done), validate)
 
 
 def _place(trainer: Trainer, position: Position) -> None:
     data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
     plan = data.train_plan
-    done = plan.first(position.epoch) if position.rows else 0
+    done = plan.start(position.epoch) if position.rows else 0
     position_loops(trainer, position.epoch, done, len(plan), position.validate)
 
 

@@ -16,7 +16,7 @@ from mtl_lightning import (
     Source,
     TableSource,
 )
-from mtl_lightning.data.bad_images import refuse
+from mtl_lightning.data.bad_images import raise_on_bad_image
 from mtl_lightning.data.dataset import ImageDataset
 from mtl_lightning.data.images import MAX_PIXELS
 from mtl_lightning.data.loading import whole
@@ -76,7 +76,7 @@ def first_image(data: PartialLabels) -> str:
     """Load the first image as a training does; say what came."""
     images = ImageDataset(data.labels.table, {}, (8, 8), None, 0, MAX_PIXELS)
     batch = images.__getitems__(Request(np.array([0]), {}, 1, 1, 0))
-    (passed,) = refuse(whole(iter([batch])))
+    (passed,) = raise_on_bad_image(whole(iter([batch])))
     return f"{tuple(passed.images.shape[1:])} pixels, mean {passed.images.float().mean():.0f}"
 
 

@@ -25,7 +25,7 @@ class Images:
     def name(self, row):
         return self.names[row]
 
-    def where(self, row):
+    def location(self, row):
         return "--images"
 
     def load(self, row):

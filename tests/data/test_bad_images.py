@@ -11,8 +11,8 @@ import torch
 from mtl_lightning.data.bad_images import (
     BadImage,
     BadImages,
-    Skip,
-    refuse,
+    SkipBadImages,
+    raise_on_bad_image,
 )
 from mtl_lightning.data.batch import PADDING, Batch
 from mtl_lightning.data.datamodule import PartialLabels
@@ -44,7 +44,7 @@ class Named:
     def name(self, row: int) -> str:
         return f"/{row}.png"
 
-    def where(self, row: int) -> str:
+    def location(self, row: int) -> str:
         return f"t.csv row {row + 2}"
 
     def load(self, row: int) -> np.ndarray:
@@ -124,14 +124,14 @@ def batches(bad: set[int], loaded: list[int], start: int = 0) -> Any:
             rows=torch.from_numpy(rows),
             counts=request.counts,
             step_rows=request.step_rows,
-            parts=request.parts,
+            gradient_divisor=request.gradient_divisor,
             bad={int(row): said(row) for row in rows[~good]},
         )
 
 
-def skip(start: int = 0, share: float = 1.0) -> Skip:
+def skip(start: int = 0, share: float = 1.0) -> SkipBadImages:
     cpu = torch.device("cpu")
-    return Skip(BadImages(share), "train", Named(), ENCODED, PLAN, lambda: (3, start), cpu)
+    return SkipBadImages(BadImages(share), "train", Named(), ENCODED, PLAN, lambda: (3, start), cpu)
 
 
 def again(step_rows: int, random: np.random.Generator) -> np.ndarray:
@@ -165,7 +165,7 @@ def test_a_step_is_loaded_ahead_and_no_more():
 def test_a_training_resumed_within_a_step_counts_what_it_has_done_of_it(start):
     bad = {11, 14, 15, 16, 21, 23}
     whole = list(skip()(batches(bad, [])))
-    rest = list(skip(start)(batches(bad, [], PLAN.beginning(3, start))))
+    rest = list(skip(start)(batches(bad, [], PLAN.step_start(3, start))))
     assert [b.rows.tolist() for b in rest] == [b.rows.tolist() for b in whole[start:]]
     assert [b.counts for b in rest] == [b.counts for b in whole[start:]]
     assert [b.step_rows for b in rest] == [b.step_rows for b in whole[start:]]
@@ -173,7 +173,7 @@ def test_a_training_resumed_within_a_step_counts_what_it_has_done_of_it(start):
 
 def test_an_error_names_the_image_when_its_turn_has_come():
     loaded: list[int] = []
-    given = refuse(batches({int(next(PLAN.requests(3, 0, 2)).rows[1])}, loaded))
+    given = raise_on_bad_image(batches({int(next(PLAN.requests(3, 0, 2)).rows[1])}, loaded))
     next(given), next(given)
     assert loaded == [0, 1]
     with pytest.raises(UserError, match=r"^t.csv row \d+: image /\d+.png cannot .*; data.on_bad"):

@@ -17,7 +17,7 @@ def batch():
         rows=torch.tensor([4, 7, PADDING]),
         counts={"year": 5, "kind": 6},
         step_rows=6,
-        parts=2,
+        gradient_divisor=2,
         bad={7: "broken"},
     )
 
@@ -31,7 +31,7 @@ def test_to_moves_every_tensor_and_keeps_the_rest(batch):
     tensors = [moved.inputs["image"], moved.rows, *moved.targets.values(), *moved.labelled.values()]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert len(tensors) == 6
-    assert (moved.counts, moved.step_rows, moved.parts) == (batch.counts, 6, 2)
+    assert (moved.counts, moved.step_rows, moved.gradient_divisor) == (batch.counts, 6, 2)
     assert moved.bad == {7: "broken"}
     assert batch.inputs["image"].device.type == "cpu"
 

@@ -90,7 +90,11 @@ def test_kept_images_are_what_they_were_and_others_are_loaded(
     assert cached.load(3).shape[0] == 16 or cached.load(3).shape[1] == 20
     with pytest.raises(UserError, match="does not exist"):
         cached.load(2)
-    assert (len(cached), cached.name(2), cached.where(2)) == (9, merged.name(2), merged.where(2))
+    assert (len(cached), cached.name(2), cached.location(2)) == (
+        9,
+        merged.name(2),
+        merged.location(2),
+    )
     cached.load(0)[:] = 0  # a copy: what is kept stays
     assert cached.load(0).any()
 

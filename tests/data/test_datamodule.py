@@ -93,7 +93,7 @@ def assert_counts_are_those_of_each_step(batches, accumulate):
             step = given[start : start + accumulate]
             for batch in step:
                 assert batch.step_rows == sum(len(b) for b in step)
-                assert batch.parts == accumulate
+                assert batch.gradient_divisor == accumulate
                 for task, count in batch.counts.items():
                     assert count == sum(int(b.labelled[task].sum()) for b in step)
 

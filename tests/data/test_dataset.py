@@ -32,7 +32,9 @@ def dataset(transform=None, seed=7, size=(16, 16)):
 
 
 def request(*rows, epoch=0):
-    return Request(np.array(rows), {"kind": 9, "tags": 20}, step_rows=12, parts=4, epoch=epoch)
+    return Request(
+        np.array(rows), {"kind": 9, "tags": 20}, step_rows=12, gradient_divisor=4, epoch=epoch
+    )
 
 
 def test_a_request_becomes_a_batch():
@@ -45,7 +47,11 @@ def test_a_request_becomes_a_batch():
     assert batch.labelled["kind"].tolist() == [True, False]
     assert batch.labelled["tags"].tolist() == [[True, True], [True, True]]
     assert batch.rows.tolist() == [4, 1]
-    assert (batch.counts, batch.step_rows, batch.parts) == ({"kind": 9, "tags": 20}, 12, 4)
+    assert (batch.counts, batch.step_rows, batch.gradient_divisor) == (
+        {"kind": 9, "tags": 20},
+        12,
+        4,
+    )
 
 
 def test_padding_carries_no_label():
@@ -105,7 +111,7 @@ class Broken(Pictures):
     def name(self, row):
         return f"/{row}.png"
 
-    def where(self, row):
+    def location(self, row):
         return f"t.csv row {row}"
 
 

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from mtl_lightning.data.input_wait import ENOUGH, STARTING, Waiting
+from mtl_lightning.data.input_wait import ENOUGH, STARTING, InputWaitTimer
 
 
 class Clock:
@@ -25,7 +25,7 @@ def clock():
     return Clock()
 
 
-def epoch(clock, waiting, number, loading, training):
+def epoch(clock, timer, number, loading, training):
     """Go through an epoch: seconds to load each batch (or one number), and to train on it."""
     seconds = iter(loading) if isinstance(loading, list) else itertools.repeat(loading)
 
@@ -34,65 +34,65 @@ def epoch(clock, waiting, number, loading, training):
             clock.now += next(seconds)
             yield batch
 
-    for _ in waiting.of(loaded)(iter(range(number))):
+    for _ in timer.wrap(loaded)(iter(range(number))):
         clock.now += training
 
 
 def test_the_share_is_the_time_in_next_against_all_time(clock):
-    waiting = Waiting(clock)
-    assert waiting.share() is None
-    epoch(clock, waiting, 10, loading=1.0, training=3.0)
-    waiting.pause()
-    assert waiting.share() == pytest.approx(0.25)
+    timer = InputWaitTimer(clock)
+    assert timer.share() is None
+    epoch(clock, timer, 10, loading=1.0, training=3.0)
+    timer.pause()
+    assert timer.share() == pytest.approx(0.25)
 
 
 def test_batches_pass_through_in_order(clock):
-    assert list(Waiting(clock).of(lambda batches: batches)(iter("abc"))) == ["a", "b", "c"]
+    assert list(InputWaitTimer(clock).of(lambda batches: batches)(iter("abc"))) == ["a", "b", "c"]
 
 
 def test_a_pause_ends_with_the_next_batch(clock):
-    waiting = Waiting(clock)
-    batches = waiting.of(lambda given: clock.slow(given, 1.0))(iter(range(4)))
+    timer = InputWaitTimer(clock)
+    batches = timer.wrap(lambda given: clock.slow(given, 1.0))(iter(range(4)))
     for number in batches:
         clock.now += 1.0
         if number == 1:
-            waiting.pause()
+            timer.pause()
             clock.now += 1000.0  # a validation
-            waiting.pause()
-            assert waiting.share() == pytest.approx(0.5)
+            timer.pause()
+            assert timer.share() == pytest.approx(0.5)
     clock.now += 1000.0
-    assert waiting.share() == pytest.approx(0.5), "after the last batch it has stopped"
+    assert timer.share() == pytest.approx(0.5), "after the last batch it has stopped"
 
 
 def test_each_epoch_is_measured_anew(clock):
-    waiting = Waiting(clock)
-    epoch(clock, waiting, 3, loading=1.0, training=0.0)
+    timer = InputWaitTimer(clock)
+    epoch(clock, timer, 3, loading=1.0, training=0.0)
     clock.now += 1000.0
-    epoch(clock, waiting, 3, loading=1.0, training=4.0)
-    waiting.pause()
-    assert waiting.share() == pytest.approx(0.2)
+    epoch(clock, timer, 3, loading=1.0, training=4.0)
+    timer.pause()
+    assert timer.share() == pytest.approx(0.2)
 
 
 def test_the_loader_is_begun_by_the_first_batch_alone(clock):
-    waiting = Waiting(clock)
-    epoch(clock, waiting, 3, loading=1.0, training=1.0)
-    waiting.of(lambda batches: batches)(iter(range(3)))  # Lightning makes an iterator early
-    assert waiting.batches == 3
+    timer = InputWaitTimer(clock)
+    epoch(clock, timer, 3, loading=1.0, training=1.0)
+    timer.wrap(lambda batches: batches)(iter(range(3)))  # Lightning makes an iterator early
+    assert timer.batches == 3
 
 
 def test_the_first_batches_make_no_starved_training(clock):
-    waiting = Waiting(clock)
+    timer = InputWaitTimer(clock)
     slow_start = [100.0] * STARTING + [1.0] * 100
-    epoch(clock, waiting, ENOUGH, slow_start, training=9.0)
-    assert waiting.share() > 0.5
-    assert waiting.starved() is None
+    epoch(clock, timer, ENOUGH, slow_start, training=9.0)
+    assert timer.share() > 0.5
+    assert timer.starved() is None
     fast_start = [0.0] * STARTING + [1.0] * 100
-    epoch(clock, waiting, ENOUGH, fast_start, training=1.0)
-    waiting.pause()
-    assert waiting.starved() == pytest.approx(0.5)
+    epoch(clock, timer, ENOUGH, fast_start, training=1.0)
+    timer.pause()
+    assert timer.starved() == pytest.approx(0.5)
 
 
 def test_a_few_batches_say_nothing(clock):
-    waiting = Waiting(clock)
-    epoch(clock, waiting, ENOUGH - 1, loading=5.0, training=1.0)
-    assert waiting.starved() is None
+    timer = InputWaitTimer(clock)
+    epoch(clock, timer, ENOUGH - 1, loading=5.0, training=1.0)
+    assert timer.starved() is None

@@ -12,40 +12,15 @@ from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.sources import (
     DigitsSource,
     FolderSource,
-    Source,
-    SourceTable,
     TableSource,
 )
-from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, MultiLabel, Regression
+from tests.helpers.data import Filed, Rows, row
 
 FRACTIONS = {"val": 0.1, "test": 0.2}
 OWN = {task: [task] for task in ("type", "audience", "expression", "gender", "digit", "parity")}
-
-
-class Rows(Source):
-    """A source of given rows: (image, labels, split, group)."""
-
-    def __init__(self, *rows, name="rows"):
-        self.rows, self.name = rows, name
-
-    def read(self, tasks):
-        images, labels, splits, groups = (texts(c) for c in zip(*self.rows, strict=True))
-        return SourceTable(
-            self.name,
-            images,
-            images,
-            {t: texts([row.get(t) for row in labels]) for t in tasks},
-            splits,
-            groups,
-            np.arange(2, len(images) + 2),
-        )
-
-
-def row(image, split=None, group=None, **labels):
-    return image, labels, split, group
 
 
 def test_the_recipes_own_example(tmp_path):
@@ -68,7 +43,7 @@ def test_the_recipes_own_example(tmp_path):
     assert table.cells["gender"].tolist() == [None] * 5 + genders
     assert table.source.tolist() == [0] * 5 + [1] * 6
     assert [table.load(i)[0, 0, 0] for i in range(11)] == list(range(11))
-    assert table.where(7) == f"{tmp_path}/gender.csv row 4"
+    assert table.location(7) == f"{tmp_path}/gender.csv row 4"
     counts = table.counts(OWN)
     assert sum(counts.labelled["expression", "expression", split] for split in SPLITS) == 5
     assert sum(counts.images["gender", split] for split in SPLITS) == 6
@@ -92,10 +67,10 @@ def test_one_image_in_a_table_twice_and_in_a_folder_is_one_row(tmp_path):
     assert table.cells["type"].tolist() == ["Dress", None]
     assert table.cells["audience"].tolist() == ["kids", "kids"]
     assert table.source.tolist() == [0, 1]
-    assert table.where(0) == f"{tmp_path}/t.csv row 2"
-    assert table.where(0, "type") == f'{tmp_path}/t.csv row 3, column "type"'
-    assert table.where(0, "audience") == f"folder {tmp_path}/photos/ kids/a.jpg"
-    assert table.where(1, "type") == f"folder {tmp_path}/photos/ kids/b.jpg"
+    assert table.location(0) == f"{tmp_path}/t.csv row 2"
+    assert table.location(0, "type") == f'{tmp_path}/t.csv row 3, column "type"'
+    assert table.location(0, "audience") == f"folder {tmp_path}/photos/ kids/a.jpg"
+    assert table.location(1, "type") == f"folder {tmp_path}/photos/ kids/b.jpg"
     assert table.counts(OWN).labelled == {
         ("types", "type", "train"): 1,
         ("types", "type", "val"): 0,
@@ -131,8 +106,8 @@ def test_of_contradictory_labels_the_first_may_hold_or_none(on_conflict, cells, 
     table = merge({"one": one, "two": two}, ["type"], MergeOptions(on_conflict=on_conflict))
     assert table.images.tolist() == ["x", "y", "z"]
     assert table.cells["type"].tolist() == cells
-    assert table.where(0, "type") == "type.csv row 2"
-    assert table.where(1, "type") == "audience.csv row 4"
+    assert table.location(0, "type") == "type.csv row 2"
+    assert table.location(1, "type") == "audience.csv row 4"
     assert table.notes() == [
         f"images with labels that contradict each other, task type: 1; {holds} holds "
         f"(data.on_conflict)"
@@ -169,7 +144,7 @@ def test_copies_are_one_image_by_their_content(tmp_path):
     assert table.source.tolist() == [0, 0, 1]
     assert table.cells["type"].tolist() == ["Dress", "Hat", "Hat"]
     assert table.cells["age"].tolist() == ["4", None, "3"]
-    assert table.where(1, "type") == f'{two}/t.csv row 2, column "type"'
+    assert table.location(1, "type") == f'{two}/t.csv row 2, column "type"'
 
 
 def test_a_copy_in_another_split_is_an_error(tmp_path):
@@ -355,14 +330,6 @@ def test_errors_say_which_source(tmp_path):
         merge({"s": Rows(row("a"))}, [], MergeOptions({"vall": 0.1}))
 
 
-def test_a_broken_image_is_named_with_its_row(tmp_path):
-    (tmp_path / "x.jpg").write_text("no image")
-    (tmp_path / "t.csv").write_text("image,type\nx.jpg,a\n")
-    table = merge({"s": TableSource(tmp_path / "t.csv")}, ["type"], MergeOptions())
-    with pytest.raises(UserError, match=r"t.csv row 2: image .*x.jpg cannot be read"):
-        table.load(0)
-
-
 def test_the_order_of_sources_with_different_roots_does_not_matter(tmp_path):
     (tmp_path / "sub").mkdir()
     for i in range(60):
@@ -374,16 +341,6 @@ def test_the_order_of_sources_with_different_roots_does_not_matter(tmp_path):
     other = merge(dict(reversed(sources.items())), ["a", "b"], MergeOptions(FRACTIONS))
     assert one.images.tolist() == other.images.tolist()
     assert one.splits.tolist() == other.splits.tolist()
-
-
-def test_labels_of_one_task_in_several_columns_and_tables_are_counted_once():
-    one = Rows(row("a", **{"tags/hat": "yes"}), row("b", **{"tags/bag": "no"}), row("c"))
-    two = Rows(row("b", **{"tags/hat": "no"}), name="two")
-    table = merge({"one": one, "two": two}, ["tags", "tags/hat", "tags/bag"], MergeOptions())
-    counts = table.counts({"tags": ["tags", "tags/hat", "tags/bag"]})
-    assert counts.labelled["one", "tags", "train"] == 2
-    assert counts.labelled["two", "tags", "train"] == 1
-    assert table.cells["tags/hat"].tolist() == ["yes", "no", None]
 
 
 def test_every_contradiction_is_told_to_who_asks_and_the_first_answer_holds():
@@ -409,19 +366,6 @@ def test_every_contradiction_is_told_to_who_asks_and_the_first_answer_holds():
     assert [SPLITS[split] for split in table.splits] == ["train", "test", "train"]
 
 
-class Filed(Source):
-    """Images that lie in files beside one another, if ``shards`` say so."""
-
-    def __init__(self, name, shards):
-        self.name, self.shards = name, shards
-
-    def read(self, tasks):
-        keys = texts([f"{self.name}:{i}" for i in range(3)])
-        labels = {task: texts(["a", None, "b"]) for task in tasks}
-        shards = None if self.shards is None else np.array(self.shards)
-        return SourceTable(self.name, keys, keys, labels, shards=shards)
-
-
 def test_shards_are_numbered_over_all_sources():
     sources = {"x": Filed("x", [0, 0, 1]), "y": Filed("y", None), "z": Filed("z", [0, 1, 1])}
     table = merge(sources, ["t"], MergeOptions())
@@ -429,12 +373,6 @@ def test_shards_are_numbered_over_all_sources():
     assert table.keys.tolist() == [f"{name}:{i}" for name in "xyz" for i in range(3)]
     twice = merge({"y": Filed("x", None), "x": Filed("x", [0, 0, 1])}, ["t"], MergeOptions())
     assert twice.shard.tolist() == [-1, -1, -1], "the source that loads the image decides"
-
-
-def test_the_content_of_an_image_that_cannot_be_read_names_its_row():
-    table = merge({"x": Filed("x", None)}, ["t"], MergeOptions())
-    with pytest.raises(UserError, match=r"^x x:1: image x:1 does not exist$"):
-        table.content(1)
 
 
 def written(folder, suffix, **columns):

@@ -59,7 +59,7 @@ def test_every_row_once_and_the_counts_are_those_of_the_whole_step(plan, epoch):
         positions = [(row - 100) // 3 for row in rows]
         for request in itertools.chain(*step):
             assert request.step_rows == len(rows)
-            assert request.parts == plan.world_size * plan.accumulate
+            assert request.gradient_divisor == plan.world_size * plan.accumulate
             assert request.epoch == epoch
             for task, labels in plan.labels.items():
                 assert request.counts[task] == sum(labels[i] for i in positions)
@@ -144,17 +144,17 @@ unlimited = plans.filter(lambda plan: plan.limit is None and len(plan.rows))
 def test_what_remains_of_an_epoch_is_seen_once_by_other_ranks(before, after, data):
     batches = data.draw(st.integers(0, len(before)))
     after = replace(before, **{name: getattr(after, name) for name in RANKS})
-    rows = before.taken(1, batches)
+    rows = before.rows_before(1, batches)
     assert rows == min(batches * before.batch_size * before.world_size, len(before.rows))
     after = replace(after, resumed=(1, rows))
     ranks = [list(after.requests(1, rank)) for rank in range(after.world_size)]
-    assert {len(requests) for requests in ranks} == {len(after) - after.first(1)}
+    assert {len(requests) for requests in ranks} == {len(after) - after.start(1)}
     micro = list(zip(*ranks, strict=True))
     assert sorted(real(itertools.chain(*micro))) == sorted(after.rows[after.order(1)[rows:]])
     steps: dict[int, list[int]] = {}
-    for number, requests in enumerate(micro, start=after.first(1)):
+    for number, requests in enumerate(micro, start=after.start(1)):
         steps.setdefault(number // after.accumulate, []).extend(real(requests))
-    for number, requests in enumerate(micro, start=after.first(1)):
+    for number, requests in enumerate(micro, start=after.start(1)):
         step = steps[number // after.accumulate]
         labels = sum(after.labels["a"][(row - 100) // 3] for row in step)
         assert {request.step_rows for request in requests} == {len(step)}
@@ -162,7 +162,7 @@ def test_what_remains_of_an_epoch_is_seen_once_by_other_ranks(before, after, dat
     assert sorted(real(itertools.chain(*dealt(after, epoch=2)))) == sorted(
         after.rows[after.order(2)]
     )
-    assert after.taken(1, len(after)) == after.taken(2, len(after)) == len(after.rows)
+    assert after.rows_before(1, len(after)) == after.rows_before(2, len(after)) == len(after.rows)
 
 
 RANKS = ("batch_size", "world_size", "accumulate")
@@ -171,8 +171,8 @@ RANKS = ("batch_size", "world_size", "accumulate")
 def test_resumed_alike_an_epoch_goes_on_as_if_nothing_had_been():
     whole = make(accumulate=2)
     for batches in range(0, len(whole), 2):
-        again = make(accumulate=2, resumed=(1, whole.taken(1, batches)))
-        assert again.first(1) == batches
+        again = make(accumulate=2, resumed=(1, whole.rows_before(1, batches)))
+        assert again.start(1) == batches
         rest = zip(whole.requests(1, 0, batches), again.requests(1, 0, batches), strict=True)
         for one, other in rest:
             assert one.rows.tolist() == other.rows.tolist()

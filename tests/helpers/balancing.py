@@ -310,7 +310,7 @@ def _batch(images: Tensor, targets: Tensor, labelled: Tensor, tasks: Iterable[st
         rows=torch.arange(len(images))[own],
         counts=counts,
         step_rows=len(images),
-        parts=ranks,
+        gradient_divisor=ranks,
     )
 
 
@@ -329,7 +329,7 @@ def _step(
             t: task.masked_loss(outputs[t], batch.targets[t], batch.labelled[t])
             for t, task in tasks.items()
         }
-        return {t: s * (batch.parts / max(batch.counts[t], 1)) for t, s in sums.items()}
+        return {t: s * (batch.gradient_divisor / max(batch.counts[t], 1)) for t, s in sums.items()}
 
     optimizer.zero_grad()
     outputs = balancer.forward(network, batch, step)

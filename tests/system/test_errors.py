@@ -8,7 +8,7 @@ from mtl_lightning.system.errors import (
     SourceError,
     UserError,
     did_you_mean,
-    fault,
+    image_error,
     listed,
     one_line,
     os_errors_named,
@@ -66,9 +66,9 @@ def test_of_a_long_text_both_ends_are_shown():
 
 
 def test_a_source_that_fails_is_no_fault_of_an_image():
-    assert fault(UserError("broken")) == "broken"
+    assert image_error(UserError("broken")) == "broken"
     with pytest.raises(SourceError, match=r"^gone$"):
-        fault(SourceError("gone"))
+        image_error(SourceError("gone"))
 
 
 def test_an_error_of_the_system_names_its_file():

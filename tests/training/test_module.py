@@ -101,7 +101,7 @@ def test_what_is_frozen_does_not_move_batch_norm_included(tmp_path, trainable_fr
 # ------------------------------------------------------------------- loss
 
 
-def micro_batch(module, parts=1, **counts):
+def micro_batch(module, gradient_divisor=1, **counts):
     torch.manual_seed(0)
     labelled = {
         "kind": torch.tensor([True, True, False, False]),
@@ -118,8 +118,8 @@ def micro_batch(module, parts=1, **counts):
         labelled=labelled,
         rows=torch.arange(4),
         counts={"kind": 2, "size": 3, "rare": 0} | counts,
-        step_rows=4 * parts,
-        parts=parts,
+        step_rows=4 * gradient_divisor,
+        gradient_divisor=gradient_divisor,
     )
 
 
@@ -153,7 +153,7 @@ def test_all_rows_of_a_task_of_many_labels_are_its_cells():
         rows=torch.arange(3),
         counts={"tags": 3},
         step_rows=3,
-        parts=1,
+        gradient_divisor=1,
     )
     losses = torch.nn.functional.softplus(-module(batch.inputs["image"])["tags"])
     assert step_loss(module, batch) == pytest.approx((losses * known).mean().item())
@@ -164,7 +164,7 @@ def test_a_share_of_a_step_is_scaled_by_what_the_trainer_divides_by(reduction):
     """Four equal parts of a step add up to the whole once the trainer has taken their mean."""
     module = make_module(loss_reduction=reduction)
     whole = step_loss(module, micro_batch(module))
-    part = step_loss(module, micro_batch(module, parts=4, kind=8, size=12))
+    part = step_loss(module, micro_batch(module, gradient_divisor=4, kind=8, size=12))
     assert part == pytest.approx(whole, rel=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Mirrored training images, whose labels follow: what was left is right."""
+"""Mirroring of training images and of their labels: left becomes right."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,29 +18,30 @@ _DRAW = 1
 
 @dataclass(frozen=True)
 class Mirror:
-    """Training images are mirrored by lot, and labels that name a side are swapped with them.
+    """Mirrors training images at random, and swaps labels that name a side.
 
-    The lot depends on (seed, epoch, image) alone. Other augmentation is drawn after it.
+    Whether an image is mirrored depends on (seed, epoch, image) alone. It comes before all other
+    augmentation.
 
     Args:
         swap: Task to pairs of its classes (or of its labels, where it has many) that change places
             in a mirrored image; ``left: right`` also means ``right: left``.
-        probability: With which an image is mirrored.
+        probability: Of an image to be mirrored.
     """
 
     swap: dict[str, dict[str, str]] = field(default_factory=dict)
     probability: float = 0.5
 
     def check(self, augmentation: transforms.Augmentation) -> None:
-        """Refuse what cannot be, before there are labels.
+        """Check the arguments that need no labels.
 
-        (Not in the constructor: jsonargparse hides what that says.)
+        (Not in the constructor, whose errors jsonargparse would hide.)
 
         Args:
-            augmentation: What is done to the images besides.
+            augmentation: What else is done to the images.
 
         Raises:
-            UserError: If the probability is none, or the images would be mirrored twice.
+            UserError: If the probability is out of range, or images would be mirrored twice.
         """
         if not 0 <= self.probability <= 1:
             raise UserError(
@@ -52,13 +53,13 @@ class Mirror:
                 "the flip would leave the labels behind; leave it out, data.mirror does it"
             )
 
-    def swapped(
+    def mirror_labels(
         self,
         tasks: Mapping[str, Task],
         encoded: Mapping[str, Encoded],
         left_out: Collection[str] = (),
     ) -> dict[str, Encoded]:
-        """Return the labels that all images have when mirrored, of the tasks whose labels swap.
+        """Return the labels of all images once they are mirrored, for the tasks in `swap`.
 
         Args:
             tasks: The tasks, which know their classes by now.
@@ -86,51 +87,58 @@ class Mirror:
                 raise UserError(f"{where}: {kind}.mirrored changes how many labels an image has")
         return found
 
-    def both_ways(self, encoded: Encoded, swapped: Encoded) -> list[Encoded]:
-        """Return the labels of a task in the proportion in which training meets them.
+    def training_labels(self, encoded: Encoded, mirrored: Encoded) -> list[Encoded]:
+        """Return plain and mirrored labels of a task in the proportion of their use in training.
 
-        So weights that balance classes balance what is trained on, to a tenth of the probability.
+        The proportion is exact to a tenth, so that class weights balance what training sees.
         """
         share = Fraction(self.probability).limit_denominator(10)
         plain = share.denominator - share.numerator
-        return [swapped] * share.numerator + [encoded] * plain
+        return [mirrored] * share.numerator + [encoded] * plain
 
 
 @dataclass(frozen=True)
-class Sides:
-    """What a data set needs to know to mirror.
+class Mirroring:
+    """Which images are mirrored when, and their labels: `Mirror` for the data sets of one run.
 
     Attributes:
-        probability: With which an image is mirrored.
+        probability: Of an image to be mirrored.
         seed: Of the run.
-        swapped: Task to the labels of all mirrored images; a task that is not here keeps its own.
+        labels: Task to the labels of all mirrored images; the others keep their labels.
     """
 
     probability: float
     seed: int
-    swapped: Mapping[str, Encoded]
+    labels: Mapping[str, Encoded]
 
-    def drawn(self, epoch: int, rows: Sequence[int]) -> NDArray[np.bool_]:
+    def mirrored(self, epoch: int, rows: Sequence[int]) -> NDArray[np.bool_]:
         """Return which rows are mirrored in an epoch, ``(B,)``; padding never is."""
-        return np.array([self._is_drawn(epoch, row) for row in rows], dtype=bool)
+        return np.array([self._is_mirrored(epoch, row) for row in rows], dtype=bool)
 
-    def _is_drawn(self, epoch: int, row: int) -> bool:
+    def _is_mirrored(self, epoch: int, row: int) -> bool:
         if row == PADDING or not self.probability:
             return False
         counters = np.random.SeedSequence((self.seed, epoch, row), spawn_key=(_DRAW,))
         bits = int(counters.generate_state(1, np.uint64)[0]) >> 11
         return bits / (1 << 53) < self.probability
 
-    def labels(
+    def labels_of(
         self, task: str, encoded: Encoded, rows: NDArray[np.int64], mirrored: NDArray[np.bool_]
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """Return the targets and masks of rows, those of the mirrored ones swapped."""
+        """Return the targets and masks of rows, some of which are mirrored.
+
+        Args:
+            task: The task.
+            encoded: Its labels of all rows.
+            rows: ``(B,)``.
+            mirrored: ``(B,)``, which of them are mirrored.
+        """
         targets, labelled = encoded.targets[rows], encoded.labelled[rows]
-        if task in self.swapped:
-            other, which = self.swapped[task], rows[mirrored]
+        if task in self.labels:
+            other, which = self.labels[task], rows[mirrored]
             targets[mirrored], labelled[mirrored] = other.targets[which], other.labelled[which]
         return targets, labelled
 
 
-NONE = Sides(0.0, 0, {})
+NO_MIRRORING = Mirroring(0.0, 0, {})
 """No image is mirrored."""

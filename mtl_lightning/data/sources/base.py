@@ -74,7 +74,7 @@ class SourceTable:
     notes: Sequence[str] = ()
     shards: npt.NDArray[np.int64] | None = None
 
-    def where(self, i: int, task: str | None = None, column: int | None = None) -> str:
+    def location(self, i: int, task: str | None = None, column: int | None = None) -> str:
         """Name row ``i`` (a position in the arrays) for a message: ``type.csv row 17``.
 
         With a task, its columns are named too, or the one of this number.

@@ -35,7 +35,7 @@ class Columns:
         origin: How messages name the source.
         names: Its columns.
         fetch: A column's cells, a new array each time.
-        where: Names the cell of a row in a column for messages: ``t.csv row 3, column "b"``.
+        location: Names the cell of a row in a column for messages: ``t.csv row 3, column "b"``.
         kind: What a column is called.
         notes: What the user should know, filled by `labels`.
     """
@@ -43,7 +43,7 @@ class Columns:
     origin: str
     names: Sequence[str]
     fetch: Callable[[str], Texts]
-    where: Callable[[int, str], str]
+    location: Callable[[int, str], str]
     kind: str = "column"
     notes: list[str] = field(default_factory=list)
 
@@ -91,7 +91,7 @@ class Columns:
             if text.lower() not in SPELLINGS:
                 rows = np.flatnonzero(codes == code)
                 more = f" ({len(rows):,} cells like this)" if len(rows) > 1 else ""
-                where = self.where(int(rows[0]), name or "split")
+                where = self.location(int(rows[0]), name or "split")
                 raise UserError(
                     f"{where}: {quoted(text)} is no split{more}; "
                     f"expected train, val, test or an empty cell{did_you_mean(text, SPELLINGS)}"
@@ -179,7 +179,7 @@ class Columns:
             if own and text is not None and not own.knows(text):
                 row = int(np.flatnonzero(codes == code)[0])
                 raise UserError(
-                    f"{self.where(row, name)}: {quoted(text)} is not among the `values` {own}"
+                    f"{self.location(row, name)}: {quoted(text)} is not among the `values` {own}"
                     f"{did_you_mean(text, own.given)}; say what it means, or null"
                 )
         return texts([*meant, None])[codes]  # an empty cell has code -1, the last

@@ -94,7 +94,7 @@ class FashionAISource(Source):
         """Read the files and find their images; see `Source.read`."""
         files = [_read(path) for path in self._files()]
         images = [
-            rooted(self._root(file), file.images.tolist(), file.where, self.allow_outside_root)
+            rooted(self._root(file), file.images.tolist(), file.location, self.allow_outside_root)
             for file in files
         ]
         keys = [relative_keys(self._root(file), file.images.tolist()) for file in files]
@@ -145,7 +145,7 @@ class FashionAISource(Source):
         codes, distinct = pd.factorize(pairs)
         for code, (attribute, letters) in enumerate(distinct):
             rows = np.flatnonzero(codes == code)
-            where = file.where(int(rows[0]))
+            where = file.location(int(rows[0]))
             if attribute not in ATTRIBUTES:
                 raise UserError(
                     f"{where}: {quoted(attribute)} is no attribute; expected one of "
@@ -192,7 +192,7 @@ class _File(NamedTuple):
     attributes: Texts
     letters: Texts
 
-    def where(self, i: int) -> str:
+    def location(self, i: int) -> str:
         """Name row ``i``."""
         return f"{self.path} row {self.rows[i]}"
 

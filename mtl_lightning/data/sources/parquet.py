@@ -44,12 +44,12 @@ def _damage(error: Exception) -> str:
     return "is damaged; copy the file, or write it anew"  # Arrow's reason is for programmers
 
 
-def arrow_values(cells: pa.ChunkedArray, where: Callable[[int], str]) -> list[object]:
+def arrow_values(cells: pa.ChunkedArray, location: Callable[[int], str]) -> list[object]:
     """Return an Arrow column as Python's values, its floats with no more digits than were meant.
 
     Args:
         cells: The column, which a dictionary may say by numbers.
-        where: Names the cell of a row (a position) for messages.
+        location: Names the cell of a row (a position) for messages.
 
     Raises:
         UserError: If a text is not UTF-8, or a moment is beyond what Python can say.
@@ -60,7 +60,7 @@ def arrow_values(cells: pa.ChunkedArray, where: Callable[[int], str]) -> list[ob
         row = next(i for i, cell in enumerate(cells) if not _is_readable(cell))
         kind = _kind(cells)
         what = "text there is not UTF-8" if _is_text(kind) else f"{kind} there is out of range"
-        raise UserError(f"{where(row)}: the {what}") from None
+        raise UserError(f"{location(row)}: the {what}") from None
 
 
 def _values(cells: pa.ChunkedArray) -> list[object]:

@@ -10,14 +10,17 @@ from mtl_lightning.system.errors import UserError
 
 
 def rooted(
-    root: Path, paths: Sequence[str], where: Callable[[int], str], allow_outside_root: bool = False
+    root: Path,
+    paths: Sequence[str],
+    location: Callable[[int], str],
+    allow_outside_root: bool = False,
 ) -> Texts:
     """Resolve the image files that rows name.
 
     Args:
         root: The folder that relative paths start from.
         paths: N paths as written, relative or absolute.
-        where: Names a row for messages.
+        location: Names a row for messages.
         allow_outside_root: Whether files elsewhere than below ``root`` may be taken.
 
     Returns:
@@ -33,4 +36,4 @@ def rooted(
     first = int(missing[0])
     what, remedy = absence(root, paths[first], allow_outside_root)
     count = f"{len(missing):,} of {len(paths):,} images are not there"
-    raise UserError(f"{where(first)}: {what} ({count}); {remedy}")
+    raise UserError(f"{location(first)}: {what} ({count}); {remedy}")

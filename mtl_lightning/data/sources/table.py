@@ -101,7 +101,7 @@ class TableSource(Source):
         images = rooted(
             self.root,
             paths.tolist(),
-            lambda i: columns.where(i, self.image),
+            lambda i: columns.location(i, self.image),
             self.allow_outside_root,
         )
         return paths, images
@@ -121,9 +121,9 @@ def _filled(columns: Columns, name: str, expected: str) -> Texts:
     cells = columns.fetch(name)
     empty = np.flatnonzero(pd.isna(cells))
     if empty.size:
-        raise UserError(f"{columns.where(int(empty[0]), name)} is empty; expected {expected}")
+        raise UserError(f"{columns.location(int(empty[0]), name)} is empty; expected {expected}")
     return cells
 
 
 def _columns(table: TableFile) -> Columns:
-    return Columns(table.path, table.names, table.column, table.where)
+    return Columns(table.path, table.names, table.column, table.location)

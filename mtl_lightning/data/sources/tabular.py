@@ -47,7 +47,7 @@ class TableFile:
     rows: npt.NDArray[np.int64]
     fetch: Callable[[str], Cells]
 
-    def where(self, i: int | np.integer, column: str) -> str:
+    def location(self, i: int | np.integer, column: str) -> str:
         """Name the cell of row ``i`` (a position in ``rows``) for a message."""
         return f"{self.path} row {self.rows[i]}, column {quoted(column)}"
 
@@ -71,7 +71,7 @@ class TableFile:
         except TypeError:
             nested = next(i for i, value in enumerate(cells) if not _is_flat(value))
             raise UserError(
-                f"{self.where(nested, name)}: "
+                f"{self.location(nested, name)}: "
                 "expected text, a number, a truth value or a list of these, not a nested or binary "
                 "value"
             ) from None
@@ -83,7 +83,7 @@ class TableFile:
         except OverflowError:
             i, text = next((i, t) for i, t in enumerate(raw) if t and len(t) > LONGEST_CELL)
             raise UserError(
-                f"{self.where(i, name)}: there are {len(text):,} characters in this cell; "
+                f"{self.location(i, name)}: there are {len(text):,} characters in this cell; "
                 f"expected at most {LONGEST_CELL:,}"
             ) from None
 

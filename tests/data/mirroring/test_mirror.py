@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.mirroring.mirror import Mirror, Sides
+from mtl_lightning.data.mirroring.mirror import Mirror, Mirroring
 from mtl_lightning.data.sampling import LabelBalanced
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, MultiLabel, Regression
@@ -125,18 +125,18 @@ def batches_of(data: PartialLabels, **where: Any) -> list[Any]:
 
 def test_the_lot_depends_on_seed_epoch_and_row_alone():
     rows = list(range(2000))
-    sides = Sides(0.5, 7, {})
-    first = sides.drawn(3, rows)
+    mirroring = Mirroring(0.5, 7, {})
+    first = mirroring.mirrored(3, rows)
     torch.manual_seed(1)
-    assert first.tolist() == sides.drawn(3, rows).tolist()
-    assert first[[5, 9, 700]].tolist() == sides.drawn(3, [5, 9, 700]).tolist()
-    for other in (sides.drawn(4, rows), Sides(0.5, 8, {}).drawn(3, rows)):
+    assert first.tolist() == mirroring.mirrored(3, rows).tolist()
+    assert first[[5, 9, 700]].tolist() == mirroring.mirrored(3, [5, 9, 700]).tolist()
+    for other in (mirroring.mirrored(4, rows), Mirroring(0.5, 8, {}).mirrored(3, rows)):
         assert 0.4 < (first == other).mean() < 0.6
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.2, 0.5, 1.0])
 def test_it_has_its_probability_and_leaves_padding_alone(probability):
-    drawn = Sides(probability, 0, {}).drawn(0, [*range(4000), PADDING])
+    drawn = Mirroring(probability, 0, {}).mirrored(0, [*range(4000), PADDING])
     assert drawn[:-1].mean() == pytest.approx(probability, abs=0.03)
     assert not drawn[-1]
     if probability in (0.0, 1.0):

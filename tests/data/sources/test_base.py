@@ -23,8 +23,8 @@ class One(Source):
 
 def test_where_names_the_row_or_else_the_key():
     table = SourceTable("a.csv", texts(["/x"]), texts(["x"]), {}, rows=np.array([17]))
-    assert table.where(0) == "a.csv row 17"
-    assert One().read([]).where(0) == "one k"
+    assert table.location(0) == "a.csv row 17"
+    assert One().read([]).location(0) == "one k"
 
 
 def test_load_decodes_the_file_by_default(tmp_path):

@@ -47,7 +47,7 @@ def test_attributes_are_tasks_or_labels_of_one(download, folders):
     assert table.splits.tolist() == ["train", "val", "test"]
     assert table.groups is None
     path = root / folders[0] / "list_attr_celeba.txt"
-    assert table.where(1, "Male") == f'{path} row 4, column "Male"'
+    assert table.location(1, "Male") == f'{path} row 4, column "Male"'
 
 
 def test_labels_identities_and_no_partition(download):

@@ -21,7 +21,7 @@ def test_labels_and_scans_belong_together():
         assert scan.shape == (8, 8, 3)
         assert scan.dtype == np.uint8
         np.testing.assert_array_equal(scan[..., 1], np.rint(data.images[i] * 255 / 16))
-    assert table.where(17) == "digits digits:17"
+    assert table.location(17) == "digits digits:17"
 
 
 def test_only_what_is_asked_for():

@@ -73,7 +73,7 @@ def test_each_image_is_labelled_for_its_attribute(rounds):
     assert table.keys.tolist() == [line.partition(",")[0] for line in BASE]
     assert table.images[0] == os.path.realpath(rounds / "base" / table.keys[0])
     assert table.splits.tolist() == [None] * 4
-    assert table.where(2, "coat") == f"{path} row 3"
+    assert table.location(2, "coat") == f"{path} row 3"
 
 
 def test_several_rounds_at_once_each_with_its_own_images(rounds):
@@ -83,8 +83,8 @@ def test_several_rounds_at_once_each_with_its_own_images(rounds):
     assert table.labels["collar_design_labels"][0] == "Shirt Collar"
     assert table.images[4] == os.path.realpath(rounds / "web" / WEB[0].partition(",")[0])
     assert table.splits.tolist() == [None] * 5 + ["test"] * 2
-    assert table.where(4) == f"{rounds}/web/Annotations/neck_design_labels.csv row 1"
-    assert table.where(6) == f"{rounds}/rank/Tests/question.csv row 2"
+    assert table.location(4) == f"{rounds}/web/Annotations/neck_design_labels.csv row 1"
+    assert table.location(6) == f"{rounds}/rank/Tests/question.csv row 2"
     assert FashionAISource(paths, split="train").read(TASKS).splits.tolist() == ["train"] * 7
 
 
@@ -118,7 +118,7 @@ def test_a_header_blank_rows_and_spaces_are_passed_over(tmp_path):
     path = write(tmp_path / "a/b.csv", ["1.jpg,"])
     path.write_text("image,attribute,label\n\n1.jpg , collar_design_labels, nnnny \n")
     assert labels(path)["collar"] == ["Rib Collar"]
-    assert FashionAISource(path).read(TASKS).where(0) == f"{path} row 3"
+    assert FashionAISource(path).read(TASKS).location(0) == f"{path} row 3"
 
 
 def test_a_root_for_answers_that_came_without_images(rounds):

@@ -33,7 +33,7 @@ def test_named_groups_are_labels_splits_and_groups(folder):
     }
     assert table.splits.tolist() == [None, "test", "val"]
     assert table.groups.tolist() == ["017", "3", "017"]
-    assert table.where(1, "type") == f"folder {root}/ test/Shirt_x_3.JPG"
+    assert table.location(1, "type") == f"folder {root}/ test/Shirt_x_3.JPG"
     assert table.notes == []
 
 

@@ -26,7 +26,7 @@ def test_a_folder_per_class(grow):
     assert table.labels["animal"].tolist() == ["cat", "dog", "dog"]
     assert table.images[2] == os.path.realpath(root / "dog/more/a.webp")
     assert table.splits is None
-    assert table.where(1) == f"folder {root}/ dog/b.JPG"
+    assert table.location(1) == f"folder {root}/ dog/b.JPG"
 
 
 def test_folders_named_like_splits(grow):

@@ -71,7 +71,7 @@ def test_each_image_has_the_attributes_of_its_person(market):
         "bags/backpack": ["no", "no", "yes", "yes", "no"],
         "bags/bag": ["yes", "yes", "no", "no", "yes"],
     }
-    assert table.where(2, "age") == f"folder {market}/ {IMAGES[1]}"
+    assert table.location(2, "age") == f"folder {market}/ {IMAGES[1]}"
 
 
 def test_names_values_and_a_file_elsewhere(market, tmp_path):

@@ -120,7 +120,7 @@ def test_it_merges_with_other_sources(made, tmp_path):
     table = data.labels.table
     assert table.shard[0] == -1
     assert table.shard[1:].min() == 0
-    assert table.where(1).startswith(f"{made[0]} ")
+    assert table.location(1).startswith(f"{made[0]} ")
     same = {"one": StreamSource(made[0]), "files": TableSource(folder / "kinds.csv")}
     joined = PartialLabels(packs.shop_tasks(), same, same_by="key").labels.table
     assert len(joined) == len(StreamSource(made[0]).read(TASKS).keys) + 5, "without any label"

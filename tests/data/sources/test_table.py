@@ -36,7 +36,7 @@ def test_columns_named_after_tasks_are_the_default(write, tmp_path):
     }
     assert table.splits is None
     assert table.groups is None
-    assert table.where(1) == f"{path} row 3"
+    assert table.location(1) == f"{path} row 3"
 
 
 def test_labels_map_tasks_to_columns(write):
@@ -87,7 +87,7 @@ def test_a_bare_name_in_the_current_folder(write, tmp_path, monkeypatch):
     write("image,type\na.jpg,x\n")
     monkeypatch.chdir(tmp_path)
     table = TableSource("t.csv").read(TASKS)
-    assert table.where(0) == "t.csv row 2"
+    assert table.location(0) == "t.csv row 2"
     assert table.images[0] == os.path.realpath(tmp_path / "a.jpg")
 
 
@@ -161,7 +161,7 @@ def test_labels_of_a_multi_label_task_have_a_column_each(write):
         "tags/hat": ["1", None],
         "tags/bag": [None, "no"],
     }
-    assert table.where(0, "tags/hat") == f'{path} row 2, column "has_hat"'
+    assert table.location(0, "tags/hat") == f'{path} row 2, column "has_hat"'
 
 
 def test_columns_that_bear_a_labels_name_are_found(write):
@@ -190,14 +190,14 @@ def test_values_are_translated_and_several_columns_feed_one_task(write):
         [None, "female", "female"],
         [None, None, None],
     ]
-    assert table.where(1, "gender") == f'{path} row 3, column "sex" or "m_f" or "old"'
+    assert table.location(1, "gender") == f'{path} row 3, column "sex" or "m_f" or "old"'
 
 
 def test_one_of_several_columns_can_be_named(write):
     path = write("image,new,old\na.jpg,x,\nb.jpg,x,y\n")
     table = TableSource(path, labels={"type": ["new", "old"]}).read(TASKS)
-    assert table.where(1, "type", 1) == f'{path} row 3, column "old"'
-    assert table.where(1, "type") == f'{path} row 3, column "new" or "old"'
+    assert table.location(1, "type", 1) == f'{path} row 3, column "old"'
+    assert table.location(1, "type") == f'{path} row 3, column "new" or "old"'
 
 
 def test_keys_written_as_floats_are_those_written_as_integers(write):

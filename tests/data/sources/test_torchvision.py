@@ -50,7 +50,7 @@ def test_cifar_100_has_fine_and_coarse_classes(tmp_path, monkeypatch):
         *("fine_00", "fine_07", "fine_63", "fine_07"),
     ]
     assert table.labels["coarse"][[0, 21, 59]].tolist() == ["coarse_00", "coarse_01", "coarse_09"]
-    assert table.where(41, "fine") == "torchvision CIFAR100:test:1"
+    assert table.location(41, "fine") == "torchvision CIFAR100:test:1"
     data = datasets.CIFAR100(tmp_path, train=False)
     np.testing.assert_array_equal(source.load(table.images[41]), data.data[1])
     again = TorchvisionSource("CIFAR100", tmp_path)  # a worker gets one that has read nothing

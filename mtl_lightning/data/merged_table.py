@@ -1,0 +1,176 @@
+"""The merged table: a row per image, with a text label or none for each task."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mtl_lightning.data.images import Pixels
+from mtl_lightning.data.source_rows import OnConflict, Rows, SourceRows
+from mtl_lightning.data.sources.base import Source, Texts
+from mtl_lightning.data.splits import SPLITS, Splits
+from mtl_lightning.system.errors import UserError, image_error
+
+HOLDS = {"first": "the first holds", "drop": "none holds"}
+"""Which of several labels that contradict each other holds, where that is no error."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of images and labels; what two sources have counts in both.
+
+    Attributes:
+        images: (source, split) to distinct images.
+        labelled: (source, task, split) to distinct images that the source labels for the task.
+            Tasks that a source has no label column for are left out.
+    """
+
+    images: dict[tuple[str, str], int]
+    labelled: dict[tuple[str, str, str], int]
+
+
+@dataclass(frozen=True)
+class MergedTable:
+    """All images of all sources, one row an image, in order of first appearance.
+
+    Attributes:
+        images: (N,) str: the resolved path, or the source's own key.
+        cells: Task to its labels, (N,) str or None.
+        splits: (N,) int8: positions in `splits.SPLITS`.
+        source: (N,) int16: the position in `names` of the source that loads the image.
+        keys: (N,) str: a name of the image that is the same on every machine.
+        shard: (N,) int64: the number of the file that holds this image and others, -1 where an
+            image is a file of its own; no two sources share a number.
+        names: The sources' names, in the config's order.
+        sources: The sources.
+        val_from_train: Whether `val` had to be taken from rows that a table names train.
+        conflicts: Task to the number of images whose labels contradict each other, if any do.
+        on_conflict: How these conflicts were resolved.
+    """
+
+    images: Texts
+    cells: dict[str, Texts]
+    splits: Splits
+    source: npt.NDArray[np.int16]
+    keys: Texts
+    shard: Rows
+    names: tuple[str, ...]
+    sources: tuple[Source, ...]
+    val_from_train: bool
+    conflicts: dict[str, int]
+    on_conflict: OnConflict
+    _source_rows: SourceRows
+    _first: Rows
+    _labelled_by: dict[str, Rows]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether any image lies in a file that holds others, too."""
+        return bool((self.shard >= 0).any())
+
+    def in_split(self, split: str) -> npt.NDArray[np.bool_]:
+        """Return which rows are in a split, ``(N,)``."""
+        inside: npt.NDArray[np.bool_] = self.splits == SPLITS.index(split)
+        return inside
+
+    def location(self, row: int, task: str | None = None) -> str:
+        """Name an image for a message: ``type.csv row 17``.
+
+        Args:
+            row: The image's position.
+            task: Name the row that labels the image for this task, if there is one, instead of
+                the first that mentions it.
+        """
+        source_row = -1 if task is None else int(self._labelled_by[task][row])
+        if source_row < 0:
+            source_row = int(self._first[row])
+        return self._source_rows.location(source_row, task)
+
+    def name(self, row: int) -> str:
+        """Return the image's path, or its source's own key."""
+        return str(self.images[row])
+
+    def load(self, row: int) -> Pixels:
+        """Return the image of a row as (height, width, 3) RGB, uint8.
+
+        Raises:
+            UserError: If the image cannot be read; names the row as `location` does.
+            SourceError: If its source fails as a whole.
+        """
+        with self._naming(row):
+            pixels: Pixels = self.sources[self.source[row]].load(self.images[row])
+            return pixels
+
+    def content(self, row: int) -> bytes:
+        """Return the image of a row as a file, see `Source.content`.
+
+        Raises:
+            UserError: If the image cannot be read; names the row as `location` does.
+            SourceError: If its source fails as a whole.
+        """
+        with self._naming(row):
+            content: bytes = self.sources[self.source[row]].content(self.images[row])
+            return content
+
+    @contextmanager
+    def _naming(self, row: int) -> Iterator[None]:
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"{self.location(row)}: {image_error(error)}") from error
+
+    def notes(self) -> list[str]:
+        """Return what a user should know of the sources before training, a line each."""
+        notes = [
+            f"data.sources.{name}: {note}"
+            for name, table in zip(self.names, self._source_rows.tables, strict=True)
+            for note in table.notes
+        ]
+        if self.on_conflict != "error":
+            notes += [f"{line} (data.on_conflict)" for line in self.contradicted()]
+        return notes
+
+    def contradicted(self) -> list[str]:
+        """Return a line for each task some of whose labels contradict each other."""
+        holds = HOLDS.get(self.on_conflict, "the first holds")
+        return [
+            f"images with labels that contradict each other, task {task}: {count:,}; {holds}"
+            for task, count in self.conflicts.items()
+        ]
+
+    def counts(self, fields: Mapping[str, Sequence[str]]) -> Counts:
+        """Count images and labels by source and split.
+
+        Args:
+            fields: Task to the names of its columns; an image counts that has a label in any.
+        """
+        images, labelled = {}, {}
+        for position, name in enumerate(self.names):
+            of_row = self._source_rows.image_of_row[self._source_rows.slice(position)]
+            for split, count in self._by_split(of_row):
+                images[name, split] = count
+            columns = self._source_rows.tables[position].labels
+            for task, names in fields.items():
+                own = [_answered(columns[field]) for field in names if field in columns]
+                if own:
+                    for split, count in self._by_split(of_row[np.any(own, axis=0)]):
+                        labelled[name, task, split] = count
+        return Counts(images, labelled)
+
+    def _by_split(self, images: Rows) -> list[tuple[str, int]]:
+        present = np.zeros(len(self), dtype=np.bool_)
+        present[images] = True
+        counts = np.bincount(self.splits[present], minlength=len(SPLITS))
+        return list(zip(SPLITS, counts.tolist(), strict=True))
+
+
+def _answered(cells: Texts) -> npt.NDArray[np.bool_]:
+    """Return which rows have an answer in any column, (n,)."""
+    answered: npt.NDArray[np.bool_] = np.any(pd.notna(cells).reshape(len(cells), -1), axis=1)
+    return answered
