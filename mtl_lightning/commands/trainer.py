@@ -150,6 +150,11 @@ class MultiTaskCLI(LightningCLI):
             images = UnlabelledImages.find(
                 config.images, config.allow_outside_root, self.datamodule.max_pixels
             )
+            if self.trainer.is_global_zero:
+                for note in images.notes:
+                    get_console().print(
+                        f"note: --images {config.images}: {note}", markup=False, highlight=False
+                    )
             output = Path(config.output)
             check_output(output)
             intensity = self.config_init["predict"].intensity

@@ -6,6 +6,7 @@ import stat
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from io import BytesIO
 from typing import IO
 
@@ -29,8 +30,16 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM
 """What is read, by content and not by name. Pillow knows more, of which one runs a program (EPS)
 and others take what they allocate from where no limit looks."""
 
+_HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
+
+
+@cache
+def suffixes() -> tuple[str, ...]:
+    """Return the endings of the names of files that are read, in lower case: ``.jpg``, ..."""
+    known = Image.registered_extensions()  # only what this build of Pillow can read
+    return tuple(suffix for kind in FORMATS for suffix, own in known.items() if own == kind)
 
 
 def decode(
@@ -165,7 +174,10 @@ def _opened(file: IO[bytes]) -> Image.Image:
         return Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
         file.seek(0)
-        if file.read(4) in _TIFF:
+        head = file.read(12)
+        if head[4:8] == b"ftyp" and head[8:] in _HEIC:
+            raise ValueError("a HEIC photo, which is not read; convert it to JPEG") from None
+        if head[:4] in _TIFF:
             kind = "a TIFF file broken at its start, or of a kind that is not read"
             raise ValueError(f"{kind}; save it with 8 or 16 bits, unsigned, zero black") from None
         raise

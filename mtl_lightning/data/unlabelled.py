@@ -8,11 +8,11 @@ import numpy as np
 
 from mtl_lightning.data.images import MAX_PIXELS, Pixels, decode
 from mtl_lightning.data.intensity import Intensity
-from mtl_lightning.data.sources.folder import EXTENSIONS, images_below
+from mtl_lightning.data.sources.folder import PassedOver, images_below
 from mtl_lightning.data.sources.locate import check_inside, locate, url
 from mtl_lightning.data.sources.table import TableSource
 from mtl_lightning.data.sources.tabular import SUFFIXES
-from mtl_lightning.system.errors import UserError, did_you_mean, listed
+from mtl_lightning.system.errors import UserError, did_you_mean
 from mtl_lightning.system.files import as_utf8
 
 
@@ -26,6 +26,7 @@ class UnlabelledImages:
         max_pixels: Larger images are refused.
         cover: See `Source.cover`.
         intensity: See `Source.intensity`.
+        notes: What the user should know, a line each.
     """
 
     names: list[str]
@@ -33,6 +34,7 @@ class UnlabelledImages:
     max_pixels: int = MAX_PIXELS
     cover: tuple[int, int] | None = None
     intensity: Intensity | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -67,8 +69,9 @@ class UnlabelledImages:
         """
         spec = os.path.expanduser(spec)
         if os.path.isdir(spec):
-            paths = _below(spec, allow_outside_root)
-            return cls(list(map(as_utf8, paths)), paths, max_pixels)
+            passed = PassedOver()
+            paths = _below(spec, allow_outside_root, passed)
+            return cls(list(map(as_utf8, paths)), paths, max_pixels, notes=tuple(passed.notes()))
         if spec.lower().endswith(SUFFIXES):
             source = TableSource(spec, allow_outside_root=allow_outside_root)
             names, files = source.read_images()
@@ -86,10 +89,10 @@ class UnlabelledImages:
         return cls(list(map(as_utf8, paths)), paths, max_pixels)
 
 
-def _below(folder: str, allow_outside_root: bool) -> list[str]:
-    names = [n.removeprefix("./") for n in images_below(folder, ".", allow_outside_root)]
+def _below(folder: str, allow_outside_root: bool, passed: PassedOver) -> list[str]:
+    names = [n.removeprefix("./") for n in images_below(folder, ".", allow_outside_root, passed)]
     if not names:
-        raise UserError(f"--images {folder}: no image below; expected {listed(EXTENSIONS)}")
+        raise UserError(f"--images {folder}: no image below; expected {passed.instead()}")
     if not allow_outside_root:
         _, taken = locate(folder, names)
         for row in np.flatnonzero(~taken):

@@ -1,6 +1,7 @@
 """Paths of images"""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.bad_inputs._shop import MILLION, folder, image, links, predicted, table
@@ -22,6 +23,18 @@ def view() -> None:
     Path("view").symlink_to("shop")
 
 
+def files(*paths: str) -> Callable[[], None]:
+    """Make empty files."""
+
+    def make() -> None:
+        for path in paths:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).touch()
+
+    return make
+
+
+FOLDERS = "handled: e.jpg: Dress; f.jpg: Shirt"
 CASES = [
     image("`../` that leaves the root", "../private/d.jpg", OUT),
     image("`../` to a file that is not there", "../private/none.jpg", OUT),
@@ -81,13 +94,30 @@ CASES = [
     folder("folder per class: a link to the whole disk", OUT, links(Shirt__x="/")),
     folder(
         "folder per class: a link to the folder itself",
-        "handled: e.jpg: Dress; f.jpg: Shirt",
+        FOLDERS,
         links(Shirt__x="../../shop"),
     ),
     folder(
         "folder per class: a class whose name is not UTF-8",
         "error: .*udce9.* is not a name in UTF-8; rename it",
         lambda: os.mkdir(b"shop/caf\xe9"),
+    ),
+    folder(
+        "folder per class: two splits beside two classes",
+        r"error: .*named like splits \(train, val\) beside others with images \(Dress, Shirt\).*",
+        files("shop/train/Dress/1.jpg", "shop/val/Dress/2.jpg"),
+    ),
+    folder(
+        "folder per class: a folder without images",
+        FOLDERS,
+        files("shop/annotations/readme.txt"),
+    ),
+    folder("folder per class: photos of a telephone", FOLDERS, files("shop/Dress/g.heic")),
+    predicted(
+        "predict: photos of a telephone",
+        "photos",
+        r"error: .*no image below; .* Found 1 \.heic; HEIC photos are not read, convert .*",
+        make=files("photos/g.heic"),
     ),
     predicted("predict: `../` in a table", "shop/t.csv", OUT, "image\na.jpg\n../private/d.jpg\n"),
     predicted(

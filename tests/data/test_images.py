@@ -17,6 +17,7 @@ from mtl_lightning.data.images import (
     decode,
     image_shape,
     resize,
+    suffixes,
 )
 from mtl_lightning.system.errors import UserError
 from tests.helpers import bombs
@@ -27,6 +28,21 @@ RED, GREEN, WHITE = [255, 0, 0], [0, 255, 0], [255, 255, 255]
 def saved(tmp_path: Path, image: Image.Image, name: str = "x.png", **options: object) -> Path:
     image.save(tmp_path / name, **options)
     return tmp_path / name
+
+
+def test_every_suffix_is_that_of_a_format_that_is_read(tmp_path):
+    assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"} < set(suffixes())
+    assert {".jfif", ".avif", ".jp2", ".ppm"} < set(suffixes())
+    assert not {".eps", ".pdf", ".heic", ".txt", ".psd"} & set(suffixes())
+    for suffix in (".jfif", ".gif", ".tif", ".avif", ".jp2", ".ppm"):
+        path = saved(tmp_path, Image.new("RGB", (6, 4), (200, 100, 50)), f"x{suffix}")
+        np.testing.assert_allclose(decode(path)[2, 3].astype(int), [200, 100, 50], atol=8)
+
+
+def test_a_heic_photo_is_told_as_one(tmp_path):
+    (tmp_path / "x.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(UserError, match=r"a HEIC photo, which is not read; convert it to JPEG"):
+        decode(tmp_path / "x.jpg")
 
 
 @pytest.mark.parametrize("name", ["x.jpg", "x.png", "x.webp", "x.bmp"])

@@ -25,6 +25,20 @@ def test_a_folder_is_all_images_below_it_sorted(folder):
     assert images.load(2).shape == (3, 4, 3)
     assert images.load(2)[0, 0].tolist() == [80, 0, 0]
     assert images.load(2).dtype == np.uint8
+    assert images.notes == ("files that are no images, passed over: 1 .txt",)
+
+
+def test_a_folder_of_every_kind_of_file(folder):
+    Image.new("L", (4, 3)).save(folder / "d.tif")
+    Image.new("L", (4, 3)).save(folder / "e.gif")
+    (folder / "f.heic").touch()
+    images = UnlabelledImages.find(str(folder))
+    assert [os.path.basename(name) for name in images.names[2:4]] == ["d.tif", "e.gif"]
+    assert "1 .heic, 1 .txt; HEIC photos are not read" in images.notes[0]
+    for name in images.names:
+        os.remove(name)
+    with pytest.raises(UserError, match=r"no image below; expected .* Found 1 \.heic, 1 \.txt; HE"):
+        UnlabelledImages.find(str(folder))
 
 
 @pytest.mark.parametrize("suffix", ["", os.sep])

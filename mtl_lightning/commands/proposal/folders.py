@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from mtl_lightning.data.sources.folder import images_below
+from mtl_lightning.data.sources.folder import PassedOver, are_splits, images_below
 from mtl_lightning.data.sources.tabular import SUFFIXES
 from mtl_lightning.data.splits import SPELLINGS
 
@@ -24,6 +24,7 @@ class Folder:
         classes: Class to its number of images, in all splits; empty if it has no classes.
         splits: Whether the folders at the top are splits.
         images: All images below it.
+        passed: What else is below it.
     """
 
     path: str
@@ -32,12 +33,13 @@ class Folder:
     classes: dict[str, int] = field(default_factory=dict)
     splits: bool = False
     images: list[str] = field(default_factory=list)
+    passed: PassedOver = field(default_factory=PassedOver)
 
 
 def look(path: str) -> Folder:
     """Look at a folder; of ``data/train`` beside ``data/val`` at both."""
     above, name = os.path.split(os.path.abspath(path))
-    if name.lower() in SPELLINGS and all(n.lower() in SPELLINGS for n in _folders(above)):
+    if name.lower() in SPELLINGS and all(n.lower() in SPELLINGS for n in _with_images(above)):
         path = os.path.dirname(path.rstrip("/")) or "."
         name = os.path.basename(above)
     task = "label" if GENERIC.fullmatch(name.lower()) or not name else re.sub(r"[^\w-]+", "_", name)
@@ -46,12 +48,13 @@ def look(path: str) -> Folder:
         folder.tables = sorted(
             entry.path for entry in entries if entry.is_file() and _is_table(entry.name)
         )
-    below = [key.removeprefix("./") for key in images_below(path, ".")]
+    below = [key.removeprefix("./") for key in images_below(path, ".", passed=folder.passed)]
     folder.images = [os.path.join(path, key) for key in below]
-    top = _folders(path)
-    folder.splits = bool(top) and all(name.lower() in SPELLINGS for name in top)
-    depth = 1 if folder.splits else 0
     parts = [key.split("/") for key in below]
+    top = sorted({part[0] for part in parts if len(part) > 1})
+    folder.passed.folders = [name for name in _folders(path) if name not in top]
+    folder.splits = are_splits(path, top)
+    depth = 1 if folder.splits else 0
     classes = Counter(part[depth] for part in parts if len(part) > depth + 1)
     if len(classes) > 1:
         folder.classes = dict(sorted(classes.items()))
@@ -60,6 +63,10 @@ def look(path: str) -> Folder:
 
 def _is_table(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _with_images(path: str) -> list[str]:
+    return [name for name in _folders(path) if any(True for _ in images_below(path, name))]
 
 
 def _folders(path: str) -> list[str]:

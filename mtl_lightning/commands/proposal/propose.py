@@ -100,7 +100,8 @@ def propose(paths: Sequence[str]) -> Proposal:
             f"{table.path}: {table.absent:,} rows name no image that is there"
             for table in found_tables
             if table.absent
-        ],
+        ]
+        + [f"{folder.path}: {note}" for folder in found_folders for note in folder.passed.notes()],
     )
 
 

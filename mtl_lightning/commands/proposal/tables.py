@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from mtl_lightning.data.images import suffixes
 from mtl_lightning.data.sources.base import Texts
-from mtl_lightning.data.sources.folder import EXTENSIONS
 from mtl_lightning.data.sources.locate import locate
 from mtl_lightning.data.sources.tabular import TableFile, open_table
 from mtl_lightning.data.splits import SPELLINGS
@@ -109,7 +109,7 @@ def _image_column(file: TableFile, columns: dict[str, Texts]) -> tuple[str, str]
     promising = []
     for name, cells in columns.items():
         some = different(cells)[:LOOKED_AT]
-        pictures = [cell for cell in some if cell.lower().endswith(EXTENSIONS)]
+        pictures = [cell for cell in some if cell.lower().endswith(suffixes())]
         promising += [(name, cell) for cell in pictures[:1]]
         for folder in _roots(file.path):
             share = _found(folder, some)

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtl_lightning.data.images import suffixes
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels
-from mtl_lightning.data.sources.folder import EXTENSIONS
 from mtl_lightning.data.sources.locate import Path, relative_keys, texts
 from mtl_lightning.data.sources.rooted import rooted
 from mtl_lightning.system.errors import (
@@ -204,7 +204,7 @@ def _read(path: str) -> _File:
     except (ValueError, OSError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     filled = [(row, line) for row, line in enumerate(lines, start=1) if any(line)]
-    if filled and not filled[0][1][0].lower().endswith(EXTENSIONS):
+    if filled and not filled[0][1][0].lower().endswith(suffixes()):
         del filled[0]  # the header that some copies have
     if not filled:
         raise UserError(f"{path} has no rows; expected image, attribute and label in each")

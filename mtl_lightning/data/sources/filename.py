@@ -9,11 +9,10 @@ from typing import Literal, TypeAlias
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
-from mtl_lightning.data.sources.folder import EXTENSIONS, found_below, images_below
+from mtl_lightning.data.sources.folder import PassedOver, found_below, images_below
 from mtl_lightning.data.sources.locate import Path, texts
 from mtl_lightning.system.errors import (
     UserError,
-    listed,
     quoted,
     short,
 )
@@ -140,9 +139,11 @@ def match_names(
     """
     if not os.path.isdir(path):
         raise UserError(f"folder {path} does not exist or is not a folder")
-    names = [name.removeprefix("./") for name in images_below(path, ".", allow_outside_root)]
+    passed = PassedOver()
+    found = images_below(path, ".", allow_outside_root, passed)
+    names = [name.removeprefix("./") for name in found]
     if not names:
-        raise UserError(f"folder {path} has no image; expected {listed(EXTENSIONS)}")
+        raise UserError(f"folder {path} has no image; expected {passed.instead()}")
     origin = f"folder {path.rstrip('/')}/"
     matches = [pattern.fullmatch(name) for name in names]
     keys = [name for name, match in zip(names, matches, strict=True) if match]
@@ -157,4 +158,5 @@ def match_names(
         for name in pattern.groupindex
     }
     notes = [f"{told} and are left out, first {quoted(strays[0])}"] if strays else []
+    notes += [f"{origin}: {note}" for note in passed.notes()]
     return Names(origin, texts(keys), images, groups, notes)

@@ -1,8 +1,11 @@
 """Labels from the names of folders."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 
+from mtl_lightning.data.images import suffixes
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.locate import (
@@ -20,15 +23,59 @@ from mtl_lightning.system.errors import (
     short,
 )
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-"""What counts as an image in a folder, in any case."""
+_HEIC = {".heic", ".heif", ".hif"}
+
+
+@dataclass
+class PassedOver:
+    """What a folder holds besides the images that are taken from it; hidden files aside.
+
+    Attributes:
+        suffixes: How many files there are of each suffix that is no image's.
+        folders: Those without an image.
+        images: Those that are in no folder of a class.
+    """
+
+    suffixes: Counter[str] = field(default_factory=Counter)
+    folders: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+
+    def add(self, name: str) -> None:
+        """Count a file."""
+        self.suffixes[os.path.splitext(name)[1].lower()] += 1
+
+    def notes(self) -> list[str]:
+        """Return what was passed over, a line for each kind."""
+        notes = []
+        if self.folders:
+            notes.append(f"folders without an image, passed over: {listed(self.folders)}")
+        if self.images:
+            first = f"{len(self.images):,}, first {short(self.images[0])}"
+            notes.append(f"images that are in no folder of a class, passed over: {first}")
+        if self.suffixes:
+            notes.append(f"files that are no images, passed over: {self._counted()}")
+        return notes
+
+    def instead(self) -> str:
+        """Return what was expected and found where there is no image at all."""
+        found = f". Found {self._counted()}" if self.suffixes else ""
+        return f"files such as .jpg, .png or .tif{found}"
+
+    def _counted(self) -> str:
+        counts = [f"{n:,} {suffix or 'without a suffix'}" for suffix, n in self._most_first()]
+        heic = bool(_HEIC & set(self.suffixes))
+        return listed(counts) + "; HEIC photos are not read, convert them to JPEG" * heic
+
+    def _most_first(self) -> list[tuple[str, int]]:
+        return sorted(self.suffixes.items(), key=lambda item: (-item[1], item[0]))
 
 
 class FolderSource(Source):
     """A folder per class: ``<path>/<class>/**/<image>``, or ``<path>/<split>/<class>/...``.
 
-    If all folders at the top are named like splits (train, val, test and their usual spellings),
-    they are splits. Hidden files and folders are passed over.
+    If all folders at the top that hold images are named like splits (train, val, test and their
+    usual spellings), they are splits; two such beside others are an error. Hidden files and folders
+    are passed over, and so are, with a note, other files and folders without an image.
 
     Args:
         path: The folder of folders.
@@ -61,35 +108,58 @@ class FolderSource(Source):
             )
         if not os.path.isdir(self.path):
             raise UserError(f"folder {self.path} does not exist or is not a folder")
-        top = self._subfolders("")
-        by_split = bool(top) and all(name.lower() in SPELLINGS for name in top)
+        passed = PassedOver()
+        top = self._with_images("", passed)
+        by_split = are_splits(self.path, top)
         classes = (
-            [(s, c) for s in top for c in self._subfolders(s)]
+            [(s, c) for s in top for c in self._with_images(s, passed)]
             if by_split
             else [(None, c) for c in top]
         )
         layout = "<split>/<class>/<image>" if by_split else "<class>/<image>"
-        if not classes:
+        if not classes and not (passed.folders or passed.suffixes):
             raise UserError(f"folder {self.path} has no folder per class; expected {layout}")
         found = [
             (key, label, split and SPELLINGS[split.lower()])
             for split, label in classes
             for key in images_below(
-                self.path, f"{split}/{label}" if split else label, self.allow_outside_root
+                self.path, f"{split}/{label}" if split else label, self.allow_outside_root, passed
             )
         ]
         if not found:
             raise UserError(
-                f"folder {self.path} has no image; expected {layout} with {listed(EXTENSIONS)}"
+                f"folder {self.path} has no image in a folder of a class; expected {layout} with "
+                f"{passed.instead()}"
             )
         keys, labels, splits = (texts(column) for column in zip(*found, strict=True))
+        origin = f"folder {self.path.rstrip('/')}/"
         return SourceTable(
-            origin=f"folder {self.path.rstrip('/')}/",
+            origin=origin,
             images=found_below(self.path, keys.tolist(), self.allow_outside_root),
             keys=keys,
             labels={self.task: labels},
             splits=splits if by_split else None,
+            notes=[f"{origin}: {note}" for note in passed.notes()],
         )
+
+    def _with_images(self, folder: str, passed: PassedOver) -> list[str]:
+        """Return the folders in ``folder`` that hold images; what else is there is passed over."""
+        with os.scandir(os.path.join(self.path, folder)) as entries:
+            files = sorted(e.name for e in entries if e.is_file() and not e.name.startswith("."))
+        for name in files:
+            if name.lower().endswith(suffixes()):
+                passed.images.append(os.path.join(folder, name))
+            else:
+                passed.add(name)
+        found = []
+        for name in self._subfolders(folder):
+            inside, own = os.path.join(folder, name), PassedOver()
+            if any(True for _ in images_below(self.path, inside, self.allow_outside_root, own)):
+                found.append(name)
+            else:
+                passed.folders.append(inside)
+                passed.suffixes += own.suffixes
+        return found
 
     def _subfolders(self, folder: str) -> list[str]:
         with os.scandir(os.path.join(self.path, folder)) as entries:
@@ -102,6 +172,23 @@ class FolderSource(Source):
                     f"folder {self.path}: {quoted(name)} is not a name in UTF-8; rename it"
                 )
         return names
+
+
+def are_splits(path: str, folders: Collection[str]) -> bool:
+    """Whether the folders at the top of ``path`` that hold images are splits, and not classes.
+
+    Raises:
+        UserError: If several are named like splits and others are beside them.
+    """
+    named = [name for name in folders if name.lower() in SPELLINGS]
+    others = [name for name in folders if name.lower() not in SPELLINGS]
+    if len(named) > 1 and others:
+        raise UserError(
+            f"folder {path} has folders that are named like splits ({listed(named)}) beside others "
+            f"with images ({listed(others)}), so that it is not clear which are the classes; move "
+            f"the others elsewhere, or rename them"
+        )
+    return bool(named) and not others
 
 
 def found_below(root: str, keys: Sequence[str], allow_outside_root: bool = False) -> Texts:
@@ -119,18 +206,31 @@ def found_below(root: str, keys: Sequence[str], allow_outside_root: bool = False
     return images
 
 
-def images_below(root: str, folder: str, allow_outside_root: bool = False) -> Iterator[str]:
+def images_below(
+    root: str,
+    folder: str,
+    allow_outside_root: bool = False,
+    passed: PassedOver | None = None,
+) -> Iterator[str]:
     """Yield the images below ``root/folder``, relative to ``root``, sorted, links followed.
+
+    Args:
+        root: The folder of the source.
+        folder: Below it.
+        allow_outside_root: Whether links may lead out of ``root``.
+        passed: Counts the other files.
 
     Raises:
         UserError: If a folder is a link out of ``root``, unless that is allowed; it is not listed.
+            Or if a folder cannot be listed.
     """
     above: set[str] = set()  # a link to a folder already seen would never end
     if os.path.normpath(folder) != ".":
         above.add(os.path.realpath(root))
     if not allow_outside_root:
         check_inside(root, folder)
-    for path, folders, files in os.walk(os.path.join(root, folder), followlinks=True):
+    walk = os.walk(os.path.join(root, folder), followlinks=True, onerror=_refuse)
+    for path, folders, files in walk:
         real = os.path.realpath(path)
         if real in above:
             folders.clear()
@@ -142,5 +242,13 @@ def images_below(root: str, folder: str, allow_outside_root: bool = False) -> It
             if os.path.islink(os.path.join(path, name)):
                 check_inside(root, f"{inside}/{name}")
         for name in sorted(files):
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+            if name.startswith("."):
+                continue
+            if name.lower().endswith(suffixes()):
                 yield f"{inside}/{name}"
+            elif passed is not None:
+                passed.add(name)
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"folder {error.filename} cannot be listed: {error.strerror}")

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from mtl_lightning.commands.proposal.folders import look
+from mtl_lightning.system.errors import UserError
 
 
 def images(*paths):
@@ -30,6 +31,21 @@ def test_splits_of_classes():
     folder = look("w")
     assert folder.splits
     assert folder.classes == {"rain": 1, "sun": 2}
+
+
+def test_splits_beside_folders_without_images():
+    images("w/train/sun/a.jpg", "w/train/rain/b.jpg", "w/val/sun/c.tif", "w/annotations/x.json")
+    folder = look("w")
+    assert folder.splits
+    assert folder.classes == {"rain": 1, "sun": 2}
+    assert folder.passed.notes() == [
+        "folders without an image, passed over: annotations",
+        "files that are no images, passed over: 1 .json",
+    ]
+    assert look("w/train").path == "w"
+    images("w/more/d.jpg")
+    with pytest.raises(UserError, match=r"w has folders that are named like splits \(train, val\)"):
+        look("w")
 
 
 @pytest.mark.parametrize("path", ["w/train", "w/val/"])

@@ -34,7 +34,7 @@ def test_named_groups_are_labels_splits_and_groups(folder):
     assert table.splits.tolist() == [None, "test", "val"]
     assert table.groups.tolist() == ["017", "3", "017"]
     assert table.location(1, "type") == f"folder {root}/ test/Shirt_x_3.JPG"
-    assert table.notes == []
+    assert table.notes == [f"folder {root}/: files that are no images, passed over: 1 .txt"]
 
 
 def test_a_task_called_split_is_no_split(folder):
@@ -98,7 +98,10 @@ def test_wrong_splits_tasks_and_folders(folder):
     with pytest.raises(UserError, match="nowhere does not exist or is not a folder"):
         FilenameSource(root / "nowhere", PATTERN).read(TASKS)
     (root / "trian/Dress_kids_017.png").unlink()
-    with pytest.raises(UserError, match=r"shop has no image; expected \.jpg"):
+    with pytest.raises(
+        UserError,
+        match=r"shop has no image; expected files such as \.jpg, \.png or \.tif\. Found 1 \.txt",
+    ):
         FilenameSource(root, PATTERN).read(TASKS)
     (root / "Dress_kids_1.png").symlink_to("nowhere")
     with pytest.raises(UserError, match=r"Dress_kids_1.png links to nothing"):

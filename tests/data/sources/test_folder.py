@@ -50,6 +50,54 @@ def test_one_other_folder_makes_all_of_them_classes(grow):
     assert table.splits is None
 
 
+def test_splits_are_splits_beside_folders_without_images(grow):
+    splits, kinds = ("train", "val", "test"), ("cat", "dog")
+    files = [f"{split}/{kind}/{n}.png" for split in splits for kind in kinds for n in "12"]
+    root = grow(*files, "annotations/readme.txt", "__MACOSX/train/._1.png", "train/eel/x.heic")
+    table = FolderSource(root, "animal").read(["animal"])
+    assert set(table.labels["animal"]) == {"cat", "dog"}
+    assert sorted(set(table.splits)) == ["test", "train", "val"]
+    assert table.notes == [
+        f"folder {root}/: folders without an image, passed over: __MACOSX, annotations, train/eel",
+        f"folder {root}/: files that are no images, passed over: 1 .heic, 1 .txt; HEIC photos are "
+        "not read, convert them to JPEG",
+    ]
+
+
+def test_every_file_that_can_be_decoded_is_an_image(grow):
+    """The kinds of a collection of which all but JPEG and PNG were dropped without a word."""
+    kinds = ["jpg", "JPEG", "jfif", "jpe", "png", "webp", "bmp", "gif", "tif", "TIFF", "avif"]
+    kinds += ["jp2", "j2k", "ppm", "pgm", "pbm"]
+    files = [f"{kind}/x.{kind}" for kind in kinds]
+    table = FolderSource(grow(*files), "kind").read(["kind"])
+    assert sorted(table.labels["kind"]) == sorted(kinds)
+    assert table.notes == []
+
+
+def test_what_is_passed_over_is_told(grow):
+    root = grow("top.png", "a.png", "list.csv", "cat/1.png", "cat/1.txt", "cat/2.txt", "dog/1.png")
+    grow("cat/README", "cat/.hidden", "cat/Thumbs.db")
+    assert FolderSource(root, "animal").read(["animal"]).notes == [
+        f"folder {root}/: images that are in no folder of a class, passed over: 2, first a.png",
+        f"folder {root}/: files that are no images, passed over: 2 .txt, 1 without a suffix, "
+        "1 .csv, 1 .db",
+    ]
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(grow, monkeypatch):
+    root = grow("dog/a.jpg", "dog/more/b.jpg")
+    scandir = os.scandir
+
+    def denied(path):
+        if os.fspath(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(UserError, match=r"folder .*dog/more cannot be listed: Permission denied"):
+        FolderSource(root, "animal").read(["animal"])
+
+
 def test_links_are_followed_but_not_for_ever(grow, tmp_path):
     root = grow("dog/a.jpg")
     elsewhere = tmp_path / "elsewhere"
@@ -106,7 +154,17 @@ def test_links_that_lead_out_are_refused_and_not_listed(
         ([], "photos does not exist or is not a folder"),
         (["a.jpg"], "no folder per class; expected <class>/<image>"),
         (["train/a.jpg"], "no folder per class; expected <split>/<class>/<image>"),
-        (["dog/a.txt"], "has no image; expected <class>/<image> with .jpg"),
+        (
+            ["dog/a.txt", "cat/b.HEIC", "cat/c.heic", "dog/d"],
+            "has no image in a folder of a class; expected <class>/<image> with files such as "
+            r"\.jpg, \.png or \.tif\. Found 2 \.heic, 1 without a suffix, 1 \.txt; HEIC photos are "
+            "not read, convert them to JPEG$",
+        ),
+        (
+            ["train/dog/a.jpg", "Val/dog/b.jpg", "more/c.jpg", "annotations/d.txt"],
+            r"has folders that are named like splits \(Val, train\) beside others with images "
+            r"\(more\), so that it is not clear which are the classes; move the others elsewhere",
+        ),
     ],
 )
 def test_what_is_wrong(grow, tmp_path, files, message):
