@@ -20,6 +20,7 @@ from .data import (
     HuggingFaceSource as HuggingFaceSource,
     LabelBalanced as LabelBalanced,
     Market1501AttributeSource as Market1501AttributeSource,
+    Intensity as Intensity,
     Mirror as Mirror,
     Mixed as Mixed,
     MultiMNISTSource as MultiMNISTSource,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mtl_lightning.audit.findings import Finding, Level
+from mtl_lightning.audit.survey import is_file
 from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.data.splits import SPLITS
 
@@ -40,19 +41,11 @@ def described(table: MergedTable, groups: Iterable[Sequence[int]]) -> list[Copie
 
 def findings(table: MergedTable, copies: Sequence[Copies]) -> list[Finding]:
     """Name leaks between splits, copies with different labels, and other duplicates."""
-    leaks = [each for each in copies if len(set(each.splits)) > 1]
-    found = []
-    if leaks:
-        leaked = sum(len(set(each.splits)) - 1 for each in leaks)
-        found.append(
-            Finding(
-                Level.ERROR,
-                f"images with copies in another split: {leaked:,}; what is measured on them was "
-                f"trained on",
-                "keep one of each, or give all copies one split (by a group)",
-                tuple(_named(table, each) for each in leaks),
-            )
-        )
+    leaks: dict[str, list[Copies]] = {}
+    for each in copies:
+        if len(set(each.splits)) > 1:
+            leaks.setdefault(_mended(table, each), []).append(each)
+    found = [_leaked(table, own, mend) for mend, own in leaks.items()]
     for field in table.cells:
         differ = [each for each in copies if field in each.labels]
         if differ:
@@ -61,7 +54,8 @@ def findings(table: MergedTable, copies: Sequence[Copies]) -> list[Finding]:
                     Level.WARNING,
                     f"copies of one image that are labelled in two ways, task {field}: "
                     f"{len(differ):,}",
-                    "look at them, and correct one of the labels",
+                    "look at them, and correct one of the labels; with data.same_by: content they "
+                    "are one image, and data.on_conflict says which label holds",
                     tuple(_named(table, each, field) for each in differ),
                 )
             )
@@ -72,10 +66,31 @@ def findings(table: MergedTable, copies: Sequence[Copies]) -> list[Finding]:
             Finding(
                 Level.NOTE,
                 f"copies of images in the same split, which count twice: {more:,}",
+                "data.same_by: content makes them one image, where they are files",
                 where=tuple(_named(table, each) for each in twice),
             )
         )
     return found
+
+
+def _mended(table: MergedTable, copies: Copies) -> str:
+    """Return how a leak is mended: as one image copies have one split, unless tables name two."""
+    named = {table.named_splits[row] for row in copies.rows} - {None}
+    if len(named) > 1:
+        return "the tables name both splits: name one for all copies of an image, or keep one copy"
+    if all(is_file(table.images[row]) for row in copies.rows):
+        return "data.same_by: content makes all copies one image, which has one split"
+    return "keep one of each, or give all copies one group"
+
+
+def _leaked(table: MergedTable, leaks: Sequence[Copies], mend: str) -> Finding:
+    number = sum(len(set(each.splits)) - 1 for each in leaks)
+    return Finding(
+        Level.ERROR,
+        f"images with copies in another split: {number:,}; what is measured on them was trained on",
+        mend,
+        tuple(_named(table, each) for each in leaks),
+    )
 
 
 def _named(table: MergedTable, copies: Copies, task: str | None = None) -> str:

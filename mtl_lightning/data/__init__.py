@@ -2,6 +2,7 @@
 
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.mirroring.mirror import Mirror
 from mtl_lightning.data.sampling import (
     AtLeast,
@@ -36,6 +37,7 @@ __all__ = [
     "FilenameSource",
     "FolderSource",
     "HuggingFaceSource",
+    "Intensity",
     "LabelBalanced",
     "Market1501AttributeSource",
     "Mirror",

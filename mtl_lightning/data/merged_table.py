@@ -40,6 +40,7 @@ class MergedTable:
         images: (N,) str: the resolved path, or the source's own key.
         cells: Task to its labels, (N,) str or None.
         splits: (N,) int8: positions in `splits.SPLITS`.
+        named_splits: (N,) str: the split that a source names for the image, or None.
         source: (N,) int16: the position in `names` of the source that loads the image.
         keys: (N,) str: a name of the image that is the same on every machine.
         shard: (N,) int64: the number of the file that holds this image and others, -1 where an
@@ -54,6 +55,7 @@ class MergedTable:
     images: Texts
     cells: dict[str, Texts]
     splits: Splits
+    named_splits: Texts
     source: npt.NDArray[np.int16]
     keys: Texts
     shard: Rows

@@ -101,6 +101,7 @@ def merge(
         images=source_rows.images,
         cells=cells,
         splits=splits,
+        named_splits=named,
         source=source.astype(np.int16),
         keys=keys,
         shard=_shards(tables)[first],

@@ -1,6 +1,7 @@
 """The one kind of error that a user is meant to read, and what goes into its line."""
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -62,11 +63,27 @@ def os_errors_named() -> Iterator[None]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``'; did you mean "x"?'`` for the known name nearest to ``name``, or ``''``."""
-    by_lower = {candidate.lower(): candidate for candidate in known if len(candidate) <= LONGEST}
+    by_lower = {folded(candidate): candidate for candidate in known if len(candidate) <= LONGEST}
     if len(name) > LONGEST or len(by_lower) > MOST:
         return ""
-    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f"; did you mean {quoted(by_lower[close[0]])}?" if close else ""
+    close = difflib.get_close_matches(folded(name), by_lower, n=1, cutoff=0.6)
+    if not close:
+        return ""
+    nearest = by_lower[close[0]]
+    looks = same_letters(name, nearest)
+    return f"; did you mean {quoted(nearest)}?{f' It differs in {looks}' if looks else ''}"
+
+
+def folded(name: str) -> str:
+    """Return a name without what a reader does not see or heed: normalization, and case."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
+def same_letters(name: str, other: str) -> str:
+    """Return in what two names differ that look the same, ``""`` if they do not look so."""
+    if name == other or unicodedata.normalize("NFC", name) != unicodedata.normalize("NFC", other):
+        return ""
+    return "the Unicode normalization of its accents (NFC or NFD, as macOS writes them)"
 
 
 def listed(names: Iterable[str], limit: int = 12) -> str:

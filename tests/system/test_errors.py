@@ -22,6 +22,16 @@ def test_the_nearest_name_is_suggested_whatever_its_case():
     assert did_you_mean("clases", ["class_weights", "classes"]) == '; did you mean "classes"?'
 
 
+def test_a_name_that_looks_the_same_is_told_in_what_it_differs():
+    composed, decomposed = "caf\u00e9.csv", "cafe\u0301.csv"
+    for one, other in ((composed, decomposed), (decomposed, composed)):
+        assert did_you_mean(one, ["tea.csv", other]) == (
+            f'; did you mean "{other}"? It differs in the Unicode normalization of its accents '
+            "(NFC or NFD, as macOS writes them)"
+        )
+    assert did_you_mean("CAFE\u0301.csv", [composed]) == f'; did you mean "{composed}"?'
+
+
 def test_nothing_is_suggested_where_nothing_is_near():
     assert did_you_mean("x", ["VGG16", "Timm"]) == ""
     assert did_you_mean("x", []) == ""

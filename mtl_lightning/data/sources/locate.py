@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mtl_lightning.data.images import suffixes
 from mtl_lightning.data.sources.base import Texts
-from mtl_lightning.system.errors import UserError, quoted, short
+from mtl_lightning.system.errors import UserError, folded, quoted, same_letters, short
 
 Path = str | os.PathLike[str]
 
@@ -115,7 +116,42 @@ def absence(root: Path, path: str, allow_outside_root: bool = False) -> tuple[st
     what = f"there is no file {name} in {top}{'' if os.path.isdir(top) else ', which is no folder'}"
     if "\\" in path:
         return what, "write / between folders"
+    meant = _meant(top, path, allow_outside_root)
+    if meant:
+        how = same_letters(path, meant) or "upper and lower case, or in its suffix"
+        return what, f"there is {quoted(meant)}, which differs in {how}: write the path like that"
     return what, "is `root` the folder that the paths are relative to?"
+
+
+def _meant(top: str, path: str, allow_outside_root: bool) -> str:
+    """Return the file that looks like a path that leads to none, ``""`` if there is no such file.
+
+    Each part may differ in case and Unicode normalization, the last in its suffix, too.
+    """
+    found = os.path.join(top, "") if path.startswith(os.path.join(top, "")) else ""
+    if os.path.isabs(path) and not found:
+        if not allow_outside_root:
+            return ""
+        found = "/"
+    parts = [part for part in path[len(found) :].split("/") if part not in ("", ".")]
+    for number, part in enumerate(parts, start=1):
+        here = os.path.join(top, found)
+        if ".." in parts or (not allow_outside_root and outside(top, here)):
+            return ""
+        try:
+            names = sorted(os.listdir(here))
+        except (OSError, ValueError):
+            return ""
+        likely = [name for name in names if folded(name) == folded(part)]
+        if number == len(parts):
+            stem = folded(os.path.splitext(part)[0])
+            pictures = [name for name in names if name.lower().endswith(suffixes())]
+            likely += [name for name in pictures if folded(os.path.splitext(name)[0]) == stem]
+        exact = [part] if part in names else likely
+        if not exact:
+            return ""
+        found = os.path.join(found, exact[0])
+    return found if os.path.isfile(os.path.join(top, found)) else ""
 
 
 def url(path: Path) -> bool:

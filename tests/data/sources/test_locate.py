@@ -128,6 +128,46 @@ def test_where_a_link_leads_is_said(root, elsewhere):
     assert absence(root / "none", "a.jpg")[0].endswith("/none, which is no folder")
 
 
+@pytest.mark.parametrize(
+    ("written", "there", "how"),
+    [
+        ("Fotos/a.jpg", "Fotos/a.JPG", "upper and lower case, or in its suffix"),
+        ("Fotos/a.jpg", "fotos/A.jpg", "upper and lower case, or in its suffix"),
+        ("Fotos/a.jpg", "Fotos/a.jpeg", "upper and lower case, or in its suffix"),
+        ("Fotos/a", "Fotos/a.png", "upper and lower case, or in its suffix"),
+        (
+            "caf\u00e9/e\u0301.jpg",
+            "cafe\u0301/\u00e9.jpg",
+            "the Unicode normalization of its accents",
+        ),
+        ("./caf\u00e9//e.jpg", "cafe\u0301/e.JPG", "upper and lower case, or in its suffix"),
+    ],
+)
+@pytest.mark.parametrize("absolute", [False, True])
+def test_the_file_that_is_meant_is_named(root, written, there, how, absolute):
+    (root / there).parent.mkdir(exist_ok=True)
+    (root / there).touch()
+    (root / there).with_name("other.jpg").touch()
+    path, meant = (f"{root}/{written}", f"{root}/{there}") if absolute else (written, there)
+    what, remedy = absence(root, path)
+    assert what.startswith("there is no file ")
+    assert remedy.startswith(f'there is "{meant}", which differs in {how}')
+    assert remedy.endswith(": write the path like that")
+
+
+def test_nothing_is_meant_where_nothing_looks_alike(root, elsewhere, monkeypatch):
+    (root / "c.txt").touch()
+    (root / "d.jpg").mkdir()
+    listed = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or listdir(path))
+    for path in ("c.jpg", "D.jpg", "none/a.jpg", "a.jpg/b.jpg", "OUT/x.jpg", "sub/UP/rooted/x.jpg"):
+        assert absence(root, path)[1].startswith("is `root` the folder that"), path
+    assert {os.path.realpath(path) for path in listed} <= {
+        os.path.realpath(path) for path in (root, root / "sub", root / "a.jpg", root / "none")
+    }
+
+
 def test_urls():
     assert all(map(url, ["https://a/b.jpg", "S3://a", "file:///a.jpg", "gs+x://y"]))
     assert not any(map(url, ["a.jpg", "//a/b", "http:/a", "C:/a", "a/b://c", "1x://a", "://a"]))
