@@ -4,17 +4,18 @@ from torch import nn
 
 from mtl_lightning.balancing.gradients import probe
 from mtl_lightning.balancing.gradients.probe import BackboneProbe, probe_backbone
+from mtl_lightning.models.inputs import image_input
 from tests.helpers.models import Layered
 
-SIZE = (16, 16)
+INPUTS = image_input((16, 16))
 
 
 class Mixing(Layered):
     """Subtracts the mean over the images of a batch."""
 
-    def forward(self, images):
-        features = super().forward(images)
-        return features - features.mean(0)
+    def forward(self, inputs):
+        pooled = super().forward(inputs)["pooled"]
+        return {"pooled": pooled - pooled.mean(0)}
 
 
 class Transposing(nn.Module):
@@ -47,7 +48,7 @@ def transposing():
     ],
 )
 def test_the_cheapest_exact_mode_and_why_none_is_cheaper(backbone, mode, reason):
-    result = probe_backbone(backbone, SIZE)
+    result = probe_backbone(backbone, INPUTS)
     assert result.mode == mode
     assert result.reason.startswith(reason)
     assert bool(result.reason) == bool(reason)
@@ -57,7 +58,7 @@ def test_it_leaves_no_trace():
     backbone = Layered("batch").train()
     modes = [module.training for module in backbone.modules()]
     before, state = {n: b.clone() for n, b in backbone.named_buffers()}, torch.get_rng_state()
-    probe_backbone(backbone, SIZE)
+    probe_backbone(backbone, INPUTS)
     assert modes == [module.training for module in backbone.modules()]
     assert all(torch.equal(before[n], b) for n, b in backbone.named_buffers())
     assert torch.equal(state, torch.get_rng_state())
@@ -68,18 +69,18 @@ def test_it_leaves_no_trace():
 def test_it_is_repeated_when_something_else_is_trained_and_explained_once(monkeypatch, capsys):
     calls = []
 
-    def counted(backbone, size):
-        calls.append(size)
-        return probe_backbone(backbone, size)
+    def counted(backbone, inputs):
+        calls.append(inputs)
+        return probe_backbone(backbone, inputs)
 
     monkeypatch.setattr(probe, "probe_backbone", counted)
     cached, backbone = BackboneProbe(), Layered(loose=True)
-    assert cached(backbone, SIZE) is cached(backbone, SIZE) is cached.result
+    assert cached(backbone, INPUTS) is cached(backbone, INPUTS) is cached.result
     assert len(calls) == 1
     backbone.trunk[0].weight.requires_grad_(False)
-    cached(backbone, SIZE)
+    cached(backbone, INPUTS)
     backbone.eval()
-    cached(backbone, SIZE)
+    cached(backbone, INPUTS)
     assert len(calls) == 3
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("rows with the same labels pass through it by themselves") == 1
@@ -89,4 +90,4 @@ def test_a_frozen_backbone_is_not_probed(monkeypatch):
     monkeypatch.setattr(probe, "probe_backbone", lambda *_: pytest.fail("there is no gradient"))
     backbone = Layered()
     backbone.requires_grad_(False)
-    assert BackboneProbe()(backbone, SIZE).mode == "tasks"
+    assert BackboneProbe()(backbone, INPUTS).mode == "tasks"
