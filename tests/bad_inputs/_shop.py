@@ -77,7 +77,8 @@ def first_image(data: PartialLabels) -> str:
     images = ImageDataset(data.labels.table, {}, (8, 8), None, 0, MAX_PIXELS)
     batch = images.__getitems__(Request(np.array([0]), {}, 1, 1, 0))
     (passed,) = raise_on_bad_image(whole(iter([batch])))
-    return f"{tuple(passed.images.shape[1:])} pixels, mean {passed.images.float().mean():.0f}"
+    image = passed.inputs["image"]
+    return f"{tuple(image.shape[1:])} pixels, mean {image.float().mean():.0f}"
 
 
 def table(

@@ -15,8 +15,8 @@ def refused(*arguments: object) -> str:
 def test_one_s_own_module_that_fails_is_named(tmp_path, monkeypatch):
     (tmp_path / "broken.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(str(tmp_path))
-    said = refused("broken.Mine", (Task,), "tasks.a.class_path")
-    assert said == 'tasks.a.class_path: cannot import "broken.Mine": division by zero'
+    said = refused("broken.Zzz", (Task,), "tasks.a.class_path")
+    assert said == 'tasks.a.class_path: cannot import "broken.Zzz": division by zero'
 
 
 def test_a_short_name_that_several_classes_have():

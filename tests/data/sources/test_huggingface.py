@@ -170,7 +170,7 @@ def test_lists_of_classes_are_many_labels(tmp_path, lists_of):
     rows.cast_column("tags", lists_of(tags)).save_to_disk(tmp_path / "d")
     task = MultiLabel(["scarf", "hat", "bag;x"], separator=",")
     tables = PartialLabels({"tags": task}, {"d": HuggingFaceSource(tmp_path / "d")})
-    encoded = task.encode(tables.cells("tags"))
+    encoded = task.encode(tables.labels.cells("tags"))
     assert encoded.targets[:3].tolist() == [[0, 0, 1], [1, 1, 0], [0, 0, 0]]
     assert encoded.counts().tolist() == [3, 3, 3, 0]
 
