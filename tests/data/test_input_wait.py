@@ -47,7 +47,7 @@ def test_the_share_is_the_time_in_next_against_all_time(clock):
 
 
 def test_batches_pass_through_in_order(clock):
-    assert list(InputWaitTimer(clock).of(lambda batches: batches)(iter("abc"))) == ["a", "b", "c"]
+    assert list(InputWaitTimer(clock).wrap(lambda batches: batches)(iter("abc"))) == ["a", "b", "c"]
 
 
 def test_a_pause_ends_with_the_next_batch(clock):
