@@ -1,4 +1,4 @@
-"""The entry: lists and dispatches commands. It imports nothing heavy before it must."""
+"""The entry: lists and dispatches commands, and imports nothing heavy before it has to."""
 
 import importlib
 import os
@@ -24,8 +24,8 @@ COMMANDS = {
     "init": "propose a config:           mtl-lightning init TABLE_OR_FOLDER... --output FILE.yaml",
     "pack": "write data as shards:       mtl-lightning pack --config FILE --output FOLDER",
 }
-OWN = ("inspect", "init", "pack")
-"""Those that are no methods of Lightning's Trainer: one module of `commands` each."""
+DATA_COMMANDS = ("inspect", "init", "pack")
+"""Commands without a Trainer: one module of `commands` each."""
 HELP = f"""mtl-lightning {__version__}: one image network for many tasks, trained on partial labels
 
 usage: mtl-lightning COMMAND [--config FILE] [--KEY VALUE ...]
@@ -57,10 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
                 f"no command {command}{did_you_mean(command, COMMANDS)}; "
                 f"there is {listed(COMMANDS)}"
             )
-        if command in OWN:
-            own = importlib.import_module(f"mtl_lightning.commands.{command}")
+        if command in DATA_COMMANDS:
+            module = importlib.import_module(f"mtl_lightning.commands.{command}")
             with os_errors_named():
-                return int(own.run(arguments[1:]))
+                return int(module.run(arguments[1:]))
         from mtl_lightning.commands.trainer import run
 
         run(command, arguments[1:])

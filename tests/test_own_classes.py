@@ -74,7 +74,7 @@ def test_a_task_a_backbone_and_a_sharing_of_ones_own(cli):
     assert "val/digit/accuracy" in pd.read_csv(run / "metrics.csv")
     best = ["--ckpt_path", str(run / "checkpoints/best.ckpt")]
     cli.run("test", "--config", config, *best)
-    assert 'names the class "mine.Focal", which is no class of mtl_light' in cli.refused(
+    assert 'names the class "mine.Focal", which is not a class of mtl_light' in cli.refused(
         "test", *best
     )
     said = cli.refused("fit", "--config", config, "--tasks.digit.gama", "1")

@@ -92,7 +92,7 @@ def test_an_own_source_from_the_current_folder(tmp_path, capsys):
     assert main(["test", "--config", "shop.yaml", *best]) == 0
     capsys.readouterr()
     assert main(["test", "--name", "shop", *best]) == 2
-    assert ' names the class "shop.FileNames", which is no class of ' in capsys.readouterr().err
+    assert ' names the class "shop.FileNames", which is not a class of ' in capsys.readouterr().err
 
 
 def test_the_error_message_is_as_shown(clothes, capsys):

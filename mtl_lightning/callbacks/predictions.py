@@ -18,7 +18,9 @@ WRITERS = (".csv", ".parquet")
 def check_output(path: Path) -> None:
     """Raise a ``UserError`` if predictions could not be written there."""
     if path.suffix.lower() not in WRITERS:
-        raise UserError(f"--output {path}: expected a name that ends in {' or '.join(WRITERS)}")
+        raise UserError(
+            f"--output should be a name that ends in {' or '.join(WRITERS)}. Found {path}"
+        )
     if path.is_dir():
         raise UserError(f"--output {path}: this is a folder; give the name of a file in it")
 

@@ -29,7 +29,7 @@ class WeightsFile(Callback):
 
     def __init__(self, path: Path) -> None:
         if path.suffix.lower() not in SUFFIXES:
-            raise UserError(f"--export-weights {path}: expected a name that ends in .yaml")
+            raise UserError(f"--export-weights should be a name that ends in .yaml. Found {path}")
         if path.is_dir():
             raise UserError(
                 f"--export-weights {path}: this is a folder; give the name of a file in it"

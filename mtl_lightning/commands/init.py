@@ -13,7 +13,7 @@ HELP = """usage: mtl-lightning init TABLE_OR_FOLDER... [--output FILE.yaml]
 Looks at tables (CSV, TSV, JSON Lines, Parquet) and folders (a folder a class; train, val and test
 with a folder a class in each; a folder of tables) and proposes a config: tasks with their classes,
 sources, splits, image size, weights for rare classes. The config runs as it is, and its comments
-say what else could be. Columns that are no task are left out, and named.
+name alternatives. Columns that are not a task are left out, and listed.
 
 options:
   --output FILE.yaml  write the config there; a file that is there is never overwritten. Without it
@@ -52,10 +52,11 @@ def run(arguments: list[str]) -> int:
 
 def _check(output: Path) -> None:
     if output.suffix.lower() not in SUFFIXES:
-        raise UserError(f"--output {output}: expected a name that ends in {SUFFIXES[0]}")
+        raise UserError(f"--output should be a name that ends in {SUFFIXES[0]}. Found {output}")
     if os.path.lexists(output):
         raise UserError(
-            f"--output {output}: is there already, and is never overwritten; give another name"
+            f"--output should be a file that does not exist yet. Found {output}, which is never "
+            "overwritten; give another name"
         )
 
 
@@ -63,17 +64,17 @@ def _propose(paths: list[str], output: Path | None) -> int:
     # From here on torch is needed, which takes seconds to import.
     from mtl_lightning.commands.common import set_up
     from mtl_lightning.commands.proposal.propose import propose
-    from mtl_lightning.commands.proposal.writing import written
+    from mtl_lightning.commands.proposal.writing import render
 
     set_up([])
     proposal = propose(paths)
     typed = ["mtl-lightning", "init", *paths]
-    text = written(proposal, shlex.join(typed), str(output or "config.yaml"))
-    told = [f"left out: {where}: {why}" for where, why in proposal.left_out]
-    told += [f"note: {note}" for note in proposal.notes]
+    text = render(proposal, shlex.join(typed), str(output or "config.yaml"))
+    messages = [f"left out: {where}: {why}" for where, why in proposal.left_out]
+    messages += [f"note: {note}" for note in proposal.notes]
     refused = _refusal(text)
     if refused:
-        told.append(f"note: `fit` will refuse the data as they are: {refused}")
+        messages.append(f"note: `fit` will refuse the data as they are: {refused}")
     if output is None:
         sys.stdout.write(text)
     else:
@@ -82,13 +83,13 @@ def _propose(paths: list[str], output: Path | None) -> int:
             file.write(text)
         tasks = ", ".join(plan.name for plan in proposal.tasks)
         sys.stdout.write(f"written: {output} ({proposal.images:,} images; tasks {tasks})\n")
-    for line in told:
+    for line in messages:
         sys.stderr.write(f"{one_line(line)}\n")
     return 0
 
 
 def _refusal(text: str) -> str:
-    """Return what ``fit`` would say of the data of a config, nothing if it takes them."""
+    """Return the error of ``fit`` about the data of a config, empty if there is none."""
     from mtl_lightning.commands.common import build_data
     from mtl_lightning.commands.prepare import prepare
 

@@ -51,9 +51,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _checked(option: str, path: Path) -> Path:
-    """Refuse a file that cannot be what is wanted before minutes are spent on it."""
+    """Refuse a file that cannot be written before minutes are spent on it."""
     if path.suffix.lower() not in FILES[option]:
-        raise UserError(f"{option} {path}: expected a name that ends in {FILES[option][0]}")
+        raise UserError(f"{option} should be a name that ends in {FILES[option][0]}. Found {path}")
     if path.is_dir():
         raise UserError(f"{option} {path}: this is a folder; give the name of a file in it")
     return path
@@ -95,7 +95,7 @@ def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everythi
 
 
 def step_size(config: Mapping[str, Any], batch_size: int) -> Any:
-    """Return what the config's trainer would make a step of.
+    """Return the size of a step of the config's trainer.
 
     Args:
         config: The whole config.
@@ -111,7 +111,7 @@ def step_size(config: Mapping[str, Any], batch_size: int) -> Any:
 
 
 def _devices(devices: Any, accelerator: str) -> int:
-    """Count what ``trainer.devices`` means; those of a machine with GPUs where it says auto."""
+    """Count the devices of ``trainer.devices``; for ``auto``, those of this machine."""
     import torch
 
     text = str(devices).strip(" []").rstrip(",")

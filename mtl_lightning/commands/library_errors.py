@@ -1,4 +1,4 @@
-"""Other people's error messages, in one line."""
+"""Error messages of libraries, in one line."""
 
 import re
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ def short_message(message: str, options: Iterable[str]) -> str:
     """Return the one line of jsonargparse's message that helps.
 
     Args:
-        message: What the parser says: a key, nested reasons, sometimes pages of usage.
+        message: Of the parser: a key, nested reasons, sometimes pages of usage.
         options: The option strings that the parser knows.
     """
     unknown = re.search(r"[Uu]nrecognized arguments?:\s*(\S+)", message)
@@ -30,18 +30,25 @@ def short_message(message: str, options: Iterable[str]) -> str:
         r"Expected a <class '(\w+)'>", lambda match: f"expected {_name(match[1])}", message
     )
     message = re.sub(r"^argument (--\S+): expected one argument$", r"\1 needs a value", message)
+    one = re.match(r'Parser key "([^"]+)": expected (.+)\. Got value: (.*)', message)
+    if one:
+        return f"{one[1]} should be {one[2]}. Found {one[3]}"
     lines = [" ".join(line.split()) for line in message.splitlines() if line.strip()]
     key = re.search(r"[Kk]ey ['\"]?([\w.\[\]-]+)", message)
     given = re.search(r"Given value:\s*([^\n]*)", message)
     reasons = [line.lstrip("- ") for line in lines if line.startswith("- ")]
     if key and reasons:
         found = f". Found {given.group(1)}" if given else ""
-        return f"{key.group(1)}: {'; or '.join(dict.fromkeys(reasons))}{found}"
+        reasons = list(dict.fromkeys(reasons))
+        if all(reason.startswith("expected ") for reason in reasons):
+            types = " or ".join(reason.removeprefix("expected ") for reason in reasons)
+            return f"{key.group(1)} should be {types}{found}"
+        return f"{key.group(1)}: {'; or '.join(reasons)}{found}"
     return " ".join(lines)
 
 
 def reason(error: BaseException) -> str:
-    """Return what is behind an error that libraries have wrapped, in one line."""
+    """Return the message of the error that libraries have wrapped, in one line."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):
@@ -54,7 +61,7 @@ def reason(error: BaseException) -> str:
 
 
 def as_user_error(error: Exception, checkpoint: Path | None) -> Exception:
-    """Return an error that the user can mend as a ``UserError``, any other as it is.
+    """Return an error that the user can fix as a ``UserError``, any other as it is.
 
     Args:
         error: That a command raised.
@@ -72,8 +79,8 @@ def as_user_error(error: Exception, checkpoint: Path | None) -> Exception:
         return UserError(
             f"checkpoint {checkpoint}: does not fit the training of the config: {reason(error)}"
         )
-    # What they refuse themselves (a trainer's options that contradict each other, a schedule
-    # that is over) is no bug of theirs; what fails elsewhere keeps its traceback.
+    # Errors that these libraries raise themselves (options of a trainer that contradict each other,
+    # a schedule that is over) are about the config; others keep their traceback.
     if isinstance(error, MisconfigurationException) or (
         isinstance(error, ValueError)
         and _raised_by(error, "pytorch_lightning", "torch.optim.lr_scheduler")

@@ -62,8 +62,8 @@ def _trained_intensity(remembered: Mapping[str, Any]) -> Any:
     if any(intensity != found[0] for intensity in found):
         written = [f"{name}: {own}" for name, own in zip(sources, found, strict=True)]
         raise UserError(
-            f"predict: the sources of the training differ in `intensity` ({listed(written)}); say "
-            f"which is meant: --intensity '{{min: 0, max: 4095}}', or null"
+            f"predict: the sources of the training differ in `intensity` ({listed(written)}); "
+            f"choose one: --intensity '{{min: 0, max: 4095}}', or null"
         )
     return found[0] if found else None
 
@@ -84,7 +84,7 @@ def check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> No
         entry = tasks.get(name)
         entry = {"class_path": entry} if isinstance(entry, str) else entry
         if not isinstance(entry, Mapping) or "class_path" not in entry:
-            continue  # wrong in another way, which the check of the whole reports
+            continue  # wrong otherwise, which the check of the sections reports
         if not is_same_class(entry["class_path"], below["class_path"]):
             raise UserError(
                 f"tasks.{name}: the config has {entry['class_path']}, the checkpoint "
@@ -97,7 +97,7 @@ def check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> No
                 raise UserError(
                     f"tasks.{name}.{key}: the config has {_shown(given[key])}; the checkpoint was "
                     f"trained with {_shown(known)}{order}. "
-                    f"Leave {key} as they were, or train anew"
+                    f"Leave {key} as it was, or start a new training"
                 )
 
 
@@ -106,7 +106,7 @@ def _shown(value: object) -> str:
 
 
 def _identity(entry: Any) -> dict[str, object]:
-    """Return what a task says must agree; nothing if it is wrong, which the check reports."""
+    """Return what must agree for a task; nothing if its entry is wrong, as the check reports."""
     try:
         task = checks.try_build(Task, entry, "tasks")
     except UserError:

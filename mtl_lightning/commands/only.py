@@ -9,8 +9,8 @@ from mtl_lightning.system.errors import UserError, did_you_mean, listed
 def keep_only(config: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     """Return the config with these tasks alone.
 
-    The sources may still speak of the others (``data.left_out``): so images and splits stay those
-    of the whole config, and a baseline is tested on the same images.
+    The others stay known to the sources (``data.left_out``), so that images and splits remain those
+    of the whole config and a baseline is tested on the same images.
 
     Args:
         config: A config whose tasks have been checked.

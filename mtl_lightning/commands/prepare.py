@@ -155,8 +155,8 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
 def _check_weights_only(given: Mapping[str, Any]) -> None:
     if str(given.get("weights_only")).lower() not in ("none", "null", "true"):
         raise UserError(
-            f"weights_only: {given['weights_only']}: a checkpoint is read as plain values and in "
-            f"no other way, so that it cannot run code; leave it out"
+            f"weights_only should be true: a checkpoint is only read as plain values, so that it "
+            f"cannot run code. Found {given['weights_only']}; leave it out"
         )
 
 

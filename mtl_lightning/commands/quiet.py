@@ -1,23 +1,23 @@
-"""Silence what Lightning and torch say that a user of this package can do nothing about."""
+"""Warnings and tips of Lightning and torch that a user of this package cannot act on."""
 
 import logging
 import os
 import warnings
 
 NOISE = (
-    # We say which number of workers to use in the config; two is a deliberate default.
+    # The config sets the number of workers; two is a deliberate default.
     r".*does not have many workers.*",
     # Small data sets log once an epoch; that is what the epoch's table is for.
     r".*smaller than the logging interval.*",
     # Our metrics have added up the ranks before they are logged.
     r".*sync_dist=True.*",
-    # Our loader starts where training is, which Lightning cannot see.
+    # Our loader resumes at the position of the training, which Lightning cannot see.
     r".*your dataloader is not resumable.*",
-    # A resumed or tested run writes beside what it resumes or tests, on purpose.
+    # A resumed or tested run writes into the folder that it resumes or tests, on purpose.
     r".*Checkpoint directory .* exists and is not empty.*",
-    # `test` needs no Best callback to test what one saved.
+    # `test` needs no Best callback for a checkpoint that one has saved.
     r".*callbacks used to create the checkpoint need to be provided.*",
-    # Without validation images there is no validation; a note says so at the start.
+    # Without validation images there is no validation; a note at the start tells.
     r".*Total length of `list` across ranks is zero.*",
     # Our loader for predictions returns every image once; Lightning cannot see that.
     r".*You are using a custom batch sampler `PlanSampler`.*",
@@ -25,13 +25,13 @@ NOISE = (
     r".*LeafSpec.*",
     # Channels-last weights of 1 x 1 filters have two equal layouts; DDP copies, as it would anyway.
     r".*Grad strides do not match bucket view strides.*",
-    # The backbone's frozen batch norm is in eval mode because the config says so.
+    # The backbone's frozen batch norm is in eval mode by its config.
     r".*module\(s\) in eval mode at the start of training.*",
 )
 
 
 REMARKS = r"PIL\."
-"""The modules whose remarks on single files (tags that make no sense) would fill a terminal: what
+"""Modules whose remarks on single files (tags that make no sense) would fill a terminal: whatever
 makes a file unusable is an error."""
 
 

@@ -16,7 +16,7 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources import Source
 from mtl_lightning.models import Backbone
-from mtl_lightning.system.errors import UserError, did_you_mean, listed
+from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
 from mtl_lightning.tasks import Task
 from mtl_lightning.training.module import MultiTask
 
@@ -27,7 +27,7 @@ DEFAULTS = {
         "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-4}},
     }
 }
-"""Written out, so that the saved config says what was used.
+"""Written out, so that the saved config contains what was used.
 
 They lie beneath the config here and are no defaults of the parser, because jsonargparse would give
 AdamW's weight decay to an SGD that the config names instead.
@@ -39,14 +39,14 @@ RESERVED = ("image", "loss", "score")
 
 @dataclass
 class CheckpointOptions:
-    """What ``best.ckpt`` is, and how often ``last.ckpt`` is written.
+    """How ``best.ckpt`` is chosen, and how often ``last.ckpt`` is written.
 
     Args:
         monitor: The logged name by which the best is chosen.
         mode: ``max`` where higher is better.
         every_n_train_steps: Write ``last.ckpt`` each so many optimizer steps, not only after
             each epoch.
-        train_time_interval: And whenever so much time has passed, as ``00:30:00``.
+        train_time_interval: And each time that so much time has passed, such as ``00:30:00``.
 
     Raises:
         UserError: If an interval is not above 0.
@@ -128,7 +128,7 @@ def check_keys(command: str, config: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in config.items():
         if key in SECTIONS:
             if not isinstance(value, Mapping):
-                raise UserError(f"{key}: expected entries as `name: ...`. Found {display(value)}")
+                raise UserError(f"{key} should be entries as `name: ...`. Found {display(value)}")
         elif key in others:
             if value is not None:
                 checked[key] = checks.check_value(others[key], value, key)
@@ -173,15 +173,16 @@ def check_tasks(tasks: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not tasks or "class_path" in tasks or "init_args" in tasks:
         raise UserError(
-            "tasks: expected at least one entry with a name, "
+            "tasks should be at least one entry with a name, "
             "`NAME: {class_path: Classification}`. Found " + display(dict(tasks))
         )
     checked = {}
     for name, entry in tasks.items():
         if not re.fullmatch(r"[\w-]+", name) or name in RESERVED:
             raise UserError(
-                f'tasks: "{name}" cannot be the name of a task; expected letters, digits, _ and -, '
-                f"and not {listed(RESERVED)}, which are columns and metrics of their own"
+                f"tasks: the name of a task should be letters, digits, _ and -, and not "
+                f"{listed(RESERVED)}, which are columns and metrics of their own. "
+                f"Found {quoted(name)}"
             )
         checked[name] = checks.check_component((Task,), entry, f"tasks.{name}")
         checks.try_build(Task, checked[name], f"tasks.{name}")

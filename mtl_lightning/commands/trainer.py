@@ -44,8 +44,8 @@ class MultiTaskCLI(LightningCLI):
     """``fit``, ``validate``, ``test`` and ``predict`` of :class:`MultiTask`.
 
     Args:
-        command: Which of them.
-        prepared: What :func:`mtl_lightning.commands.prepare.prepare` made of the command line.
+        command: Its name.
+        prepared: Its command line, see :func:`mtl_lightning.commands.prepare.prepare`.
         run: The folder to write to.
     """
 
@@ -58,7 +58,7 @@ class MultiTaskCLI(LightningCLI):
             save_config_callback=SavedConfig,
             save_config_kwargs={"run": self.run, "command": command},
             trainer_defaults={
-                "use_distributed_sampler": False,  # our plan deals the rows out to ranks
+                "use_distributed_sampler": False,  # our plan assigns rows to ranks
                 "enable_model_summary": False,  # one line of ours instead of a page
                 "log_every_n_steps": 10,
             },
@@ -74,7 +74,7 @@ class MultiTaskCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what stands beside model, data and trainer, and link what two of them need."""
+        """Add the keys next to model, data and trainer, and link values that two sections need."""
         parser.add_argument("--tasks", type=dict[str, Task], required=True, help="the questions")
         parser.add_argument("--name", type=str, help="the run's name, by default the config's")
         parser.add_class_arguments(CheckpointOptions, "checkpoint")
@@ -111,9 +111,9 @@ class MultiTaskCLI(LightningCLI):
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Do nothing: what the checkpoint remembers lies beneath the config already.
+        """Do nothing: the config is laid on the checkpoint's already.
 
-        (Lightning's own would let the checkpoint beat flags and config.)
+        (Lightning's own lets the checkpoint override flags and config.)
         """
 
     def before_instantiate_classes(self) -> None:
@@ -128,7 +128,7 @@ class MultiTaskCLI(LightningCLI):
         self._table = data.labels.table
 
     def instantiate_classes(self) -> None:
-        """Build the objects; one that cannot be built is the config's fault, said in one line."""
+        """Build the objects; one that cannot be built is an error of the config, in one line."""
         try:
             super().instantiate_classes()
         except UserError:
@@ -163,14 +163,14 @@ class MultiTaskCLI(LightningCLI):
             callbacks.append(PredictionsFile(images.names, output))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the trainer with our loggers and callbacks beside the config's own."""
+        """Build the trainer with our loggers and callbacks in addition to the config's."""
         trainer = self._get(self.config_init, "trainer")
         callbacks = trainer["callbacks"] or []
         callbacks = list(callbacks) if isinstance(callbacks, list) else [callbacks]
         show = trainer["enable_progress_bar"]
         own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if show is None:
-            # Where nobody watches (a log file, a CI job) the tables say it better.
+            # In a log file or a CI job the tables are enough.
             show = own_bar or get_console().is_terminal
         if show and not own_bar:
             callbacks.append(Bar())
@@ -187,7 +187,7 @@ class MultiTaskCLI(LightningCLI):
             raise UserError(f"trainer: {reason(error)}") from error
 
     def after_fit(self) -> None:
-        """Say so if a run was over before it began."""
+        """Print a note if the run was over before it began."""
         trainer = self.trainer
         if "train/loss_step" not in trainer.callback_metrics and trainer.is_global_zero:
             get_console().print(
@@ -245,7 +245,7 @@ def run(command: str, arguments: list[str]) -> None:
     """Run one command.
 
     Raises:
-        UserError: For anything the user can mend.
+        UserError: For anything the user can fix.
     """
     set_up(arguments)
     asked = _help_asked(arguments)
@@ -272,7 +272,7 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def _help_asked(arguments: list[str]) -> list[str]:
-    """Return what asks for help (``--help``, ``--model.backbone.help VGG16``), without the rest."""
+    """Return only the arguments for help: ``--help``, or ``--model.backbone.help VGG16``."""
     for number, argument in enumerate(arguments):
         if argument in ("-h", "--help"):
             return [argument]

@@ -18,7 +18,7 @@ def options(hint: Any) -> list[Any]:
     if origin in (typing.Union, types.UnionType):
         return [option for argument in typing.get_args(hint) for option in options(argument)]
     if inspect.isclass(origin) and issubclass(origin, nn.Module):
-        return [origin]  # a config does not say what a generic class is generic in
+        return [origin]  # a config has no type parameters
     return [hint]
 
 
@@ -65,7 +65,7 @@ def contained(hint: Any, container: type) -> Any:
         container: ``list`` or ``dict``.
 
     Returns:
-        A union if there are several, None if it takes no such container, or does not say of what.
+        A union if there are several, None if it takes no such container or any entries.
     """
     found: list[Any] = []
     for option in options(hint):

@@ -45,7 +45,7 @@ def check_arguments(
         UserError: For an unknown or missing argument, or a value of the wrong type.
     """
     if not isinstance(given, Mapping):
-        raise UserError(f"{path}: expected arguments as `key: value`. Found {display(given)}")
+        raise UserError(f"{path} should be arguments as `key: value`. Found {display(given)}")
     hints = argument_hints(target)
     known = {
         name: parameter
@@ -95,12 +95,12 @@ def check_value(hint: Any, value: Any, path: str) -> Any:
         _try(records[0], checked, path)
         return checked
     if by_name:
-        raise UserError(f"{path}: expected entries as `name: ...`. Found {display(value)}")
+        raise UserError(f"{path} should be entries as `name: ...`. Found {display(value)}")
     return _check_leaf(hint, value, path)
 
 
 def _read_scalars(hint: Any, value: Any) -> Any:
-    """Read the plain scalars of a value, as far as its annotation says of what it consists."""
+    """Read the plain scalars of a value, as far as its annotation names the type of its entries."""
     if isinstance(value, PlainScalar):
         takes_text = any(o is str or annotations.is_path(o) for o in annotations.options(hint))
         return value.text if takes_text and not _is_accepted(hint, value.value) else value.value
@@ -114,7 +114,7 @@ def _read_scalars(hint: Any, value: Any) -> Any:
 
 
 def _names_a_class(value: Any, others: list[Any]) -> bool:
-    """Whether a value is meant as a class, where the annotation has ``others`` besides classes."""
+    """Whether a value names a class, where the annotation has ``others`` besides classes."""
     if isinstance(value, str):
         return str not in others and all(typing.get_origin(o) is not typing.Literal for o in others)
     if isinstance(value, Mapping):
@@ -143,7 +143,7 @@ def check_component(
     entry = {"class_path": value} if isinstance(value, str) else value
     if not isinstance(entry, Mapping):
         raise UserError(
-            f"{path}: expected class_path and init_args. Found {display(entry)}; "
+            f"{path} should be class_path and init_args. Found {display(entry)}; "
             f"class_path may be {listed(known)}"
         )
     if "class_path" not in entry:
@@ -154,7 +154,7 @@ def check_component(
     extra = [str(key) for key in entry if key not in ("class_path", "init_args")]
     if extra:
         raise UserError(
-            f"{path}.{extra[0]}: arguments stand under init_args, not beside class_path; "
+            f"{path}.{extra[0]}: arguments belong under init_args, not next to class_path; "
             f"write {{class_path: {entry['class_path']}, init_args: {{{extra[0]}: ...}}}}"
         )
     target = resolve_class(entry["class_path"], classes, f"{path}.class_path")
@@ -196,7 +196,7 @@ def _check_leaf(hint: Any, value: Any, path: str) -> Any:
     if not _is_accepted(hint, value):
         choices = [str(a) for o in annotations.options(hint) for a in typing.get_args(o)]
         suggestion = did_you_mean(value, choices) if isinstance(value, str) else ""
-        raise UserError(f"{path}: expected {type_name(hint)}. Found {display(value)}{suggestion}")
+        raise UserError(f"{path} should be {type_name(hint)}. Found {display(value)}{suggestion}")
     return value
 
 

@@ -37,7 +37,7 @@ def resolve_class(class_path: Any, bases: tuple[type, ...], path: str) -> type:
     wanted = " or ".join(base.__name__ for base in bases)
     known = concrete_subclasses(bases)
     if not isinstance(class_path, str):
-        raise UserError(f"{path}: expected the name of a {wanted}. Found {display(class_path)}")
+        raise UserError(f"{path} should be the name of a {wanted}. Found {display(class_path)}")
     if len(known.get(class_path, [])) == 1:
         untrusted.check_class(class_path, known[class_path][0], bases, path)
         return known[class_path][0]
@@ -56,7 +56,7 @@ def resolve_class(class_path: Any, bases: tuple[type, ...], path: str) -> type:
     blamed = f"{untrusted.message_prefix(class_path)}{path}"
     try:
         found = getattr(importlib.import_module(module), name)
-    except Exception as error:  # one's own module may fail in any way
+    except Exception as error:  # the user's own module may fail in any way
         raise UserError(
             f'{blamed}: cannot import "{class_path}": {error}{did_you_mean(name, known)}'
         ) from error

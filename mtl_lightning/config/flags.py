@@ -1,8 +1,8 @@
-"""Flags into the config: ``--model.backbone.pooling avg`` is laid on what the files say.
+"""Command-line options, and configs laid on one another: ``--model.backbone.pooling avg``.
 
-They are put where they belong before anything is parsed, so that a flag is checked by the same
-rules as a file, may leave ``init_args`` out, and one that names another class forgets the
-arguments of the old one, defaults included.
+A flag is put in its place before anything is parsed, so that it is checked by the same rules as a
+file, may leave ``init_args`` out, and one that names another class drops the arguments of the old
+one, defaults included.
 """
 
 from collections.abc import Callable, Container, Mapping
@@ -14,11 +14,11 @@ from mtl_lightning.config.values import display
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 
 ENTRIES = ("tasks", "data.sources")
-"""Dicts whose keys the user chooses; a flag changes an entry that is there."""
+"""Dicts with keys of the user's choice; a flag changes an existing entry."""
 
 
 def pop_options(arguments: list[str], names: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Take the options called ``names`` out of the arguments: their values, and the rest.
+    """Remove the options called ``names`` from the arguments; return their values, and the rest.
 
     Raises:
         UserError: If an option has no value.
@@ -28,7 +28,7 @@ def pop_options(arguments: list[str], names: tuple[str, ...]) -> tuple[list[str]
 
 
 def pop_list(arguments: list[str], name: str) -> tuple[list[str], list[str]]:
-    """Take an option with any number of values (``--only a b``) out: its values, and the rest.
+    """Remove an option with any number of values (``--only a b``); return them, and the rest.
 
     Raises:
         UserError: If it has none.
@@ -54,7 +54,7 @@ def pop_list(arguments: list[str], name: str) -> tuple[list[str], list[str]]:
 def split_options(
     arguments: list[str], wanted: Callable[[str], bool]
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Divide the arguments into wanted options with their values, and the rest.
+    """Split the arguments into wanted options with their values, and the rest.
 
     Raises:
         UserError: If a wanted option has no value.
@@ -78,10 +78,10 @@ def split_options(
 def pop_overrides(
     arguments: list[str], sections: Container[str]
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """Divide the arguments into those that change a section of the config, and the rest.
+    """Remove the options that change a section of the config; return them, and the rest.
 
-    The rest is jsonargparse's own: ``--trainer.callbacks+=EarlyStopping`` adds to a list, and
-    ``--trainer.callbacks.monitor`` after it is about what was added.
+    Some are left to jsonargparse: ``--trainer.callbacks+=EarlyStopping`` adds to a list, and
+    ``--trainer.callbacks.monitor`` after it sets an argument of the new entry.
     """
     options = [argument.partition("=")[0] for argument in arguments]
     lists = tuple(f"{option[:-1]}." for option in options if option.endswith("+"))
@@ -95,15 +95,15 @@ def pop_overrides(
 
 
 def apply_override(config: dict[str, Any], option: str, text: str) -> None:
-    """Lay one flag on the config, in place.
+    """Change the config, in place, as one option says.
 
     Args:
         config: The config.
-        option: As ``--data.batch_size``.
+        option: Such as ``--data.batch_size``.
         text: Its value as typed.
 
     Raises:
-        UserError: If there is nothing of this name that it could change.
+        UserError: If there is nothing of this name to change.
     """
     *parents, last = option.removeprefix("--").split(".")
     node = config
@@ -124,7 +124,7 @@ def apply_override(config: dict[str, Any], option: str, text: str) -> None:
 
 
 def deep_merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``over`` laid on ``under``, entry by entry; another class forgets the arguments."""
+    """Return ``over`` laid on ``under``, entry by entry; another class drops the arguments."""
     result = dict(under)
     for key, given in over.items():
         value, below = given, result.get(key)
@@ -143,7 +143,7 @@ def deep_merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, A
 
 
 def is_same_class(one: Any, other: Any) -> bool:
-    """Whether two class paths mean one class: ``VGG16`` and its full path."""
+    """Whether two class paths name one class: ``VGG16`` and its full path."""
     return str(one).rpartition(".")[2] == str(other).rpartition(".")[2]
 
 
@@ -152,7 +152,7 @@ def _is_component(value: Any) -> bool:
 
 
 def _holder(node: dict[str, Any], part: str) -> dict[str, Any]:
-    """Return where ``part`` stands: in the arguments, where the node is a class with arguments."""
+    """Return the dict that holds ``part``: the arguments, where the node is a class with some."""
     if not _is_component(node) or part in ("class_path", "init_args"):
         return node
     if not isinstance(node.get("init_args"), dict):

@@ -1,7 +1,7 @@
-"""The current folder as a place for classes of one's own: open only where the user names one.
+"""The current folder on the import path: only where the user names a class in it.
 
-A folder that was downloaded with a checkpoint is a stranger's too. While it is on the path, what is
-imported late and is not installed (timm alone looks for several such packages) is taken from it.
+A folder that was downloaded with a checkpoint is a stranger's too. While it is on the path, late
+imports of packages that are not installed (timm alone looks for several) are taken from it.
 """
 
 import os
@@ -16,31 +16,31 @@ _FIRST = re.compile(r"(?<![\w./\\])([^\W\d]\w*)\.[^\W\d]")  # `shop` of `shop.Fi
 
 
 def without_cwd() -> list[str]:
-    """Return the path without the current folder, unless this package itself lies in it."""
+    """Return the import path without the current folder, unless this package itself lies in it."""
     here = os.getcwd()
     kept = here == str(Path(__file__).resolve().parents[2])
     return [folder for folder in sys.path if kept or os.path.abspath(folder) != here]
 
 
 def remove_cwd() -> None:
-    """Take the current folder, with which ``python -m`` begins, from the path."""
+    """Remove the current folder, with which ``python -m`` begins, from the import path."""
     sys.path[:] = without_cwd()
 
 
-def add_cwd_for(said: Any) -> None:
-    """Search the current folder too, after all others, if a module of it is named.
+def add_cwd_for(given: Any) -> None:
+    """Append the current folder to the import path if one of its modules is named.
 
     Args:
-        said: The user's own arguments, or config.
+        given: The user's own arguments, or config.
     """
-    names = {name for text in _texts(said) for name in _FIRST.findall(text)}
+    names = {name for text in _texts(given) for name in _FIRST.findall(text)}
     if any(PathFinder.find_spec(name, [os.getcwd()]) for name in names):
         sys.path[:] = [*without_cwd(), os.getcwd()]
 
 
-def _texts(said: Any) -> Iterator[str]:
-    if isinstance(said, str):
-        yield said
-    elif isinstance(said, Mapping | list):
-        for entry in said.values() if isinstance(said, Mapping) else said:
+def _texts(given: Any) -> Iterator[str]:
+    if isinstance(given, str):
+        yield given
+    elif isinstance(given, Mapping | list):
+        for entry in given.values() if isinstance(given, Mapping) else given:
             yield from _texts(entry)

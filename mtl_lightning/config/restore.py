@@ -1,4 +1,4 @@
-"""What of a run's settings is remembered: hyper-parameters, and the seed."""
+"""Hyper-parameters of a checkpoint, checked before Lightning builds objects from them."""
 
 import sys
 from collections.abc import Iterable
@@ -6,30 +6,21 @@ from typing import Any
 
 from mtl_lightning.config import checks, untrusted
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.system.lightning_internals import is_built_by_cli, load_checkpoint
+from mtl_lightning.system.lightning_internals import load_checkpoint
 
-_ALSO_READ = ("hparams", "module_arguments")
-"""Where Lightning looks for hyper-parameters besides, as 0.7 wrote them."""
-
-
-def built_from_config() -> bool:
-    """Whether LightningCLI is building the object, and so knows its arguments as plain values.
-
-    Objects given in Python (a backbone, a task) are not saved as hyper-parameters: a checkpoint
-    holds plain values only, so that it loads with ``weights_only=True``.
-    """
-    return is_built_by_cli()
+_OLD_KEYS = ("hparams", "module_arguments")
+"""Where Lightning 0.7 wrote hyper-parameters; they are still read."""
 
 
-def check_remembered(cls: type, file: Any, key: str, given: Iterable[str]) -> None:
-    """Check what Lightning's ``load_from_checkpoint`` is going to build, before it does.
+def check_hyper_parameters(cls: type, file: Any, key: str, given: Iterable[str]) -> None:
+    """Check the hyper-parameters that ``load_from_checkpoint`` is about to build from.
 
-    It hands the hyper-parameters to jsonargparse, which imports and calls what they name.
+    It hands them to jsonargparse, which imports and calls what they name.
 
     Args:
         cls: The class that is built.
         file: The checkpoint: a path, an URL or an open file.
-        key: Under what its hyper-parameters stand.
+        key: Of its hyper-parameters.
         given: Arguments that do not come from it.
 
     Raises:
@@ -39,15 +30,15 @@ def check_remembered(cls: type, file: Any, key: str, given: Iterable[str]) -> No
     content = load_checkpoint(file, map_location="cpu", weights_only=True)
     if hasattr(file, "seek"):
         file.seek(0)
-    parts = [content.get(name) or {} for name in (*_ALSO_READ, key)]
+    parts = [content.get(name) or {} for name in (*_OLD_KEYS, key)]
     values = {name: value for part in parts for name, value in part.items()}
     instantiator = values.pop("_instantiator", None)
-    if instantiator is None:  # then they are handed to the constructor as they are
+    if instantiator is None:  # the constructor gets them as they are
         return
     if instantiator != untrusted.INSTANTIATOR:
         raise UserError(
-            f"checkpoint {file}: it asks for {instantiator} to be called; `mtl-lightning fit` "
-            f"writes no such thing"
+            f"checkpoint {file}: it asks for {instantiator} to be called, which `mtl-lightning "
+            f"fit` does not write"
         )
     origin = untrusted.Origin(str(file), sys.modules, "import its module first")
     own = {name: value for name, value in values.items() if name not in given}

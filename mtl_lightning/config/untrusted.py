@@ -1,10 +1,10 @@
-"""What a checkpoint may name: it may be a stranger's, and must not make us run what is theirs.
+"""Classes and texts that a checkpoint may name: a stranger's must not make us run their code.
 
 A checkpoint holds plain values. Numbers do no harm; a text can, where a class is built, a function
-imported or a file opened by its name. So the texts of a checkpoint are marked until `checks` has
-seen where each of them stands: a class must be of the packages below or of a module that the
-user's own config imports, and of the kind that its place asks for; a text must stand where a text
-is meant. What the config or a flag says in a text's place is the user's own, and not marked.
+imported or a file opened by its name. So the texts of a checkpoint are marked as untrusted until
+`checks` knows the place of each: a class must be of the packages below or of a module that the
+user's own config imports, and a subclass of what its place asks for; a text must stand where a text
+is meant. Texts of a config or a flag are the user's own, and are not marked.
 """
 
 import inspect
@@ -29,22 +29,15 @@ from mtl_lightning.system.errors import UserError
 PACKAGES = ("mtl_lightning", "torch", "torchvision", "timm", "torchjd")
 """A checkpoint may name classes of these."""
 
-LATE = ("timm.optim", "torchjd")
-"""Of what is not imported yet these alone are: other modules of the packages, as those of torch for
-servers, import in their turn what may not be installed, and what is not theirs then."""
+LATE_IMPORTS = ("timm.optim", "torchjd")
+"""The only modules that are imported because a checkpoint names them: others of the packages, such
+as torch's for servers, import what may not be installed, and then is not theirs."""
 
 NARROWER: dict[type, tuple[str, ...]] = {nn.Module: ("mtl_lightning", "torchvision.transforms.v2")}
-"""Where every layer would be of the right kind, only these: some of the others download."""
-
-RUNNING = (
-    "mtl_lightning.data.sources.torchvision",
-    "mtl_lightning.data.sources.huggingface",
-    "mtl_lightning.data.sources.stream",
-)
-"""Classes here import, unpickle or download what their arguments name: not for a stranger."""
+"""Where any layer would be a subclass, only these: some of the others download."""
 
 INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"
-"""Under ``_instantiator`` Lightning notes what to call with the hyper-parameters, and calls it."""
+"""Lightning writes under ``_instantiator`` what it calls with the hyper-parameters."""
 
 _UNIONS = (typing.Union, types.UnionType)
 _PLAIN = (str, int, float, bool, type(None), Path, os.PathLike)
@@ -54,21 +47,21 @@ _MORE = re.compile(r"[{\[:\n]|^\s*[-?]\s")  # what jsonargparse may read as more
 
 @dataclass(frozen=True)
 class Origin:
-    """Where marked texts are from.
+    """The checkpoint that untrusted texts are from.
 
     Args:
         name: How messages call the checkpoint.
-        own: The modules that the user imports without it.
-        mend: What a user can do who trusts what it names.
+        trusted: The modules that the user imports without it.
+        fix: The action for a user who trusts what it names.
     """
 
     name: str
-    own: Container[str]
-    mend: str = "name it in a config of your own (--config)"
+    trusted: Container[str]
+    fix: str = "name it in a config of your own (--config)"
 
 
 class Untrusted(str):
-    """A text that a checkpoint says and nobody else."""
+    """A text that only a checkpoint contains."""
 
     origin: Origin
 
@@ -77,10 +70,10 @@ class Untrusted(str):
 
 
 def mark(value: Any, origin: Origin) -> Any:
-    """Return the values of a checkpoint with every text in them marked.
+    """Return the values of a checkpoint with every text in them marked as untrusted.
 
     Raises:
-        UserError: If there are other things among them than texts, numbers, lists and mappings.
+        UserError: If there is anything but texts, numbers, lists and mappings.
     """
     try:
         return _marked(value, origin)
@@ -100,8 +93,8 @@ def _marked(value: Any, origin: Origin) -> Any:
     if value is None or isinstance(value, int | float):
         return value
     raise UserError(
-        f"checkpoint {origin.name}: a {type(value).__name__} is among its hyper-parameters; "
-        f"expected texts, numbers, lists and mappings"
+        f"checkpoint {origin.name}: its hyper-parameters should be texts, numbers, lists and "
+        f"mappings. Found a {type(value).__name__}"
     )
 
 
@@ -115,7 +108,7 @@ def unmark(value: Any) -> Any:
 
 
 def message_prefix(text: str) -> str:
-    """Return how a message about a text begins: with the checkpoint, if it is from there."""
+    """Return the start of a message about a text: its checkpoint, if it is from one."""
     return f"checkpoint {text.origin.name}: " if isinstance(text, Untrusted) else ""
 
 
@@ -140,41 +133,41 @@ def check_import(class_path: str, path: str) -> None:
     """
     if isinstance(class_path, Untrusted):
         module = class_path.rpartition(".")[0]
-        if module not in class_path.origin.own and not _is_importable(module):
+        if module not in class_path.origin.trusted and not _is_importable(module):
             raise _refused(class_path, path, PACKAGES)
 
 
 def check_class(class_path: str, found: type, bases: Iterable[type], path: str) -> None:
-    """Refuse a class that only a checkpoint names, and that is from elsewhere.
+    """Refuse a class that only a checkpoint names, unless it is known to be harmless.
 
     Raises:
-        UserError: If its home is neither a module of the user's own nor one of the packages, or it
-            runs what its arguments name.
+        UserError: If it is defined neither in a module of the user's own nor in one of the
+            packages, or ``runs_code`` (see `mtl_lightning.data.sources.base.Source`).
     """
     if not isinstance(class_path, Untrusted):
         return
-    if found.__module__ in RUNNING:
+    if vars(found).get("runs_code"):
         place = path.removesuffix(".class_path")
         raise UserError(
             f"{message_prefix(class_path)}{place} names {found.__name__}, which "
-            f"may run or download what it is told to; if you trust it, {class_path.origin.mend}"
+            f"may run or download what its arguments name; if you trust it, {class_path.origin.fix}"
         )
     packages = next((NARROWER[base] for base in bases if base in NARROWER), PACKAGES)
-    home, named, own = found.__module__, class_path.rpartition(".")[0], class_path.origin.own
+    home, named, own = found.__module__, class_path.rpartition(".")[0], class_path.origin.trusted
     if _is_inside(home, packages):
         return
-    # What one class of a package is good for says nothing about its others.
+    # One class of a package being trusted does not make its others so.
     if _is_inside(home, PACKAGES) or not (home in own or named in own):
         raise _refused(class_path, path, packages)
 
 
 def check_text(hint: Any, value: Any, path: str) -> None:
-    """Refuse texts of a checkpoint where they could be taken for a name to import or a file.
+    """Refuse texts of a checkpoint where they could be read as a name to import or a file.
 
     Args:
-        hint: The annotation of their place; None if nobody knows it.
-        value: What stands there.
-        path: Where that is.
+        hint: The annotation of their place; None if it is unknown.
+        value: The value at this place.
+        path: Of the place in the config.
 
     Raises:
         UserError: For the first of them.
@@ -191,16 +184,16 @@ def check_text(hint: Any, value: Any, path: str) -> None:
         if names_a_class or not (typed or (plain and not _MORE.search(text))):
             raise UserError(
                 f'{message_prefix(text)}{path}: "{text[:100]}" could be the name of something to '
-                f"import; if you trust it, {text.origin.mend}"
+                f"import; if you trust it, {text.origin.fix}"
             )
 
 
 def is_plain(hint: Any, untyped: bool = False) -> bool:
-    """Whether a text at a place with this annotation stays a text, whatever it says.
+    """Whether a text at a place with this annotation is never read as anything else.
 
     Args:
-        hint: The annotation; None if nobody knows it.
-        untyped: Take the places for it, too, at which everything may stand.
+        hint: The annotation; None if it is unknown.
+        untyped: Include the places that take anything.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is None or hint in _UNTYPED:
@@ -219,17 +212,17 @@ def _refused(class_path: Untrusted, path: str, packages: Iterable[str]) -> UserE
     place = path.removesuffix(".class_path")
     *most, last = packages
     return UserError(
-        f'{message_prefix(class_path)}{place} names the class "{class_path[:100]}", which is no '
-        f"class of {', '.join(most)} or {last}; if you trust it, {class_path.origin.mend}"
+        f'{message_prefix(class_path)}{place} names the class "{class_path[:100]}", which is not '
+        f"a class of {', '.join(most)} or {last}; if you trust it, {class_path.origin.fix}"
     )
 
 
 def _is_importable(module: str) -> bool:
-    """Whether a module of the packages is imported, or may be: and from where it is installed."""
+    """Whether a module of the packages is imported, or may be, from where it is installed."""
     if module in sys.modules:
         return _is_inside(module, PACKAGES)
     package = module.partition(".")[0]
-    return _is_inside(module, LATE) and bool(
+    return _is_inside(module, LATE_IMPORTS) and bool(
         PathFinder.find_spec(package, import_path.without_cwd())
     )
 
@@ -239,7 +232,7 @@ def _is_inside(module: str, packages: Iterable[str]) -> bool:
 
 
 def _texts(value: Any, names_a_class: bool = False) -> Iterator[tuple[Untrusted, bool]]:
-    """Yield the marked texts of a value, keys too, and whether they stand under ``class_path``."""
+    """Yield the untrusted texts of a value and its keys, and whether each is a ``class_path``."""
     if isinstance(value, Untrusted):
         yield value, names_a_class
     elif isinstance(value, Mapping):

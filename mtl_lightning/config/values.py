@@ -1,4 +1,4 @@
-"""The values of a config, before and after its annotations say how scalars are to be read."""
+"""The values of a config: plain scalars that annotations decide about, and their display."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

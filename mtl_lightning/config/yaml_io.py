@@ -124,7 +124,10 @@ def load(path: Path) -> dict[str, Any]:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise UserError(f"config {path}{where}: not valid YAML: {problem}") from None
     if not isinstance(config, dict):
-        raise UserError(f"config {path}: expected keys and values, such as `tasks: ...`")
+        found = {list: "a list", type(None): "nothing"}.get(type(config), "one value")
+        raise UserError(
+            f"config {path} should be keys and values, such as `tasks: ...`. Found {found}"
+        )
     return {key: value for key, value in config.items() if value is not None}
 
 

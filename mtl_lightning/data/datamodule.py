@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mtl_lightning.config.restore import built_from_config, check_remembered
+from mtl_lightning.config.restore import check_hyper_parameters
 from mtl_lightning.data import transforms
 from mtl_lightning.data.bad_images import (
     BadImages,
@@ -44,7 +44,7 @@ from mtl_lightning.data.source_rows import OnConflict
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.system.lightning_internals import class_method
+from mtl_lightning.system.lightning_internals import class_method, is_built_by_cli
 from mtl_lightning.system.seeding import global_seed
 from mtl_lightning.tasks import Encoded, Task
 
@@ -124,7 +124,7 @@ class PartialLabels(LightningDataModule):
         left_out: dict[str, Task] | None = None,
     ) -> None:
         super().__init__()
-        if built_from_config():
+        if is_built_by_cli():
             self.save_hyperparameters(logger=False)
         for name, value, least in (
             ("batch_size", batch_size, 1),
@@ -183,7 +183,7 @@ class PartialLabels(LightningDataModule):
         **options: Any,
     ) -> "PartialLabels":
         """Build the data that a checkpoint describes; see `MultiTask.load_from_checkpoint`."""
-        check_remembered(cls, checkpoint_path, cls.CHECKPOINT_HYPER_PARAMS_KEY, options)
+        check_hyper_parameters(cls, checkpoint_path, cls.CHECKPOINT_HYPER_PARAMS_KEY, options)
         options["weights_only"] = True
         return super().load_from_checkpoint(checkpoint_path, *args, **options)
 

@@ -1,4 +1,4 @@
-"""Reading a checkpoint: that it is whole, plain and one of ours, before anything is built on it."""
+"""Reading a checkpoint: it is checked to be complete, plain and ours before it is used."""
 
 import re
 import zipfile
@@ -14,7 +14,7 @@ from mtl_lightning.config.untrusted import INSTANTIATOR
 from mtl_lightning.runs.folder import versions
 from mtl_lightning.system.errors import UserError
 
-_BEGINNING = b"PK\x03\x04"  # of a zip file, as torch.save writes it
+_SIGNATURE = b"PK\x03\x04"  # of a zip file, as torch.save writes it
 _HYPER_PARAMETERS = ("hyper_parameters", "datamodule_hyper_parameters")
 _PARTS = (
     *_HYPER_PARAMETERS,
@@ -24,18 +24,18 @@ _TO_RESUME = ("loops", "optimizer_states", "lr_schedulers")
 
 
 def read_checkpoint(path: Path, resume: bool = False) -> dict[str, Any]:
-    """Return what a checkpoint holds; tensors stay in the file until they are used.
+    """Return the content of a checkpoint; tensors stay in the file until they are used.
 
-    Its checksums are compared, because torch does not: where bytes in the middle are lost, it loads
-    others in their place without a word. (0.6 s for 500 MB; loading them takes twice as long.)
+    Its checksums are compared, because torch does not: where bytes in the middle are lost, it
+    silently loads others. (0.6 s for 500 MB; loading them takes twice as long.)
 
     Args:
         path: The file.
-        resume: A training is to go on from it.
+        resume: A training is to be resumed from it.
 
     Raises:
-        UserError: If it cannot be read, holds more than plain values, is not whole, or not one of
-            ours. The message names the newest checkpoint of the run that is good.
+        UserError: If it cannot be read, holds more than plain values, is incomplete, or not one of
+            ours. The message names the newest good checkpoint of the run.
     """
     try:
         content = _content(path, resume)
@@ -46,11 +46,11 @@ def read_checkpoint(path: Path, resume: bool = False) -> dict[str, Any]:
 
 
 def saved_config(path: Path, resume: bool = False) -> dict[str, Any]:
-    """Return what a checkpoint says of tasks, model and data; plain values only.
+    """Return tasks, model and data as a checkpoint remembers them, in plain values.
 
     Args:
         path: The file.
-        resume: A training is to go on from it.
+        resume: A training is to be resumed from it.
 
     Raises:
         UserError: If the file is not one of our checkpoints.
@@ -79,12 +79,12 @@ def _content(path: Path, resume: bool = False) -> dict[str, Any]:
         raise UserError(f"is not read; it holds {more}") from error
     except UserError:
         raise
-    except Exception as error:  # torch has many, and all of them mean this
+    except Exception as error:  # torch raises many kinds, and all of them mean this
         raise UserError("cannot be read; it is damaged, or of another kind") from error
     content = _check_ours(content)
     if resume and not all(key in content for key in _TO_RESUME):
         raise UserError(
-            "holds weights alone, and no training can go on from it; to begin with its weights "
+            "holds only weights, and no training can be resumed from it; to start with its weights "
             "give it as model.backbone.weights"
         )
     return content
@@ -92,20 +92,20 @@ def _content(path: Path, resume: bool = False) -> dict[str, Any]:
 
 def _check_kind(path: Path) -> None:
     if not path.is_file():
-        what = "a folder" if path.is_dir() else "no file"
-        raise UserError(f"{what}; expected a checkpoint file")
+        found = "a folder" if path.is_dir() else "no file"
+        raise UserError(f"should be a checkpoint file. Found {found}")
     with path.open("rb") as file:
-        beginning = file.read(len(_BEGINNING))
-    if not beginning:
+        signature = file.read(len(_SIGNATURE))
+    if not signature:
         raise UserError("cannot be read; it is empty")
-    if not _BEGINNING.startswith(beginning):
+    if not _SIGNATURE.startswith(signature):
         raise UserError("cannot be read; it is of another kind")
     if not zipfile.is_zipfile(path):
         raise UserError("cannot be read; it is cut short")
 
 
 def _check_ours(content: object) -> dict[str, Any]:
-    """Return what is read if it is what `mtl-lightning fit` writes."""
+    """Return the content if `mtl-lightning fit` wrote it."""
     if not (
         isinstance(content, dict)
         and all(key in content for key in _PARTS)
@@ -134,7 +134,7 @@ def _check_sums(path: Path) -> None:
     """Compare the checksum of every part of the file."""
     with zipfile.ZipFile(path) as file:
         if any(part.compress_type != zipfile.ZIP_STORED for part in file.infolist()):
-            # torch packs nothing, and what is packed may be a thousand times as long.
+            # torch compresses nothing, and a compressed part may be a thousand times as long.
             raise UserError("cannot be read; it is of another kind")
         try:
             damaged = file.testzip()

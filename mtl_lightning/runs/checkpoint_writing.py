@@ -1,4 +1,4 @@
-"""How a checkpoint comes to the disk: whole or not at all."""
+"""Checkpoints are written atomically."""
 
 import os
 from pathlib import Path
@@ -11,9 +11,9 @@ from mtl_lightning.system.files import atomic_path
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside the one that it replaces, and then in its place.
+    """Writes a checkpoint next to the one that it replaces, then moves it there.
 
-    (Lightning's stages in the system's temporary folder, from where a file is copied if that is
+    (Lightning's own writes to the system's temporary folder, from where a file is copied if that is
     another file system, and holds a second copy in memory.)
     """
 
@@ -26,9 +26,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint.
 
         Args:
-            checkpoint: What ``torch.save`` takes.
-            path: A file; one that is there stays intact until the new one is complete.
-            storage_options: None; this takes none.
+            checkpoint: Anything that ``torch.save`` takes.
+            path: A file; an existing one stays intact until the new one is complete.
+            storage_options: None; there are none for local files.
 
         Raises:
             OSError: If it cannot be written: no space, no permission.
@@ -39,7 +39,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:
-                # torch's own error is about its format; behind it is the system's.
+                # torch's own error is about its format; the system's is its context.
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None
                 raise

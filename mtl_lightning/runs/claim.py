@@ -18,7 +18,7 @@ PATIENCE = 120.0
 """Seconds in which the first process of a launch names the folder: a shared disk may be slow."""
 
 LINGERING = 8.0
-"""Seconds for which processes that load images may outlive a training that was killed."""
+"""Seconds for which loader processes may outlive a training that was killed."""
 
 _DECIDED = "MTL_LIGHTNING_RUN"
 _LAUNCH = ".launch"
@@ -27,11 +27,11 @@ _KEPT = ("checkpoints", "metrics.csv", "bad_images.csv")
 
 
 class Claim(NamedTuple):
-    """The folder of a run, and what this process made of it.
+    """The folder of a run, and the folders that this process made.
 
     Attributes:
         folder: To write to.
-        made: The folders that this process made, each within the next.
+        made: Folders that this process made, each within the next.
         lock: Held while this process trains.
     """
 
@@ -62,21 +62,21 @@ class Claim(NamedTuple):
 def claim(root: Path, name: str, checkpoint: Path | None, trains: bool) -> Claim:
     """Return the folder that this command writes to.
 
-    It is the checkpoint's own run, if it lies in one, so that a resumed training goes on where it
-    stopped and a test stands beside what it tests; else a new version, made here.
+    It is the checkpoint's own run, if it lies in one, so that a resumed training continues in its
+    folder and the results of a test stand next to its checkpoint; else a new version, made here.
 
     Args:
         root: The folder of all runs.
-        name: The run's.
-        checkpoint: That the command begins with.
-        trains: The command trains, which one process at a time does in a folder.
+        name: Of the run.
+        checkpoint: That the command starts from.
+        trains: The command trains, which only one process at a time does in a folder.
 
     Raises:
         OSError: If no folder can be made.
         UserError: If another process trains there, or the first of this launch names no folder.
     """
     # Processes that Lightning starts for further ranks run this same line again, after the first
-    # has begun to write: they inherit what it decided.
+    # has begun to write: they inherit its decision.
     if _DECIDED in os.environ and "LOCAL_RANK" in os.environ:
         return Claim(Path(os.environ[_DECIDED]))
     launch, rank = _launch()
@@ -123,18 +123,18 @@ def _lock(folder: Path) -> FileLock | None:
     except Timeout:
         raise UserError(
             f"run {folder} is being trained by another process; wait for it, or leave ckpt_path "
-            f"out to begin a run of its own"
+            f"out to start a new run"
         ) from None
-    except (OSError, NotImplementedError):  # a disk without locks: nobody can be asked
+    except (OSError, NotImplementedError):  # a disk without locks
         return None
     return lock
 
 
 def _launch() -> tuple[str, int]:
-    """Return the name of the launch that started this process beside others, and its rank.
+    """Return the name of the launch that started this process among others, and its rank.
 
-    It is empty where this process is alone, or is the one to start the others. A file on the disk
-    stands in for a connection between the processes, which there is none yet.
+    It is empty where this process is alone, or starts the others itself. The processes are not
+    connected yet: they agree through a file.
     """
     env = os.environ
     address = f"{env.get('MASTER_ADDR')}:{env.get('MASTER_PORT')}"
@@ -152,8 +152,8 @@ def _launch() -> tuple[str, int]:
 def _claimed_by(launch: str, root: Path, name: str) -> Path:
     """Wait for the folder that the first process of a launch has made.
 
-    Nothing else is in it yet: a run begins to write when all its processes are connected. So a
-    folder that was left behind under the same name of a launch is not taken for it.
+    It is still empty: a run writes only after all its processes are connected. So a folder that an
+    earlier launch of the same name left behind is not mistaken for it.
     """
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:

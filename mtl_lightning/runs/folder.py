@@ -19,7 +19,7 @@ def check_name(name: str) -> None:
     if name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
         raise UserError(
             f"name should be that of one folder, without / and \\. Found {quoted(name)}; "
-            f"where runs are written is trainer.default_root_dir"
+            f"set the folder of all runs by trainer.default_root_dir"
         )
 
 
@@ -34,16 +34,16 @@ def versions(root: Path, name: str) -> list[Path]:
 
 
 def resolve_checkpoint(spec: str, root: Path, name: str) -> Path:
-    """Return what ``best``, ``last`` or a path means; `checkpoint.read` tells what is in it.
+    """Return the file of ``best``, ``last`` or a path; its content is not checked here.
 
     Raises:
-        UserError: If there is nothing.
+        UserError: If there is none.
     """
     if spec not in ALIASES:
         path = Path(spec)
         if not path.exists():
             raise UserError(
-                f"ckpt_path {spec}: no such file; expected a checkpoint file, or one of "
+                f"ckpt_path {spec}: no such file; give a checkpoint file, or one of "
                 f"{listed(ALIASES)}"
             )
         return path
@@ -60,13 +60,13 @@ def resolve_checkpoint(spec: str, root: Path, name: str) -> Path:
 
 
 def mark_job(run: Path) -> None:
-    """Write down which SLURM job trains here, so that it finds its run when it is requeued."""
+    """Write down which SLURM job trains here, so that it finds its run after a requeue."""
     run.mkdir(parents=True, exist_ok=True)
     (run / _JOB).write_text(os.environ["SLURM_JOB_ID"], encoding="utf-8")
 
 
 def requeued_checkpoint(root: Path, name: str) -> Path | None:
-    """Return where a requeued SLURM job goes on: its ``last.ckpt``, if it came that far."""
+    """Return the ``last.ckpt`` from which a requeued SLURM job resumes, if it wrote one."""
     if not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
         return None
     job = os.environ.get("SLURM_JOB_ID")

@@ -1,7 +1,7 @@
-"""Lightning's loggers, safe to kill at any moment, and going on in a run that is resumed.
+"""Lightning's loggers, safe to kill at any moment, and continued in a run that is resumed.
 
-A resumed run has a checkpoint of some optimizer step. What was logged of later steps belongs to a
-training that was cut off, and will be logged again.
+A resumed run has a checkpoint of some optimizer step. Lines of later steps belong to a training
+that was cut off, and will be logged again.
 """
 
 import csv
@@ -17,13 +17,13 @@ from mtl_lightning.system.files import atomic_write
 
 
 class _Writer(ExperimentWriter):
-    """Lightning's writer deletes the file of the run that it is resuming; this one goes on."""
+    """Lightning's writer deletes the file of the run that is resumed; this one continues it."""
 
     def _check_log_dir_exists(self) -> None:
         pass
 
-    def go_on(self, step: float) -> None:
-        """Keep what was logged before ``step``; a last line that is cut off goes too."""
+    def resume(self, step: float) -> None:
+        """Keep only the lines before ``step``, and none that is cut off."""
         path = Path(self.metrics_file_path)
         lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
         if lines and not lines[-1].endswith("\n"):
@@ -48,7 +48,7 @@ class _Writer(ExperimentWriter):
             writer.writerows(rows)
 
     def save(self) -> None:
-        # Not Lightning's, which also writes hparams.yaml: config.yaml says it all.
+        # Lightning's also writes hparams.yaml, which config.yaml contains.
         super(ExperimentWriter, self).save()
 
 
@@ -59,7 +59,7 @@ class ResumableCSVLogger(CSVLogger):
         save_dir: The folder of all runs.
         name: Of the run.
         version: The name of its folder.
-        resumed_step: The optimizer steps that were made before; lines of later ones go.
+        resumed_step: The optimizer steps that were made before; lines of later ones are removed.
     """
 
     def __init__(
@@ -71,17 +71,17 @@ class ResumableCSVLogger(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> _Writer:
-        """The writer, made when first asked for."""
+        """The writer, made on first use."""
         if not isinstance(self._experiment, _Writer):
             self._experiment = _Writer(log_dir=self.log_dir)
             steps = math.inf if self._resumed_step is None else self._resumed_step
-            self._experiment.go_on(steps)
+            self._experiment.resume(steps)
         return self._experiment
 
 
 class EventsLogger(TensorBoardLogger):
-    """Lightning's ``TensorBoardLogger``, without its ``hparams.yaml``: config.yaml says it all."""
+    """Lightning's ``TensorBoardLogger`` without ``hparams.yaml``, which config.yaml contains."""
 
     def save(self) -> None:
-        """Write what is waiting."""
+        """Flush the events."""
         super(TensorBoardLogger, self).save()

@@ -1,4 +1,4 @@
-"""The one kind of error that a user is meant to read, and what goes into its line."""
+"""The errors that a user is meant to read, and helpers for their one line."""
 
 import difflib
 import unicodedata
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 LONGEST = 100
 """Characters of a name, a path or a cell that a message shows."""
 MOST = 10_000
-"""Names among which the nearest is looked for: a million would take half a minute."""
+"""Names that are searched for the nearest one: a million would take half a minute."""
 
 
 class UserError(Exception):
-    """Something that the user can mend: a wrong key, a missing file, a contradictory label.
+    """An error that the user can fix: a wrong key, a missing file, a contradictory label.
 
-    The message is one line: what is wrong, where (file, row, column, key), what was expected
-    and how to mend it. The command line prints it alone, without a traceback.
+    The message is one line: ``x should be ... Found ...``, where it stands (file, row, column, key)
+    and how to fix it. The command line prints it alone, without a traceback.
     """
 
 
@@ -38,11 +38,11 @@ def image_error(error: UserError) -> str:
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
-    """The training was ended by a signal, with everything saved.
+    """A signal ended the training, with everything saved.
 
     Args:
-        number: Of the signal; the process ends with 128 more, as shells have it.
-        message: One line: where it was, and how to go on.
+        number: Of the signal; the exit status is 128 more, as in shells.
+        message: One line: where the training was, and how to resume it.
     """
 
     def __init__(self, number: int, message: str) -> None:
@@ -52,7 +52,7 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
 @contextmanager
 def os_errors_named() -> Iterator[None]:
-    """Raise an ``OSError`` that is about a file as a `UserError` that names it."""
+    """Turn an ``OSError`` about a file into a `UserError` that names it."""
     try:
         yield
     except OSError as error:
@@ -94,7 +94,7 @@ def listed(names: Iterable[str], limit: int = 12) -> str:
 
 
 def quoted(text: str, limit: int = LONGEST) -> str:
-    """Return what a file or a user says in quotes, short and in one line; see `short`."""
+    """Return a text from a file or a user in quotes, short and in one line; see `short`."""
     length = f" ({len(text):,} characters)" if len(text) > limit else ""
     return f'"{short(text, limit)}"{length}'
 
@@ -108,7 +108,7 @@ def short(text: str, limit: int = LONGEST) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text with escapes for line breaks and for whatever else a terminal would obey."""
+    """Return a text with escapes for line breaks and whatever else a terminal would act on."""
     if text.isprintable():
         return text
     return "".join(

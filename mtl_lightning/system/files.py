@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written atomically."""
 
 import contextlib
 import hashlib
@@ -16,10 +16,9 @@ _ABANDONED = 3600.0  # seconds
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a neighbour of ``path`` to write to, and put it in its place once it is complete.
+    """Yield a temporary file next to ``path``, and move it there once it is complete.
 
-    A reader never sees half a file, and a failure leaves the one that was there, also one of the
-    machine.
+    A reader never sees half a file, and a failure, even of the machine, leaves the old one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(path)
@@ -33,14 +32,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def part_of(path: Path) -> Path:
-    """Return what this process writes to instead of ``path``, its own also on a shared disk."""
+    """Return the temporary file for ``path``, this process's own even on a shared disk."""
     return path.with_name(f".{path.name}.{os.getpid()}@{_machine()}{_PART}")
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what processes that are gone have left of files they were writing.
+    """Remove temporary files of processes that ended while they were writing.
 
-    Those of another machine cannot be asked: a file that has not grown for an hour is left over.
+    Processes of another machine cannot be seen: a file that has not grown for an hour counts as
+    abandoned.
     """
     for part in folder.glob(f".*{_PART}"):
         pid, _, machine = part.name.removesuffix(_PART).rpartition(".")[2].partition("@")
@@ -54,7 +54,7 @@ def _machine() -> str:
 
 
 def _is_gone(pid: str) -> bool:
-    """Whether a process has ended; one with this process's number was another."""
+    """Whether a process has ended; one with this process's own number was an earlier one."""
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
@@ -76,5 +76,5 @@ def atomic_write(path: Path) -> Iterator[IO[str]]:
 
 
 def as_utf8(name: str) -> str:
-    """Return a file's name as text that can be written: a name need not be UTF-8."""
+    """Return a file's name as text that can be encoded: names need not be UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode()

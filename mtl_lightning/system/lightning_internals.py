@@ -38,7 +38,11 @@ __all__ = [
 
 
 def is_built_by_cli() -> bool:
-    """Whether LightningCLI is building an object, whose arguments it knows as plain values."""
+    """Whether LightningCLI is building an object, and so knows its arguments as plain values.
+
+    Objects given in Python (a backbone, a task) are not saved as hyper-parameters: a checkpoint
+    holds plain values only, so that it loads with ``weights_only=True``.
+    """
     return _given_hyperparameters.get() is not None
 
 

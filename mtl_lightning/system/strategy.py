@@ -1,4 +1,4 @@
-"""What callbacks ask of the trainer and its strategy."""
+"""Questions about the trainer and its strategy."""
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
@@ -18,5 +18,5 @@ def check_whole_weights(trainer: Trainer, who: str) -> None:
 
 
 def is_trial(trainer: Trainer) -> bool:
-    """Whether this is a ``fast_dev_run``, which leaves nothing behind."""
+    """Whether this is a ``fast_dev_run``, which writes nothing."""
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]  # set by Lightning

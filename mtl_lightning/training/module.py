@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from mtl_lightning.balancing.balancer import Balancer, snapshot_buffers
 from mtl_lightning.balancing.build import Method, make_balancer
 from mtl_lightning.balancing.gradients.gradient_balancer import GradientsWrt
-from mtl_lightning.config.restore import built_from_config, check_remembered
+from mtl_lightning.config.restore import check_hyper_parameters
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.images import image_shape
 from mtl_lightning.models import (
@@ -30,7 +30,7 @@ from mtl_lightning.models import (
 )
 from mtl_lightning.models.inputs import IMAGE, image_input
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.system.lightning_internals import class_method, trainer_of
+from mtl_lightning.system.lightning_internals import class_method, is_built_by_cli, trainer_of
 from mtl_lightning.system.seeding import global_seed
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.metrics import TaskMetrics
@@ -97,7 +97,7 @@ class MultiTask(LightningModule):
         image_size: int | list[int] = 128,
     ) -> None:
         super().__init__()
-        if built_from_config():
+        if is_built_by_cli():
             self.save_hyperparameters(logger=False)
         if not tasks:
             raise UserError("tasks is empty: name at least one")
@@ -156,12 +156,12 @@ class MultiTask(LightningModule):
     ) -> "MultiTask":
         """Build the module that a checkpoint of the command line describes, as Lightning does.
 
-        It is read as plain values, and builds only what :func:`check_remembered` lets pass.
+        It is read as plain values, and builds only what :func:`check_hyper_parameters` lets pass.
 
         Raises:
             UserError: If it names classes that this program knows nothing of.
         """
-        check_remembered(cls, checkpoint_path, cls.CHECKPOINT_HYPER_PARAMS_KEY, options)
+        check_hyper_parameters(cls, checkpoint_path, cls.CHECKPOINT_HYPER_PARAMS_KEY, options)
         options["weights_only"] = True
         return super().load_from_checkpoint(checkpoint_path, *args, **options)
 

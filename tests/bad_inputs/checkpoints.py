@@ -16,9 +16,8 @@ LAST = Path("runs/shop/version_0/checkpoints/last.ckpt")
 X = "error: checkpoint runs/shop/version_0/checkpoints/last.ckpt: "
 GOOD = "; the newest good one is runs/shop/version_0/checkpoints/best.ckpt \\(epoch 3, step 120\\)"
 OURS = X + "was not written by `mtl-lightning fit`"
-NONE_OF = (
-    "which is no class of mtl_lightning, torch, torchvision, timm or torchjd; if you trust it, .*"
-)
+PACKAGES = "mtl_lightning, torch, torchvision, timm or torchjd"
+NONE_OF = f"which is not a class of {PACKAGES}; if you trust it, .*"
 EVIL = {"class_path": "evil.Thing"}
 
 
@@ -116,10 +115,10 @@ FOREIGN = [
     broken(
         "weights alone, to train on",
         saved({k: v for k, v in checkpoints.GOOD.items() if k != "optimizer_states"}),
-        X + "holds weights alone, and no training can go on from it; .*",
+        X + "holds only weights, and no training can be resumed from it; .*",
         "fit",
     ),
-    broken("a folder", LAST.mkdir, X + "a folder; expected a checkpoint file"),
+    broken("a folder", LAST.mkdir, X + "should be a checkpoint file. Found a folder"),
 ]
 
 HOSTILE = [
@@ -197,7 +196,7 @@ HOSTILE = [
     rogue(
         "hyper-parameters that are no plain values",
         {"model.dropout": torch.ones(1)},
-        X + "a Tensor is among its hyper-parameters; expected texts, numbers, lists and mappings",
+        X + "its hyper-parameters should be texts, numbers, lists and mappings. Found a Tensor",
     ),
 ]
 

@@ -174,7 +174,7 @@ def test_outputs_that_can_be_written(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.xlsx", r"a\.xlsx: expected a name that ends in \.csv or \.parquet"),
+        ("a.xlsx", r"should be a name that ends in \.csv or \.parquet\. Found .*a\.xlsx"),
         ("predictions", r"ends in \.csv or \.parquet"),
         ("folder.csv", "this is a folder; give the name of a file in it"),
     ],

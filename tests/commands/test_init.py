@@ -84,7 +84,9 @@ def test_nothing_is_overwritten(cli, tables):
     Path("link.yaml").symlink_to("nowhere")
     for name in ("mine.yaml", "link.yaml"):
         said = cli.refused("init", *tables, "--output", name)
-        assert said.startswith(f"--output {name}: is there already, and is never overwritten")
+        assert said.startswith(
+            f"--output should be a file that does not exist yet. Found {name}, which is"
+        )
     assert Path("mine.yaml").read_text() == "precious"
     assert not Path("nowhere").exists()
 
@@ -95,7 +97,7 @@ def test_nothing_is_overwritten(cli, tables):
         ("", "init needs a table or a folder"),
         ("shop --outptu x.yaml", '--outptu: no such option of init; did you mean "--output"?'),
         ("shop --output", "--output needs a value"),
-        ("shop --output c.json", "--output c.json: expected a name that ends in .yaml"),
+        ("shop --output c.json", "--output should be a name that ends in .yaml. Found c.json"),
         ("shopp", 'shopp: no such file or folder; did you mean "shop"?'),
         ("shop --output shop/types.csv/c.yaml", "shop/types.csv"),
     ],

@@ -63,9 +63,12 @@ def test_keys_are_flags_and_tasks_may_be_left_out(cli):
         ("--config small.yaml extra", '"extra": not expected here'),
         (
             "--config small.yaml --output r.pdf",
-            "--output r.pdf: expected a name that ends in .html",
+            "--output should be a name that ends in .html. Found r.pdf",
         ),
-        ("--config small.yaml --sheet s.jpg", "--sheet s.jpg: expected a name that ends in .png"),
+        (
+            "--config small.yaml --sheet s.jpg",
+            "--sheet should be a name that ends in .png. Found s.jpg",
+        ),
         ("--config small.yaml --output d.html", "--output d.html: this is a folder"),
         ("--config small.yaml --output", "--output needs a value"),
         ("--config small.yaml --data.batch_sise 3", "data.batch_sise: data has no such argument"),

@@ -20,13 +20,13 @@ OPTIONS = ["--images", "--output", "--name", "--images.help"]
         ("argument --images: expected one argument", "--images needs a value"),
         (
             "Parser key \"a.b\": Expected a <class 'int'>. Got value: x",
-            'Parser key "a.b": expected an integer. Got value: x',
+            "a.b should be an integer. Found x",
         ),
         (
             "Problem with key \"trainer.callbacks\":\n  Errors:\n    - Expected a <class 'bool'>\n"
             "    - Expected a <class 'NoneType'>\n  Given value type: <class 'str'>\n"
             "  Given value: x\nusage: pages",
-            "trainer.callbacks: expected true or false; or expected null. Found x",
+            "trainer.callbacks should be true or false or null. Found x",
         ),
     ],
 )

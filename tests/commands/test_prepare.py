@@ -74,7 +74,7 @@ def test_the_length_of_a_schedule_may_be_left_out(name):
             "--trainer.max_epoch 3",
             'trainer.max_epoch: trainer has no such argument; did you mean "max',
         ),
-        ("--trainer.max_epochs abc", "trainer.max_epochs: expected an integer or null. Found"),
+        ("--trainer.max_epochs abc", "trainer.max_epochs should be an integer or null. Found"),
         ("--trainer.max_epochs", "--trainer.max_epochs needs a value"),
         ("--trainer.fast_dev_run --name x", "--trainer.fast_dev_run needs a value"),
         ("--tasks.digt.weight 2", '--tasks.digt.weight: there is no digt; did you mean "digit"?'),
@@ -117,7 +117,7 @@ def test_what_is_needed_beside_a_checkpoint(trained):
 def test_a_checkpoint_is_read_as_plain_values_and_in_no_other_way(trained, command, flags):
     Path("unsafe.yaml").write_text("weights_only: false")
     said = refused(command, "--ckpt_path", str(trained), *flags)
-    assert said.startswith("weights_only: ")
+    assert said.startswith("weights_only should be true: ")
     assert prepare(command, ["--ckpt_path", str(trained)]).config["weights_only"] is True
     assert prepare_fit("--config", small({"weights_only": True})).config["weights_only"] is True
     assert prepare_fit("--config", small()).config["weights_only"] is True

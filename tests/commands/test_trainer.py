@@ -567,7 +567,7 @@ def test_labels_that_a_terminal_would_obey_are_trained_on_and_answered(cli):
         ("--images", "--images needs a value"),
         ("--images empty", "--images empty: no image below"),
         ("--images nowhere", "--images nowhere: no such file or folder"),
-        ("--images photos --output p.txt", "--output p.txt: expected a name that ends in .csv or"),
+        ("--images photos --output p.txt", "--output should be a name that ends in .csv or"),
         ("--images photos --output folder.csv", "--output folder.csv: this is a folder"),
         ("--images broken", "image broken/a.png cannot be read"),
         ("--images t.csv", 't.csv row 2, column "image": "../x.png" is outside of the root'),

@@ -58,19 +58,19 @@ def test_what_is_right_passes(hint, value):
 @pytest.mark.parametrize(
     ("hint", "value", "said"),
     [
-        (int, "abc", 'key: expected an integer. Found "abc"'),
-        (int, 1.5, "key: expected an integer. Found 1.5"),
-        (int, None, "key: expected an integer. Found null"),
-        (float, [1], "key: expected a number. Found [1]"),
-        (str, 3, "key: expected text. Found 3"),
-        (str, ["a"], "key: expected text. Found ['a']"),
-        (bool, "maybe", 'key: expected true or false. Found "maybe"'),
-        (list[str] | None, 3, "key: expected [text, ...] or null. Found 3"),
-        (dict[str, float], [1], "key: expected {name: a number, ...}. Found [1]"),
+        (int, "abc", 'key should be an integer. Found "abc"'),
+        (int, 1.5, "key should be an integer. Found 1.5"),
+        (int, None, "key should be an integer. Found null"),
+        (float, [1], "key should be a number. Found [1]"),
+        (str, 3, "key should be text. Found 3"),
+        (str, ["a"], "key should be text. Found ['a']"),
+        (bool, "maybe", 'key should be true or false. Found "maybe"'),
+        (list[str] | None, 3, "key should be [text, ...] or null. Found 3"),
+        (dict[str, float], [1], "key should be {name: a number, ...}. Found [1]"),
         (
             Literal["max", "min"] | None,
             "mix",
-            'key: expected max or min or null. Found "mix"; did you mean "min"?',
+            'key should be max or min or null. Found "mix"; did you mean "min"?',
         ),
         (
             Normalize | Literal["none"],
@@ -85,18 +85,18 @@ def test_what_is_right_passes(hint, value):
         (
             Normalize | Literal["none"],
             {"mean": ["x"], "std": [1]},
-            "key.mean: expected [a number, ...]. Found ['x']",
+            "key.mean should be [a number, ...]. Found ['x']",
         ),
         (
             Normalize | Literal["none"],
             [1],
-            "key: expected {mean: ..., std: ...} or none. Found [1]",
+            "key should be {mean: ..., std: ...} or none. Found [1]",
         ),
-        (dict[str, Task], ["digit"], "key: expected entries as `name: ...`. Found ['digit']"),
+        (dict[str, Task], ["digit"], "key should be entries as `name: ...`. Found ['digit']"),
         (
             dict[str, Task],
             {"a": 3},
-            "key.a: expected class_path and init_args. Found 3; class_path may be ",
+            "key.a should be class_path and init_args. Found 3; class_path may be ",
         ),
     ],
 )
@@ -129,17 +129,17 @@ def test_an_entry_of_a_list_is_named():
         ),
         (
             {"class_path": "Classification", "weight": 2},
-            "tasks.a.weight: arguments stand under init_args, not beside class_path; "
+            "tasks.a.weight: arguments belong under init_args, not next to class_path; "
             "write {class_path: Classification, init_args: {weight: ...}}",
         ),
         (
             {"classes": ["a"]},
             "tasks.a: class_path is missing; it may be ",
         ),
-        ({"class_path": 3}, "tasks.a.class_path: expected the name of a Task. Found 3"),
+        ({"class_path": 3}, "tasks.a.class_path should be the name of a Task. Found 3"),
         (
             {"class_path": "Classification", "init_args": [1]},
-            "tasks.a.init_args: expected arguments as `key: value`. Found [1]",
+            "tasks.a.init_args should be arguments as `key: value`. Found [1]",
         ),
         (
             {"class_path": "torch.nn.Linear"},
@@ -188,7 +188,7 @@ def test_sections_are_called_by_their_key():
 def test_null_is_fine_where_it_is_the_default_and_nowhere_else():
     check_arguments(Trainer, {"plugins": None, "max_epochs": None}, "trainer", ["self"])
     said = message(check_arguments, Regression, {"weight": None}, "a")
-    assert said == "a.weight: expected a number. Found null"
+    assert said == "a.weight should be a number. Found null"
 
 
 # --------------------------------------------------------------------- scalars
@@ -249,13 +249,13 @@ def test_a_number_is_text_only_where_text_alone_fits(hint, written, meant):
 
 def test_a_scalar_that_does_not_fit_is_an_error():
     assert message(check_value, int, yaml_io.parse("1.5"), "a") == (
-        "a: expected an integer. Found 1.5"
+        "a should be an integer. Found 1.5"
     )
     assert message(check_value, list[int], yaml_io.parse("[1, 0.5]"), "a") == (
-        "a: expected [an integer, ...]. Found [1, 0.5]"
+        "a should be [an integer, ...]. Found [1, 0.5]"
     )
     assert message(check_value, Task, yaml_io.parse("{class_path: 5}"), "a") == (
-        "a.class_path: expected the name of a Task. Found 5"
+        "a.class_path should be the name of a Task. Found 5"
     )
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from mtl_lightning import Hard, MultiTask, PartialLabels
-from mtl_lightning.config.restore import built_from_config
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.lightning_internals import is_built_by_cli
 from tests.helpers import checkpoints
 from tests.helpers.support import fit, make_data, make_module
 
 
 def test_objects_given_in_python_are_not_hyper_parameters(tmp_path):
-    assert not built_from_config()
+    assert not is_built_by_cli()
     module = fit(tmp_path)
     assert not module.hparams
     assert not make_data().hparams

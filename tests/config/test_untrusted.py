@@ -18,9 +18,8 @@ from mtl_lightning.models.preprocessing import Normalize
 from mtl_lightning.system.errors import UserError
 from tests.helpers import checkpoints
 
-NONE_OF = (
-    ", which is no class of mtl_lightning, torch, torchvision, timm or torchjd; if you trust it, "
-)
+PACKAGES = "mtl_lightning, torch, torchvision, timm or torchjd"
+NONE_OF = f", which is not a class of {PACKAGES}; if you trust it, "
 EVIL = {"class_path": "evil.Thing"}
 SHELL = {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", "ran"]}}
 
@@ -97,7 +96,7 @@ def test_a_flag_about_a_stranger_s_class_imports_nothing(flags):
 
 def test_a_namesake_in_the_current_folder_is_not_the_package(monkeypatch):
     monkeypatch.setattr(untrusted, "PACKAGES", ("mtl_lightning", "packaged"))
-    monkeypatch.setattr(untrusted, "LATE", ("packaged",))
+    monkeypatch.setattr(untrusted, "LATE_IMPORTS", ("packaged",))
     Path("packaged.py").write_text(Path("evil.py").read_text())
     said = refused("test", {"model.backbone.class_path": "packaged.Thing"})
     assert said.startswith('checkpoint x.ckpt: model.backbone names the class "packaged.Thing"')
@@ -123,7 +122,8 @@ def test_a_source_that_imports_or_downloads_what_it_is_told_to(name, init_args):
     said = refused("test", {"data.sources.shop": shop})
     assert said == (
         f"checkpoint x.ckpt: data.sources.shop names {name.rpartition('.')[2]}, which may run or "
-        "download what it is told to; if you trust it, name it in a config of your own (--config)"
+        "download what its arguments name; if you trust it, name it in a config of your own "
+        "(--config)"
     )
     if "evil.Thing" not in init_args.values():
         Path("own.yaml").write_text(json.dumps({"data": {"sources": {"own": shop}}}))
@@ -253,9 +253,9 @@ def test_a_text_where_a_text_belongs_is_a_text(place):
 @pytest.mark.parametrize("value", [torch.zeros(1), {1: 2}, {"a": torch.float32}])
 def test_hyper_parameters_are_plain(value):
     said = refused("test", {"model.dropout": value})
-    assert said.startswith("checkpoint x.ckpt: a ")
-    assert said.endswith(
-        "is among its hyper-parameters; expected texts, numbers, lists and mappings"
+    assert said.startswith(
+        "checkpoint x.ckpt: its hyper-parameters should be texts, numbers, lists and mappings. "
+        "Found a "
     )
 
 

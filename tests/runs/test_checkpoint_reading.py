@@ -125,8 +125,8 @@ FOREIGN = {
         lambda p: checkpoints.write(p, {"data._instantiator": "evil.make"}),
         OURS + "; it asks for evil.make to be called",
     ),
-    "a folder": (lambda p: p.mkdir(), "a folder; expected a checkpoint file"),
-    "a pipe": (os.mkfifo, "no file; expected a checkpoint file"),
+    "a folder": (lambda p: p.mkdir(), "should be a checkpoint file. Found a folder"),
+    "a pipe": (os.mkfifo, "should be a checkpoint file. Found no file"),
 }
 
 
@@ -155,8 +155,8 @@ def test_weights_alone_can_be_tested_but_not_trained_on():
     torch.save(content, "x.ckpt")
     assert read_checkpoint(Path("x.ckpt"))
     assert refused("x.ckpt", resume=True) == (
-        "holds weights alone, and no training can go on from it; to begin with its weights give it "
-        "as model.backbone.weights"
+        "holds only weights, and no training can be resumed from it; to start with its weights "
+        "give it as model.backbone.weights"
     )
 
 
@@ -204,7 +204,7 @@ def test_one_to_go_on_from_is_named_where_a_training_is_to_go_on():
 def test_a_folder_s_own_checkpoint_is_named(folder):
     checkpoints.write(RUN / "version_0/checkpoints/best.ckpt")
     assert refused(folder) == (
-        "a folder; expected a checkpoint file; the newest good one is "
+        "should be a checkpoint file. Found a folder; the newest good one is "
         "runs/shop/version_0/checkpoints/best.ckpt (epoch 3, step 120)"
     )
 

@@ -1,9 +1,9 @@
-"""From data to a config: what ``mtl-lightning init`` proposes, and how it is written.
+"""From data to a config: the proposal of ``mtl-lightning init``, and its text.
 
-``columns``    what the cells of a column are: classes, numbers, yes or no, names, or nothing
-``tables``     of a table: where its images are, its splits, its groups, columns for tasks
-``folders``    of a folder: classes, splits of classes, tables, or images without labels
-``questions``  columns and classes as tasks
-``propose``    all of it, as tasks, sources and settings that fit
-``writing``    the same as commented YAML
+``columns``     the kind of a column by its cells: classes, numbers, yes or no, names, or nothing
+``tables``      the image column of a table, its splits, its groups, columns for tasks
+``folders``     the content of a folder: classes, splits of classes, tables, or bare images
+``task_plans``  columns and classes as tasks
+``propose``     tasks, sources and settings that fit
+``writing``     the proposal as commented YAML
 """

@@ -1,4 +1,4 @@
-"""What the cells of a column are, judged by nothing but the cells."""
+"""The kind of a column, classified by its cells alone."""
 
 import re
 from collections import Counter
@@ -25,7 +25,7 @@ _DATE = re.compile(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]
 
 
 class Kind(Enum):
-    """What a task could make of a column."""
+    """The kind of task that a column could become."""
 
     CLASSES = "classes"
     NUMBERS = "numbers"
@@ -36,15 +36,15 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Column:
-    """What the cells of a column are.
+    """The classification of a column.
 
     Attributes:
-        kind: What a task could make of it.
+        kind: Of task that it could become.
         counts: How often each class (or name, or ``yes``) occurs.
         labels: How many cells are filled.
         missing: Texts in it that mean "not labelled".
         separator: Between names.
-        why: Why it is nothing; or what else it could be.
+        reason: Why it is nothing; or what else it could be.
     """
 
     kind: Kind
@@ -52,19 +52,19 @@ class Column:
     labels: int = 0
     missing: tuple[str, ...] = ()
     separator: str = ""
-    why: str = ""
+    reason: str = ""
 
 
-def judged(cells: Texts) -> Column:
-    """Judge a column by its cells, `str` or None."""
+def classify_column(cells: Texts) -> Column:
+    """Classify a column by its cells, `str` or None."""
     counts: Counter[str] = Counter()
     for text, count in Counter(cell for cell in cells if cell is not None).items():
         counts[canonical(text)] += count
     if not counts:
-        return Column(Kind.NOTHING, why="it is empty")
+        return Column(Kind.NOTHING, reason="it is empty")
     # "none" may as well be a class: no glasses, no collar.
     missing = {text for text in doubtful(counts) if text.lower() != NONE}
-    column = _judged({text: n for text, n in counts.items() if text not in missing})
+    column = _classify({text: n for text, n in counts.items() if text not in missing})
     if column.kind is Kind.NUMBERS:  # an amount may well be 99 or 255
         missing -= set(POSITIVE_CODES)
     rest = {text: n for text, n in counts.items() if text not in missing}
@@ -76,29 +76,29 @@ def judged(cells: Texts) -> Column:
     )
 
 
-def _judged(counts: Mapping[str, int]) -> Column:
+def _classify(counts: Mapping[str, int]) -> Column:
     rows = sum(counts.values())
     if len(counts) < 2:
         only = f'"{next(iter(counts))}"' if counts else "nothing that is a label"
-        return Column(Kind.NOTHING, why=f"it says {only} everywhere")
+        return Column(Kind.NOTHING, reason=f"it says {only} everywhere")
     words = {text.lower() for text in counts}
     if words <= YES | NO and words & YES and words & NO:
         return Column(Kind.YES_NO)
-    values = numbers(counts)
+    values = as_numbers(counts)
     if values is not None:
-        return _of_numbers(values, rows)
+        return _classify_numbers(values, rows)
     if all(_DATE.fullmatch(text) for text in counts):
-        return Column(Kind.NOTHING, why="these are dates")
+        return Column(Kind.NOTHING, reason="these are dates")
     voted = _votes(counts)
     if voted:
         return Column(Kind.CLASSES, voted)
-    names = _names(counts, rows)
+    names = _separated_names(counts, rows)
     if names is not None:
         return names
     if len(counts) > NEARLY_ALL * rows:
-        return Column(Kind.NOTHING, why=_too_many(len(counts), rows))
+        return Column(Kind.NOTHING, reason=_too_many(len(counts), rows))
     if len(counts) > MOST_CLASSES:
-        return Column(Kind.NOTHING, why=f"{len(counts):,} different values are no classes")
+        return Column(Kind.NOTHING, reason=f"{len(counts):,} different values are no classes")
     return Column(Kind.CLASSES)
 
 
@@ -106,23 +106,23 @@ def _too_many(distinct: int, rows: int) -> str:
     return f"nearly as many values as rows ({distinct:,} of {rows:,})"
 
 
-def numbers(texts: Iterable[str]) -> np.ndarray | None:
+def as_numbers(texts: Iterable[str]) -> np.ndarray | None:
     """Return texts as finite numbers, None if any is none."""
     values = pd.to_numeric(pd.Series(list(texts), dtype=object), errors="coerce")
     array = values.to_numpy(dtype=np.float64, na_value=np.nan)
     return array if np.isfinite(array).all() else None
 
 
-def _of_numbers(values: np.ndarray, rows: int) -> Column:
+def _classify_numbers(values: np.ndarray, rows: int) -> Column:
     whole = bool((values == values.round()).all())
     if not whole:
         return Column(Kind.NUMBERS)
     if len(values) > NEARLY_ALL_NUMBERS * rows:
-        return Column(Kind.NOTHING, why=_too_many(len(values), rows))
+        return Column(Kind.NOTHING, reason=_too_many(len(values), rows))
     if len(values) == 2:
         return Column(Kind.CLASSES)
     if len(values) <= FEW_NUMBERS and len(values) * ROWS_A_NUMBER <= rows:
-        return Column(Kind.CLASSES, why="if its numbers are amounts: {class_path: Regression}")
+        return Column(Kind.CLASSES, reason="if its numbers are amounts: {class_path: Regression}")
     return Column(Kind.NUMBERS)
 
 
@@ -137,7 +137,7 @@ def _votes(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(voted)
 
 
-def _names(counts: Mapping[str, int], rows: int) -> Column | None:
+def _separated_names(counts: Mapping[str, int], rows: int) -> Column | None:
     """Return the names that are separated in cells, None if they are not."""
     for separator in SEPARATORS:
         divided = sum(n for text, n in counts.items() if separator in text or text[0] == "[")

@@ -1,4 +1,4 @@
-"""What a folder is: classes, splits of classes, a place of tables, or images without labels."""
+"""Folders as data: classes, splits of classes, tables, or images without labels."""
 
 import os
 import re
@@ -10,17 +10,17 @@ from mtl_lightning.data.sources.tabular import SUFFIXES
 from mtl_lightning.data.splits import SPELLINGS
 
 GENERIC = re.compile("(data(set)?|image|img|photo|picture|raw|file)s?")
-"""Names of folders that say nothing of what their classes are."""
+"""Folder names that do not describe their classes."""
 
 
 @dataclass
 class Folder:
-    """What was found out about a folder.
+    """A folder, inspected.
 
     Attributes:
         path: As the user wrote it, or the folder of all splits if this is one of them.
         tables: Tables in it.
-        task: What its classes could be called.
+        task: A name for the task of its classes.
         classes: Class to its number of images, in all splits; empty if it has no classes.
         splits: Whether the folders at the top are splits.
         images: All images below it.
@@ -36,8 +36,8 @@ class Folder:
     passed: PassedOver = field(default_factory=PassedOver)
 
 
-def look(path: str) -> Folder:
-    """Look at a folder; of ``data/train`` beside ``data/val`` at both."""
+def inspect_folder(path: str) -> Folder:
+    """Inspect a folder; for ``data/train`` next to ``data/val``, both."""
     above, name = os.path.split(os.path.abspath(path))
     if name.lower() in SPELLINGS and all(n.lower() in SPELLINGS for n in _with_images(above)):
         path = os.path.dirname(path.rstrip("/")) or "."

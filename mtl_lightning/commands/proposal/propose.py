@@ -11,13 +11,13 @@ from PIL import Image
 from mtl_lightning.audit.absence_odds import Absence, StepSize
 from mtl_lightning.commands.proposal import folders, tables
 from mtl_lightning.commands.proposal.folders import Folder
-from mtl_lightning.commands.proposal.questions import (
-    TaskPlan,
-    judged_columns,
-    tasks_of,
-    unique_names,
-)
 from mtl_lightning.commands.proposal.tables import Table
+from mtl_lightning.commands.proposal.task_plans import (
+    TaskPlan,
+    classify_columns,
+    name_generator,
+    plan_tasks,
+)
 from mtl_lightning.data.sources.tabular import SUFFIXES
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 
@@ -33,7 +33,7 @@ RARELY = 0.05
 
 @dataclass
 class SourcePlan:
-    """A source as it will be written: its class, its arguments, and a remark on some of them."""
+    """A proposed source: its class, its arguments, and a remark on some of them."""
 
     name: str
     class_path: str
@@ -43,18 +43,18 @@ class SourcePlan:
 
 @dataclass
 class Proposal:
-    """What is proposed.
+    """The content of a proposed config.
 
     Attributes:
-        tasks: The questions.
-        sources: Where labels come from.
+        tasks: The tasks.
+        sources: The sources of images and labels.
         images: How many images there are.
         has_splits: Whether a table or folder names splits.
         image_size: Height and width, in pixels.
         shorter_side: The median of the images' shorter sides, in pixels.
         batch_size: Images a device and step.
-        left_out: What is no task, and why.
-        notes: What else the user should know.
+        left_out: Data that became no task, each with the reason.
+        notes: Other remarks for the user.
     """
 
     tasks: list[TaskPlan]
@@ -75,13 +75,13 @@ def propose(paths: Sequence[str]) -> Proposal:
         UserError: If one of them is not there or cannot be read, or nothing in them is a task.
     """
     left_out: list[tuple[str, str]] = []
-    found_tables, found_folders = _looked_at(paths, left_out)
-    columns, missing = judged_columns(found_tables, left_out)
-    plans, place = tasks_of(columns, missing, found_folders)
+    found_tables, found_folders = _inspect_paths(paths, left_out)
+    columns, missing = classify_columns(found_tables, left_out)
+    plans, place = plan_tasks(columns, missing, found_folders)
     if not plans:
-        said = [f"{where}: {why}" for where, why in left_out]
-        raise UserError(f"nothing in it is a task; {'; '.join(said[:6]) or 'there is no label'}")
-    named = unique_names()
+        reasons = [f"{where}: {why}" for where, why in left_out]
+        raise UserError(f"nothing in it is a task; {'; '.join(reasons[:6]) or 'there is no label'}")
+    named = name_generator()
     sources = [_table_source(table, place, missing, named) for table in found_tables]
     sources += [_folder_source(folder, named) for folder in found_folders]
     found = [each.images for each in found_tables] + [each.images for each in found_folders]
@@ -105,37 +105,39 @@ def propose(paths: Sequence[str]) -> Proposal:
     )
 
 
-def _looked_at(
+def _inspect_paths(
     paths: Sequence[str], left_out: list[tuple[str, str]]
 ) -> tuple[list[Table], list[Folder]]:
-    """Look at what the user named, and at tables in folders; each only once."""
+    """Inspect the paths that the user named, and tables in folders; each only once."""
     found_tables: dict[str, Table] = {}
     found_folders: dict[str, Folder] = {}
     for path in map(os.path.expanduser, paths):
         if os.path.isdir(path):
-            folder = folders.look(path)
+            folder = folders.inspect_folder(path)
             if os.path.realpath(folder.path) not in found_folders:
                 found_folders[os.path.realpath(folder.path)] = folder
         elif not os.path.exists(path):
-            raise _not_there(path)
+            raise _missing_path(path)
         elif path.lower().endswith(SUFFIXES):
-            found_tables[os.path.realpath(path)] = tables.look(path)
+            found_tables[os.path.realpath(path)] = tables.inspect_table(path)
         else:
-            raise UserError(f"{path} is neither a folder nor a table; expected {listed(SUFFIXES)}")
+            raise UserError(
+                f"{path} should be a folder, or a table ({listed(SUFFIXES)}). Found neither"
+            )
     for folder in found_folders.values():
-        _tables_of(folder, found_tables, left_out, alone=len(paths) == 1)
+        _inspect_tables_of(folder, found_tables, left_out, alone=len(paths) == 1)
     return list(found_tables.values()), [f for f in found_folders.values() if f.classes]
 
 
-def _tables_of(
+def _inspect_tables_of(
     folder: Folder, found: dict[str, Table], left_out: list[tuple[str, str]], alone: bool
 ) -> None:
-    """Take the tables of a folder that name images; they say more than its folders do."""
+    """Inspect the tables of a folder that name images; they take precedence over its folders."""
     errors = []
     below = set(map(os.path.realpath, folder.images))
     for path in folder.tables:
         try:
-            found.setdefault(os.path.realpath(path), tables.look(path))
+            found.setdefault(os.path.realpath(path), tables.inspect_table(path))
         except UserError as error:
             errors.append(error)
             left_out.append((path, str(error).removeprefix(f"{path}: ")))
@@ -146,8 +148,8 @@ def _tables_of(
     elif not folder.classes and not folder.tables:
         if alone:
             raise UserError(
-                f"{folder.path}: {len(folder.images):,} images and no label of them: expected a "
-                f"table, or a folder a class"
+                f"{folder.path} should have labels: a table, or a folder per class. Found "
+                f"{len(folder.images):,} images without labels"
             )
         if not any(below & set(table.images) for table in found.values()):
             left_out.append((folder.path, f"{len(folder.images):,} images without labels"))
@@ -211,7 +213,7 @@ def _shorter_side(images: Sequence[str]) -> int:
         try:
             with Image.open(images[row]) as image:
                 sides.append(min(image.size))
-        except Exception:  # what cannot be read is `inspect`'s to say
+        except Exception:  # `inspect` reports what cannot be read
             continue
     return int(np.median(sides)) if sides else SIZES[3]
 
@@ -226,8 +228,8 @@ def _batch_size(images: int, plans: Sequence[TaskPlan]) -> int:
     return BATCHES[-1]
 
 
-def _not_there(path: str) -> UserError:
-    """Say that there is no such file or folder, with the nearest name."""
+def _missing_path(path: str) -> UserError:
+    """Return the error for a missing file or folder, with the nearest name."""
     folder, name = os.path.split(path)
     near = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
     return UserError(f"{path}: no such file or folder{did_you_mean(name, near)}")

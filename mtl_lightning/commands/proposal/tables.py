@@ -1,4 +1,4 @@
-"""What a table is about: its images, found among its columns by content, its splits and groups."""
+"""Tables as data: the columns of images (found by content), splits, groups and labels."""
 
 import os
 import re
@@ -17,32 +17,32 @@ from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.tasks.cells import identifier, normalised
 
 LOOKED_AT = 200
-"""Cells of a column that are looked for as files."""
+"""Cells of a column that are checked to be files."""
 FOLDERS = 50
-"""Folders beside a table in which they are looked for."""
+"""Folders next to a table that are searched for them."""
 GROUPS = re.compile(
     "(group|subject|patient|person|participant|user|sender|author|photographer|owner|session|scene|"
     "video|clip|sequence|case|household)"
     r"([\W_]*(id|no|nr|number|name))?"
 )
-"""Columns of these names, or such an id, whose values come back, say what belongs together."""
+"""Names of columns (or of their ids) that group rows, if their values repeat."""
 
 
 @dataclass
 class Table:
-    """What was found out about a table.
+    """A table, inspected.
 
     Attributes:
         path: As the user wrote it.
         image: The column of paths.
-        root: The folder that they are relative to; None: the table's own.
+        root: The folder that its paths are relative to; None: the table's own.
         images: The files that are there.
         absent: How many rows name files that are not.
         outside: Some are not below ``root``.
         split: The column of splits, if there is one.
         group: The column of groups, if there is one.
-        labels: Column to its cells, of what may be a task.
-        left_out: Column to why it is none.
+        labels: The cells of each column that may be a task.
+        left_out: The reason for each other column.
     """
 
     path: str
@@ -57,8 +57,8 @@ class Table:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def look(path: str) -> Table:
-    """Look at a table.
+def inspect_table(path: str) -> Table:
+    """Inspect a table.
 
     Raises:
         UserError: If it cannot be read, or no column names images that are there.
@@ -108,7 +108,7 @@ def _image_column(file: TableFile, columns: dict[str, Texts]) -> tuple[str, str]
     best: tuple[float, str, str] = (0.0, "", "")
     promising = []
     for name, cells in columns.items():
-        some = different(cells)[:LOOKED_AT]
+        some = distinct(cells)[:LOOKED_AT]
         pictures = [cell for cell in some if cell.lower().endswith(suffixes())]
         promising += [(name, cell) for cell in pictures[:1]]
         for folder in _roots(file.path):
@@ -143,7 +143,7 @@ def _roles(table: Table, columns: dict[str, Texts], rows: int) -> None:
     if table.split is not None:
         splits = columns.pop(table.split)
     for name, cells in columns.items():
-        values = different(cells)
+        values = distinct(cells)
         if name == "split":
             table.left_out[name] = "not the names of splits"
         elif _names_a_group(name) and 1 < len(values) < rows and table.group is None:
@@ -184,11 +184,11 @@ def _names_a_group(name: str) -> bool:
 
 def _clash(groups: Texts, splits: Texts) -> bool:
     """Whether any group stands in two splits."""
-    said = pd.DataFrame({"group": normalised(groups, identifier), "split": splits}).dropna()
-    said["split"] = said["split"].str.lower().map(SPELLINGS)
-    return bool(said.drop_duplicates()["group"].duplicated().any())
+    rows = pd.DataFrame({"group": normalised(groups, identifier), "split": splits}).dropna()
+    rows["split"] = rows["split"].str.lower().map(SPELLINGS)
+    return bool(rows.drop_duplicates()["group"].duplicated().any())
 
 
-def different(cells: Texts) -> list[str]:
+def distinct(cells: Texts) -> list[str]:
     """Return the different texts of a column, in order of appearance."""
     return list(dict.fromkeys(cell for cell in cells if cell is not None))

@@ -1,4 +1,4 @@
-"""A proposal as commented YAML that reads as it was meant."""
+"""A proposal as commented YAML."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ import yaml
 
 from mtl_lightning.commands.proposal.columns import Kind
 from mtl_lightning.commands.proposal.propose import Proposal, SourcePlan
-from mtl_lightning.commands.proposal.questions import TaskPlan
+from mtl_lightning.commands.proposal.task_plans import TaskPlan
 from mtl_lightning.config import yaml_io
 from mtl_lightning.data.mirroring.names import partners
 from mtl_lightning.system.errors import one_line
@@ -16,10 +16,10 @@ from mtl_lightning.system.errors import one_line
 WIDTH = 96
 """Characters of a line, comments included."""
 _YES_NO = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
-"""Words that one reader of YAML or another does not take for text."""
+"""Words that some YAML parsers do not read as text."""
 
 
-def written(proposal: Proposal, command: str, file: str) -> str:
+def render(proposal: Proposal, command: str, file: str) -> str:
     """Return the config.
 
     Args:
@@ -62,8 +62,8 @@ def _heading(proposal: Proposal, command: str, file: str) -> Iterator[str]:
         if pairs:
             yield f"#\n# {title}:"
         for pair in pairs:
-            told = pair if isinstance(pair, str) else ": ".join(pair)
-            yield f"#   {one_line(told)}"
+            line = pair if isinstance(pair, str) else ": ".join(pair)
+            yield f"#   {one_line(line)}"
 
 
 def _task(plan: TaskPlan) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _listed(key: str, names: Sequence[str]) -> Iterator[str]:
 
 
 def scalar(text: str) -> str:
-    """Return a text such that YAML reads it as this text, on one line."""
+    """Return a text as one line of YAML that is read as this text."""
     plain = re.fullmatch(r"[\w./]([\w ./+-]*[\w./+-])?", text) is not None
     readings = (yaml_io.parse(text), yaml.safe_load(text)) if plain else ()
     if readings == (text, text) and text.lower() not in _YES_NO:

@@ -98,11 +98,14 @@ class Source(ABC):
             a larger image may be loaded at any size that covers it, too.
         intensity: Which values of its files are black and white; an argument of the sources that
             read files.
+        runs_code: It imports, unpickles or downloads what its arguments name, so that a checkpoint
+            alone may not name it. To be set in the class that does.
     """
 
     max_pixels: int = MAX_PIXELS
     cover: tuple[int, int] | None = None
     intensity: Intensity | None = None
+    runs_code: bool = False
 
     @property
     def threadsafe(self) -> bool:

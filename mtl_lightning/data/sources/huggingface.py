@@ -67,6 +67,8 @@ class HuggingFaceSource(Source):
         intensity: Which values of the images are black and white, see `TableSource`.
     """
 
+    runs_code = True
+
     def __init__(
         self,
         path: Path,

@@ -39,6 +39,8 @@ class StreamSource(Source):
             leave keys and passwords to the environment.
     """
 
+    runs_code = True
+
     def __init__(
         self,
         path: Path,

@@ -52,6 +52,8 @@ class TorchvisionSource(Source):
         download: Whether the class may download what is not there.
     """
 
+    runs_code = True
+
     def __init__(
         self,
         dataset: str,

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from mtl_lightning.commands.proposal.columns import Kind, judged, numbers
+from mtl_lightning.commands.proposal.columns import Kind, as_numbers, classify_column
 from tests.helpers.support import column
 
 
 def of(*values, times=10):
-    return judged(column(list(values) * times))
+    return classify_column(column(list(values) * times))
 
 
 @pytest.mark.parametrize(
@@ -41,15 +41,19 @@ def test_how_many_cells_are_labelled():
 
 
 def test_numbers():
-    assert judged(column([f"{i}.5" for i in range(40)])).kind is Kind.NUMBERS, "all different"
-    assert judged(column([i % 30 for i in range(60)])).kind is Kind.NUMBERS
-    assert judged(column(["1e3", "-2.5", "7"] * 3)).kind is Kind.NUMBERS
-    few = judged(column([i % 5 for i in range(60)]))
+    assert classify_column(column([f"{i}.5" for i in range(40)])).kind is Kind.NUMBERS, (
+        "all different"
+    )
+    assert classify_column(column([i % 30 for i in range(60)])).kind is Kind.NUMBERS
+    assert classify_column(column(["1e3", "-2.5", "7"] * 3)).kind is Kind.NUMBERS
+    few = classify_column(column([i % 5 for i in range(60)]))
     assert few.kind is Kind.CLASSES
-    assert "Regression" in few.why
-    assert judged(column([i % 5 for i in range(20)])).kind is Kind.NUMBERS, "each too rarely"
-    assert numbers(["1", "x"]) is None
-    assert numbers(["inf"]) is None
+    assert "Regression" in few.reason
+    assert classify_column(column([i % 5 for i in range(20)])).kind is Kind.NUMBERS, (
+        "each too rarely"
+    )
+    assert as_numbers(["1", "x"]) is None
+    assert as_numbers(["inf"]) is None
 
 
 @pytest.mark.parametrize(
@@ -67,8 +71,8 @@ def test_numbers():
     ],
 )
 def test_what_is_no_task(cells, why):
-    found = judged(column(list(cells)))
-    assert (found.kind, found.why) == (Kind.NOTHING, why)
+    found = classify_column(column(list(cells)))
+    assert (found.kind, found.reason) == (Kind.NOTHING, why)
 
 
 @pytest.mark.parametrize(
@@ -92,15 +96,15 @@ def test_what_means_not_labelled(values, missing):
 
 
 def test_an_amount_may_be_a_number_that_is_a_code_elsewhere():
-    ages = judged(column([*range(20, 60), 99] * 2))
+    ages = classify_column(column([*range(20, 60), 99] * 2))
     assert (ages.kind, ages.missing, ages.labels) == (Kind.NUMBERS, (), 82)
-    unknown = judged(column([*range(20, 60), -99] * 2))
+    unknown = classify_column(column([*range(20, 60), -99] * 2))
     assert (unknown.kind, unknown.missing, unknown.labels) == (Kind.NUMBERS, ("-99",), 80)
 
 
 def test_names_come_back_and_are_not_too_many():
     draw = np.random.default_rng(0)
     titles = [f"word{draw.integers(10**6)}, word{draw.integers(10**6)}" for _ in range(40)]
-    assert judged(column(titles)).kind is Kind.NOTHING
+    assert classify_column(column(titles)).kind is Kind.NOTHING
     paths = ["a/b;c", "c", "c"] * 10
-    assert judged(column(paths)).kind is Kind.CLASSES, "a label may not hold a slash"
+    assert classify_column(column(paths)).kind is Kind.CLASSES, "a label may not hold a slash"

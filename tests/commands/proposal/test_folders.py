@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mtl_lightning.commands.proposal.folders import look
+from mtl_lightning.commands.proposal.folders import inspect_folder
 from mtl_lightning.system.errors import UserError
 
 
@@ -15,7 +15,7 @@ def images(*paths):
 def test_a_folder_a_class():
     images("Weather 1/sun/a.jpg", "Weather 1/sun/deep/b.PNG", "Weather 1/rain/c.jpg", "x.jpg")
     images("Weather 1/notes.txt", "Weather 1/empty/readme.md", "Weather 1/.hidden/d.jpg")
-    folder = look("Weather 1")
+    folder = inspect_folder("Weather 1")
     assert folder.task == "Weather_1"
     assert folder.classes == {"rain": 1, "sun": 2}
     assert not folder.splits
@@ -28,36 +28,36 @@ def test_a_folder_a_class():
 
 def test_splits_of_classes():
     images("w/train/sun/a.jpg", "w/train/rain/b.jpg", "w/Val/sun/c.jpg")
-    folder = look("w")
+    folder = inspect_folder("w")
     assert folder.splits
     assert folder.classes == {"rain": 1, "sun": 2}
 
 
 def test_splits_beside_folders_without_images():
     images("w/train/sun/a.jpg", "w/train/rain/b.jpg", "w/val/sun/c.tif", "w/annotations/x.json")
-    folder = look("w")
+    folder = inspect_folder("w")
     assert folder.splits
     assert folder.classes == {"rain": 1, "sun": 2}
     assert folder.passed.notes() == [
         "folders without an image, passed over: annotations",
         "files that are no images, passed over: 1 .json",
     ]
-    assert look("w/train").path == "w"
+    assert inspect_folder("w/train").path == "w"
     images("w/more/d.jpg")
     with pytest.raises(UserError, match=r"w has folders that are named like splits \(train, val\)"):
-        look("w")
+        inspect_folder("w")
 
 
 @pytest.mark.parametrize("path", ["w/train", "w/val/"])
 def test_one_split_means_all(path):
     images("w/train/sun/a.jpg", "w/train/rain/b.jpg", "w/val/sun/c.jpg")
-    folder = look(path)
+    folder = inspect_folder(path)
     assert (folder.path, folder.task, folder.splits) == ("w", "w", True)
 
 
 def test_a_folder_called_test_among_others_is_one_of_its_own():
     images("w/test/sun/a.jpg", "w/test/rain/b.jpg", "w/other/c.jpg")
-    folder = look("w/test")
+    folder = inspect_folder("w/test")
     assert (folder.path, folder.splits) == ("w/test", False)
     assert folder.classes == {"rain": 1, "sun": 1}
 
@@ -65,15 +65,15 @@ def test_a_folder_called_test_among_others_is_one_of_its_own():
 @pytest.mark.parametrize("name", ["data", "Images", "photos", "dataset"])
 def test_a_name_that_says_nothing_is_no_task(name):
     images(f"{name}/a/1.jpg", f"{name}/b/2.jpg")
-    assert look(name).task == "label"
+    assert inspect_folder(name).task == "label"
 
 
 def test_images_without_classes_and_tables():
     images(
         "flat/a.jpg", "flat/b.jpg", "flat/t.csv", "flat/.u.csv", "flat/deep/v.csv", "one/c/a.jpg"
     )
-    folder = look("flat")
+    folder = inspect_folder("flat")
     assert folder.classes == {}
     assert folder.tables == ["flat/t.csv"]
     assert len(folder.images) == 2
-    assert look("one").classes == {}
+    assert inspect_folder("one").classes == {}

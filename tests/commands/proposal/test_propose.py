@@ -212,8 +212,11 @@ def test_batches_are_as_large_as_rare_labels_and_few_images_want():
     ("paths", "said"),
     [
         (["a.cvs"], 'a.cvs: no such file or folder; did you mean "a.csv"?'),
-        (["p/00.jpg"], "p/00.jpg is neither a folder nor a table; expected .csv"),
-        (["p"], "p: 40 images and no label of them: expected a table, or a folder a class"),
+        (["p/00.jpg"], "p/00.jpg should be a folder, or a table (.csv"),
+        (
+            ["p"],
+            "p should have labels: a table, or a folder per class. Found 40 images without labels",
+        ),
         (["e"], "e: 0 images and no label of them"),
         (["b.csv"], 'nothing in it is a task; b.csv, column "id": it names rows, or groups'),
         (["c.csv"], "c.csv: no column holds the paths of images"),

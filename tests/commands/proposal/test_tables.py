@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mtl_lightning.commands.proposal.tables import look
+from mtl_lightning.commands.proposal.tables import inspect_table
 from mtl_lightning.system.errors import UserError
 from tests.helpers.messy import photo
 
@@ -33,22 +33,24 @@ def table(path, **columns):
 )
 def test_images_are_found_from_where_their_paths_count(images, path, written, root):
     names = [written + name for name in photos(images)]
-    found = look(table(path, nr=range(12), where=names, kind=["a", "b"] * 6))
+    found = inspect_table(table(path, nr=range(12), where=names, kind=["a", "b"] * 6))
     assert (found.image, found.root, found.absent) == ("where", root, 0)
     assert found.images == [str((Path(images) / f"{i}.jpg").resolve()) for i in range(12)]
     assert list(found.labels) == ["nr", "kind"]
 
 
-def test_absolute_paths_and_images_that_are_not_there(tmp_path):
+def test_absolute_paths_and_images_that_are_missing_path(tmp_path):
     names = [str(tmp_path / "p" / name) for name in photos("p")]
-    found = look(table("t.csv", image=[*names, "gone.jpg", None], kind=["a", "b"] * 7))
+    found = inspect_table(table("t.csv", image=[*names, "gone.jpg", None], kind=["a", "b"] * 7))
     assert (found.image, found.root, found.absent) == ("image", None, 2)
 
 
 def test_the_column_with_most_images_is_taken_and_others_that_name_files_are_no_task():
     names = photos(".")
     mixed = [*names[:4], *["x"] * 8]
-    found = look(table("t.csv", other=mixed, image=names, mask=names[::-1], kind=["a", "b"] * 6))
+    found = inspect_table(
+        table("t.csv", other=mixed, image=names, mask=names[::-1], kind=["a", "b"] * 6)
+    )
     assert found.image == "image"
     assert found.left_out == {"other": "it names files", "mask": "it names files"}
 
@@ -56,32 +58,41 @@ def test_the_column_with_most_images_is_taken_and_others_that_name_files_are_no_
 def test_splits_by_name_or_by_content():
     names, kinds = photos("."), ["a", "b"] * 6
     splits = ["train", "Validation", "test", None] * 3
-    assert look(table("t.csv", image=names, split=splits, kind=kinds)).split == "split"
-    assert look(table("t.csv", image=names, part=splits, kind=kinds)).split == "part"
-    assert look(table("t.csv", image=names, split=["train"] * 12, kind=kinds)).split == "split"
-    found = look(table("t.csv", image=names, split=["a", "b"] * 6, part=splits, kind=kinds))
+    assert inspect_table(table("t.csv", image=names, split=splits, kind=kinds)).split == "split"
+    assert inspect_table(table("t.csv", image=names, part=splits, kind=kinds)).split == "part"
+    assert (
+        inspect_table(table("t.csv", image=names, split=["train"] * 12, kind=kinds)).split
+        == "split"
+    )
+    found = inspect_table(
+        table("t.csv", image=names, split=["a", "b"] * 6, part=splits, kind=kinds)
+    )
     assert (found.split, found.left_out) == ("part", {"split": "not the names of splits"})
     with pytest.raises(UserError, match=r't.csv, column "split": "a" is no split'):
-        look(table("t.csv", image=names, split=["a", "b"] * 6, kind=kinds))
+        inspect_table(table("t.csv", image=names, split=["a", "b"] * 6, kind=kinds))
 
 
 @pytest.mark.parametrize("name", ["group", "sender", "patient_id", "PatientID", "userId", "video"])
 def test_groups(name):
     names = photos(".")
-    found = look(table("t.csv", image=names, kind=["a", "b"] * 6, **{name: [1, 2, 3] * 4}))
+    found = inspect_table(table("t.csv", image=names, kind=["a", "b"] * 6, **{name: [1, 2, 3] * 4}))
     assert found.group == name
     assert list(found.labels) == ["kind"]
 
 
 def test_groups_that_cannot_be():
     names, kinds = photos("."), ["a", "b"] * 6
-    every = look(table("t.csv", image=names, patient=range(12), kind=kinds))
+    every = inspect_table(table("t.csv", image=names, patient=range(12), kind=kinds))
     assert (every.group, list(every.labels)) == (None, ["patient", "kind"]), "told as too many"
     splits = ["train", "test"] * 6
-    torn = look(table("t.csv", image=names, split=splits, sender=[1, 1, 2] * 4, kind=kinds))
+    torn = inspect_table(
+        table("t.csv", image=names, split=splits, sender=[1, 1, 2] * 4, kind=kinds)
+    )
     assert torn.group is None
     assert torn.left_out == {"sender": "some of its values stand in two splits"}
-    second = look(table("t.csv", image=names, group=[1, 2] * 6, item_id=[5, 6] * 6, kind=kinds))
+    second = inspect_table(
+        table("t.csv", image=names, group=[1, 2] * 6, item_id=[5, 6] * 6, kind=kinds)
+    )
     assert second.group == "group"
     assert second.left_out == {"item_id": "it names rows, or groups of rows"}
 
@@ -91,17 +102,17 @@ def test_cells_that_are_no_text():
     Path("t.jsonl").write_text(
         '{"image": "0.jpg", "box": {"x": 1}, "kind": "a"}\n{"image": "1.jpg", "kind": "b"}\n'
     )
-    found = look("t.jsonl")
+    found = inspect_table("t.jsonl")
     assert found.left_out == {"box": "its cells are neither text nor numbers"}
 
 
 def test_a_table_without_images(tmp_path):
     path = table("d/t.csv", image=["a.jpg", "b.jpg"], kind=["a", "b"])
     with pytest.raises(UserError) as error:
-        look(path)
+        inspect_table(path)
     assert str(error.value).startswith(
         f'd/t.csv: column "image" names "a.jpg", which is not in any of {tmp_path}/d, {tmp_path}; '
     )
     path = table("d/t.csv", name=["a", "b"], kind=["a", "b"])
     with pytest.raises(UserError, match="no column holds the paths of images"):
-        look(path)
+        inspect_table(path)

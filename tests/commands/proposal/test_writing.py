@@ -3,8 +3,8 @@ import yaml
 
 from mtl_lightning.commands.proposal.columns import Kind
 from mtl_lightning.commands.proposal.propose import Proposal, SourcePlan
-from mtl_lightning.commands.proposal.questions import TaskPlan
-from mtl_lightning.commands.proposal.writing import WIDTH, scalar, written
+from mtl_lightning.commands.proposal.task_plans import TaskPlan
+from mtl_lightning.commands.proposal.writing import WIDTH, render, scalar
 from mtl_lightning.config import yaml_io
 from mtl_lightning.config.values import plain_values
 
@@ -95,7 +95,7 @@ def proposal(**changes):
 
 def test_what_is_written_reads_as_it_was_meant(tmp_path):
     path = tmp_path / "c.yaml"
-    path.write_text(written(proposal(), "mtl-lightning init a", "c.yaml"), encoding="utf-8")
+    path.write_text(render(proposal(), "mtl-lightning init a", "c.yaml"), encoding="utf-8")
     config = plain_values(yaml_io.load(path))
     assert config["tasks"] == {
         "kind": {
@@ -120,7 +120,7 @@ def test_what_is_written_reads_as_it_was_meant(tmp_path):
 
 
 def test_comments_say_what_was_left_out_and_what_else_could_be():
-    text = written(proposal(), "mtl-lightning init 'a b.csv'", "c.yaml")
+    text = render(proposal(), "mtl-lightning init 'a b.csv'", "c.yaml")
     for line in (
         "#   mtl-lightning init 'a b.csv'",
         "#   mtl-lightning fit     --config c.yaml",
@@ -133,12 +133,12 @@ def test_comments_say_what_was_left_out_and_what_else_could_be():
     ):
         assert f"\n{line}\n" in text, line
     assert "offline" in text
-    whole = written(proposal(has_splits=False), "x", "c.yaml")
+    whole = render(proposal(has_splits=False), "x", "c.yaml")
     assert "# shares of all images, drawn at random" in whole
 
 
 def test_labels_that_name_a_side_swap_in_mirrored_images(tmp_path):
-    assert "mirror" not in written(proposal(), "x", "c.yaml")
+    assert "mirror" not in render(proposal(), "x", "c.yaml")
     plans = [
         TaskPlan("pose: of", Kind.CLASSES, {"right": 9, "Left": 1, "left": 9, "front": 3}, 22),
         TaskPlan("ears", Kind.YES_NO, {"right ear": 4, "no ear": 1, "left ear": 5}, 20),
@@ -146,7 +146,7 @@ def test_labels_that_name_a_side_swap_in_mirrored_images(tmp_path):
         TaskPlan("turns", Kind.NAMES, {"leftover": 1, "right": 9}, 20),
     ]
     path = tmp_path / "c.yaml"
-    path.write_text(written(proposal(tasks=plans), "x", "c.yaml"), encoding="utf-8")
+    path.write_text(render(proposal(tasks=plans), "x", "c.yaml"), encoding="utf-8")
     assert yaml_io.load(path)["data"]["mirror"] == {
         "swap": {"pose: of": {"left": "right"}, "ears": {"left ear": "right ear"}}
     }
@@ -155,7 +155,7 @@ def test_labels_that_name_a_side_swap_in_mirrored_images(tmp_path):
 def test_many_classes_are_broken_into_lines(tmp_path):
     classes = {f"class number {i:03}": 5 for i in range(60)}
     plans = [TaskPlan("kind", Kind.CLASSES, classes, 300)]
-    text = written(proposal(tasks=plans), "x", "c.yaml")
+    text = render(proposal(tasks=plans), "x", "c.yaml")
     assert max(map(len, text.splitlines())) <= WIDTH + 6
     (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
     config = plain_values(yaml_io.load(tmp_path / "c.yaml"))

@@ -2,13 +2,13 @@ import pytest
 
 from mtl_lightning.commands.proposal.columns import Column, Kind
 from mtl_lightning.commands.proposal.folders import Folder
-from mtl_lightning.commands.proposal.questions import (
-    TaskPlan,
-    judged_columns,
-    tasks_of,
-    unique_names,
-)
 from mtl_lightning.commands.proposal.tables import Table
+from mtl_lightning.commands.proposal.task_plans import (
+    TaskPlan,
+    classify_columns,
+    name_generator,
+    plan_tasks,
+)
 from tests.helpers.support import column
 
 
@@ -18,7 +18,7 @@ def table(path, **labels):
 
 
 def test_names_are_different_and_such_as_a_config_takes():
-    named = unique_names(("score", "image"))
+    named = name_generator(("score", "image"))
     texts = ["a b", "a_b", "a-b", "score", "score", "é", "?", ""]
     assert [named(text) for text in texts] == [
         *("a_b", "a_b_2", "a-b", "score_label", "score_2", "é", "label", "label_2")
@@ -29,7 +29,7 @@ def test_columns_of_one_name_are_judged_as_one():
     left_out = []
     one = table("a", kind=["x"] * 6, nr=range(6), only=["z"] * 6)
     two = table("b", kind=["y", "?"] * 3, nr=range(6, 12))
-    columns, missing = judged_columns([one, two, table("c")], left_out)
+    columns, missing = classify_columns([one, two, table("c")], left_out)
     assert {name: dict(found.counts) for name, found in columns.items()} == {
         "kind": {"x": 6, "y": 3}
     }
@@ -45,7 +45,7 @@ def test_columns_of_one_name_are_judged_as_one():
 def test_the_place_of_each_column():
     yes_no = Column(Kind.YES_NO, {"yes": 3, "no": 5}, 8)
     columns = {"hat": yes_no, "kind": Column(Kind.CLASSES, {"a": 1, "b": 2}, 3), "bag": yes_no}
-    plans, place = tasks_of(columns, [], [])
+    plans, place = plan_tasks(columns, [], [])
     assert place == {
         "hat": ("attributes", "hat"),
         "bag": ("attributes", "bag"),
@@ -60,7 +60,7 @@ def test_folders_of_one_name_add_up():
         Folder("a/kind", "kind", classes={"x": 1}),
         Folder("b/kind", "kind", classes={"x": 2, "y": 1}),
     ]
-    (plan,), _ = tasks_of({}, [], folders)
+    (plan,), _ = plan_tasks({}, [], folders)
     assert (plan.counts, plan.labels) == ({"x": 3, "y": 1}, 4)
 
 

@@ -1,4 +1,4 @@
-"""Which questions tables and folders can be asked: columns and classes as tasks."""
+"""Columns and classes as tasks."""
 
 import re
 from collections import Counter
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtl_lightning.commands.proposal.columns import Column, Kind, judged
+from mtl_lightning.commands.proposal.columns import Column, Kind, classify_column
 from mtl_lightning.commands.proposal.folders import Folder
 from mtl_lightning.commands.proposal.tables import Table
 from mtl_lightning.commands.schema import RESERVED
@@ -16,22 +16,22 @@ from mtl_lightning.tasks.classification import in_order
 from mtl_lightning.tasks.multilabel import YES
 
 ATTRIBUTES = "attributes"
-"""The task of all columns that say yes or no."""
+"""The task of all columns of yes and no."""
 RARE = 3
-"""The most frequent class is so much more frequent than the rarest: classes are balanced."""
+"""Classes are balanced if the most frequent is this many times as frequent as the rarest."""
 
 
 @dataclass
 class TaskPlan:
-    """A task as it will be written.
+    """A proposed task.
 
     Attributes:
         name: Of the task.
-        kind: What its labels are.
+        kind: Of its labels.
         counts: Class or label to how often it occurs.
         labels: How many images are labelled.
         separator: Between names.
-        note: What else it could be.
+        note: An alternative.
     """
 
     name: str
@@ -54,10 +54,10 @@ class TaskPlan:
         return min(self.counts.values()) * (RARE + 1) < self.labels
 
 
-def judged_columns(
+def classify_columns(
     found: Sequence[Table], left_out: list[tuple[str, str]]
 ) -> tuple[dict[str, Column], list[str]]:
-    """Judge the columns, those of one name in several tables as one.
+    """Classify the columns, those of one name in several tables as one.
 
     Returns:
         The columns that may be tasks, and the texts that mean "not labelled" in all of them.
@@ -66,26 +66,28 @@ def judged_columns(
     for table in found:
         for name, own in table.labels.items():
             cells.setdefault(name, []).append(own)
-    columns = {name: judged(np.concatenate(parts)) for name, parts in cells.items()}
+    columns = {name: classify_column(np.concatenate(parts)) for name, parts in cells.items()}
     for table in found:
-        told = table.left_out | {
-            name: columns[name].why for name in table.labels if columns[name].kind is Kind.NOTHING
+        reasons = table.left_out | {
+            name: columns[name].reason
+            for name in table.labels
+            if columns[name].kind is Kind.NOTHING
         }
-        left_out += [(f'{table.path}, column "{name}"', why) for name, why in told.items()]
-        if not table.labels and not told:
+        left_out += [(f'{table.path}, column "{name}"', why) for name, why in reasons.items()]
+        if not table.labels and not reasons:
             left_out.append((table.path, "it has no column of labels"))
     columns = {name: column for name, column in columns.items() if column.kind is not Kind.NOTHING}
     missing = {text for column in columns.values() for text in column.missing}
-    # What one column means as a value cannot be missing in another: a source has one such list.
+    # A value of one column cannot be missing in another: a source has one such list.
     values = {text for column in columns.values() for text in column.counts}
     return columns, sorted(missing - values)
 
 
-def tasks_of(
+def plan_tasks(
     columns: Mapping[str, Column], missing: Sequence[str], found_folders: Sequence[Folder]
 ) -> tuple[list[TaskPlan], dict[str, tuple[str, str]]]:
     """Return the tasks, and of each column its task and, where that has many, its label."""
-    named = unique_names(RESERVED)
+    named = name_generator(RESERVED)
     plans: dict[str, TaskPlan] = {}
     place: dict[str, tuple[str, str]] = {}
     # A label of a task of many may not contain what separates it from others.
@@ -105,7 +107,7 @@ def tasks_of(
             task = named(name)
             place[name] = task, ""
             plans[task] = TaskPlan(
-                task, kind, counts, column.labels, column.separator or ";", column.why
+                task, kind, counts, column.labels, column.separator or ";", column.reason
             )
     for folder in found_folders:
         _add_folder(folder, plans, named)
@@ -126,8 +128,8 @@ def _add_folder(folder: Folder, plans: dict[str, TaskPlan], named: Callable[[str
     plan.labels += sum(folder.classes.values())
 
 
-def unique_names(taken: Iterable[str] = ()) -> Callable[[str], str]:
-    """Return a function that makes names that a config can have, each another one."""
+def name_generator(taken: Iterable[str] = ()) -> Callable[[str], str]:
+    """Return a function that makes distinct names that a config can have."""
     known = set(taken)
 
     def named(text: str) -> str:
