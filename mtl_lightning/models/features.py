@@ -1,4 +1,4 @@
-"""What a backbone gives its heads: named feature maps, and a vector pooled from the last."""
+"""Features that heads read: named feature maps, and a vector pooled from the last."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -40,14 +40,14 @@ class MapSpec:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What heads can read of images of one size.
+    """The features of images of one size.
 
     Attributes:
         pooled: F, the length of the vector that the backbone pools from its last map.
         last: The name of the last map.
         last_map: The last map.
-        find_earlier: Gives the maps before it, in forward order. It is called when `maps` is first
-            read: most heads do without, and it runs the network.
+        find_earlier: Returns the maps before it, in forward order. It runs the network, so it is
+            called only when `maps` is first read, which most heads do not need.
     """
 
     pooled: int
@@ -72,7 +72,7 @@ class FeatureSpec:
         return (found.channels, *found.size)
 
     def names(self) -> list[str]:
-        """Return all that a head can read."""
+        """Return the names of all features."""
         return [*self.maps, POOLED]
 
     def width(self, names: Iterable[str]) -> int:

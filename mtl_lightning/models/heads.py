@@ -13,8 +13,8 @@ from mtl_lightning.system.errors import UserError
 HeadFactory = Callable[[FeatureSpec], nn.Module]
 """Makes a head for a backbone's features.
 
-A head is any module. It names what it reads in an attribute ``reads``: ``pooled`` (the default
-where it has none), or maps by stage; ``forward`` gets these tensors one by one, in that order, and
+A head is any module. Its attribute ``reads`` names the features that it reads: ``pooled``, which is
+the default, or maps by stage. ``forward`` gets these tensors as arguments, in that order, and
 returns ``(B, outputs)``.
 """
 

@@ -1,4 +1,4 @@
-"""What networks read, by name: today images alone."""
+"""Inputs of a network by name; so far, images alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -42,7 +42,7 @@ class NamedWeights:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of the tensors of a weight file.
+    """The outcome of loading a weight file.
 
     Args:
         source: The file's name, or the name of the weights.

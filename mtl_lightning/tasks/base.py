@@ -1,4 +1,4 @@
-"""What every kind of task is.
+"""The base class of every kind of task, and how to add one.
 
 A task owns everything that depends on what its labels mean: how a cell of a table becomes a
 target, how many outputs its head has, its loss, its metrics, and how an output is read.
@@ -7,8 +7,10 @@ Adding a kind of task is one file here, one line in ``__init__.py`` and one test
 
 1. Subclass :class:`Task`. Every constructor argument is a key of the config: annotate it, give
    it a default where you can, and never take ``**kwargs``.
+   Pass ``weight`` and ``head`` on to the base class.
 2. Implement ``encode``, ``num_outputs``, ``loss``, ``predict``, ``metrics``, ``update`` and
-   ``columns``.
+   ``columns``. The head is one or two linear layers on the pooled vector; for another one, which
+   may read feature maps, override ``head``.
 3. What must be learned from the training labels (statistics, not weights) goes into buffers that
    ``fit_statistics`` fills: so it is in the checkpoint.
 4. Where outputs have names (classes, labels), ``identity`` gives those that a checkpoint must
@@ -90,7 +92,7 @@ class Task(nn.Module, ABC):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """What the task's columns are called, after its name; ``""`` is the task's own column.
+        """The names of the task's columns, after its own; ``""`` is the task's own column.
 
         A task with one column gets its cells as ``(N,)``, one with several as ``(N, fields)``.
         """

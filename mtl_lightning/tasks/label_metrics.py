@@ -7,7 +7,7 @@ from torchmetrics import Metric
 BINS = 1000
 """Fixed bins of the probability; area metrics are exact over these."""
 MEASURES = ("ap", "f1", "accuracy", "ma")
-"""What is measured of each label."""
+"""The metrics of each label."""
 
 
 class LabelMetrics(Metric):
@@ -15,7 +15,7 @@ class LabelMetrics(Metric):
 
     The states are two histograms of the probability for each label, of its positives and of its
     negatives: sums, so that ranks add up and no prediction is kept. Average precision takes the
-    rows of one of the 1000 bins together; the others are at a threshold of 0.5. A label whose
+    rows of each of the 1000 bins as one; the others are at a threshold of 0.5. A label whose
     value is undefined has no part in a mean: one without a labelled row; for average precision
     without a positive; for mA without a positive or without a negative; for F1 with neither a
     positive nor a false alarm.
@@ -37,7 +37,7 @@ class LabelMetrics(Metric):
 
     @property
     def names(self) -> list[str]:
-        """What `compute` gives, by name."""
+        """The names of the values that `compute` returns."""
         each = [f"{name}/{label}" for name in (*MEASURES, "n_labelled") for label in self.labels]
         return ["mean_ap", *MEASURES[1:], *each]
 

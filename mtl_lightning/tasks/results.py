@@ -1,4 +1,4 @@
-"""What was measured of one split: numbers, ready to be logged, printed or written."""
+"""The measurements of one split: numbers, ready to be logged, printed or written."""
 
 import math
 from collections.abc import Mapping

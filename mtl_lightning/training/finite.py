@@ -16,7 +16,7 @@ from mtl_lightning.tasks import Task
 
 @dataclass(frozen=True)
 class MicroBatchResult:
-    """What a training step made of a micro-batch.
+    """The outputs and losses of a micro-batch.
 
     Attributes:
         batch: The micro-batch.
@@ -69,8 +69,8 @@ def explain(
         network: With the gradients of the step.
         name_of: From a row of the merged table to what the user calls it.
     """
-    said = _first_of_ranks(_of_losses(results, tasks, name_of) or _of_gradients(network))
-    return said or "a gradient is not finite"
+    message = _first_of_ranks(_of_losses(results, tasks, name_of) or _of_gradients(network))
+    return message or "a gradient is not finite"
 
 
 def _of_losses(
@@ -107,10 +107,10 @@ def _of_gradients(network: nn.Module) -> str | None:
     return None
 
 
-def _first_of_ranks(said: str | None) -> str | None:
+def _first_of_ranks(message: str | None) -> str | None:
     if not torch.distributed.is_initialized():
-        return said
+        return message
     everywhere: list[str | None] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everywhere, said)
+    torch.distributed.all_gather_object(everywhere, message)
     # A rank whose own losses are finite has the gradient of the one whose is not.
     return min((text for text in everywhere if text), key=lambda text: "gradient" in text)

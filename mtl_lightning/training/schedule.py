@@ -142,7 +142,7 @@ def check_length(trainer: Trainer) -> None:
                 raise UserError(
                     f"model.lr_scheduler: {type(config.scheduler).__name__} was made for {planned} "
                     f"steps, this training has {steps}; resume with the trainer.max_epochs that it "
-                    f"began with, or train anew"
+                    f"began with, or start a new training"
                 )
 
 

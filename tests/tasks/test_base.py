@@ -1,9 +1,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
+from mtl_lightning.models import FeatureSpec, HeadOptions, MapSpec
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.tasks import Classification, Regression
+from mtl_lightning.tasks import Classification, MultiLabel, Regression
 from mtl_lightning.tasks.metrics import TaskMetrics
 from tests.helpers.support import Tags, column
 
@@ -131,3 +133,23 @@ def test_a_task_without_names_has_nothing_to_swap():
     task = Regression()
     with pytest.raises(UserError, match=r"^Regression has no classes or labels that could swap$"):
         task.mirrored(task.encode(column(["1", "2"])), {"left": "right"})
+
+
+# ------------------------------------------------------------------- heads
+
+SPEC = FeatureSpec(8, "last", MapSpec(8, (2, 2), (8.0, 8.0)))
+
+
+@pytest.mark.parametrize("kind", [Classification, MultiLabel, Regression])
+def test_every_kind_of_task_takes_settings_of_its_head(kind):
+    names = {} if kind is Regression else {"classes": ["a", "b"]}
+    if kind is MultiLabel:
+        names = {"labels": ["a", "b"]}
+    task = kind(**names, head=HeadOptions(pooling="gem", dropout=0.2, hidden=6))
+    head = task.head(SPEC, HeadOptions(dropout=0.5, hidden=4))
+    assert head[2].out_features == 6
+    assert [m.p for m in head.modules() if isinstance(m, nn.Dropout)] == [0.2, 0.2]
+    assert head(torch.rand(3, 8, 2, 2)).shape == (3, task.num_outputs)
+    usual = kind(**names).head(SPEC, HeadOptions(dropout=0.5, hidden=4))
+    assert usual[1].out_features == 4
+    assert usual(torch.rand(3, 8)).shape == (3, task.num_outputs)

@@ -1,4 +1,4 @@
-"""What every backbone has in common, and how to add one.
+"""The base class of all backbones, and how to add one.
 
 Adding a backbone: one file here with one class, one line in ``__init__.py``, one test file.
 
@@ -6,14 +6,12 @@ Adding a backbone: one file here with one class, one line in ``__init__.py``, on
    as constructor arguments with defaults of your own, and whatever else yours needs: explicit,
    annotated arguments, no ``**kwargs``, so that a config is checked key by key.
 2. In ``__init__`` build the trunk with random weights, touching neither files nor the network, and
-   hand it to ``super().__init__`` with its stages in forward order.
-   The stages should cover every layer, those without weights too: a sharing may then run them one
-   by one.
+   hand it to ``super().__init__`` with its stages in forward order. Stages should cover every
+   layer, those without weights too, so that a sharing can run them one by one.
 3. Give `named_weights`: the tensors behind a weight name. Files are read by the base class.
-4. Override `feature_map` where the trunk does not return (B, C, h, w), `stage_map` where a stage
-   does not, and `renamed` where old weight files have other keys. Where the network is not its
-   stages one after the other, `run_stage`, or `feature_maps` with `earlier_maps`, may still give
-   its maps.
+4. Override `feature_map` if the trunk does not return (B, C, h, w), `stage_map` if a stage does
+   not, and `renamed` if old weight files have other keys. If the trunk is not its stages in
+   sequence, override `run_stage`, or `feature_maps` and `earlier_maps`, to give its maps.
 5. Name other inputs than the image in `reads`, and override `prepare`.
 """
 
@@ -77,7 +75,7 @@ class Backbone(Staged, ABC):
     """
 
     reads: ClassVar[tuple[str, ...]] = (IMAGE,)
-    """The inputs that `forward` wants."""
+    """The names of the inputs that `forward` reads."""
 
     def __init__(
         self,
@@ -120,21 +118,21 @@ class Backbone(Staged, ABC):
         return tensors
 
     def prepare(self, inputs: Inputs) -> Tensor:
-        """Compute what the first stage takes: of images (B, 3, H, W), the same normalised."""
+        """Turn inputs into the first stage's: images (B, 3, H, W) are normalised."""
         prepared: Tensor = self.preprocessing(inputs[IMAGE])
         return prepared
 
     def stage_map(self, stage: str, values: Tensor) -> Tensor:  # noqa: ARG002 - for subclasses
-        """Return what a stage has computed as a feature map (B, C, h, w)."""
+        """Turn the output of a stage into a feature map (B, C, h, w)."""
         return values
 
     def feature_map(self, images: Tensor) -> Tensor:
-        """Run the trunk: what `prepare` gives to the last feature map (B, C, h, w)."""
+        """Run the trunk on prepared images; return the last feature map (B, C, h, w)."""
         maps: Tensor = self.trunk(images)
         return maps
 
     def feature_maps(self, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-        """Run the trunk, and keep the maps of ``names`` besides the last."""
+        """Run the trunk; return the maps in ``names``, and the last in any case."""
         if not set(names) - {POOLED, self.last_stage}:
             return {self.last_stage: self.feature_map(images)}
         maps = {}
@@ -145,17 +143,17 @@ class Backbone(Staged, ABC):
         return maps
 
     def collect(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the features that are `provided`, of maps with the last among them."""
+        """Return the features in `provided`, given the maps, the last among them."""
         return {
             name: self.pooling(maps[self.last_stage]) if name == POOLED else maps[name]
             for name in self.provided
         }
 
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:
-        """Compute the features that are `provided`: the pooled vector, unless heads read others.
+        """Compute the features in `provided`: the pooled vector alone unless heads read others.
 
         Args:
-            inputs: Those of `reads`.
+            inputs: The inputs named in `reads`.
 
         Returns:
             In the module's dtype: ``pooled`` (B, F), or maps (B, C, h, w) by stage.
@@ -163,9 +161,9 @@ class Backbone(Staged, ABC):
         return self.collect(self.feature_maps(self.prepare(inputs), self.provided))
 
     def provide(self, names: Collection[str]) -> None:
-        """Compute these features from now on. A pooling that nobody reads is dropped.
+        """Compute these features from now on, and drop a pooling that no head reads.
 
-        (Its weights would never have a gradient, and DDP waits for those of all.)
+        (Its weights would never get a gradient, and DDP waits for the gradients of all.)
         """
         self.provided = tuple(names)
         if POOLED not in names:
@@ -191,7 +189,7 @@ class Backbone(Staged, ABC):
         return replace(report, note=self._preprocessing_note(named))
 
     def describe(self, inputs: InputSpecs) -> FeatureSpec:
-        """Return what heads can read, by a dry run that leaves no trace.
+        """Describe the features of inputs of these shapes, by a dry run that leaves no trace.
 
         Raises:
             UserError: If the trunk cannot take images of this size.
@@ -227,8 +225,7 @@ class Backbone(Staged, ABC):
     def runs_by_stage(self, inputs: InputSpecs) -> bool:
         """Whether `run_stage` on one stage after the other computes what `feature_map` does.
 
-        So it is if the stages hold every weight of the trunk, and a dry run of them comes to the
-        same.
+        That takes stages that hold every weight of the trunk, and a dry run with the same result.
         """
         staged = {p for modules in self.stages.values() for m in modules for p in m.parameters()}
         if not staged.issuperset(self.trunk.parameters()):

@@ -17,7 +17,7 @@ from mtl_lightning.models.preprocessing import Normalize, Preset
 from mtl_lightning.models.weights import NamedWeights, download, unknown_weights
 from mtl_lightning.system.errors import UserError, did_you_mean
 
-# Vision transformers and the Swin family take other image sizes than their own only when told so.
+# Vision transformers and the Swin family need an argument to take other image sizes than their own.
 _ANY_SIZE: tuple[dict[str, Any], ...] = (
     {"dynamic_img_size": True},
     {"strict_img_size": False},
@@ -109,7 +109,7 @@ class Timm(Backbone):
         return dict(zip(earlier, maps, strict=True)) | {self.last_stage: last}
 
     def _last_map(self, values: Tensor, images: Tensor) -> Tensor:
-        """Bring what the trunk gives to (B, C, h, w), tokens to the grid of their patches."""
+        """Bring the trunk's output to (B, C, h, w), tokens to the grid of their patches."""
         maps = self.stage_map(self.last_stage, values)
         height, width = images.shape[-2:]
         rows = round(math.sqrt(maps.shape[2] * height / width))
@@ -117,7 +117,7 @@ class Timm(Backbone):
         return maps.reshape(*maps.shape[:2], rows, -1) if in_grid else maps
 
     def earlier_maps(self, inputs: InputSpecs) -> dict[str, MapSpec]:
-        """Describe what ``forward_intermediates`` gives, where the network has it."""
+        """Describe the maps of ``forward_intermediates``, if the network has it."""
         names = self._intermediates
         if not names:
             return {}

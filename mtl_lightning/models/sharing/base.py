@@ -1,17 +1,20 @@
-"""How tasks share the backbone, and how to add a way.
+"""The base class of how tasks share the backbone, and how to add one.
 
-Adding a way of sharing: one file here with one class, one line in ``__init__.py``, one test file.
+Adding a sharing: one file here with one class, one line in ``__init__.py``, one test file.
 
 1. Derive from `Sharing`. The constructor takes the method's own settings alone (explicit and
    annotated); a config names the class, and the network then hands it the backbone by `attach`.
-2. In `attach` keep the backbone, or one ``copy.deepcopy`` of it a task, or insert your own layers,
-   as submodules.
-3. In `forward` give features for each task. ``rows`` says which rows carry the task's label: a
-   method with one backbone a task may compute only these.
-4. If the method adds a term to the loss, return it from `penalty`. If parameters serve one task
+2. In `attach` keep the backbone, or one ``copy.deepcopy`` of it for each task, as submodules, and
+   layers of your own. To put layers between its stages, run `Backbone.prepare`,
+   `Backbone.run_stage` stage by stage and `Backbone.collect`, and call `Backbone.require_stages`
+   in `describe`.
+3. In `describe` return what heads can read: the backbone's description, unless you change widths.
+4. In `forward` return features for each task. ``rows`` says which rows carry the task's label: a
+   sharing with one backbone for each task may compute only these.
+5. If the method adds a term to the loss, return it from `penalty`. If parameters serve one task
    alone, and no penalty is to move them when the task is absent, name them in `own_parameters`;
    what a penalty is to move then is moved in `update_absent`.
-5. Where one backbone makes the tensor that all tasks' features are computed from, return it from
+6. Where one backbone makes the tensors that all tasks' features are computed from, return it from
    `shared_backbone`: balancing and cached features then cost what they cost under ``Hard``.
    Without it they stay right, and cost more or are refused.
 """
@@ -50,16 +53,16 @@ class Sharing(nn.Module, ABC):
 
     @abstractmethod
     def describe(self, inputs: InputSpecs) -> FeatureSpec:
-        """Return what the heads can read; called after `attach` and before any `forward`.
+        """Describe what heads can read; called after `attach` and before any `forward`.
 
         Raises:
             UserError: If the backbone cannot take images of this size.
         """
 
     def provide(self, reads: Mapping[str, Collection[str]]) -> None:
-        """Have these features computed from now on, and no others; called after `describe`.
+        """Compute these features from now on, and no others; called after `describe`.
 
-        By default every backbone gives what any task reads.
+        By default every backbone computes what any task reads.
 
         Args:
             reads: Task to the names of what its head reads.
@@ -94,7 +97,7 @@ class Sharing(nn.Module, ABC):
                 a gradient (of 0) even where no row is wanted: DDP waits for all of them.
 
         Returns:
-            For each task what its head reads, as `provide` was told.
+            For each task the features that its head reads.
         """
 
     def penalty(self) -> Tensor | None:

@@ -31,7 +31,7 @@ class Hard(Sharing):
         self.tasks = tuple(tasks)
 
     def describe(self, inputs: InputSpecs) -> FeatureSpec:
-        """Return what the backbone gives."""
+        """Describe the features of the backbone."""
         return self.backbone.describe(inputs)
 
     def load_pretrained(self) -> LoadReport | None:

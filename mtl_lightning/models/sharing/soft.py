@@ -1,4 +1,4 @@
-"""A backbone for each task, held together by a penalty."""
+"""A backbone for each task, tied to the others by a penalty."""
 
 import copy
 import math
@@ -89,12 +89,12 @@ class Soft(Sharing):
         )
 
     def describe(self, inputs: InputSpecs) -> FeatureSpec:
-        """Return what one of the backbones gives."""
+        """Describe the features of a backbone; all have the same."""
         self._spec = next(iter(self.backbones.values())).describe(inputs)
         return self._spec
 
     def provide(self, reads: Mapping[str, Collection[str]]) -> None:
-        """Have each backbone give what the head of its task reads."""
+        """Let each backbone compute what the head of its own task reads."""
         for task, backbone in self.backbones.items():
             backbone.provide(reads[task])
 
@@ -148,8 +148,8 @@ class Soft(Sharing):
     def update_absent(self, absent: Collection[str], rates: Mapping[nn.Parameter, float]) -> None:
         """Move the backbones of absent tasks by the penalty alone, at their learning rates.
 
-        A gradient step: ``2 * rate * strength / P`` (``pairwise``: K times that) of the way from
-        ``w_k`` to ``m``, but no further than to ``m``, so that no strength makes it diverge.
+        A gradient step: ``w_k`` moves by ``2 * rate * strength / P`` (``pairwise``: K times that)
+        of its distance to ``m``, but not beyond ``m``, so that no strength makes it diverge.
         Neither momentum nor weight decay of the optimizer move them.
         """
         tied = self._tied()

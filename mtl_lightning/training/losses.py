@@ -1,0 +1,46 @@
+"""Each task's loss of a micro-batch, and its share of the loss of the whole optimizer step."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from torch import Tensor
+
+from mtl_lightning.data.batch import Batch
+from mtl_lightning.tasks import Task
+
+LossReduction = Literal["labelled", "batch"]
+"""``labelled``: a task's loss is the mean over its labelled rows in the step. ``batch``: the sum is
+divided by all rows of the step, as a mean over zero-filled labels does (the Keras recipe)."""
+
+
+def summed_losses(
+    tasks: Mapping[str, Task], outputs: Mapping[str, Tensor], batch: Batch
+) -> dict[str, Tensor]:
+    """Return each task's loss, summed over what is labelled: see `Task.masked_loss`."""
+    return {
+        name: task.masked_loss(outputs[name], batch.targets[name], batch.labelled[name])
+        for name, task in tasks.items()
+    }
+
+
+def loss_shares(
+    tasks: Mapping[str, Task], sums: Mapping[str, Tensor], batch: Batch, reduction: LossReduction
+) -> dict[str, Tensor]:
+    """Return this rank's and micro-batch's share of each task's loss in the whole step.
+
+    The trainer divides by ranks and micro-batches, and with it the mean over them is the loss.
+
+    Args:
+        tasks: The tasks, by name.
+        sums: What `summed_losses` returns.
+        batch: The micro-batch, with the counts of the whole step.
+        reduction: The rows that are counted.
+    """
+    shares = {}
+    for name, task in tasks.items():
+        if reduction == "labelled":
+            rows = batch.counts[name]
+        else:  # of cells, in a task of many labels
+            rows = batch.step_rows * batch.labelled[name].shape[1:].numel()
+        shares[name] = sums[name] * (task.weight * batch.gradient_divisor / max(rows, 1))
+    return shares

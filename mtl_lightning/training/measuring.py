@@ -1,0 +1,54 @@
+"""The metrics of every task over every split."""
+
+from collections.abc import Mapping
+
+import torch
+
+from mtl_lightning.models import NamedModules
+from mtl_lightning.tasks import Task
+from mtl_lightning.tasks.metrics import TaskMetrics
+from mtl_lightning.tasks.results import Results
+from mtl_lightning.training.finite import MicroBatchResult
+
+EVALUATED = ("train", "val", "test")
+
+
+class Measurements(NamedModules[NamedModules[TaskMetrics]]):
+    """The metrics of every task, for each of `EVALUATED`; in training the primary metrics alone.
+
+    Args:
+        tasks: The tasks, by name. They are not kept: they belong to the LightningModule.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
+        super().__init__(
+            {
+                split: NamedModules(
+                    {name: TaskMetrics(task, split == "train") for name, task in tasks.items()}
+                )
+                for split in EVALUATED
+            }
+        )
+
+    def reset(self, split: str) -> None:
+        """Forget what was measured of a split."""
+        for metrics in self[split].values():
+            metrics.reset()
+
+    @torch.no_grad()
+    def update(self, split: str, tasks: Mapping[str, Task], result: MicroBatchResult) -> None:
+        """Add a micro-batch."""
+        batch = result.batch
+        for name, task in tasks.items():
+            self[split][name].update(
+                task,
+                result.outputs[name].detach(),
+                batch.targets[name],
+                batch.labelled[name],
+                result.sums[name],
+            )
+
+    def results(self, split: str, tasks: Mapping[str, Task]) -> Results:
+        """Return what was measured, of all ranks."""
+        values = {name: metrics.compute() for name, metrics in self[split].items()}
+        return Results.of(split, tasks, values)

@@ -1,0 +1,243 @@
+"""The one step that training and evaluation share, and its metrics."""
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mtl_lightning.balancing.balancer import Balancer, snapshot_buffers
+from mtl_lightning.data.batch import Batch
+from mtl_lightning.models import NamedModules, Network
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.seeding import global_seed
+from mtl_lightning.tasks import Task
+from mtl_lightning.tasks.results import Results
+from mtl_lightning.training.finite import (
+    MicroBatchResult,
+    explain,
+    has_finite_gradients,
+    is_finite,
+)
+from mtl_lightning.training.losses import LossReduction, loss_shares, summed_losses
+from mtl_lightning.training.measuring import Measurements
+from mtl_lightning.training.parameters import drop_gradients, leave_absent
+
+
+class TrainingSteps(LightningModule):
+    """The steps of `mtl_lightning.training.module.MultiTask`, which builds what they need.
+
+    Attributes:
+        tasks: The tasks, by name.
+        network: Inputs to the raw outputs of every task.
+        measured: The metrics of every split.
+        balancer: How the tasks' losses or gradients become one update; None: their sum.
+        loss_reduction: See `mtl_lightning.training.losses.LossReduction`.
+        on_non_finite: What happens when a loss or gradient is not finite.
+        results: What was measured last, by split.
+        shares: This rank's and micro-batch's share of each task's loss, until the backward pass.
+        step_counts: Task to the number of its labels in the step.
+        skipped_steps: Steps of this training that were not finite.
+    """
+
+    tasks: NamedModules[Task]
+    network: Network
+    measured: Measurements
+    balancer: Balancer | None
+    loss_reduction: LossReduction
+    on_non_finite: Literal["stop", "skip_step"]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.results: dict[str, Results] = {}
+        self.shares: dict[str, Tensor] = {}
+        self.step_counts: dict[str, int] = {}
+        self.skipped_steps = 0
+        self._micro_batches: list[MicroBatchResult] = []
+        self._batch: Batch
+
+    @property
+    def _tasks(self) -> dict[str, Task]:
+        return dict(self.tasks.items())
+
+    def on_fit_start(self) -> None:
+        """Begin to measure."""
+        self.measured.reset("train")
+        self._micro_batches, self.skipped_steps = [], 0
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Draw dropout from (seed, epoch, micro-batch, rank), not from what was drawn before.
+
+        So a resumed training drops what the uninterrupted one drops, and ranks, which all have the
+        same seed, do not drop the same units.
+        """
+        counters = (global_seed(), self.current_epoch, batch_idx, self.global_rank)
+        state = np.random.SeedSequence(counters).generate_state(1, np.uint64)
+        # Not torch.manual_seed: without a GPU it queues a call, with its stack, at every step.
+        torch.default_generator.manual_seed(int(state[0]))
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(int(state[0]))
+
+    # ----------------------------------------------------------------- a step
+
+    def _step(
+        self, batch: Batch, train: bool = False
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Run the network.
+
+        Returns:
+            Each task's outputs ``(B, num_outputs)``, and its loss summed over labelled rows.
+        """
+        if batch.features is not None:
+            network = self.network
+            features = network.feature_spec.unpack(batch.features, network.all_reads)
+            outputs = network.forward_heads(dict.fromkeys(self.tasks, features))
+        elif train and self.balancer is not None:
+            outputs = self.balancer.forward(self.network, batch, self.trainer.global_step)
+        else:
+            outputs = self.network(batch.inputs, batch.labelled)
+        return outputs, summed_losses(self._tasks, outputs, batch)
+
+    def _shares(self, sums: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        return loss_shares(self._tasks, sums, batch, self.loss_reduction)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return this rank's and micro-batch's share of the loss of the whole step."""
+        outputs, sums = self._step(batch, train=True)
+        # They are measured when the step is made: see on_before_optimizer_step.
+        detached = {name: value.detach() for name, value in outputs.items()}
+        self._micro_batches.append(
+            MicroBatchResult(batch, detached, {n: value.detach() for n, value in sums.items()})
+        )
+        self.step_counts, self._batch = batch.counts, batch
+        shares = self.shares = self._shares(sums, batch)
+        if self.balancer is None:
+            loss = torch.stack(list(shares.values())).sum()
+        else:
+            loss = self.balancer.loss(shares, batch.counts, self.trainer.global_step)
+        penalty = self.network.penalty()
+        if penalty is not None and batch_idx % self.trainer.accumulate_grad_batches == 0:
+            # Once a step, on every rank: the trainer divides by the micro-batches of a step, and
+            # DDP takes the mean over ranks.
+            loss = loss + self.trainer.accumulate_grad_batches * penalty
+            self.log("train/penalty", penalty.detach(), batch_size=1)
+        # Shown while training; the exact losses of the epoch come from `measured`.
+        self.log("train/loss_step", loss, batch_size=1, prog_bar=True)
+        return loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Fill the gradients: as usual, or as the balancing does."""
+        if self.balancer is None:
+            super().backward(loss, *args, **kwargs)
+        else:
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            self.balancer.backward(loss, 1.0 if scaler is None else scaler.get_scale())
+        self.shares = {}  # and with them what is left of the graph
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        """Make the step, and let the balancing see what it did, if it wants to.
+
+        (At once: a callback may write a checkpoint at the end of the batch.)
+        """
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.balancer is not None:
+            batch = self._batch
+            self.balancer.after_update(lambda: self._reevaluate(batch, batch_idx), batch.counts)
+
+    @torch.no_grad()
+    def _reevaluate(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Return the shares of a batch's losses as they are now, with the same dropout."""
+        restore = snapshot_buffers(self.network)
+        self.on_train_batch_start(batch, batch_idx)
+        with self.trainer.precision_plugin.forward_context():
+            sums = self._step(batch)[1]
+        restore()
+        return self._shares(sums, batch)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Measure; return the outputs, for callbacks that draw them."""
+        return self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Measure; return the outputs, for callbacks that draw them."""
+        return self._evaluate(batch, "test")
+
+    def _evaluate(self, batch: Batch, split: str) -> dict[str, Tensor]:
+        outputs, sums = self._step(batch)
+        self.measured.update(split, self._tasks, MicroBatchResult(batch, outputs, sums))
+        return outputs
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Skip steps that are not finite, and leave alone what no label in the step is about.
+
+        That is the whole network in a step whose images were all bad (`data.on_bad_image: skip`).
+        """
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        results, self._micro_batches = self._micro_batches, []
+        if not is_finite(results, parameters, scaled, self.trainer):
+            if self.balancer is not None:
+                self.balancer.rollback()
+            self._not_finite(results)
+            drop_gradients(parameters)
+            return
+        if self.balancer is not None and scaled and not has_finite_gradients(parameters):
+            self.balancer.rollback()  # the scaler will leave this step out
+        for micro in results:
+            self.measured.update("train", self._tasks, micro)
+        absent = [name for name in self.tasks if not self.step_counts[name]]
+        if len(absent) == len(self.tasks):
+            drop_gradients(parameters)
+        else:
+            leave_absent(self.network, absent, optimizer)
+
+    def _not_finite(self, results: list[MicroBatchResult]) -> None:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        reason = explain(results, self._tasks, self.network, data.labels.image_name)
+        where = f"epoch {self.current_epoch}, step {self.global_step}: {reason}"
+        if self.on_non_finite == "stop":
+            raise UserError(
+                f"{where}; the weights are those from before this step. Look at these images and "
+                f"labels, lower the learning rate, set trainer.gradient_clip_val, or "
+                f"model.on_non_finite: skip_step"
+            )
+        self.skipped_steps += 1
+        self.print(f"step skipped: {where}")
+
+    # ----------------------------------------------------------------- results
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to measure."""
+        self.measured.reset("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Begin to measure."""
+        self.measured.reset("test")
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's exact losses and metrics, and begin to measure the next."""
+        self._report("train")
+        self.measured.reset("train")
+        if self.skipped_steps:
+            self.log("train/skipped_steps", float(self.skipped_steps), batch_size=1)
+        if self.balancer is not None:
+            self.balancer.method.epoch_end(self.results["train"].scores(self._tasks))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the split's exact losses and metrics."""
+        if not self.trainer.sanity_checking:
+            self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the split's exact losses and metrics."""
+        self._report("test")
+
+    def _report(self, split: str) -> None:
+        self.results[split] = self.measured.results(split, self._tasks)
+        for name, value in self.results[split].flat().items():
+            # Every rank holds the same number already: torchmetrics has added up the ranks.
+            self.log(name, value, batch_size=1, prog_bar=name == "val/score")
