@@ -1,4 +1,4 @@
-"""Merged data as shards, for one machine or many: the format of a pack, writing one, reading one.
+"""Merged data as shards, for one machine or many: reading a pack, which `data.packing` writes.
 
 A pack is a folder, on a disk or in an object storage:
 

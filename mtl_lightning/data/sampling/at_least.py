@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtl_lightning.data.sampling.base import (
-    Places,
     Population,
+    Positions,
     Sampling,
     cycled,
 )
@@ -38,7 +38,9 @@ class AtLeast(Sampling):
                 f"trainer.accumulate_grad_batches); take fewer, or make steps larger"
             )
 
-    def draw(self, population: Population, step_rows: int, random: np.random.Generator) -> Places:
+    def draw(
+        self, population: Population, step_rows: int, random: np.random.Generator
+    ) -> Positions:
         """Return steps that each have their share of every task; see `Sampling.draw`."""
         total = len(population)
         has = np.stack([strata >= 0 for strata in population.strata.values()], axis=1)
@@ -71,8 +73,8 @@ class AtLeast(Sampling):
         ]
         fresh = random.permutation(np.flatnonzero(free & labelled))
         again = cycled(np.flatnonzero(labelled), max(sum(lacks) - len(fresh), 0), random)
-        places = np.concatenate([fresh, again]).tolist()
+        positions = np.concatenate([fresh, again]).tolist()
         free[fresh[: sum(lacks)]] = False
         for number in random.permutation(len(steps)).tolist():  # not always the last go without
-            steps[number] += places[: lacks[number]]
-            del places[: lacks[number]]
+            steps[number] += positions[: lacks[number]]
+            del positions[: lacks[number]]

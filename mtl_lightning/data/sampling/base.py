@@ -1,11 +1,11 @@
-"""What every way of sampling is.
+"""The base class of samplings, which choose what an epoch trains on.
 
 Adding one: one file here with one class, one line in ``__init__.py`` and one test file. Derive from
 `Sampling`; the constructor takes what a config says, explicit and annotated.
 
 The step plan deals out what `Sampling.draw` gives to ranks and micro-batches, counts its labels,
 and finds its place in it again after an interruption: so it must depend on its arguments alone. An
-epoch has as many places as there are training images, whatever stands in them.
+epoch has as many positions as there are training images, whichever images stand at them.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Places = NDArray[np.int64]
+Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class Sampling(ABC):
         del population, step_rows
 
     @abstractmethod
-    def draw(self, population: Population, step_rows: int, random: np.random.Generator) -> Places:
+    def draw(
+        self, population: Population, step_rows: int, random: np.random.Generator
+    ) -> Positions:
         """Return what an epoch takes, in order.
 
         Args:
@@ -67,7 +69,7 @@ class Sampling(ABC):
         """
 
 
-def cycled(places: Places, number: int, random: np.random.Generator) -> Places:
-    """Return so many of the places in random order, none again before all have been there."""
-    rounds = [random.permutation(places) for _ in range(-(-number // len(places)))]
-    return np.concatenate([*rounds, places[:0]])[:number]
+def cycled(positions: Positions, number: int, random: np.random.Generator) -> Positions:
+    """Return so many of the positions in random order, none again before all have been there."""
+    rounds = [random.permutation(positions) for _ in range(-(-number // len(positions)))]
+    return np.concatenate([*rounds, positions[:0]])[:number]

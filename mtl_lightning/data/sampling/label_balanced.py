@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mtl_lightning.data.sampling.base import Places, Population, Sampling
+from mtl_lightning.data.sampling.base import Population, Positions, Sampling
 from mtl_lightning.system.errors import UserError
 
 
@@ -23,7 +23,9 @@ class LabelBalanced(Sampling):
             raise UserError(f"data.sampling: strength should be in 0..1. Found {strength}")
         self.strength = strength
 
-    def draw(self, population: Population, step_rows: int, random: np.random.Generator) -> Places:
+    def draw(
+        self, population: Population, step_rows: int, random: np.random.Generator
+    ) -> Positions:
         """Return images by their shares, shuffled; see `Sampling.draw`."""
         del step_rows
         number = len(population)

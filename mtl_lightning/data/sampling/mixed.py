@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtl_lightning.data.sampling.base import (
-    Places,
     Population,
+    Positions,
     Sampling,
     cycled,
 )
@@ -29,27 +29,29 @@ class Mixed(Sampling):
             raise UserError(f"data.sampling: temperature should be 1 or more. Found {temperature}")
         self.temperature = temperature
 
-    def draw(self, population: Population, step_rows: int, random: np.random.Generator) -> Places:
+    def draw(
+        self, population: Population, step_rows: int, random: np.random.Generator
+    ) -> Positions:
         """Return the sources interleaved; see `Sampling.draw`."""
         del step_rows
         names, sizes = np.unique(population.source, return_counts=True)
         shares = sizes.astype(np.float64) ** (1 / self.temperature)
         numbers = apportioned(shares, len(population))
-        places, moments = [], []
+        positions, moments = [], []
         for name, number in zip(names, numbers.tolist(), strict=True):
             own = np.flatnonzero(population.source == name)
-            places.append(cycled(own, number, random))
+            positions.append(cycled(own, number, random))
             # Each in a stretch of its own, of equal lengths: they are neither bunched nor in step.
             moments.append((np.arange(number) + random.random(number)) / max(number, 1))
         order = np.argsort(np.concatenate(moments), kind="stable")
-        taken: Places = np.concatenate(places)[order]
+        taken: Positions = np.concatenate(positions)[order]
         return taken
 
 
-def apportioned(shares: NDArray[np.float64], total: int) -> Places:
+def apportioned(shares: NDArray[np.float64], total: int) -> Positions:
     """Return whole numbers in proportion to the shares that add up to the total."""
     exact = shares / shares.sum() * total
-    whole: Places = np.floor(exact).astype(np.int64)
+    whole: Positions = np.floor(exact).astype(np.int64)
     rest = np.argsort(whole - exact, kind="stable")[: total - int(whole.sum())]
     whole[rest] += 1
     return whole

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mtl_lightning.data.sampling.base import Places, Population, Sampling
+from mtl_lightning.data.sampling.base import Population, Positions, Sampling
 from mtl_lightning.system.errors import UserError
 
 
@@ -24,7 +24,9 @@ class Shards(Sampling):
             raise UserError(f"data.sampling: window should be 1 or more. Found {window}")
         self.window = window
 
-    def draw(self, population: Population, step_rows: int, random: np.random.Generator) -> Places:
+    def draw(
+        self, population: Population, step_rows: int, random: np.random.Generator
+    ) -> Positions:
         """Return all images, shard after shard; see `Sampling.draw`."""
         del step_rows
         shards, number = np.unique(population.shard, return_inverse=True)
@@ -38,5 +40,5 @@ class Shards(Sampling):
         begin = np.maximum(middle - half, 0)[number]
         end = np.minimum(middle + half, length)[number]
         moments = begin + random.random(len(population)) * (end - begin)
-        order: Places = np.argsort(moments, kind="stable")
+        order: Positions = np.argsort(moments, kind="stable")
         return order

@@ -8,17 +8,17 @@ from mtl_lightning.system.errors import UserError
 from tests.helpers.populations import population, random, taken
 
 
-def labels(given, places):
-    """Return how many of the places carry a label of each task."""
-    return [int((strata[places] >= 0).sum()) for strata in given.strata.values()]
+def labels(given, positions):
+    """Return how many of the positions carry a label of each task."""
+    return [int((strata[positions] >= 0).sum()) for strata in given.strata.values()]
 
 
 @given(st.integers(0, 99), st.integers(5, 70), st.integers(1, 3), st.integers(9, 20))
 def test_each_whole_step_has_so_many_labels_of_every_task(seed, rows, number, step):
     images = random(seed, rows)
-    places = taken(AtLeast(number), images, step)
+    positions = taken(AtLeast(number), images, step)
     for start in range(0, rows - step + 1, step):
-        assert min(labels(images, places[start : start + step])) >= number
+        assert min(labels(images, positions[start : start + step])) >= number
 
 
 def test_where_labels_suffice_each_image_comes_once():
@@ -29,8 +29,8 @@ def test_where_labels_suffice_each_image_comes_once():
 
 def test_where_they_do_not_a_rare_image_comes_again_and_others_are_left_out():
     images = population([0] * 40, rare=[0] * 2 + [-1] * 38, often=[-1] * 2 + [0] * 38)
-    places = taken(AtLeast(1), images)
-    times = np.bincount(places, minlength=40)
+    positions = taken(AtLeast(1), images)
+    times = np.bincount(positions, minlength=40)
     assert times[:2].sum() == 5
     assert times[:2].min() >= 2
     assert times[2:].max() == 1

@@ -11,11 +11,11 @@ GIVEN = population([0] * 120, kind=KINDS, age=AGES)
 
 
 def test_tasks_and_their_classes_come_equally_often():
-    places = taken(LabelBalanced(), GIVEN)
-    kinds, ages = np.array(KINDS)[places], np.array(AGES)[places]
+    positions = taken(LabelBalanced(), GIVEN)
+    kinds, ages = np.array(KINDS)[positions], np.array(AGES)[positions]
     assert np.bincount(kinds + 1).tolist() == [60, 30, 30]
     assert np.bincount(ages + 1).tolist() == [60, 60]
-    times = np.bincount(places, minlength=120)
+    times = np.bincount(positions, minlength=120)
     assert times[:60].max() == 1
     assert set(times[60:80]) == {1, 2}
     assert set(times[80:]) == {1, 2}
@@ -40,8 +40,8 @@ def test_how_often_an_image_comes_is_its_share_rounded():
 
 def test_a_task_without_a_label_has_no_share():
     given = population([0] * 4, kind=[0, 0, 1, -1], never=[-1] * 4)
-    places = taken(LabelBalanced(), given)
-    assert np.bincount(places, minlength=4)[2:].tolist() == [2, 0]
+    positions = taken(LabelBalanced(), given)
+    assert np.bincount(positions, minlength=4)[2:].tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])

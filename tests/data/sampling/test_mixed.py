@@ -15,10 +15,10 @@ def shares(temperature):
 
 
 def test_in_proportion_each_image_comes_once_and_every_stretch_has_all_sources():
-    places = taken(Mixed(), GIVEN)
-    assert sorted(places) == list(range(120))
+    positions = taken(Mixed(), GIVEN)
+    assert sorted(positions) == list(range(120))
     for start in range(0, 120, 24):  # of 24 images 18, 2 and 4 are due
-        found = np.bincount(np.array(SOURCES)[places[start : start + 24]], minlength=3)
+        found = np.bincount(np.array(SOURCES)[positions[start : start + 24]], minlength=3)
         assert np.abs(found - [18, 2, 4]).max() <= 2
         assert found.min() >= 1
 
@@ -30,8 +30,8 @@ def test_small_sources_have_larger_shares_the_higher_the_temperature():
 
 
 def test_no_image_of_a_source_comes_again_before_all_of_it_have_come():
-    places = taken(Mixed(1e9), GIVEN)
-    times = np.bincount(places, minlength=120)
+    positions = taken(Mixed(1e9), GIVEN)
+    times = np.bincount(positions, minlength=120)
     assert times[:90].max() == 1
     assert times[90:100].tolist() == [4] * 10
     assert times[100:].tolist() == [2] * 20

@@ -15,11 +15,11 @@ def of(*sizes, alone=0):
     return Population(np.zeros(len(shard), np.int64), shard, {})
 
 
-def most_at_a_time(places, shard):
+def most_at_a_time(positions, shard):
     """Return of how many shards there are images both before and after some moment, at most."""
-    own = shard[places]
+    own = shard[positions]
     spans = [np.flatnonzero(own == number)[[0, -1]] for number in range(shard.max() + 1)]
-    begun = np.zeros(len(places) + 1, np.int64)
+    begun = np.zeros(len(positions) + 1, np.int64)
     for first, last in spans:
         begun[first] += 1
         begun[last + 1] -= 1
@@ -34,9 +34,9 @@ def most_at_a_time(places, shard):
 )
 def test_each_image_once_and_never_more_shards_than_the_window(sizes, alone, window, seed):
     images = of(*sizes, alone=alone)
-    places = taken(Shards(window), images, seed=seed)
-    assert sorted(places) == list(range(len(images)))
-    assert most_at_a_time(places, images.shard) <= window
+    positions = taken(Shards(window), images, seed=seed)
+    assert sorted(positions) == list(range(len(images)))
+    assert most_at_a_time(positions, images.shard) <= window
 
 
 def test_shards_come_in_random_order_and_are_mixed():
@@ -68,10 +68,10 @@ def test_images_of_no_shard_are_spread_over_the_epoch():
 
 def test_without_shards_it_is_any_order():
     images = population([0] * 30)
-    places = taken(Shards(), images)
-    assert sorted(places) == list(range(30))
-    assert places.tolist() != list(range(30))
-    assert places.tolist() != taken(Shards(), images, seed=1).tolist()
+    positions = taken(Shards(), images)
+    assert sorted(positions) == list(range(30))
+    assert positions.tolist() != list(range(30))
+    assert positions.tolist() != taken(Shards(), images, seed=1).tolist()
 
 
 def test_a_window_of_all_shards_is_any_order():
