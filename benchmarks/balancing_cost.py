@@ -3,17 +3,17 @@
     python benchmarks/balancing_cost.py [--tasks 2 8 40] [--labels one all] [--size 64]
         [--batch 64] [--repeat 3] [--device cpu] [--bf16]
 
-VGG16 with a head of 10 classes for each task, SGD. Compared are, in one process, round by round
-so that a busy machine is busy for all of them:
+VGG16 with a head of 10 classes for each task, SGD. These are compared in one process, in turn, so
+that a busy machine slows all of them down:
 
 - plain: the sum of the losses, one backward pass;
-- ours by ``gradients: parameters`` and ``features``, with MGDA;
-- TorchJD's own ``mtl_backward`` and ``jac_to_grad`` with MGDA, as its documentation has it;
-- one backward pass a task (``autograd.grad``), with the same weights.
+- ours with ``gradients: parameters`` and ``features``, and MGDA;
+- TorchJD's own ``mtl_backward`` and ``jac_to_grad`` with MGDA, as in its documentation;
+- one backward pass per task (``autograd.grad``), with the same weights.
 
-Memory is the most that a process of its own held, torch itself included; beside it, how many times
-that of a plain step it is once K gradients of the shared weights are taken off, which the exact
-ways hold at the end. (Where the most is held earlier, this is too small.)
+Memory is the peak of a process of its own, torch included, and then, as a multiple of a plain
+step, the peak without the K gradients of the shared weights that exact methods hold at the end. (If
+the peak comes earlier, this is too small.)
 """
 
 import argparse
@@ -38,18 +38,18 @@ from mtl_lightning.models.inputs import image_input
 from mtl_lightning.tasks import Classification, Task
 
 Step = Callable[[], None]
-WAYS = ("plain", "parameters", "features", "TorchJD", "one by one")
+VARIANTS = ("plain", "parameters", "features", "TorchJD", "one by one")
 
 
 class Bench:
-    """One network, one batch, and a step of each way.
+    """One network, one batch, and a step with each of the variants.
 
     Args:
-        tasks: How many tasks.
-        labels: ``one`` label an image, or ``all``.
+        tasks: The number of tasks.
+        labels: ``one`` label per image, or ``all``.
         size: Height and width of the images.
-        batch: Images of a step.
-        device: Where to compute.
+        batch: The number of images in a step.
+        device: The device to compute on.
         bf16: Whether the forward pass is under autocast to bfloat16.
     """
 
@@ -83,13 +83,13 @@ class Bench:
             step_rows=batch,
             parts=1,
         ).to(device)
-        self.steps = {
-            of: make_balancer(MGDA(), self.names, of) for of in ("parameters", "features")
+        self.balancers = {
+            wrt: make_balancer(MGDA(), self.names, wrt) for wrt in ("parameters", "features")
         }
-        for steps in self.steps.values():
-            steps.begin(torch.device(device), torch.float32)
+        for balancer in self.balancers.values():
+            balancer.begin(torch.device(device), torch.float32)
 
-    def shares(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    def losses(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return each task's loss."""
         batch = self.batch
         return {
@@ -100,45 +100,44 @@ class Bench:
 
     @contextmanager
     def precision(self) -> Iterator[None]:
-        """Autocast as asked."""
+        """Autocast to bfloat16 if the user wants it."""
         with torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.bf16):
             yield
 
-    def step(self, way: str) -> None:
+    def step(self, variant: str) -> None:
         """Take one step."""
         self.optimizer.zero_grad()
         {
             "plain": self._plain,
             "TorchJD": self._torchjd,
             "one by one": self._one_by_one,
-        }.get(way, lambda: self._ours(way))()
+        }.get(variant, lambda: self._ours(variant))()
         self.optimizer.step()
         if self.device != "cpu":
             torch.get_device_module(self.device).synchronize()
 
     def _plain(self) -> None:
         with self.precision():
-            losses = self.shares(self.network(self.batch.inputs))
+            losses = self.losses(self.network(self.batch.inputs))
         torch.stack(list(losses.values())).sum().backward()
 
-    def _ours(self, way: str) -> None:
-        steps = self.steps[way]
+    def _ours(self, variant: str) -> None:
+        balancer = self.balancers[variant]
         with self.precision():
-            losses = self.shares(steps.forward(self.network, self.batch, 0))
-        loss = steps.loss(losses, self.batch.counts, 0)
-        steps.backward(loss, 1.0)
+            losses = self.losses(balancer.forward(self.network, self.batch, 0))
+        balancer.backward(balancer.loss(losses, self.batch.counts, 0), 1.0)
 
     def _torchjd(self) -> None:
         with self.precision():
             features = self.network.sharing(self.batch.inputs)[self.names[0]]["pooled"]
             outputs = {n: head(features) for n, head in self.network.heads.items()}
-            losses = self.shares(outputs)
+            losses = self.losses(outputs)
         mtl_backward(list(losses.values()), features=features)
         jac_to_grad(self.network.sharing.parameters(), MGDA(), optimize_gramian_computation=True)
 
     def _one_by_one(self) -> None:
         with self.precision():
-            losses = self.shares(self.network(self.batch.inputs))
+            losses = self.losses(self.network(self.batch.inputs))
         own = list(self.network.parameters())
         shared = list(self.network.sharing.parameters())
         rows = [
@@ -162,13 +161,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tasks", nargs="+", type=int, default=[2, 8, 40])
     parser.add_argument("--labels", nargs="+", choices=("one", "all"), default=["one", "all"])
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--memory-of", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:
         bench = Bench(
@@ -187,33 +186,33 @@ def main() -> None:
 
 
 def compare(tasks: int, labels: str, options: argparse.Namespace) -> None:
-    """Time every way in turn, and print what each costs."""
+    """Time the variants in turn, and print the cost of each."""
     bench = Bench(tasks, labels, options.size, options.batch, options.device, options.bf16)
-    seconds: dict[str, list[float]] = {way: [] for way in options.ways}
+    seconds: dict[str, list[float]] = {variant: [] for variant in options.variants}
     for number in range(options.repeat + 1):
-        for way in options.ways:
+        for variant in options.variants:
             begun = time.perf_counter()
-            bench.step(way)
-            if number:  # the first also takes memory, and tries how rows can be had
-                seconds[way].append(time.perf_counter() - begun)
+            bench.step(variant)
+            if number:  # the first also allocates memory and probes the backbone
+                seconds[variant].append(time.perf_counter() - begun)
     gradient = sum(p.nbytes for p in bench.network.sharing.parameters()) / 2**20
     del bench
     plain = seconds.get("plain") or [float("nan")]
-    print(f"K = {tasks}, {labels} label(s) an image: plain {statistics.median(plain):.2f} s")
+    print(f"K = {tasks}, {labels} label(s) per image: plain {statistics.median(plain):.2f} s")
     base = _memory("plain", tasks, labels, options) if options.device == "cpu" else 0.0
-    for way, each in seconds.items():
+    for variant, each in seconds.items():
         ratios = [one / its for one, its in zip(each, plain, strict=True)]
-        row = f"  {way:<12}{statistics.median(ratios):>6.2f} x"
+        row = f"  {variant:<12}{statistics.median(ratios):>6.2f} x"
         if options.device == "cpu":
-            peak = base if way == "plain" else _memory(way, tasks, labels, options)
-            more = 0.0 if way in ("plain", "features") else tasks * gradient
+            peak = base if variant == "plain" else _memory(variant, tasks, labels, options)
+            more = 0.0 if variant in ("plain", "features") else tasks * gradient
             row += f"{peak:>9,.0f} MiB{(peak - more) / base:>7.2f} x without K gradients"
         print(row, flush=True)
 
 
-def _memory(way: str, tasks: int, labels: str, options: argparse.Namespace) -> float:
+def _memory(variant: str, tasks: int, labels: str, options: argparse.Namespace) -> float:
     sizes = ["--size", str(options.size), "--batch", str(options.batch)]
-    which = ["--tasks", str(tasks), "--labels", labels, "--memory-of", way]
+    which = ["--tasks", str(tasks), "--labels", labels, "--memory-of", variant]
     command = [sys.executable, __file__, *sizes, *which]
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(found.stdout.split()[-1])

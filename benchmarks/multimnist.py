@@ -1,13 +1,13 @@
-"""MultiMNIST of the MGDA paper: two overlaid digits, left and right, by a LeNet.
+"""MultiMNIST of the MGDA paper: two overlaid digits, left and right, and a LeNet.
 
     python benchmarks/multimnist.py --mnist FOLDER [--epochs 20] [--seeds 0 1 2] [--one-label]
         [--methods single Sum UW MGDA IMTLG CAGrad NashMTL FAMO]
 
 The images are those of `MultiMNISTSource`, 60,000 and 10,000, others for each seed. The network is
 the paper's LeNet, with a head for each task. ``--one-label`` keeps one label of each training
-image, at random. Reported is the accuracy after the last epoch, left and right, and the mean change
-against the two single-task networks (`single`) of the same seeds, in percent. NashMTL, which takes
-0.1 s to solve its problem, weighs anew every tenth step.
+image, at random. The output is the accuracy after the last epoch, left and right, and the mean
+change against the two single-task networks (`single`) of the same seeds, in percent. NashMTL, which
+takes 0.1 s to solve its problem, computes weights every tenth step.
 
 Paper (Sener and Koltun, NeurIPS 2018, table 3): single 97.23 / 95.90, sum 96.46 / 94.99,
 MGDA 97.26 / 95.90.
@@ -48,7 +48,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "FAMO": lambda: scalarization.FAMO(2),
 }
 EVERY = {"NashMTL": 10}
-"""Methods whose weights are held for so many steps."""
+"""Methods that compute weights once in this many steps."""
 
 
 class LeNet(Backbone):
@@ -101,11 +101,11 @@ def train(
     """Train on some sides and return their accuracies on the test images, in percent."""
     torch.manual_seed(seed)
     net = network(tasks)
-    steps = None if method is None else make_balancer(method, tasks, every_n_steps=every)
+    balancer = None if method is None else make_balancer(method, tasks, every_n_steps=every)
     learned: list[nn.Parameter] = []
-    if steps is not None:
-        steps.begin(torch.device("cpu"), torch.float32)
-        learned = [p for own in steps.method.parameters().values() for p in own]
+    if balancer is not None:
+        balancer.begin(torch.device("cpu"), torch.float32)
+        learned = [p for own in balancer.method.parameters().values() for p in own]
     optimizer = torch.optim.Adam([*net.parameters(), *learned], lr=1e-3)
     images, labels, known = data["images"], data["labels"], data["known"]
     number = 0
@@ -124,23 +124,23 @@ def train(
                 parts=1,
             )
             optimizer.zero_grad()
-            step(net, steps, batch, number)
+            step(net, balancer, batch, number)
             for task in tasks:
                 if not batch.counts[task]:
                     for parameter in net.own_parameters(task):
                         parameter.grad = None
             optimizer.step()
-            if steps is not None:
+            if balancer is not None:
                 with torch.no_grad():
                     evaluate = functools.partial(reevaluate, net, batch)
-                    steps.after_update(evaluate, batch.counts)
+                    balancer.after_update(evaluate, batch.counts)
             number += 1
-        if steps is not None:
-            steps.method.epoch_end({})
+        if balancer is not None:
+            balancer.method.epoch_end({})
     return accuracies(net, tasks, data)
 
 
-def shares(outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+def losses_of(outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
     """Return the mean loss of each task over its labelled rows."""
     found = {}
     for task, output in outputs.items():
@@ -152,16 +152,16 @@ def shares(outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
 
 def reevaluate(net: Network, batch: Batch) -> dict[str, Tensor]:
     """Return the losses of a batch as they are now."""
-    return shares(net(batch.inputs), batch)
+    return losses_of(net(batch.inputs), batch)
 
 
-def step(net: Network, steps: Any, batch: Batch, number: int) -> None:
+def step(net: Network, balancer: Any, batch: Batch, number: int) -> None:
     """Fill the gradients."""
-    if steps is None:
-        torch.stack(list(shares(net(batch.inputs), batch).values())).sum().backward()
+    if balancer is None:
+        torch.stack(list(losses_of(net(batch.inputs), batch).values())).sum().backward()
         return
-    losses = shares(steps.forward(net, batch, number), batch)
-    steps.backward(steps.loss(losses, batch.counts, number), 1.0)
+    losses = losses_of(balancer.forward(net, batch, number), batch)
+    balancer.backward(balancer.loss(losses, batch.counts, number), 1.0)
 
 
 @torch.no_grad()
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--one-label", action="store_true")
-    parser.add_argument("--limit", type=int, help="so many training images only")
+    parser.add_argument("--limit", type=int, help="the number of training images")
     parser.add_argument("--methods", nargs="+", default=["single", *METHODS])
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # of solvers

@@ -1,12 +1,12 @@
-"""The toy problem of CAGrad, Nash-MTL and FAMO: which methods reach the Pareto front from where.
+"""The toy problem of CAGrad, Nash-MTL and FAMO: which methods reach the Pareto front.
 
     python benchmarks/toy_balancing.py [--steps 50000] [--methods Sum MGDA ...]
 
-Two losses of two parameters, five starts, Adam with 1e-3. A method has arrived where the largest
-distance of its end from the front, in either coordinate, is under 0.05: the front lies at
+Two losses of two parameters, five starts, Adam with 1e-3. A method has arrived if the largest
+distance of its end from the front, in either coordinate, is below 0.05: the front lies at
 x2 = -8.36 (where it is exactly depends on x1) with |x1| up to 7. Formula, starts and FAMO's bounds
 (-2.1, -21) are those of the FAMO and Nash-MTL repositories, with their scale of 0.1 on the first
-loss. NashMTL weighs anew every tenth step: it solves a convex problem each time, which takes 0.1 s.
+loss. NashMTL computes weights every tenth step, as its convex problem takes 0.1 s to solve.
 """
 
 import argparse
@@ -21,14 +21,13 @@ from torchjd import aggregation, scalarization
 
 from mtl_lightning.balancing import DBMTL, GradNorm, ScaleInvariant
 from mtl_lightning.balancing.base import GradientBalancingMethod, LossBalancingMethod
-from mtl_lightning.balancing.torchjd.aggregators import from_aggregator
-from mtl_lightning.balancing.torchjd.scalarizers import from_scalarizer
+from mtl_lightning.balancing.build import make_balancer
 
 STARTS = ((-8.5, 7.5), (0.0, 0.0), (9.0, 9.0), (-7.5, -0.5), (9.0, -1.0))
 BOUNDS = torch.tensor([-2.1, -21.0])
 ARRIVED = 0.05
 EVERY = {"NashMTL": 10}
-"""Methods whose weights are held for so many steps."""
+"""Methods that compute weights once in this many steps."""
 
 METHODS: dict[str, Callable[[], Any]] = {
     "Sum": scalarization.Sum,
@@ -101,37 +100,31 @@ def descend(
     lr: float = 1e-3,
     every: int = 1,
 ) -> Tensor:
-    """Return where a method ends, (2,), by Adam with a rate; it weighs anew ``every`` steps."""
-    method = make()
-    if isinstance(method, scalarization.Scalarizer):
-        method = from_scalarizer(method)
-    elif isinstance(method, aggregation.Aggregator):
-        method = from_aggregator(method)
-    method.attach(("first", "second"))
+    """Return where a method ends, (2,), with Adam; weights are computed ``every`` steps."""
+    method: Any = make_balancer(make(), ("first", "second")).method
     method.begin(torch.device("cpu"), torch.float64)
     x = torch.tensor(start, dtype=torch.float64, requires_grad=True)
     learned = [p for own in method.parameters().values() for p in own]
     optimizer = torch.optim.Adam([x, *learned], lr=lr)
-    held: Tensor | None = None
+    weights: Tensor | None = None
     for step in range(steps):
         optimizer.zero_grad()
         torch.default_generator.manual_seed(step)  # torch.manual_seed queues a call for a GPU
-        held = take(method, x, None if step % every == 0 else held)
+        weights = fill_gradient(method, x, None if step % every == 0 else weights)
         optimizer.step()
         if isinstance(method, LossBalancingMethod) and method.needs_second_forward:
             method.after_update(losses(x.detach()), [0, 1])
     return x.detach()
 
 
-def take(
-    method: LossBalancingMethod | GradientBalancingMethod, x: Tensor, held: Tensor | None = None
+def fill_gradient(
+    method: LossBalancingMethod | GradientBalancingMethod, x: Tensor, weights: Tensor | None = None
 ) -> Tensor | None:
-    """Fill the gradient of x by a method, with the weights that are held if there are any."""
+    """Fill the gradient of x, with these weights or new ones of the method."""
     if isinstance(method, LossBalancingMethod):
         method.combine(losses(x), [0, 1]).backward()
         return None
     values, rows = gradients(x)
-    weights = held
     if weights is None:
         weights = method.weigh(rows @ rows.T, values, [0, 1]).to(rows.dtype)
     x.grad = weights @ rows

@@ -1,4 +1,4 @@
-"""What a config says of a method: numbers by task, sizes that are filled in, extras that it needs.
+"""The arguments of methods in a config: numbers by task, sizes that are filled in, extras.
 
 Importing this module teaches jsonargparse that a tensor is written as a list of numbers.
 """
@@ -22,7 +22,7 @@ SIZES = ("shape", "n_tasks")
 """The arguments of TorchJD's methods that are the number of tasks."""
 
 EXTRA = "balancing"
-"""The extra of this package that brings what some methods solve their step with."""
+"""The extra of this package with the solvers that some methods need."""
 
 _OF_THE_EXTRA = ("clarabel", "cvxpy", "ecos", "qpsolvers", "quadprog", "scipy")
 
@@ -35,14 +35,14 @@ register_type(Tensor, serializer=lambda tensor: tensor.tolist(), deserializer=_t
 
 
 def fill_sizes(entry: Any, tasks: Sequence[str]) -> Any:
-    """Return what names a method, with the number of tasks where its class wants it.
+    """Return the entry of a method, with the number of tasks filled in if its class takes it.
 
     Raises:
         UserError: If there is no such class, or the config gives another number.
     """
     entry = {"class_path": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, Mapping) or not isinstance(entry.get("class_path"), str):
-        return entry  # wrong in a way that is said when the whole is checked
+        return entry  # an error that is reported when the whole config is checked
     bases = component_classes(Method)
     path = "model.balancing.class_path"
     target = resolve_class(entry["class_path"], bases, path)
@@ -55,18 +55,18 @@ def fill_sizes(entry: Any, tasks: Sequence[str]) -> Any:
             continue
         if plain_values(filled.get(size)) not in (None, len(tasks), [len(tasks)]):
             raise UserError(
-                f"model.balancing.init_args.{size}: expected {len(tasks)}, the number of tasks, "
-                f"which is filled in where it is left out. Found {display(filled[size])}"
+                f"model.balancing.init_args.{size} should be {len(tasks)}, the number of tasks. "
+                f"Found {display(filled[size])}; leave it out, and it is filled in"
             )
         filled[size] = len(tasks)
     return {**entry, "init_args": filled} if filled else dict(entry)
 
 
 def check_method(model: Mapping[str, Any], tasks: Sequence[str]) -> None:
-    """Build the method of a config, which is cheap, to hear what it says of its settings.
+    """Build the method of a config, which is cheap, to check its settings.
 
     Args:
-        model: The section of the config.
+        model: The section ``model`` of the config.
         tasks: The names of the tasks.
 
     Raises:
@@ -83,7 +83,7 @@ def check_method(model: Mapping[str, Any], tasks: Sequence[str]) -> None:
         raise
     except Exception as error:
         missing = [name for name in _OF_THE_EXTRA if find_spec(name) is None]
-        # TorchJD's NashMTL fails for want of cvxpy by using a name that it could not import.
+        # Without cvxpy, TorchJD's NashMTL uses a name that it could not import.
         if missing and isinstance(error, ImportError | NameError):
             raise UserError(
                 f"model.balancing: {model['balancing']['class_path']} needs packages that are not "
@@ -93,7 +93,7 @@ def check_method(model: Mapping[str, Any], tasks: Sequence[str]) -> None:
 
 
 def _built(hint: Any, entry: Any) -> Any:
-    """Return what an entry of a config, checked before, describes."""
+    """Return the object that a checked entry of a config describes."""
     bases = component_classes(hint)
     if isinstance(entry, str) and bases:
         entry = {"class_path": entry}

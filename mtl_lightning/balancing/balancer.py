@@ -27,13 +27,19 @@ class Balancer(ABC):
 
     Attributes:
         weights: Task to its weight in the last step that weighed it.
+        gramian: The (n, n) inner products of the active tasks' gradients, without the trainer's
+            scale, on the CPU; None if the last step computed none.
     """
+
+    reads_gradients: bool = False
+    """Whether it computes the tasks' gradients."""
 
     def __init__(self, method: BalancingMethod, tasks: Sequence[str]) -> None:
         self.method = method
         self.tasks = tuple(tasks)
         method.attach(tasks)
         self.weights: dict[str, float | Tensor] = {}
+        self.gramian: Tensor | None = None
         self._saved: Mapping[str, Any] = {}
         self._restore: Callable[[], None] | None = None
         self._reset_averages()
@@ -61,6 +67,11 @@ class Balancer(ABC):
     @abstractmethod
     def supports_accumulation(self) -> bool:
         """Whether steps may be divided into micro-batches."""
+
+    @property
+    def gives_weights(self) -> bool:
+        """Whether the update is a weighted sum of the tasks' gradients."""
+        return True
 
     def begin(self, device: torch.device, dtype: torch.dtype) -> None:
         """Start a training, or continue the one that `load_state_dict` was given."""

@@ -1,32 +1,29 @@
-"""How the tasks pull at what they share: weights, gradient norms and cosines, over time."""
-
-from typing import Any
+"""Conflicts of the tasks over what they share, logged: weights, gradient norms and cosines."""
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from mtl_lightning.balancing.gradients.gradient_balancer import GradientBalancer
 from mtl_lightning.balancing.gradients.jacobian import Jacobian
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.training.module import MultiTask
+from mtl_lightning.training.protocol import multi_task
 
 
 class BalancingMonitor(Callback):
-    """Logs, each so many optimizer steps, how the tasks pull at what they share.
+    """Logs how the tasks' gradients differ, once in a number of optimizer steps.
 
-    ``balance/weight/<task>`` is what its gradient was multiplied by, ``balance/norm/<task>`` the
-    norm of its gradient before that, and ``balance/cosine/<task>/<other>`` the cosine of two tasks'
-    gradients: below 0 they are in conflict. Of tasks that are absent from the step nothing is
-    logged. Gradients are those that the balancing reads (``model.gradients``).
+    ``balance/weight/<task>`` is the factor of its gradient, ``balance/norm/<task>`` the norm of the
+    gradient without that factor, and ``balance/cosine/<task>/<other>`` the cosine of two tasks'
+    gradients: below 0 they are in conflict. Nothing is logged for tasks that are absent from the
+    step. The gradients are those that the balancing reads (``model.gradients``).
 
     Without a balancing, or with one that reads losses, the gradients of the shared parameters are
-    computed for the sake of the log: one backward pass a task in such a step, and the memory of K
-    gradients. Training goes the same way bit for bit. Where steps are accumulated, only weights
-    are logged: the gradients of a whole step are nowhere.
+    computed only to be logged: one backward pass per task in such a step, and the memory of K
+    gradients. The training itself stays the same, bit for bit. If gradients are accumulated, only
+    weights are logged: the gradients of a whole step are never in one place.
 
     Args:
-        every_n_steps: How often.
+        every_n_steps: The number of optimizer steps from one log to the next.
 
     Raises:
         UserError: If the number is out of range; before training, if tasks share nothing.
@@ -39,69 +36,70 @@ class BalancingMonitor(Callback):
             )
         self.every_n_steps = every_n_steps
         self._gramian: Tensor | None = None
-        self._present: list[str] = []
+        self._active: list[str] = []
         self._jacobian = Jacobian()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse where there is nothing to see."""
-        if stage != "fit" or not isinstance(pl_module, MultiTask):
-            return
-        sharing = pl_module.network.sharing
-        if not sharing.shared_parameters(list(pl_module.tasks)):
+        """Refuse a network in which tasks share nothing."""
+        module = multi_task(pl_module)
+        sharing = module.network.sharing
+        if stage == "fit" and not sharing.shared_parameters(list(module.tasks)):
             raise UserError(
-                f"BalancingMonitor: under sharing: {type(sharing).__name__} tasks share no weight"
+                f"BalancingMonitor: model.sharing should let tasks share parameters. Found "
+                f"{type(sharing).__name__}; leave the callback out, or set sharing: Hard"
             )
 
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
-        """Take the tasks' gradients, where the balancing does not."""
+        """Compute the tasks' gradients, unless the balancing does."""
         self._gramian = None
-        if not isinstance(pl_module, MultiTask) or not self._is_due(trainer):
+        if not self._is_due(trainer):
             return
-        self._present = [t for t in pl_module.tasks if pl_module.step_counts[t]]
-        if isinstance(pl_module.balancer, GradientBalancer) or trainer.accumulate_grad_batches > 1:
+        module = multi_task(pl_module)
+        self._active = [task for task in module.tasks if module.step_counts[task]]
+        balanced = module.balancer is not None and module.balancer.reads_gradients
+        if balanced or trainer.accumulate_grad_batches > 1:
             return
-        shared = pl_module.network.shared_parameters()
-        self._jacobian.begin(shared, len(self._present))
-        for row, task in enumerate(self._present):
-            parts = torch.autograd.grad(
-                pl_module.shares[task], shared, retain_graph=True, allow_unused=True
+        shared = module.network.shared_parameters()
+        self._jacobian.begin(shared, len(self._active))
+        for row, task in enumerate(self._active):
+            gradients = torch.autograd.grad(
+                module.shares[task], shared, retain_graph=True, allow_unused=True
             )
-            for parameter, part in zip(shared, parts, strict=True):
-                if part is not None:
-                    self._jacobian.add(parameter, row, part)
+            self._jacobian.add_all(row, gradients)
         self._jacobian.finish()
         self._gramian = self._jacobian.gramian().cpu()
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log."""
-        if not isinstance(pl_module, MultiTask) or not self._is_due(trainer):
+        """Log the values of the step."""
+        if not self._is_due(trainer):
             return
-        balance = pl_module.balancer
-        if isinstance(balance, GradientBalancer) and balance.computes_weights:
-            self._gramian = balance.gramian
-        weights: Any = dict.fromkeys(self._present, 1.0) if balance is None else balance.weights
-        values = {f"balance/weight/{task}": float(weight) for task, weight in weights.items()}
-        values |= self._of_gradients()
+        balancer = multi_task(pl_module).balancer
+        weights = dict.fromkeys(self._active, 1.0)
+        if balancer is not None:
+            weights = {task: float(weight) for task, weight in balancer.weights.items()}
+            self._gramian = balancer.gramian if balancer.reads_gradients else self._gramian
+        values = {f"balance/weight/{task}": weight for task, weight in weights.items()}
+        values |= self._gradient_values()
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
 
     def _is_due(self, trainer: Trainer) -> bool:
-        first = trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
+        micro_batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
         return (
             trainer.global_step % self.every_n_steps == 0
-            and first % trainer.accumulate_grad_batches == 0
+            and micro_batch % trainer.accumulate_grad_batches == 0
         )
 
-    def _of_gradients(self) -> dict[str, float]:
-        if self._gramian is None or len(self._gramian) != len(self._present):
+    def _gradient_values(self) -> dict[str, float]:
+        if self._gramian is None or len(self._gramian) != len(self._active):
             return {}
         norms = self._gramian.diagonal().clamp(min=0).sqrt()
         cosines = self._gramian / torch.outer(norms, norms).clamp(min=1e-30)
-        values = {f"balance/norm/{t}": float(n) for t, n in zip(self._present, norms, strict=True)}
-        for row, task in enumerate(self._present):
-            for column in range(row + 1, len(self._present)):
-                other = self._present[column]
+        values = {f"balance/norm/{t}": float(n) for t, n in zip(self._active, norms, strict=True)}
+        for row, task in enumerate(self._active):
+            for column in range(row + 1, len(self._active)):
+                other = self._active[column]
                 values[f"balance/cosine/{task}/{other}"] = float(cosines[row, column])
         return values

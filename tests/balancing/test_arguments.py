@@ -16,7 +16,7 @@ def named(name, **init_args):
     [
         (named("UWW"), 'is called "UWW"; did you mean "UW"?'),
         (named("Mean"), "torchjd.aggregation.Mean, torchjd.scalarization.Mean"),
-        (named("UW", shape=5), "init_args.shape: expected 3, the number of tasks"),
+        (named("UW", shape=5), "init_args.shape should be 3, the number of tasks. Found 5"),
         (named("STCH"), "STCH needs mu"),
         (named("MGDA", epsilon=0), "epsilon must be positive"),
         (named("STCH", mu=-1), "`mu` should be strictly positive"),

@@ -42,12 +42,11 @@ def begun(tasks=("a", "b", "c")):
 
 def test_a_training_begins_with_copies_in_the_dtype_of_the_losses():
     method = begun()
-    method.state["numbers"] += 1
     assert method.state["numbers"].dtype == torch.float64
-    assert method.start["numbers"].tolist() == [0, 0, 0]
     method.begin(CPU, torch.float32)
-    assert method.state["numbers"].tolist() == [0, 0, 0]
     assert method.state["numbers"].dtype == torch.float32
+    method.state["numbers"] += 1
+    assert method.start["numbers"].tolist() == [0, 0, 0]
 
 
 def test_the_state_is_restored_by_the_names_of_the_tasks():

@@ -96,6 +96,6 @@ def test_accumulated_steps_log_weights_alone(tmp_path):
 def test_what_cannot_be_seen_is_refused(tmp_path):
     with pytest.raises(UserError, match="every_n_steps should be 1 or more"):
         BalancingMonitor(0)
-    with pytest.raises(UserError, match="under sharing: Soft tasks share no weight"):
+    with pytest.raises(UserError, match=r"should let tasks share parameters\. Found Soft"):
         fit(tmp_path, module=make_module(sharing=Soft(1.0)), callbacks=[BalancingMonitor()])
     assert issubclass(BalancingMonitor, Callback)

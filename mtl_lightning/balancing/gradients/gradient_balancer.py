@@ -51,13 +51,10 @@ class GradientBalancer(Balancer):
         wrt: Take gradients with respect to the shared parameters, or to the features they produce.
         every_n_steps: Compute the weights once in this many steps; they are kept in between.
 
-    Attributes:
-        gramian: The (n, n) inner products of the active tasks' gradients in the last step that
-            computed weights; without the trainer's scale, on the CPU.
-        computes_weights: Whether the current step computes weights.
     """
 
     method: GradientBalancingMethod
+    reads_gradients = True
 
     def __init__(
         self,
@@ -68,8 +65,6 @@ class GradientBalancer(Balancer):
     ) -> None:
         self.wrt = wrt
         self.every_n_steps = every_n_steps
-        self.gramian: Tensor | None = None
-        self.computes_weights = True
         super().__init__(method, tasks)
         if every_n_steps < 1:
             raise UserError(
@@ -94,6 +89,11 @@ class GradientBalancer(Balancer):
     def supports_accumulation(self) -> bool:
         """Never: the gradients of a whole step are never in one place."""
         return False
+
+    @property
+    def gives_weights(self) -> bool:
+        """Whether the method gives weights, and not only one gradient."""
+        return not self.method.needs_jacobian
 
     def check(self, trainer: Trainer, network: Network) -> None:
         """Refuse, before training, combinations that would be wrong."""
@@ -144,12 +144,12 @@ class GradientBalancer(Balancer):
     def forward(self, network: Network, batch: Batch, step: int) -> dict[str, Tensor]:
         """Compute the raw outputs of every task, with the graph cut at the features."""
         active = self.active_tasks(batch.counts)
-        self._step = step
-        self.computes_weights = step % self.every_n_steps == 0 or any(
+        self._step, self.gramian = step, None
+        self._computes_weights = step % self.every_n_steps == 0 or any(
             index not in self._last_weights for index in active
         )
         backbone = network.sharing.shared_backbone
-        if self.wrt == "features" or not self.computes_weights or backbone is None:
+        if self.wrt == "features" or not self._computes_weights or backbone is None:
             self._pass = whole_pass(network, batch, len(active))
         else:
             self._pass = self._segmented_pass(network, backbone, batch, active)
@@ -207,7 +207,7 @@ class GradientBalancer(Balancer):
         scale: float,
     ) -> Tensor:
         """Fill the gradients of what tasks share; return the tasks' weights."""
-        if self.wrt == "parameters" and self.computes_weights:
+        if self.wrt == "parameters" and self._computes_weights:
             self._jacobian.begin(shared, len(names))
             self._pass.fill_jacobian(self._jacobian, names, heads)
             self._jacobian.finish()
@@ -219,7 +219,7 @@ class GradientBalancer(Balancer):
             weights = self._weigh(gramian, losses)
             self._jacobian.combine(weights)
             return weights
-        if self.computes_weights:
+        if self._computes_weights:
             weights = self._weigh(_gramian_of_features(heads) / scale**2, losses)
         else:
             weights = torch.stack([self._last_weights[index] for index in self._active])
