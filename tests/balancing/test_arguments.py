@@ -20,7 +20,7 @@ def named(name, **init_args):
         (named("STCH"), "STCH needs mu"),
         (named("MGDA", epsilon=0), "epsilon must be positive"),
         (named("STCH", mu=-1), "`mu` should be strictly positive"),
-        (named("torchjd.scalarization.Constant", weights="a"), "expected a list of numbers"),
+        (named("torchjd.scalarization.Constant", weights="a"), "should be a list of numbers"),
         (named("torchjd.scalarization.Constant", weights=[1, 2]), "each of the 3 tasks"),
     ],
 )

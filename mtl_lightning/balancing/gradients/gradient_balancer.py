@@ -21,7 +21,6 @@ from mtl_lightning.balancing.gradients.per_row import Groups
 from mtl_lightning.balancing.gradients.probe import BackboneProbe
 from mtl_lightning.balancing.gradients.split_pass import (
     HeadGradients,
-    SplitPass,
     segmented_pass,
     whole_pass,
 )
@@ -32,7 +31,7 @@ from mtl_lightning.balancing.ranks import (
     world_size,
 )
 from mtl_lightning.data.batch import Batch
-from mtl_lightning.models import Backbone, Network
+from mtl_lightning.models import Network
 from mtl_lightning.system.errors import UserError, listed
 
 GradientsWrt = Literal["parameters", "features"]
@@ -71,13 +70,10 @@ class GradientBalancer(Balancer):
                 f"model.balance_every_n_steps should be 1 or more. Found {every_n_steps}"
             )
         if method.needs_jacobian and (wrt == "features" or every_n_steps > 1):
-            setting, value = (
-                ("gradients", "parameters") if wrt == "features" else ("balance_every_n_steps", 1)
-            )
             raise UserError(
-                f"model.{setting} should be {value} with model.balancing: {method.title}, which "
-                f"gives one gradient and no weights. Found "
-                f"{wrt if wrt == 'features' else every_n_steps}; leave it out"
+                f"model.gradients and model.balance_every_n_steps should be left out with "
+                f"model.balancing: {method.title}, which gives one gradient and no weights. Found "
+                f"gradients: {wrt}, balance_every_n_steps: {every_n_steps}"
             )
         self._jacobian = Jacobian()
         self._last_weights: dict[int, Tensor] = {}
@@ -151,26 +147,14 @@ class GradientBalancer(Balancer):
         backbone = network.sharing.shared_backbone
         if self.wrt == "features" or not self._computes_weights or backbone is None:
             self._pass = whole_pass(network, batch, len(active))
-        else:
-            self._pass = self._segmented_pass(network, backbone, batch, active)
-        return self._pass.outputs
-
-    def _segmented_pass(
-        self, network: Network, backbone: Backbone, batch: Batch, active: list[int]
-    ) -> SplitPass:
-        """Run the backbone so that each task's gradient can be computed from its own rows."""
+            return self._pass.outputs
         masks = [batch.labelled[self.tasks[i]].reshape(len(batch), -1).any(1) for i in active]
         labelled = torch.stack(masks, 1).cpu().numpy() if masks else np.zeros((len(batch), 0), bool)
-        groups = None
-        match self._probe(backbone, network.input_specs).mode:
-            case "rows":
-                parts = segments.by_rows(labelled)
-                groups = Groups(self._jacobian.add)
-            case "label_sets":
-                parts = segments.by_label_sets(labelled)
-            case "tasks":
-                parts = [segments.all_rows(range(len(batch)), range(len(active)))]
-        return segmented_pass(network, backbone, batch, parts, groups)
+        mode = self._probe(backbone, network.input_specs).mode
+        groups = Groups(self._jacobian.add) if mode == "rows" else None
+        parts = segments.divide(labelled, mode)
+        self._pass = segmented_pass(network, backbone, batch, parts, groups)
+        return self._pass.outputs
 
     def loss(self, losses: Mapping[str, Tensor], counts: Mapping[str, int], step: int) -> Tensor:
         """Return the sum of the losses, to be logged; `backward` differentiates them one by one."""
@@ -213,8 +197,11 @@ class GradientBalancer(Balancer):
             self._jacobian.finish()
             gramian = self._jacobian.gramian() / scale**2
             if self.method.needs_jacobian:
-                self.gramian = gramian.cpu()
-                self._aggregate(losses.device)
+                self.gramian, active = gramian.cpu(), self._active
+                with shared_seed(self._step, losses.device):
+                    self._jacobian.aggregate(
+                        lambda rows: self.method.aggregate(rows, active), self.method.columnwise
+                    )
                 return torch.ones(len(names))
             weights = self._weigh(gramian, losses)
             self._jacobian.combine(weights)
@@ -243,13 +230,6 @@ class GradientBalancer(Balancer):
         self.record_weights(weights, active)
         self._last_weights.update(zip(active, weights, strict=True))
         return weights
-
-    def _aggregate(self, device: torch.device) -> None:
-        active = self._active
-        with shared_seed(self._step, device):
-            self._jacobian.aggregate(
-                lambda matrix: self.method.aggregate(matrix, active), self.method.columnwise
-            )
 
     # ----------------------------------------------------------------- state
 

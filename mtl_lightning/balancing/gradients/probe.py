@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from rich import get_console
@@ -11,14 +10,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtl_lightning.balancing.gradients.per_row import Groups, recording
+from mtl_lightning.balancing.gradients.segments import Mode
 from mtl_lightning.balancing.ranks import shared_seed
 from mtl_lightning.models import Backbone
 from mtl_lightning.models.inputs import Inputs, InputSpecs, examples, take_rows
-
-Mode = Literal["rows", "label_sets", "tasks"]
-"""``rows``: one pass serves all tasks that share no row. ``label_sets``: images do not mix, so that
-those with the same labels can pass through the network by themselves. ``tasks``: each task needs a
-backward pass of all rows."""
 
 _COST: dict[Mode, str] = {
     "label_sets": "rows with the same labels pass through it by themselves",

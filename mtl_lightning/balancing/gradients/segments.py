@@ -7,6 +7,7 @@ number of labels, so that rows with m labels get m passes: in all, as many as th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,11 @@ FEW = 4
 
 Mask = NDArray[np.bool_]
 
+Mode = Literal["rows", "label_sets", "tasks"]
+"""``rows``: one pass serves all tasks that share no row. ``label_sets``: images do not mix, so that
+those with the same labels can pass through the network by themselves. ``tasks``: each task needs a
+backward pass of all rows."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -37,12 +43,20 @@ class Segment:
     passes: list[list[tuple[int, Rows]]]
 
 
-def by_rows(labelled: Mask) -> list[Segment]:
-    """Divide a batch for passes that serve several tasks.
+def divide(labelled: Mask, mode: Mode) -> list[Segment]:
+    """Divide a batch as the mode allows.
 
     Args:
         labelled: (B, n), which row has a label of which of n tasks.
+        mode: How gradients of single rows can be computed.
     """
+    if mode == "tasks":
+        return [all_rows(range(len(labelled)), range(labelled.shape[1]))]
+    return by_rows(labelled) if mode == "rows" else by_label_sets(labelled)
+
+
+def by_rows(labelled: Mask) -> list[Segment]:
+    """Divide a batch for passes that serve several tasks; see `divide`."""
     counts = labelled.sum(1)
     groups: list[list[int]] = []  # of numbers of labels
     for most in [int(m) for m in np.unique(counts) if m]:  # ascending
@@ -70,11 +84,7 @@ def _segment(labelled: Mask, rows: NDArray[np.int64]) -> Segment:
 
 
 def by_label_sets(labelled: Mask) -> list[Segment]:
-    """Divide a batch for passes that serve one task: rows with the same labels form a segment.
-
-    Args:
-        labelled: (B, n), which row has a label of which of n tasks.
-    """
+    """Divide a batch into rows with the same labels, for passes that serve one task each."""
     sets: dict[tuple[int, ...], list[int]] = {}
     for row, own in enumerate(labelled):
         if own.any():

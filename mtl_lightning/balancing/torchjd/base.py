@@ -11,7 +11,7 @@ from mtl_lightning.balancing.base import GradientBalancingMethod
 
 
 class TorchJDMethod(GradientBalancingMethod):
-    """An aggregator or weighting of TorchJD, as a method that knows absent tasks.
+    """An aggregator or weighting of TorchJD, as a method that supports absent tasks.
 
     Args:
         named: The object that the config names.

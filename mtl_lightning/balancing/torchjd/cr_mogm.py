@@ -1,11 +1,11 @@
-"""CR-MOGM: weights of another method, smoothed over steps."""
+"""CR-MOGM: the weights of another method, smoothed over steps."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchjd.aggregation import CRMOGMWeighting, Weighting
+from torchjd.aggregation import ConstantWeighting, CRMOGMWeighting
 
 from mtl_lightning.balancing.torchjd.base import TorchJDMethod
 from mtl_lightning.system.errors import UserError
@@ -14,9 +14,8 @@ from mtl_lightning.system.errors import UserError
 class CRMOGMMethod(TorchJDMethod):
     """CR-MOGM, with the moving average of each task's weight kept by task.
 
-    The average becomes ``alpha`` times itself plus ``1 - alpha`` times the weight of the step.
-    Equal to TorchJD's while all tasks are active. A task's average starts from its first weight, or
-    from ``initial_weights``, in its own first step.
+    The average becomes ``alpha`` times itself plus ``1 - alpha`` times the weight of the step. It
+    starts from a task's first weight, or from ``initial_weights``, in the task's own first step.
 
     Zhou et al., "On the Convergence of Stochastic Multi-Objective Gradient Manipulation and
     Beyond", NeurIPS 2022.
@@ -39,9 +38,7 @@ class CRMOGMMethod(TorchJDMethod):
                 f"model.balancing: CRMOGMWeighting should smooth weights that depend on inner "
                 f"products. Found {inner.title}; name that method alone"
             )
-        self.weighting = weighting
-        self.inner = inner
-        self.task_axes = inner.task_axes
+        self.weighting, self.inner, self.task_axes = weighting, inner, inner.task_axes
 
     def attach(self, tasks: Sequence[str]) -> None:
         """Take the tasks."""
@@ -71,29 +68,15 @@ class CRMOGMMethod(TorchJDMethod):
         return weights
 
 
-class _Fixed(Weighting[Any]):
-    """A weighting that gives the same weights always."""
-
-    def __init__(self, weights: Tensor) -> None:
-        super().__init__()
-        self.weights = weights
-
-    def forward(self, stat: Tensor, /) -> Tensor:
-        del stat
-        return self.weights
-
-
 def _initial_weights(weighting: CRMOGMWeighting[Any], tasks: int) -> Tensor | None:
-    """Return ``initial_weights`` (K,), which TorchJD shows only in its first smoothed weights.
+    """Return ``initial_weights`` (K,), or None: TorchJD shows them only in what it smooths.
 
-    Of the first weights w it makes ``alpha initial + (1 - alpha) w``, or w if there are none.
+    If the first weights are 0, the smoothed ones are ``alpha`` times the initial weights.
     """
-    inner, found = weighting.weighting, []
-    for value in (0.0, 1.0):
-        weighting.weighting = _Fixed(torch.full((tasks,), value, dtype=torch.float64))
-        weighting.reset()
-        found.append(weighting(torch.eye(tasks)))
+    inner = weighting.weighting
+    weighting.weighting = ConstantWeighting(torch.zeros(tasks, dtype=torch.float64))
+    weighting.reset()
+    scaled: Tensor = weighting(torch.eye(tasks))
     weighting.weighting = inner
     weighting.reset()
-    given = bool(((found[1] - found[0]) < 1 - weighting.alpha / 2).all())
-    return found[0] / weighting.alpha if given else None
+    return scaled / weighting.alpha if scaled.any() else None

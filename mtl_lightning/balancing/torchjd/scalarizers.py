@@ -57,9 +57,14 @@ class ScalarizerMethod(LossBalancingMethod):
     def attach(self, tasks: Sequence[str]) -> None:
         """Take the tasks, and compare their number with the settings."""
         super().attach(tasks)
+        for value in self.method.parameters():
+            if value.shape != (len(tasks),):
+                raise UserError(
+                    f"model.balancing: {self.title}: shape should be {len(tasks)}, the number of "
+                    f"tasks. Found {tuple(value.shape)}; leave it out"
+                )
         if isinstance(self.method, STCH) and self.method.weights is None:
-            # Its own default is uniform over the tasks it sees: one alone would get K times as
-            # much.
+            # Its default is uniform over the tasks that it sees, so one alone would get K times it.
             self.method.weights = torch.full((len(tasks),), 1 / len(tasks), dtype=torch.float64)
         self._subset = TaskSubset(self.method, tasks)
         self._scale = scale_of(self.method, len(tasks))
@@ -85,12 +90,6 @@ class LearnedMethod(ScalarizerMethod):
 
     def attach(self, tasks: Sequence[str]) -> None:
         """Take the tasks."""
-        for name, value in self.method.named_parameters():
-            if value.shape != (len(tasks),):
-                raise UserError(
-                    f"model.balancing: {self.title}: shape should be {len(tasks)}, the number of "
-                    f"tasks. Found {tuple(value.shape)} of {name}; leave it out"
-                )
         super().attach(tasks)
         self._initial = {n: v.detach().clone() for n, v in self.method.named_parameters()}
         self.learned: dict[str, list[nn.Parameter]] = {}
@@ -190,16 +189,6 @@ class FAMOMethod(ScalarizerMethod):
     def initial_state(self) -> dict[str, Tensor]:
         """Return the logits, and Adam's moments."""
         return {"logits": torch.zeros(len(self.tasks)), **adam_state(len(self.tasks))}
-
-    def attach(self, tasks: Sequence[str]) -> None:
-        """Take the tasks."""
-        (logits,) = self.method.parameters()
-        if logits.shape != (len(tasks),):
-            raise UserError(
-                f"model.balancing: FAMO: shape should be {len(tasks)}, the number of tasks. "
-                f"Found {tuple(logits.shape)}; leave it out"
-            )
-        super().attach(tasks)
 
     def _combine(self, losses: Tensor, active: Sequence[int]) -> Tensor:
         self._before = losses.detach()
