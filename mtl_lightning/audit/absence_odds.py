@@ -1,4 +1,4 @@
-"""How often chance leaves a task out of a batch: exact, from the counts of labelled rows."""
+"""The probability that a batch has no label of a task: exact, from the counts of labelled rows."""
 
 from dataclasses import dataclass
 
@@ -11,20 +11,20 @@ def chance_of_none(rows: int, labelled: int, drawn: int) -> float:
     It is the hypergeometric C(rows - labelled, drawn) / C(rows, drawn).
 
     Args:
-        rows: How many there are.
-        labelled: How many of them carry a label.
-        drawn: How many are drawn.
+        rows: Number of rows.
+        labelled: Number of rows that carry a label.
+        drawn: Number of rows that are drawn.
     """
     if drawn > rows - labelled:
         return 0.0
-    # The product over the drawn rows of the share of bare rows among those still there.
+    # The product over the drawn rows of the share of unlabelled rows among those left.
     left = rows - np.arange(drawn, dtype=np.float64)
     return float(np.exp(np.log1p(-labelled / left).sum())) if labelled else 1.0
 
 
 @dataclass(frozen=True)
 class StepSize:
-    """What makes up one optimizer step, as :class:`~mtl_lightning.data.plan.StepPlan` deals it out.
+    """The size of one optimizer step of a :class:`~mtl_lightning.data.plan.StepPlan`.
 
     Attributes:
         batch_size: Rows of one device in one micro-batch.
@@ -49,16 +49,16 @@ class StepSize:
 
 @dataclass(frozen=True)
 class Absence:
-    """How often an epoch in random order leaves a task out.
+    """How often a task is absent from a step, in an epoch in random order.
 
     Attributes:
         rows: Training rows.
         labelled: Those that carry a label of the task.
-        batch: The chance that one device's batch has no label of the task.
-        rank: The chance that one device has none in a whole step.
-        step: The chance that a whole step has none.
+        batch: Probability that one device's batch has no label of the task.
+        rank: Probability that one device has none in a whole step.
+        step: Probability that a whole step has none.
         steps: Steps of an epoch.
-        share: The expected share of these that have none; the last step may be smaller.
+        share: Expected share of the steps that have none; the last step may be smaller.
     """
 
     rows: int

@@ -1,4 +1,4 @@
-"""What an audit has to say: one typed object for each thing that is wrong or worth knowing."""
+"""A finding of an audit: one typed object for each thing that is wrong or useful to know."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from enum import IntEnum
 
 
 class Level(IntEnum):
-    """How bad it is; the worst is the least, so that findings sort by it."""
+    """Severity; the worst is the smallest, so that findings sort by it."""
 
     ERROR = 0
-    """``fit`` would refuse it, or what it prints would be wrong."""
+    """``fit`` would refuse it, or its metrics would be wrong."""
     WARNING = 1
-    """Training runs, and something about it is probably not what was meant."""
+    """Training runs, but probably not as intended."""
     NOTE = 2
-    """Worth knowing."""
+    """Useful to know."""
 
 
 @dataclass(frozen=True)
@@ -21,20 +21,20 @@ class Finding:
     """One thing that an audit found.
 
     Attributes:
-        level: How bad it is.
-        what: What it is, in one line.
-        mend: What the user can do about it, in one line.
-        where: Each place of it: files, rows, columns; as many as there are.
+        level: Its severity.
+        what: A description, in one line.
+        fix: How the user can fix it, in one line.
+        where: Every place that is affected: files, rows, columns.
     """
 
     level: Level
     what: str
-    mend: str = ""
+    fix: str = ""
     where: tuple[str, ...] = ()
 
     def line(self) -> str:
-        """Return what it is and how to mend it, as a note of ``fit`` says it."""
-        return f"{self.what}; {self.mend}" if self.mend else self.what
+        """Return description and fix in one line, as a note of ``fit``."""
+        return f"{self.what}; {self.fix}" if self.fix else self.what
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""What the labels alone say, in a fraction of a second: the part of the audit that ``fit`` runs."""
+"""Findings from the labels alone: the fast part of the audit, which ``fit`` runs too."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,38 +15,38 @@ from mtl_lightning.system.errors import listed
 from mtl_lightning.tasks import Encoded, Task
 
 ABSENT = 0.2
-"""A task that more of the steps than this have no label of is worth a word."""
+"""A task that is absent from a larger share of the steps than this is a finding."""
 RARELY = 0.05
-"""What is aimed at instead."""
+"""The share that the fix aims at."""
 FEW = 5
-"""Fewer labels of a class than this in a split say little about it."""
+"""Metrics over fewer labels of a class than this are unreliable."""
 NAMED = 5
-"""Classes that a line names; a finding has all of them."""
+"""Classes that a line names; the finding lists all of them."""
 
-Tally = Mapping[str, npt.NDArray[np.int64]]
-"""Class to how often it occurs in each of the splits."""
+ClassCounts = Mapping[str, npt.NDArray[np.int64]]
+"""Class to its number of labels in each of the splits."""
 
 
 def notes(data: PartialLabels, size: StepSize) -> list[str]:
-    """Return what a user should know of the labels before training, a line each.
+    """Return the findings that a user should read before training, a line each.
 
     Args:
         data: After ``setup("fit")``.
-        size: What a step is made of.
+        size: The size of a step.
     """
     encoded, splits = data.labels.encoded, data.labels.table.splits
-    found = missing(absences(data, encoded, splits, size), size)
-    counted = tallies(data.tasks, encoded, splits)
+    found = absence_findings(absences(data, encoded, splits, size), size)
+    counted = class_counts(data.tasks, encoded, splits)
     for name, counts in counted.items():
-        found += of_classes(name, counts)
+        found += class_findings(name, counts)
     found += sides.findings(data, counted)
     return [finding.line() for finding in found]
 
 
-def tallies(
+def class_counts(
     tasks: Mapping[str, Task], encoded: Mapping[str, Encoded], splits: Splits
-) -> dict[str, Tally]:
-    """Count the classes of each task by split; tasks without classes are left out."""
+) -> dict[str, ClassCounts]:
+    """Count the labels of each class by split; tasks without classes are left out."""
     counted = {n: tasks[n].class_counts(own, splits, len(SPLITS)) for n, own in encoded.items()}
     return {name: counts for name, counts in counted.items() if counts}
 
@@ -54,7 +54,7 @@ def tallies(
 def absences(
     data: PartialLabels, encoded: Mapping[str, Encoded], splits: Splits, size: StepSize
 ) -> dict[str, Absence]:
-    """Return how often each task is absent from a step, where images are taken at random."""
+    """Return how often each task is absent from a step; nothing with ``data.sampling``."""
     if data.sampling is not None:
         return {}
     training = splits == SPLITS.index("train")
@@ -63,8 +63,8 @@ def absences(
     return {name: Absence.of(rows, int(own.sum()), size) for name, own in labelled.items()}
 
 
-def missing(found: Mapping[str, Absence], size: StepSize) -> list[Finding]:
-    """Name the tasks that many steps have no label of."""
+def absence_findings(found: Mapping[str, Absence], size: StepSize) -> list[Finding]:
+    """Return the tasks of which many steps have no label."""
     findings = []
     for name, absence in found.items():
         if absence.labelled and absence.share > ABSENT:
@@ -90,8 +90,8 @@ def _larger_step(absence: Absence, size: StepSize) -> str:
     return "its head learns in the others only"
 
 
-def of_classes(name: str, counts: Tally) -> list[Finding]:
-    """Name classes that cannot be learned, or not be measured, or are written in two ways.
+def class_findings(name: str, counts: ClassCounts) -> list[Finding]:
+    """Return classes that cannot be learned or measured, or that are spelt in several ways.
 
     Args:
         name: The task.
@@ -102,14 +102,14 @@ def of_classes(name: str, counts: Tally) -> list[Finding]:
     findings = []
     unseen = {c: n for c, n in counts.items() if not n[train] and n.sum()}
     if unseen:
-        told = [f"{c} ({n[val]} in val, {n[test]} in test)" for c, n in unseen.items()]
+        words = [f"{c} ({n[val]} in val, {n[test]} in test)" for c, n in unseen.items()]
         findings.append(
             Finding(
                 Level.WARNING,
                 f"task {name}: no training label of {len(unseen)} of {len(counts)} classes: "
-                f"{listed(told, NAMED)}",
+                f"{listed(words, NAMED)}",
                 "they cannot be learned, and what is measured of them counts as wrong",
-                _unnamed(told),
+                _unnamed(words),
             )
         )
     few = {c: int(n[val]) for c, n in counts.items() if n[train] and n[val] < FEW}
@@ -119,8 +119,8 @@ def of_classes(name: str, counts: Tally) -> list[Finding]:
     return findings
 
 
-def more_of_classes(name: str, counts: Tally) -> list[Finding]:
-    """Say what nobody needs to read before each training: few labels in train and in test."""
+def minor_class_findings(name: str, counts: ClassCounts) -> list[Finding]:
+    """Return what need not be read before each training: few labels in train and in test."""
     train, _, test = range(len(SPLITS))
     findings = []
     nowhere = [c for c, n in counts.items() if not n.sum()]
@@ -143,20 +143,20 @@ def more_of_classes(name: str, counts: Tally) -> list[Finding]:
     return findings
 
 
-def _few(name: str, split: str, few: Mapping[str, int], counts: Tally) -> Finding:
-    told = [f"{c} {n}" for c, n in sorted(few.items(), key=lambda item: item[1])]
+def _few(name: str, split: str, few: Mapping[str, int], counts: ClassCounts) -> Finding:
+    words = [f"{c} {n}" for c, n in sorted(few.items(), key=lambda item: item[1])]
     return Finding(
         Level.WARNING,
         f"task {name}: fewer than {FEW} {split} labels of {len(few)} of {len(counts)} classes: "
-        f"{listed(told, NAMED)}",
+        f"{listed(words, NAMED)}",
         "what is measured of them says little" if split != "train" else "label more of them",
-        _unnamed(told),
+        _unnamed(words),
     )
 
 
-def _unnamed(told: Sequence[str]) -> tuple[str, ...]:
+def _unnamed(words: Sequence[str]) -> tuple[str, ...]:
     """Return all of them, unless the line names them all already."""
-    return tuple(told) if len(told) > NAMED else ()
+    return tuple(words) if len(words) > NAMED else ()
 
 
 def _twins(name: str, counts: Mapping[str, int]) -> list[Finding]:

@@ -23,10 +23,10 @@ _RARE = 0.02
 
 
 def lookalikes(counts: Mapping[str, int]) -> list[list[str]]:
-    """Return groups of values that look like one, the most frequent of each group first.
+    """Return groups of values that look like one value, the most frequent of each first.
 
     Args:
-        counts: How often each value occurs.
+        counts: Value to its number of occurrences.
     """
     folded = {value: fold(value, len(counts) <= _FEW) for value in counts}
     parents = {value: value for value in counts}
@@ -38,7 +38,7 @@ def lookalikes(counts: Mapping[str, int]) -> list[list[str]]:
 
     for one, other in _pairs(folded):
         if folded[one] == folded[other] or (
-            _may_differ_by_a_slip(one, other)
+            _may_be_a_typo(one, other)
             and _misspelt(folded[one], folded[other], counts[one], counts[other])
         ):
             parents[root(one)] = root(other)
@@ -53,10 +53,10 @@ def lookalikes(counts: Mapping[str, int]) -> list[list[str]]:
 
 
 def fold(value: str, single: bool = True) -> str:
-    """Return a value without what people write in different ways.
+    """Return a value without differences of spelling: case, accents, spaces, punctuation.
 
     Args:
-        value: As the table has it.
+        value: As in the table.
         single: Whether the case of a single letter may differ too.
     """
     number = _number(value)
@@ -82,14 +82,14 @@ def _number(value: str) -> float | None:
 
 
 def _pairs(folded: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield pairs that may look alike: of one fold, or alike after leaving out a letter or two."""
+    """Yield pairs with the same folded text, or the same without a letter or two."""
     keys: dict[str, list[str]] = {}
     for value, text in folded.items():
         for key in _reductions(text) if len(folded) <= _MOST else {text}:
             keys.setdefault(key, []).append(value)
     seen: set[tuple[str, str]] = set()
     for values in keys.values():
-        # Many names that differ in two letters are a way of numbering, not slips.
+        # Many names that differ in two letters are numbered by letters, not typos.
         for number, one in enumerate(values if len(values) <= _FAMILY else ()):
             for other in values[number + 1 :]:
                 if (one, other) not in seen:
@@ -113,7 +113,7 @@ def _digits(text: str) -> str:
 
 
 def _allowed(text: str) -> int:
-    """Return how many slips a word may have: short words are near many others."""
+    """Return the number of typos a word may have: short words are near many others."""
     return 0 if text.startswith("=") or len(text) < 4 else 1 if len(text) < 9 else 2
 
 
@@ -123,13 +123,13 @@ def _marks(value: str) -> tuple[int, list[str]]:
     return len(words), [w for w in words if len(w) <= 2 or re.fullmatch("[ivx]+", w)]
 
 
-def _may_differ_by_a_slip(one: str, other: str) -> bool:
+def _may_be_a_typo(one: str, other: str) -> bool:
     (words, marks), (others, other_marks) = _marks(one), _marks(other)
     return words != others or marks == other_marks
 
 
 def _misspelt(one: str, other: str, count: int, more: int) -> bool:
-    """Whether one folded text is probably a slip in writing the other."""
+    """Whether one folded text is probably a typo of the other."""
     short, long = sorted((one, other), key=len)
     allowed = _allowed(short)
     if not allowed or _digits(one) != _digits(other) or _signs(one) != _signs(other):
@@ -151,7 +151,7 @@ def _signs(text: str) -> list[str]:
 
 
 def _swapped(one: str, other: str) -> bool:
-    """Whether two letters beside each other have changed places."""
+    """Whether two adjacent letters are swapped."""
     differ = [i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b]
     return (
         len(one) == len(other)
@@ -163,16 +163,16 @@ def _swapped(one: str, other: str) -> bool:
 
 
 def _doubled(short: str, long: str) -> bool:
-    """Whether one letter of a word stands there twice."""
+    """Whether one letter of a word is doubled."""
     return len(long) == len(short) + 1 and any(
         long[i] == long[i + 1] and long[:i] + long[i + 1 :] == short for i in range(len(short))
     )
 
 
 def distance(one: str, other: str) -> int:
-    """Return how many letters must be added, left out, changed or swapped with their neighbour.
+    """Return the optimal string alignment distance.
 
-    It is the optimal string alignment distance.
+    It counts letters added, left out, changed, or swapped with their neighbour.
     """
     before: list[int] = []
     row = list(range(len(other) + 1))

@@ -1,4 +1,4 @@
-"""All of the audit of one config, as one object that a screen and a page can show."""
+"""The whole audit of one config, as one object for terminal and page."""
 
 from dataclasses import dataclass, field
 
@@ -8,17 +8,17 @@ import pandas as pd
 import torch
 
 from mtl_lightning.audit import (
-    contents,
+    copies,
+    images,
     label_checks,
-    pictures,
     sides,
     survey,
 )
 from mtl_lightning.audit.absence_odds import Absence, StepSize
-from mtl_lightning.audit.contents import Copies
+from mtl_lightning.audit.copies import Copies
 from mtl_lightning.audit.findings import Finding, Level, ordered
+from mtl_lightning.audit.images import ImageSurvey
 from mtl_lightning.audit.label_counts import label_counts
-from mtl_lightning.audit.pictures import Pictures
 from mtl_lightning.data.copies import find_copies
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.labels import LabelTable
@@ -31,22 +31,22 @@ from mtl_lightning.tasks import Encoded
 
 @dataclass
 class Report:
-    """What was found.
+    """The audit of a config.
 
     Attributes:
-        name: Of the config.
+        name: The name of the config.
         data: The data module; its table is the one that was audited.
-        size: What a step is made of.
+        size: The size of a step.
         table: The merged images; None if no source could be read.
         counts: Of the merged images; None if no source could be read.
         encoded: Task to its labels, of the tasks whose labels could be read.
-        tallies: Task to its classes by split, of the tasks that have classes.
+        class_counts: Task to its classes by split, of the tasks that have classes.
         numbers: Task to its labels that are numbers, of the tasks without classes.
-        absences: Task to how often steps go without it.
-        together: (K, K) training images that carry labels of both of two tasks.
-        copies: Images that are there under several names.
-        pictures: What was found by looking at images.
-        findings: What is wrong or worth knowing, the worst first.
+        absences: Task to how often it is absent from a step.
+        pair_counts: (K, K) training images that carry labels of both of two tasks.
+        copies: Images that exist under several names.
+        images: The survey of the images.
+        findings: The findings, the worst first.
     """
 
     name: str
@@ -55,16 +55,16 @@ class Report:
     table: MergedTable | None = None
     counts: MergedCounts | None = None
     encoded: dict[str, Encoded] = field(default_factory=dict)
-    tallies: dict[str, label_checks.Tally] = field(default_factory=dict)
+    class_counts: dict[str, label_checks.ClassCounts] = field(default_factory=dict)
     numbers: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     absences: dict[str, Absence] = field(default_factory=dict)
-    together: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    pair_counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     copies: list[Copies] = field(default_factory=list)
-    pictures: Pictures | None = None
+    images: ImageSurvey | None = None
     findings: list[Finding] = field(default_factory=list)
 
     def count(self, level: Level) -> int:
-        """Return how many findings are of a level."""
+        """Return the number of findings of a level."""
         return sum(finding.level is level for finding in self.findings)
 
 
@@ -79,15 +79,15 @@ def audit(
     """Audit the data of a config.
 
     Args:
-        name: Of the config.
-        data: Nothing of it has been read yet.
-        size: What a step is made of.
-        seed: Of the sample of images.
+        name: The name of the config.
+        data: The data module, before anything of it is read.
+        size: The size of a step.
+        seed: The seed of the sample of images.
         everything: Decode all images instead.
-        progress: Shows what takes long.
+        progress: The progress bar.
 
     Raises:
-        UserError: If there is nothing to audit: no source, or shares that are none.
+        UserError: If there is nothing to audit: no source, or split fractions that are not in 0..1.
     """
     if not data.sources:
         raise UserError("data.sources is empty: name at least one source of labelled images")
@@ -106,7 +106,7 @@ def audit(
 
 
 def _labels(report: Report, whole: bool) -> list[Finding]:
-    """Fill in what the labels say; ``whole``: all sources could be read."""
+    """Fill in what follows from the labels; ``whole``: all sources could be read."""
     data = report.data
     found: list[Finding] = []
     try:
@@ -114,30 +114,31 @@ def _labels(report: Report, whole: bool) -> list[Finding]:
         data.labels.encode()
         report.encoded = data.labels.encoded
         notes = data.labels.notes()
-    except UserError as error:  # one task's is enough for it; here all are told
+    except UserError as error:  # it stops at the first task; here each is checked
         notes = data.labels.table.notes()
         for name in data.tasks:
             found += _encode(report, name, whole)
-        if whole and not found:  # it is about no task's labels
+        if whole and not found:  # not an error of one task's labels
             found.append(Finding(Level.ERROR, str(error)))
     table = data.labels.table
     splits = table.splits
-    report.tallies = label_checks.tallies(data.tasks, report.encoded, splits)
+    report.class_counts = label_checks.class_counts(data.tasks, report.encoded, splits)
     report.numbers = _numbers(report)
     report.absences = label_checks.absences(data, report.encoded, splits, report.size)
     has = np.stack([data.labels.has_label(name) for name in data.tasks])
     training = has[:, table.in_split("train")].astype(np.float64)
-    report.together = (training @ training.T).astype(np.int64)
+    report.pair_counts = (training @ training.T).astype(np.int64)
     found += [finding for name in report.encoded for finding in _unlearnable(report, name)]
-    found += label_checks.missing(report.absences, report.size)
-    for name, counts in report.tallies.items():
-        found += label_checks.of_classes(name, counts) + label_checks.more_of_classes(name, counts)
-    found += sides.findings(data, report.tallies)
+    found += label_checks.absence_findings(report.absences, report.size)
+    for name, counts in report.class_counts.items():
+        found += label_checks.class_findings(name, counts)
+        found += label_checks.minor_class_findings(name, counts)
+    found += sides.findings(data, report.class_counts)
     return found + [Finding(Level.NOTE, note) for note in notes]
 
 
 def _encode(report: Report, name: str, whole: bool) -> list[Finding]:
-    """Encode one task, and say which labels cannot be read."""
+    """Encode one task; return the labels that cannot be read."""
     labels = report.data.labels
     task, cells = labels.tasks[name], labels.cells(name)
     known = cells[labels.table.in_split("train") & labels.has_label(name)]
@@ -176,7 +177,7 @@ def _unreadable(report: Report, name: str, encoded: Encoded) -> list[Finding]:
 
 
 def _unlearnable(report: Report, name: str) -> list[Finding]:
-    """Say what the task itself refuses to learn from: labels that are all the same."""
+    """Return the error of a task that cannot learn from its labels: all are the same."""
     encoded = report.encoded[name]
     rows = report.data.labels.table.in_split("train") & (encoded.counts() > 0)
     if not rows.any():
@@ -193,32 +194,32 @@ def _numbers(report: Report) -> dict[str, npt.NDArray[np.float64]]:
     return {
         name: encoded.targets[encoded.labelled].astype(np.float64)
         for name, encoded in report.encoded.items()
-        if name not in report.tallies and encoded.targets.ndim == 1
+        if name not in report.class_counts and encoded.targets.ndim == 1
     }
 
 
 def _images(
     report: Report, table: MergedTable, seed: int, everything: bool, progress: ProgressBar
 ) -> list[Finding]:
-    """Fill in what the files and the images say."""
+    """Fill in what follows from the image files."""
     try:
-        looked = pictures.look(table, seed, everything, progress)
+        survey_of_images = images.survey_images(table, seed, everything, progress)
     except SourceError as error:
         return [Finding(Level.ERROR, str(error))]
     same = find_copies(table.images.tolist(), progress)
-    report.copies = contents.described(table, same + looked.equal)
-    report.pictures = looked
-    found = contents.findings(table, report.copies)
-    return found + pictures.findings(looked, report.data.size)
+    report.copies = copies.describe(table, same + survey_of_images.equal)
+    report.images = survey_of_images
+    found = copies.findings(table, report.copies)
+    return found + images.findings(survey_of_images, report.data.size)
 
 
 def samples(report: Report, number: int, seed: int) -> dict[str, list[int]]:
-    """Choose images of each task to be shown, of every class or from the least to the greatest.
+    """Choose sample images of each task: of every class, or from the least to the greatest.
 
     Args:
         report: The audit.
-        number: Images a task.
-        seed: Of the choice.
+        number: Images of each task.
+        seed: The seed of the choice.
     """
     chosen = {}
     for name, encoded in report.encoded.items():
@@ -233,7 +234,7 @@ def samples(report: Report, number: int, seed: int) -> dict[str, list[int]]:
 
 
 def _of_each(rows: npt.NDArray[np.int64], texts: list[str], number: int, seed: int) -> list[int]:
-    """Take turns among the labels, the most frequent first; the result stands in their order."""
+    """Take rows of each label in turn, the most frequent first; return them sorted by label."""
     order = np.random.default_rng(seed).permutation(len(rows))
     frame = pd.DataFrame({"row": rows[order], "text": [texts[i] for i in order]})
     frame["turn"] = frame.groupby("text").cumcount()
@@ -244,18 +245,18 @@ def _of_each(rows: npt.NDArray[np.int64], texts: list[str], number: int, seed: i
 
 
 def _texts(labels: LabelTable, task: str, rows: npt.NDArray[np.int64]) -> list[str]:
-    if len(labels.fields(task)) == 1:  # of a million rows one by one would take seconds
+    if len(labels.fields(task)) == 1:  # a million rows one by one would take seconds
         texts: list[str] = labels.cells(task)[rows].tolist()
         return texts
     return [label_text(labels, task, row) for row in rows.tolist()]
 
 
 def label_text(labels: LabelTable, task: str, row: int) -> str:
-    """Return the label of an image for a task in the words of its table."""
+    """Return the label of an image for a task as it is written in its table."""
     cells = labels.table.cells
-    said = [(field, cells[field][row]) for field in labels.fields(task)]
+    texts = [(field, cells[field][row]) for field in labels.fields(task)]
     return ", ".join(
         str(cell) if field == task else f"{field.partition('/')[2]}: {cell}"
-        for field, cell in said
+        for field, cell in texts
         if cell is not None
     )

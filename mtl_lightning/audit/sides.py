@@ -15,7 +15,7 @@ NAMED = 5
 
 
 def findings(data: PartialLabels, names: Mapping[str, Collection[str]]) -> list[Finding]:
-    """Name the tasks whose classes say left or right and do not swap in mirrored images.
+    """Return tasks whose classes name a side and do not swap in mirrored images.
 
     Args:
         data: The data module.
@@ -32,12 +32,12 @@ def findings(data: PartialLabels, names: Mapping[str, Collection[str]]) -> list[
         sided = [c for c in classes if has_side(c) and c not in {*pairs, *pairs.values()}]
         if sided:
             what = f"task {task}: images are mirrored, and classes that name a side are not: "
-            mend = _mend(data, task, sided)
-            found.append(Finding(Level.WARNING, what + listed(sided, NAMED), mend))
+            fix = _fix(data, task, sided)
+            found.append(Finding(Level.WARNING, what + listed(sided, NAMED), fix))
     return found
 
 
-def _mend(data: PartialLabels, task: str, sided: list[str]) -> str:
+def _fix(data: PartialLabels, task: str, sided: list[str]) -> str:
     both = partners(sided)
     if not both:
         place = "data.augmentation" if data.mirror is None else "data.mirror"

@@ -1,4 +1,4 @@
-"""Sources read one by one, so that what is wrong with one does not hide what the others say."""
+"""Sources read one by one, so that an error in one does not hide those in the others."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,15 +20,15 @@ CONTRADICTIONS = {
     "split": ("images with two splits", "name one split for each image"),
     "group": ("groups in two splits", "keep each group in one split"),
 }
-"""What a contradiction is about to what it is called, and how it is mended."""
+"""The subject of a contradiction to its description and fix."""
 
 
-class Read(Source):
+class ReadSource(Source):
     """A source that has been read already.
 
     Args:
-        source: It still loads the images.
-        table: What it said.
+        source: The source, which still loads the images.
+        table: The table that it returned.
     """
 
     def __init__(self, source: Source, table: SourceTable) -> None:
@@ -36,7 +36,7 @@ class Read(Source):
         self.intensity = source.intensity
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
-        """Return what was read."""
+        """Return the table."""
         del tasks
         return self.table
 
@@ -53,9 +53,9 @@ class Read(Source):
 def read_all(
     sources: Mapping[str, Source], fields: Sequence[str]
 ) -> tuple[dict[str, Source], list[Finding]]:
-    """Read what can be read, and say what cannot.
+    """Read the sources, with a finding for each that cannot be read.
 
-    Of a table whose images are not all there, the rows stay whose image is.
+    Of a table of which some images do not exist, the rows whose image exists are kept.
 
     Args:
         sources: The sources by name.
@@ -65,7 +65,7 @@ def read_all(
     findings: list[Finding] = []
     for name, source in sources.items():
         try:
-            read[name] = Read(source, source.read(fields))
+            read[name] = ReadSource(source, source.read(fields))
         except UserError as error:
             table, missing = _present(source)
             if not missing:
@@ -74,14 +74,14 @@ def read_all(
             findings.append(_absent(name, str(error), missing))
             if table is not None and isinstance(source, TableSource):
                 try:
-                    read[name] = Read(source, source.read_rows(table, fields))
+                    read[name] = ReadSource(source, source.read_rows(table, fields))
                 except UserError as second:
                     findings.append(Finding(Level.ERROR, f"data.sources.{name}: {second}"))
     return read, findings
 
 
 def _present(source: Source) -> tuple[TableFile | None, list[str]]:
-    """Return the rows of a table whose images are there, if any, and what the others name."""
+    """Return the rows of a table whose images exist, if any, and the images that do not."""
     if not isinstance(source, TableSource):
         return None, []
     try:
@@ -121,37 +121,37 @@ def _absent(name: str, error: str, missing: list[str]) -> Finding:
 def join(
     sources: Mapping[str, Source], labels: LabelTable
 ) -> tuple[MergedTable | None, list[Finding]]:
-    """Merge what was read, and tell every contradiction; what is said first holds.
+    """Merge the sources, with a finding for each kind of contradiction; the first value holds.
 
     Args:
-        sources: What `read_all` gives.
-        labels: Says how they are merged, and for which tasks.
+        sources: From `read_all`.
+        labels: The label table, whose options say how to merge.
 
     Raises:
-        UserError: If its fractions are not sensible.
+        UserError: If its fractions are not in 0..1.
     """
     check_fractions(labels.options.fractions)
     if not sources:
         return None, []
-    told: dict[str, list[str]] = {}
+    contradictions: dict[str, list[str]] = {}
 
     def on_contradiction(about: str, message: str) -> None:
-        told.setdefault(about, []).append(message.partition("; expected ")[0])
+        contradictions.setdefault(about, []).append(message.partition("; expected ")[0])
 
     table = labels.merge(sources, on_contradiction)
-    found = [_contradicted(about, messages) for about, messages in told.items()]
+    found = [_contradicted(about, messages) for about, messages in contradictions.items()]
     if labels.options.on_conflict != "error":
         found += [Finding(Level.WARNING, line) for line in table.contradicted()]
     return table, found
 
 
 def _contradicted(about: str, messages: list[str]) -> Finding:
-    what, mend = CONTRADICTIONS.get(
+    what, fix = CONTRADICTIONS.get(
         about, (f"images labelled in two ways, {about}", "keep one answer for each image")
     )
-    return Finding(Level.ERROR, f"{what}: {len(messages):,}", mend, tuple(messages))
+    return Finding(Level.ERROR, f"{what}: {len(messages):,}", fix, tuple(messages))
 
 
 def is_file(image: str) -> bool:
-    """Whether an image is the path of a file, and not a key of its source's own."""
+    """Whether an image is the path of a file, and not a key of its source."""
     return os.path.isabs(image)

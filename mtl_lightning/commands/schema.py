@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning import Trainer
 
+import mtl_lightning.callbacks  # noqa: F401 - short names are those of imported classes
 from mtl_lightning.balancing.arguments import check_method
 from mtl_lightning.config import checks
 from mtl_lightning.config.values import display

@@ -1,4 +1,4 @@
-"""The report on one screen of a terminal."""
+"""The audit on one screen of a terminal."""
 
 from collections.abc import Iterator
 
@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mtl_lightning.audit.findings import Finding, Level
-from mtl_lightning.audit.label_checks import Tally
-from mtl_lightning.audit.pictures import Pictures
+from mtl_lightning.audit.images import ImageSurvey
+from mtl_lightning.audit.label_checks import ClassCounts
 from mtl_lightning.audit.report import Report
 from mtl_lightning.reports.console import merged_table
 from mtl_lightning.system.errors import one_line
@@ -20,40 +20,40 @@ from mtl_lightning.system.errors import one_line
 MOST_CLASSES, FREQUENT = 12, 8
 """Classes of a task that are listed, and how many of them are the most frequent."""
 MOST_TASKS = 8
-"""Of more tasks the pairs fill a screen of their own: they are on the page."""
+"""The pairs of more tasks would fill a screen; they are on the page."""
 MOST_PLACES = 3
 STYLES = {Level.ERROR: "bold red", Level.WARNING: "yellow", Level.NOTE: "cyan"}
 
 
 def parts(report: Report) -> Iterator[RenderableType]:
-    """Yield what is to be printed, one under the other; findings come last, where they are seen."""
+    """Yield the parts to print, in order; findings come last, where they are seen."""
     if report.counts is not None:
         yield merged_table(report.counts)
         yield from _classes(report)
         if report.encoded:
             yield from _absences(report)
-        yield from _together(report)
-        if report.pictures is not None:
+        yield from _pairs(report)
+        if report.images is not None:
             yield _heading("images")
-            yield _indented(Text(_pictures(report, report.pictures)), 2)
+            yield _indented(Text(_image_lines(report, report.images)), 2)
     yield from _findings(report)
 
 
 def _classes(report: Report) -> Iterator[RenderableType]:
-    if not report.tallies and not report.numbers:
+    if not report.class_counts and not report.numbers:
         return
     # The table above ends in an empty line.
     yield Text("classes, with their labels in train/val/test", style="italic")
     for name in report.encoded:
-        if name in report.tallies:
+        if name in report.class_counts:
             yield Text(f"  {name}")
-            words = [Text(word) for word in class_words(report.tallies[name])]
+            words = [Text(word) for word in class_words(report.class_counts[name])]
             yield _indented(Columns(words, padding=(0, 3), equal=True), 4)
         elif name in report.numbers:
             yield Text(f"  {name}  {numbers_line(report.numbers[name])}")
 
 
-def class_words(counts: Tally) -> list[str]:
+def class_words(counts: ClassCounts) -> list[str]:
     """Return each class with its counts by split, the most frequent first."""
     order = sorted(counts, key=lambda c: -int(counts[c].sum()))
     words = [f"{one_line(c)} {'/'.join(map(str, counts[c].tolist()))}" for c in order]
@@ -64,7 +64,7 @@ def class_words(counts: Tally) -> list[str]:
 
 
 def numbers_line(values: np.ndarray) -> str:
-    """Return how numbers are distributed, in a line."""
+    """Return the distribution of numbers in one line."""
     least, median, most = np.percentile(values, (0, 50, 100))
     return (
         f"{least:g} to {most:g}, median {median:g}, "
@@ -74,7 +74,7 @@ def numbers_line(values: np.ndarray) -> str:
 
 def _absences(report: Report) -> Iterator[RenderableType]:
     size = report.size
-    # Two of them are the same where there is one device, or one batch a step.
+    # Two of them are the same with one device, or one batch per step.
     views = {f"batch of {size.batch_size}": "batch"}
     if size.rank > size.batch_size and size.whole > size.rank:
         views[f"{size.rank} of a device"] = "rank"
@@ -91,20 +91,20 @@ def _absences(report: Report) -> Iterator[RenderableType]:
 
 
 def share(value: float) -> str:
-    """Return a chance in words of a table."""
+    """Return a probability as text for a table."""
     if value == 0:
         return "0 %"
     return "< 0.01 %" if value < 1e-4 else f"{100 * value:.2f} %"
 
 
-def _together(report: Report) -> Iterator[RenderableType]:
+def _pairs(report: Report) -> Iterator[RenderableType]:
     names = list(report.data.tasks)
     if len(names) < 2 or len(names) > MOST_TASKS:
         return
     yield _heading("training images with labels of both")
     table = _table("", *names)
     for row, name in enumerate(names):
-        cells = [f"{n:,}" if n else "-" for n in report.together[row, : row + 1].tolist()]
+        cells = [f"{n:,}" if n else "-" for n in report.pair_counts[row, : row + 1].tolist()]
         table.add_row(name, *cells)
     yield table
 
@@ -120,19 +120,19 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _pictures(report: Report, pictures: Pictures) -> str:
+def _image_lines(report: Report, survey: ImageSurvey) -> str:
     lines = []
-    if len(pictures.rows):
-        small, large = (pictures.sizes[i] for i in pictures.extremes())
-        middle = np.median(pictures.sizes, axis=0).astype(int)
+    if len(survey.rows):
+        small, large = (survey.sizes[i] for i in survey.extremes())
+        middle = np.median(survey.sizes, axis=0).astype(int)
         height, width = report.data.size
         lines.append(
             f"sizes (height x width): {_times(small)} to {_times(large)}, median {_times(middle)}; "
-            f"{share(pictures.upscaled((height, width)))} are smaller than {height} x {width}"
+            f"{share(survey.upscaled((height, width)))} are smaller than {height} x {width}"
         )
     lines.append(
-        f"decoded {pictures.decoded:,} of {pictures.total:,} images, "
-        f"{len(pictures.unreadable):,} cannot be read; "
+        f"decoded {survey.decoded:,} of {survey.total:,} images, "
+        f"{len(survey.unreadable):,} cannot be read; "
         f"{len(report.copies):,} images are there under several names"
     )
     return "\n".join(lines)
@@ -162,10 +162,10 @@ def _finding(finding: Finding) -> RenderableType:
     below = [one_line(place) for place in finding.where[:MOST_PLACES]]
     if len(finding.where) > MOST_PLACES:
         below.append(f"and {len(finding.where) - MOST_PLACES:,} more (--output lists them)")
-    if finding.mend:
-        below.append(one_line(f"-> {finding.mend}"))
+    if finding.fix:
+        below.append(one_line(f"-> {finding.fix}"))
     return Group(head, _indented(Text("\n".join(below)), 4)) if below else head
 
 
-def _indented(what: RenderableType, by: int) -> Padding:
-    return Padding(what, (0, 0, 0, by), expand=False)
+def _indented(part: RenderableType, by: int) -> Padding:
+    return Padding(part, (0, 0, 0, by), expand=False)

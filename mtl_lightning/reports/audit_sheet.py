@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib as mpl
 from PIL import Image, ImageDraw, ImageFont
 
-from mtl_lightning.audit.pictures import thumbnail
+from mtl_lightning.audit.images import thumbnail
 from mtl_lightning.audit.report import Report, label_text, samples
 from mtl_lightning.reports.plots.canvas import shortened
 from mtl_lightning.system.files import atomic_path

@@ -1,102 +1,109 @@
-"""HTML in which every value is escaped, because nothing is HTML that was not built here."""
+"""Pages from the templates of ``templates/``, in which every value is escaped."""
 
-import html
+import base64
+import io
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
 from mtl_lightning.system.errors import one_line
 
-
-class Html(str):
-    """Text that is HTML already; only `node` and `joined` make it."""
-
-    __slots__ = ()
+BINS = 30
+"""Bars of a histogram of numbers that are not whole."""
 
 
-Child = str | int | float
-_EMPTY = ("img", "meta")
-
-
-def node(tag: str, *children: Child, **attributes: str | int | float | None) -> Html:
-    """Return an element.
+def render(template: str, **values: Any) -> str:
+    """Return a page.
 
     Args:
-        tag: Its name.
-        children: What is in it; escaped unless it is an element itself.
-        attributes: Without those that are None; ``class_`` is ``class``, ``_`` is ``-``.
+        template: The name of its file.
+        values: What the template shows.
     """
-    written = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{_escaped(value)}"'
-        for name, value in attributes.items()
-        if value is not None
+    return _environment().get_template(template).render(values)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("mtl_lightning.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_printable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    inside = joined(*children)
-    return Html(f"<{tag}{written}>" if tag in _EMPTY else f"<{tag}{written}>{inside}</{tag}>")
+    environment.filters["thousands"] = "{:,}".format
+    return environment
 
 
-def joined(*children: Child) -> Html:
-    """Return children one after the other; escaped unless they are elements."""
-    return Html("".join(c if isinstance(c, Html) else _escaped(c) for c in children))
-
-
-def table(head: list[str], rows: list[list[Child]], numbers_from: int = 1) -> Html:
-    """Return a table.
-
-    Args:
-        head: The names of the columns.
-        rows: Their cells.
-        numbers_from: Columns from this one on are aligned as numbers.
-    """
-
-    def line(tag: str, cells: list[Child], **attributes: str) -> Html:
-        return node(
-            "tr",
-            *(
-                node(tag, cell, class_="number" if i >= numbers_from else None, **attributes)
-                for i, cell in enumerate(cells)
-            ),
-        )
-
-    body = [line("td", row) for row in rows]
-    whole = node("table", node("thead", line("th", [*head], scope="col")), node("tbody", *body))
-    return node("div", whole, class_="wide")
-
-
-def histogram(counts: list[int], names: list[str], title: str) -> Html:
-    """Return a picture of bars, as SVG.
-
-    Args:
-        counts: Their heights.
-        names: What each is, shown when it is pointed at; the first, middle and last stand below.
-        title: What the picture shows, for those who do not see it.
-    """
-    width, height, most = 600, 120, max([*counts, 1])
-    step = width / max(len(counts), 1)
-    bars = [
-        node(
-            "rect",
-            node("title", f"{name}: {count:,}"),
-            x=f"{i * step + 1:.1f}",
-            y=f"{height - height * count / most:.1f}",
-            width=f"{step - 2:.1f}",
-            height=f"{height * count / most:.1f}",
-        )
-        for i, (count, name) in enumerate(zip(counts, names, strict=True))
-    ]
-    shown = {0: "start", len(names) // 2: "middle", len(names) - 1: "end"} if names else {}
-    ends = [
-        node("text", names[i], x=f"{(i + 0.5) * step:.0f}", y=height + 16, text_anchor=anchor)
-        for i, anchor in shown.items()
-    ]
-    return node(
-        "svg",
-        node("title", title),
-        *bars,
-        *ends,
-        viewBox=f"0 0 {width} {height + 20}",
-        role="img",
-        class_="histogram",
-    )
-
-
-def _escaped(value: Child) -> str:
+def _printable(value: Any) -> Any:
     # Control characters are no HTML, and a file name may hold what is no Unicode.
-    return html.escape(one_line(str(value)))
+    return value if hasattr(value, "__html__") else one_line(str(value))
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Bars of a picture.
+
+    Attributes:
+        title: What the picture shows, for those who do not see it.
+        counts: The heights of the bars; none where all values are the same.
+        names: The name of each bar, or the one value.
+    """
+
+    title: str
+    counts: Sequence[int]
+    names: Sequence[str]
+
+    @classmethod
+    def of(cls, values: np.ndarray, title: str) -> "Histogram":
+        """Count numbers: a bar for each whole number, or for as many in a row as fit.
+
+        Args:
+            values: One or more.
+            title: What the picture shows.
+        """
+        least, most = float(values.min()), float(values.max())
+        if least == most:
+            return cls(title, [], [f"{least:g}"])
+        if (values == values.round()).all():
+            width = int(np.ceil((most - least + 1) / BINS))
+            edges = np.arange(least, most + 1 + width, width)
+            names = [f"{n:g}" if width == 1 else f"{n:g} to {n + width - 1:g}" for n in edges]
+        else:
+            edges = np.linspace(least, most, BINS + 1)
+            names = [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(edges)]
+        counts, _ = np.histogram(values, edges)
+        return cls(title, counts.tolist(), names[: len(counts)])
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small image with text below.
+
+    Attributes:
+        source: The image as a data URL, ``""`` if it cannot be read.
+        width: In pixels.
+        height: In pixels.
+        lines: Below it, one or more.
+    """
+
+    source: str
+    width: int
+    height: int
+    lines: Sequence[str]
+
+    @classmethod
+    def of(cls, image: Image.Image | None, lines: Sequence[str]) -> "Thumbnail":
+        """Encode an image, ``None`` if it cannot be read."""
+        if image is None:
+            return cls("", 0, 0, lines)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=85)
+        text = base64.b64encode(buffer.getvalue()).decode("ascii")
+        return cls(f"data:image/jpeg;base64,{text}", image.width, image.height, lines)

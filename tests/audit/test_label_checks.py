@@ -74,12 +74,12 @@ def test_labels_of_a_task_of_many_are_its_classes():
     ]
 
 
-def test_counts_of_classes_by_split():
+def test_counts_class_findings_by_split():
     data = make_data(tasks=make_more_tasks())
     data.setup("fit")
     encoded = {name: data.labels.encoded[name] for name in data.tasks}
     splits = data.labels.table.splits
-    counted = label_checks.tallies(data.tasks, encoded, splits)
+    counted = label_checks.class_counts(data.tasks, encoded, splits)
     assert set(counted) == {"kind", "rare", "tags"}
     for name, field, word in [("kind", "kind", "dog"), ("tags", "tags/bag", "yes")]:
         cells = data.labels.table.cells[field]

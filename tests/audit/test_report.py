@@ -40,13 +40,13 @@ def test_everything_that_is_wrong_is_told_at_once(messy_report):
 
 def test_what_can_be_read_is_counted(messy_report):
     assert len(messy_report.table) == 50
-    assert messy_report.tallies["kind"]["Hat"].tolist() == [14, 2, 1]
-    assert messy_report.tallies["audience"]["kids"].sum() == 2
+    assert messy_report.class_counts["kind"]["Hat"].tolist() == [14, 2, 1]
+    assert messy_report.class_counts["audience"]["kids"].sum() == 2
     assert len(messy_report.numbers["price"]) == 50
-    assert messy_report.together.tolist() == [[40, 40, 5], [40, 40, 5], [5, 5, 5]]
+    assert messy_report.pair_counts.tolist() == [[40, 40, 5], [40, 40, 5], [5, 5, 5]]
     assert messy_report.absences["audience"].labelled == 3
     assert len(messy_report.copies) == 3
-    assert sorted(messy_report.pictures.unreadable) == [10, 11]
+    assert sorted(messy_report.images.unreadable) == [10, 11]
 
 
 def test_samples_show_every_class_or_the_whole_range(messy_report):
@@ -64,8 +64,8 @@ def test_samples_show_every_class_or_the_whole_range(messy_report):
 def test_good_data_has_no_finding(tmp_path):
     report = audited(small())
     assert report.findings == []
-    assert report.pictures.decoded == len(report.table) == 1797
-    assert set(report.tallies) == {"digit", "parity"}
+    assert report.images.decoded == len(report.table) == 1797
+    assert set(report.class_counts) == {"digit", "parity"}
     assert set(report.numbers) == {"ink"}
 
 
@@ -78,7 +78,7 @@ def test_labels_of_a_task_of_many(tmp_path):
     changes = {"tasks": {"tags": task}, "data.sources": {"t": source}, "data.splits": {}}
     report = audited(small(changes))
     assert label_text(report.data.labels, "tags", 0) == "hat: yes, bag: no"
-    assert {name: n.tolist() for name, n in report.tallies["tags"].items()} == {
+    assert {name: n.tolist() for name, n in report.class_counts["tags"].items()} == {
         "hat": [1, 0, 0],
         "bag": [0, 0, 0],
     }
@@ -151,5 +151,5 @@ def test_the_real_photographs_are_in_order(monkeypatch):
     report = audited("configs/clothing.yaml")
     assert report.findings == []
     assert len(report.table) == 4961
-    assert np.diag(report.together).tolist() == [2429, 1323]
-    assert report.together[0, 1] == 487
+    assert np.diag(report.pair_counts).tolist() == [2429, 1323]
+    assert report.pair_counts[0, 1] == 487

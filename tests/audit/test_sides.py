@@ -54,9 +54,9 @@ def test_pairs_are_written_as_yaml_has_them(names, pair):
 def test_a_side_without_its_other():
     start = "task pose: images are mirrored, and classes that name a side are not: left; "
     names = {"pose": ["left", "front"]}
-    mend = "a mirrored image has a wrong label then; see"
-    assert said(names) == [f"{start}{mend} data.augmentation"]
-    assert said(names, mirror=Mirror()) == [f"{start}{mend} data.mirror"]
+    fix = "a mirrored image has a wrong label then; see"
+    assert said(names) == [f"{start}{fix} data.augmentation"]
+    assert said(names, mirror=Mirror()) == [f"{start}{fix} data.mirror"]
 
 
 def test_many_of_them_are_one_line():

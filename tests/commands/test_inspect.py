@@ -99,6 +99,13 @@ def test_help_imports_no_torch(arguments):
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_short_names_of_callbacks_are_known_without_a_trainer():
+    config = small({"trainer.callbacks": ["EMA", "BalancingMonitor"]})
+    command = [sys.executable, "-m", "mtl_lightning", "inspect", "--config", config]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("trainer", "world_size", "accumulate"),
     [

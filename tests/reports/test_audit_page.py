@@ -3,7 +3,6 @@ import io
 import re
 from html.parser import HTMLParser
 
-import numpy as np
 from PIL import Image
 
 from mtl_lightning.audit.absence_odds import StepSize
@@ -116,11 +115,3 @@ def test_a_report_without_images(tmp_path):
     write(report, path)
     assert "Nothing to complain about." in path.read_text(encoding="utf-8")
     Outline(path.read_text(encoding="utf-8"))
-
-
-def test_distributions_of_whole_numbers_have_whole_bars():
-    few = pages._distribution(np.array([1.0, 1, 3]), "t")
-    assert re.findall(r"<title>(.*?)</title>", few) == ["t", "1: 2", "2: 0", "3: 1"]
-    assert "0 to 3: 4" in pages._distribution(np.arange(100.0), "t")
-    assert pages._distribution(np.array([0.5, 1.0]), "t").count("<rect") == pages.BINS
-    assert pages._distribution(np.array([7.0, 7.0]), "t") == "<p>All are 7.</p>"

@@ -1,4 +1,4 @@
-"""What copies of images mean: leaks between splits, labels that contradict each other."""
+"""Copies of images: leaks between splits, duplicates, labels that contradict each other."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from mtl_lightning.data.splits import SPLITS
 
 @dataclass(frozen=True)
 class Copies:
-    """Images that are one content.
+    """Several images with the same content.
 
     Attributes:
         rows: Their rows in the merged table, two or more.
@@ -25,27 +25,32 @@ class Copies:
     labels: Mapping[str, tuple[str, ...]]
 
 
-def described(table: MergedTable, groups: Iterable[Sequence[int]]) -> list[Copies]:
-    """Say of each group of copies in which splits they are, and on which labels they differ."""
+def describe(table: MergedTable, groups: Iterable[Sequence[int]]) -> list[Copies]:
+    """Return for each group of copies their splits, and the labels on which they differ.
+
+    Args:
+        table: The merged images.
+        groups: The rows of each group.
+    """
     copies = []
     for rows in groups:
         labels = {}
         for task, cells in table.cells.items():
-            said = dict.fromkeys(str(cells[row]) for row in rows if cells[row] is not None)
-            if len(said) > 1:
-                labels[task] = tuple(said)
+            different = dict.fromkeys(str(cells[row]) for row in rows if cells[row] is not None)
+            if len(different) > 1:
+                labels[task] = tuple(different)
         splits = tuple(SPLITS[table.splits[row]] for row in rows)
         copies.append(Copies(tuple(rows), splits, labels))
     return copies
 
 
 def findings(table: MergedTable, copies: Sequence[Copies]) -> list[Finding]:
-    """Name leaks between splits, copies with different labels, and other duplicates."""
+    """Return leaks between splits, copies with different labels, and other duplicates."""
     leaks: dict[str, list[Copies]] = {}
     for each in copies:
         if len(set(each.splits)) > 1:
-            leaks.setdefault(_mended(table, each), []).append(each)
-    found = [_leaked(table, own, mend) for mend, own in leaks.items()]
+            leaks.setdefault(_fix(table, each), []).append(each)
+    found = [_leaked(table, own, fix) for fix, own in leaks.items()]
     for field in table.cells:
         differ = [each for each in copies if field in each.labels]
         if differ:
@@ -73,8 +78,8 @@ def findings(table: MergedTable, copies: Sequence[Copies]) -> list[Finding]:
     return found
 
 
-def _mended(table: MergedTable, copies: Copies) -> str:
-    """Return how a leak is mended: as one image copies have one split, unless tables name two."""
+def _fix(table: MergedTable, copies: Copies) -> str:
+    """Return how to fix a leak: copies that are one image share a split, unless tables name two."""
     named = {table.named_splits[row] for row in copies.rows} - {None}
     if len(named) > 1:
         return "the tables name both splits: name one for all copies of an image, or keep one copy"
@@ -83,12 +88,12 @@ def _mended(table: MergedTable, copies: Copies) -> str:
     return "keep one of each, or give all copies one group"
 
 
-def _leaked(table: MergedTable, leaks: Sequence[Copies], mend: str) -> Finding:
+def _leaked(table: MergedTable, leaks: Sequence[Copies], fix: str) -> Finding:
     number = sum(len(set(each.splits)) - 1 for each in leaks)
     return Finding(
         Level.ERROR,
         f"images with copies in another split: {number:,}; what is measured on them was trained on",
-        mend,
+        fix,
         tuple(_named(table, each) for each in leaks),
     )
 
@@ -98,10 +103,10 @@ def _named(table: MergedTable, copies: Copies, task: str | None = None) -> str:
     parts = []
     for row, split in zip(copies.rows, copies.splits, strict=True):
         about = split if task is None else table.cells[task][row] or "no label"
-        parts.append(f"{shown(table.images[row])} ({about})")
+        parts.append(f"{display_path(table.images[row])} ({about})")
     return " = ".join(parts)
 
 
-def shown(image: str) -> str:
-    """Return how an image is called: below the current folder from there on."""
+def display_path(image: str) -> str:
+    """Return the path of an image as a user knows it: relative, if below the current folder."""
     return image.removeprefix(os.path.join(os.getcwd(), ""))

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from mtl_lightning.audit.contents import described, findings, shown
+from mtl_lightning.audit.copies import describe, display_path, findings
 from mtl_lightning.audit.findings import Level
 from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.sources import TableSource
@@ -22,7 +22,7 @@ def options(seed, **others):
 def test_leaks_conflicts_and_duplicates():
     kinds = ["a", "a", "b", "b", None, "a", "c"]
     table = merged({"kind": kinds, "size": range(7)}, ["train"] * 4 + ["val", "test", "test"])
-    copies = described(table, [[0, 1], [2, 4, 5], [3, 6]])
+    copies = describe(table, [[0, 1], [2, 4, 5], [3, 6]])
     assert [copy.labels.get("kind") for copy in copies] == [None, ("b", "a"), ("b", "c")]
     assert copies[1].splits == ("train", "val", "test")
     found = findings(table, copies)
@@ -39,7 +39,7 @@ def test_leaks_conflicts_and_duplicates():
         "memory:2 (train) = memory:4 (val) = memory:5 (test)",
         "memory:3 (train) = memory:6 (test)",
     )
-    assert found[0].mend.startswith("the tables name both splits: name one for all copies of an")
+    assert found[0].fix.startswith("the tables name both splits: name one for all copies of an")
     assert found[1].where[0] == "memory:2 (b) = memory:4 (no label) = memory:5 (a)"
 
 
@@ -57,10 +57,10 @@ def test_a_leak_of_copies_is_mended_by_the_setting_that_is_named(tmp_path, split
     sources = photos(tmp_path, splits)
     seeds = range(30)
     leaking = [merge(sources, ["kind"], options(seed)) for seed in seeds]
-    found = [findings(table, described(table, [[0, 1, 2]])) for table in leaking]
+    found = [findings(table, describe(table, [[0, 1, 2]])) for table in leaking]
     leaks = [own[0] for own in found if own[0].level is Level.ERROR]
     assert leaks
-    assert {leak.mend for leak in leaks} == {
+    assert {leak.fix for leak in leaks} == {
         "data.same_by: content makes all copies one image, which has one split"
     }
     for seed in seeds:
@@ -70,8 +70,8 @@ def test_a_leak_of_copies_is_mended_by_the_setting_that_is_named(tmp_path, split
 def test_a_leak_that_the_tables_name_is_not_mended_by_a_setting(tmp_path):
     sources = photos(tmp_path, ["train", "test", ""])
     table = merge(sources, ["kind"], options(0))
-    (leak, *_) = findings(table, described(table, [[0, 1, 2]]))
-    assert leak.mend.startswith("the tables name both splits")
+    (leak, *_) = findings(table, describe(table, [[0, 1, 2]]))
+    assert leak.fix.startswith("the tables name both splits")
     with pytest.raises(UserError, match=r'row 2 says "train", .* row 3 says "test"'):
         merge(sources, ["kind"], options(0, same_by="content"))
 
@@ -81,8 +81,8 @@ def test_copies_that_are_no_files_are_kept_together_by_a_group():
     splits = table.splits.copy()
     splits[1] = 2
     table = replace(table, splits=splits)
-    (leak,) = findings(table, described(table, [[0, 1]]))
-    assert leak.mend == "keep one of each, or give all copies one group"
+    (leak,) = findings(table, describe(table, [[0, 1]]))
+    assert leak.fix == "keep one of each, or give all copies one group"
 
 
 def test_no_copies_no_findings():
@@ -90,5 +90,5 @@ def test_no_copies_no_findings():
 
 
 def test_images_are_called_as_from_here(tmp_path):
-    assert shown(str(tmp_path / "photos/a.jpg")) == "photos/a.jpg"
-    assert shown("/elsewhere/a.jpg") == "/elsewhere/a.jpg"
+    assert display_path(str(tmp_path / "photos/a.jpg")) == "photos/a.jpg"
+    assert display_path("/elsewhere/a.jpg") == "/elsewhere/a.jpg"

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from mtl_lightning.audit import pictures
+from mtl_lightning.audit import images
 from mtl_lightning.audit.findings import Level
-from mtl_lightning.audit.pictures import findings, look, thumbnail
+from mtl_lightning.audit.images import findings, survey_images, thumbnail
 from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.sources import FolderSource
 from mtl_lightning.system.progress import ProgressBar
@@ -33,7 +33,7 @@ def table(tmp_path):
 
 
 def test_all_images(table):
-    found = look(table, 0, True, QUIET)
+    found = survey_images(table, 0, True, QUIET)
     assert (found.total, found.decoded) == (8, 8)
     assert found.rows.tolist() == list(range(6))
     assert found.sizes.tolist() == [[30, 20], *[[40, 48]] * 5]
@@ -45,21 +45,21 @@ def test_all_images(table):
 
 @pytest.mark.parametrize("size", [(30, 20), (20, 10)])
 def test_images_that_cover_the_networks_are_not_enlarged(table, size):
-    assert look(table, 0, True, QUIET).upscaled(size) == 0
+    assert survey_images(table, 0, True, QUIET).upscaled(size) == 0
 
 
 @pytest.mark.parametrize(("size", "share"), [((31, 20), 1), ((30, 21), 1), ((41, 1), 6)])
 def test_images_smaller_in_any_dimension_are(table, size, share):
-    found = look(table, 0, True, QUIET)
+    found = survey_images(table, 0, True, QUIET)
     assert found.upscaled(size) == pytest.approx(share / 6)
 
 
 def test_a_sample_is_that_of_its_seed(table, monkeypatch):
-    monkeypatch.setattr(pictures, "SIZED", 5)
-    monkeypatch.setattr(pictures, "DECODED", 2)
+    monkeypatch.setattr(images, "SIZED", 5)
+    monkeypatch.setattr(images, "DECODED", 2)
     rows = set()
     for seed in range(6):
-        found, again = (look(table, seed, False, QUIET) for _ in range(2))
+        found, again = (survey_images(table, seed, False, QUIET) for _ in range(2))
         assert found.rows.tolist() == again.rows.tolist()
         assert len(found.rows) + len(found.unreadable) == 5
         assert 2 <= found.decoded <= 4, "and whatever has no header"
@@ -69,8 +69,8 @@ def test_a_sample_is_that_of_its_seed(table, monkeypatch):
 
 
 def test_without_a_header_an_image_is_decoded_in_any_case(table, monkeypatch):
-    monkeypatch.setattr(pictures, "DECODED", 0)
-    found = look(table, 0, False, QUIET)
+    monkeypatch.setattr(images, "DECODED", 0)
+    found = survey_images(table, 0, False, QUIET)
     assert list(found.unreadable) == [7]
     assert found.sizes.tolist() == [[30, 20], *[[40, 48]] * 6], "by their headers, turned as shown"
 
@@ -84,7 +84,7 @@ def test_images_that_are_no_files():
             return np.full((4, 6, 3), number % 3, dtype=np.uint8)
 
     table = merge({"m": Twice({"kind": ["a"] * 6}, ["train"] * 6)}, ["kind"], MergeOptions())
-    found = look(table, 0, False, QUIET)
+    found = survey_images(table, 0, False, QUIET)
     assert found.equal == [[0, 3], [1, 4]]
     assert found.sizes.tolist() == [[4, 6]] * 5
     assert found.unreadable == {5: "memory memory:5: ValueError: a bug"}
@@ -92,21 +92,21 @@ def test_images_that_are_no_files():
 
 
 def test_findings(table):
-    found = look(table, 0, True, QUIET)
+    found = survey_images(table, 0, True, QUIET)
     (unreadable,) = findings(found, (40, 40))
     assert unreadable.level is Level.ERROR
     assert unreadable.what == "2 of the 8 images that were decoded cannot be read"
     assert len(unreadable.where) == 2
-    assert "--all" not in unreadable.mend
+    assert "--all" not in unreadable.fix
     _, small = findings(found, (41, 40))
     assert small.level is Level.WARNING
     assert small.what == "100% of the images are smaller than 41 x 40 and would be enlarged"
 
 
 def test_a_sample_says_that_there_is_more(table, monkeypatch):
-    monkeypatch.setattr(pictures, "DECODED", 0)
-    (finding,) = findings(look(table, 0, False, QUIET), (10, 10))
-    assert finding.mend.endswith("(--all tries every one)")
+    monkeypatch.setattr(images, "DECODED", 0)
+    (finding,) = findings(survey_images(table, 0, False, QUIET), (10, 10))
+    assert finding.fix.endswith("(--all tries every one)")
 
 
 def test_a_thumbnail_keeps_its_shape(table):

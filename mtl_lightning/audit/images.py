@@ -1,4 +1,4 @@
-"""The images themselves: their sizes from their headers, and whether a sample can be decoded."""
+"""The images themselves: sizes from their headers, and whether a sample can be decoded."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -18,7 +18,7 @@ from mtl_lightning.system.progress import ProgressBar
 SIZED, DECODED = 10_000, 500
 """Images whose header is read, and images that are decoded, unless all of them are."""
 UPSCALED = 0.25
-"""A share of images smaller than the network's that is worth a word."""
+"""A larger share of images smaller than the network's input is a finding."""
 SMALLEST = 32
 """Pixels below which most backbones take no image, so that scans of digits must be enlarged."""
 _ORIENTATION, _TURNED = 274, (5, 6, 7, 8)
@@ -27,16 +27,16 @@ _WITH_EXIF_FIRST = ("JPEG", "MPO", "WEBP")
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What was found by looking at images.
+class ImageSurvey:
+    """Sizes and faults of images.
 
     Attributes:
-        total: How many there are.
-        rows: (n,) those whose size is known, in order.
+        total: Number of images.
+        rows: (n,) the rows whose size is known, in order.
         sizes: (n, 2) their heights and widths, in pixels.
-        decoded: How many were decoded.
-        unreadable: Row to what is wrong.
-        equal: Rows that have the same pixels, among the decoded that are no files.
+        decoded: Number of images that were decoded.
+        unreadable: Row to the error.
+        equal: Groups of rows with the same pixels, among the decoded that are not files.
     """
 
     total: int
@@ -56,14 +56,16 @@ class Pictures:
         return int(area.argmin()), int(area.argmax())
 
 
-def look(table: MergedTable, seed: int, everything: bool, progress: ProgressBar) -> Pictures:
-    """Look at the images of a table.
+def survey_images(
+    table: MergedTable, seed: int, everything: bool, progress: ProgressBar
+) -> ImageSurvey:
+    """Read the sizes of images, and decode a sample.
 
     Args:
         table: The images.
-        seed: Of the sample.
-        everything: Look at all of them instead.
-        progress: Shows what takes long.
+        seed: The seed of the sample.
+        everything: Decode all of them instead.
+        progress: The progress bar.
 
     Raises:
         SourceError: If a source fails as a whole.
@@ -75,7 +77,7 @@ def look(table: MergedTable, seed: int, everything: bool, progress: ProgressBar)
     threads = cores()
     headers = progress.map(_header, [table.images[row] for row in files], "reading sizes", threads)
     sizes = {row: size for row, size in zip(files, headers, strict=True) if size is not None}
-    doubtful = [row for row in files if row not in sizes]  # decoding them says what is wrong
+    doubtful = [row for row in files if row not in sizes]  # decoding them gives the error
     rows = sorted(decoded.union(doubtful))
     threads = threads if all(source.threadsafe for source in table.sources) else 1
     looked = progress.map(lambda row: _try(table, row), rows, "decoding images", threads)
@@ -90,7 +92,7 @@ def look(table: MergedTable, seed: int, everything: bool, progress: ProgressBar)
             contents.setdefault(content, []).append(row)
     contents.pop(b"", None)
     known = sorted(sizes)
-    return Pictures(
+    return ImageSurvey(
         total=len(table),
         rows=np.array(known, dtype=np.int64),
         sizes=np.array([sizes[row] for row in known], dtype=np.int64).reshape(-1, 2),
@@ -101,7 +103,7 @@ def look(table: MergedTable, seed: int, everything: bool, progress: ProgressBar)
 
 
 def _header(path: str) -> tuple[int, int] | None:
-    """Return (height, width) as the eye sees it, None if the file does not say."""
+    """Return (height, width) with the orientation applied, None if the header is unreadable."""
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -113,12 +115,12 @@ def _header(path: str) -> tuple[int, int] | None:
 
 
 def _try(table: MergedTable, row: int) -> tuple[tuple[int, int], bytes] | str:
-    """Return (height, width) and, of what is no file, a hash of the pixels; or what is wrong."""
+    """Return (height, width) and a hash of the pixels, empty for a file; or the error."""
     try:
         pixels = table.load(row)
     except UserError as error:
         return image_error(error)
-    except Exception as error:  # a source of one's own may fail in any way
+    except Exception as error:  # a user's own source may raise anything
         return f"{table.location(row)}: {type(error).__name__}: {' '.join(str(error).split())}"
     height, width = pixels.shape[:2]
     return (height, width), b"" if is_file(table.images[row]) else _hash(pixels)
@@ -133,32 +135,32 @@ def thumbnail(table: MergedTable, row: int, side: int) -> Image.Image | None:
     """Return an image in a square of ``side`` pixels, None if it cannot be read."""
     try:
         image = Image.fromarray(table.load(row))
-    except Exception:  # as `_try` says of it, if it is in the sample
+    except Exception:  # `_try` gives the error, if it is in the sample
         return None
     image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     return image
 
 
-def findings(pictures: Pictures, size: tuple[int, int]) -> list[Finding]:
-    """Name what cannot be read, and say if many images would be enlarged.
+def findings(survey: ImageSurvey, size: tuple[int, int]) -> list[Finding]:
+    """Return images that cannot be read, and whether many would be enlarged.
 
     Args:
-        pictures: What was found.
-        size: The (height, width) that the network takes.
+        survey: The survey of the images.
+        size: The (height, width) of the network's input.
     """
     found = []
-    if pictures.unreadable:
-        part = pictures.decoded < pictures.total
+    if survey.unreadable:
+        part = survey.decoded < survey.total
         found.append(
             Finding(
                 Level.ERROR,
-                f"{len(pictures.unreadable):,} of the {pictures.decoded:,} images that were "
+                f"{len(survey.unreadable):,} of the {survey.decoded:,} images that were "
                 f"decoded cannot be read",
                 "replace them, or take their rows out" + (" (--all tries every one)" * part),
-                tuple(pictures.unreadable.values()),
+                tuple(survey.unreadable.values()),
             )
         )
-    share = pictures.upscaled(size)
+    share = survey.upscaled(size)
     if share > UPSCALED and min(size) > SMALLEST:
         found.append(
             Finding(
