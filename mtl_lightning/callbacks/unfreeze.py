@@ -1,18 +1,14 @@
 """A frozen backbone that is trained from some epoch on."""
 
-from collections.abc import Iterable
-from typing import Any
-
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.strategies import DDPStrategy
 from rich import get_console
 from torch import nn
-from torch.optim import Optimizer
 
 from mtl_lightning.models import Backbone
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.strategy import check_whole_weights
-from mtl_lightning.training.module import MultiTask
+from mtl_lightning.training.protocol import multi_task
 
 
 class Unfreeze(Callback):
@@ -67,7 +63,7 @@ class Unfreeze(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check, and have the frozen parameters in the optimizer that will be made."""
-        if stage != "fit" or not isinstance(pl_module, MultiTask):
+        if stage != "fit":
             return
         check_whole_weights(trainer, "Unfreeze")
         parameters = self._parameters(trainer, pl_module)
@@ -77,7 +73,7 @@ class Unfreeze(Callback):
                 f"Unfreeze: nothing of the backbone is frozen{where} that could be set free after "
                 f"{self.after_epochs} epochs: set its trainable_from to a later stage, or to heads"
             )
-        pl_module.make_optimizer = self._with_group(pl_module, parameters)
+        multi_task(pl_module).add_parameter_group(self.group, parameters, self.lr_scale)
         if trainer.is_global_zero and 0 <= (trainer.max_epochs or -1) <= self.after_epochs:
             _note(
                 f"nothing is unfrozen: training ends after {trainer.max_epochs} epochs, "
@@ -86,13 +82,14 @@ class Unfreeze(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Unfreeze at once where a run is resumed after the time, within an epoch too."""
-        self._unfreeze_if_due(trainer, pl_module)
+        self.unfreeze_if_due(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Unfreeze when the time has come."""
-        self._unfreeze_if_due(trainer, pl_module)
+        self.unfreeze_if_due(trainer, pl_module)
 
-    def _unfreeze_if_due(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def unfreeze_if_due(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Train the parameters from now on, once the epoch has come."""
         if trainer.current_epoch < self.after_epochs:
             return
         backbones = _backbones(pl_module)
@@ -110,7 +107,7 @@ class Unfreeze(Callback):
             number = sum(parameter.numel() for parameter in freed) / 1e6
             _note(f"epoch {trainer.current_epoch}: {number:.2f} M more parameters are trained")
 
-    def _parameters(self, trainer: Trainer, module: MultiTask) -> list[nn.Parameter]:
+    def _parameters(self, trainer: Trainer, module: LightningModule) -> list[nn.Parameter]:
         """Return what this callback sets free: not what another does before."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by it
         peers = [callback for callback in callbacks if isinstance(callback, Unfreeze)]
@@ -124,20 +121,6 @@ class Unfreeze(Callback):
             except UserError as error:
                 raise UserError(f"Unfreeze: {error}") from None
         return list(own)
-
-    def _with_group(self, module: MultiTask, parameters: list[nn.Parameter]) -> Any:
-        """Return the module's ``make_optimizer``, for once with a group more."""
-        make = module.make_optimizer
-
-        def make_with_group(groups: Iterable[Any]) -> Optimizer:
-            module.make_optimizer = make
-            optimizer = make([*groups, {"name": self.group, "params": parameters}])
-            for group in optimizer.param_groups:
-                if group["name"] == self.group:
-                    group["lr"] *= module.backbone_lr_scale * self.lr_scale
-            return optimizer
-
-        return make_with_group
 
 
 def _backbones(module: LightningModule) -> list[Backbone]:

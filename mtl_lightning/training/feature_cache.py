@@ -9,7 +9,6 @@ from pytorch_lightning.callbacks import BaseFinetuning
 from rich.console import Console
 from torch import Tensor
 
-from mtl_lightning.callbacks.unfreeze import Unfreeze
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.features import Features
@@ -18,7 +17,7 @@ from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.hardware import free_memory
 from mtl_lightning.system.progress import ProgressBar
 from mtl_lightning.system.strategy import check_whole_weights
-from mtl_lightning.training.module import MultiTask
+from mtl_lightning.training.protocol import LateTraining, MultiTaskModule, multi_task
 
 AT_A_TIME = 65_536
 """Images whose features the ranks exchange at a time."""
@@ -35,9 +34,8 @@ class FeatureCache(Callback):
         """Refuse what would be wrong."""
         data = _data(trainer)
         if stage == "fit" and data is not None and data.cache_features is not None:
-            assert isinstance(pl_module, MultiTask)
             check_whole_weights(trainer, "data.cache_features")
-            reason = _obstacle(trainer, pl_module, data, data.cache_features)
+            reason = _obstacle(trainer, multi_task(pl_module), data, data.cache_features)
             if reason:
                 raise UserError(f"data.cache_features: {reason}")
 
@@ -46,12 +44,11 @@ class FeatureCache(Callback):
         data = _data(trainer)
         if data is None or data.cache_features is None:
             return
-        assert isinstance(pl_module, MultiTask)
         modes = [(part, part.training) for part in pl_module.modules()]
         pl_module.eval()
         for split, features in data.features.items():
             if len(data.labels.rows(split)):
-                _fill(features, trainer, pl_module, data, split)
+                _fill(features, trainer, multi_task(pl_module), data, split)
         for part, training in modes:
             part.training = training
 
@@ -61,11 +58,11 @@ def _data(trainer: Trainer) -> PartialLabels | None:
     return data if isinstance(data, PartialLabels) else None
 
 
-def _obstacle(trainer: Trainer, module: MultiTask, data: PartialLabels, views: int) -> str:
+def _obstacle(trainer: Trainer, module: MultiTaskModule, data: PartialLabels, views: int) -> str:
     """Return why features would be wrong, nothing if they would not."""
     sharing = module.network.sharing
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
-    thawing = [c for c in callbacks if isinstance(c, Unfreeze | BaseFinetuning)]
+    thawing = [c for c in callbacks if isinstance(c, LateTraining | BaseFinetuning)]
     backbone = sharing.shared_backbone
     if backbone is None:
         return _not_the_same_features(module)
@@ -90,7 +87,7 @@ def _obstacle(trainer: Trainer, module: MultiTask, data: PartialLabels, views: i
     return ""
 
 
-def _not_the_same_features(module: MultiTask) -> str:
+def _not_the_same_features(module: MultiTaskModule) -> str:
     return (
         f"with model.sharing: {type(module.network.sharing).__name__} the tasks do not read the "
         "same features; it is for Hard alone"
@@ -98,7 +95,7 @@ def _not_the_same_features(module: MultiTask) -> str:
 
 
 def _fill(
-    features: Features, trainer: Trainer, module: MultiTask, data: PartialLabels, split: str
+    features: Features, trainer: Trainer, module: MultiTaskModule, data: PartialLabels, split: str
 ) -> None:
     count, views = len(data.labels.rows(split)), features.views
     _check_room(trainer, module, count * views)
@@ -125,8 +122,8 @@ def _fill(
 
 
 @torch.no_grad()
-def _computed(trainer: Trainer, module: MultiTask, inputs: Mapping[str, Tensor]) -> Tensor:
-    moved = {name: values.to(module.device) for name, values in inputs.items()}
+def _computed(trainer: Trainer, module: MultiTaskModule, inputs: Mapping[str, Tensor]) -> Tensor:
+    moved = {name: values.to(trainer.strategy.root_device) for name, values in inputs.items()}
     with trainer.precision_plugin.forward_context():
         every = module.network.sharing(moved)
     features = next(iter(every.values()))
@@ -147,7 +144,7 @@ def _add_up(values: Tensor, device: torch.device) -> None:
         part.copy_(moved)
 
 
-def _check_room(trainer: Trainer, module: MultiTask, count: int) -> None:
+def _check_room(trainer: Trainer, module: MultiTaskModule, count: int) -> None:
     network = module.network
     width = network.feature_spec.width(network.all_reads)
     need, free = count * width * 4 * trainer.num_devices, free_memory()  # each process has all

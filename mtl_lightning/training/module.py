@@ -1,6 +1,6 @@
 """The LightningModule: what it is built from, its setup, its checkpoints and its optimizer."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -32,9 +32,11 @@ from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.lightning_internals import class_method, is_built_by_cli, trainer_of
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.predictor import Predictor
+from mtl_lightning.training.feature_cache import FeatureCache
 from mtl_lightning.training.losses import LossReduction
 from mtl_lightning.training.measuring import Measurements
 from mtl_lightning.training.parameters import parameter_groups
+from mtl_lightning.training.resume import Resume
 from mtl_lightning.training.schedule import check_length, configure_scheduler
 from mtl_lightning.training.steps import TrainingSteps
 
@@ -122,6 +124,7 @@ class MultiTask(TrainingSteps):
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
         self.backbone_lr_scale = backbone_lr_scale
+        self._added_groups: dict[str, tuple[list[nn.Parameter], float]] = {}
         self.on_non_finite = on_non_finite
         self._begun = False
 
@@ -179,9 +182,6 @@ class MultiTask(TrainingSteps):
 
     def configure_callbacks(self) -> list[Callback]:
         """Bring along what resumes a training exactly, and what computes features once."""
-        from mtl_lightning.training.feature_cache import FeatureCache  # they know this class
-        from mtl_lightning.training.resume import Resume
-
         return [Resume(), FeatureCache()]
 
     def on_train_start(self) -> None:
@@ -218,16 +218,36 @@ class MultiTask(TrainingSteps):
             columns[name] = task.columns({key: a.cpu().numpy() for key, a in answers.items()})
         return {"rows": batch.rows.cpu().numpy(), "answers": columns}
 
+    def add_parameter_group(
+        self, name: str, parameters: Sequence[nn.Parameter], lr_scale: float
+    ) -> None:
+        """Give the optimizer that is made next another group.
+
+        Args:
+            name: The name of the group.
+            parameters: Frozen parameters, which it would not get otherwise.
+            lr_scale: Their learning rate relative to the backbone's.
+        """
+        others = {other: group for other, group in self._added_groups.items() if other != name}
+        own = list(parameters), self.backbone_lr_scale * lr_scale
+        self._added_groups = {name: own, **others}
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Give the optimizer what is not frozen, heads and backbone at their own rates."""
         learned: list[nn.Parameter] = []
         if self.balancer is not None:
             self.balancer.begin(self.device, next(self.network.parameters()).dtype)
             learned = [p for own in self.balancer.method.parameters().values() for p in own]
-        optimizer = self.make_optimizer(parameter_groups(self.network, learned))
+        groups = parameter_groups(self.network, learned)
+        lr_scales = {"backbone": self.backbone_lr_scale}
+        for name, (parameters, lr_scale) in self._added_groups.items():
+            groups.append({"name": name, "params": parameters})
+            lr_scales[name] = lr_scale
+        self._added_groups = {}
+        optimizer = self.make_optimizer(groups)
         for group in optimizer.param_groups:
-            if group["name"] == "backbone":
-                group["lr"] *= self.backbone_lr_scale
+            if group["name"] in lr_scales:
+                group["lr"] *= lr_scales[group["name"]]
         if self.make_lr_scheduler is None:
             return optimizer
         scheduler = configure_scheduler(self.make_lr_scheduler, optimizer, self.trainer)

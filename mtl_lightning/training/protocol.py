@@ -1,9 +1,10 @@
-"""The part of the LightningModule that callbacks and reports read."""
+"""What the LightningModule and callbacks know of each other."""
 
-from typing import Any, Protocol, cast
+from collections.abc import Sequence
+from typing import Any, Protocol, cast, runtime_checkable
 
-from pytorch_lightning import LightningModule
-from torch import Tensor
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor, nn
 
 from mtl_lightning.balancing.balancer import Balancer
 from mtl_lightning.models import NamedModules, Network
@@ -23,6 +24,7 @@ class MultiTaskModule(Protocol):
         shares: Task to this rank's and micro-batch's share of its loss, until the backward pass.
         measured: Split to the metrics of each task.
         results: Split to the results of its last evaluation.
+        skipped_steps: Steps of this training that were not finite.
     """
 
     tasks: NamedModules[Task]
@@ -32,9 +34,26 @@ class MultiTaskModule(Protocol):
     shares: dict[str, Tensor]
     measured: NamedModules[NamedModules[TaskMetrics]]
     results: dict[str, Results]
+    skipped_steps: int
+
+    def add_parameter_group(
+        self, name: str, parameters: Sequence[nn.Parameter], lr_scale: float
+    ) -> None:
+        """Give the optimizer that is made next another group; see `MultiTask`."""
+
+    def resume_counting(self, skipped_steps: int) -> None:
+        """Count on from the skipped steps of a checkpoint."""
 
     def print(self, *args: Any) -> None:
         """Print on the first rank, above the progress bar."""
+
+
+@runtime_checkable
+class LateTraining(Protocol):
+    """A callback that trains later what the backbone's ``trainable_from`` froze."""
+
+    def unfreeze_if_due(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Train it from now on, once the epoch has come."""
 
 
 def multi_task(module: LightningModule) -> MultiTaskModule:

@@ -16,7 +16,7 @@ from mtl_lightning.system.lightning_internals import (
     set_metric_state,
     validation_is_due,
 )
-from mtl_lightning.training.module import MultiTask
+from mtl_lightning.training.protocol import MultiTaskModule, multi_task
 
 KEY = "resume"
 """Under this key of a checkpoint stands what this callback needs."""
@@ -64,12 +64,13 @@ class Resume(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add the position and what was measured so far; on all ranks."""
-        if trainer.state.fn != "fit" or not isinstance(pl_module, MultiTask):
+        if trainer.state.fn != "fit":
             return
+        module = multi_task(pl_module)
         checkpoint[KEY] = {
             "position": asdict(self._position(trainer)),
-            "measured": _of_all_ranks(_measured(pl_module)),
-            "skipped_steps": pl_module.skipped_steps,
+            "measured": _of_all_ranks(_measured(module)),
+            "skipped_steps": module.skipped_steps,
             "logged": {name: float(value) for name, value in trainer.callback_metrics.items()},
         }
 
@@ -88,10 +89,10 @@ class Resume(Callback):
         loaded, self._loaded = self._loaded, {}
         if not loaded:
             return
-        assert isinstance(pl_module, MultiTask)
+        module = multi_task(pl_module)
         _place(trainer, Position(**loaded["position"]))
-        _restore(pl_module, loaded["measured"], trainer.global_rank, trainer.world_size)
-        pl_module.skipped_steps = loaded["skipped_steps"]
+        _restore(module, loaded["measured"], trainer.global_rank, trainer.world_size)
+        module.resume_counting(loaded["skipped_steps"])
         logged = {name: torch.tensor(value) for name, value in loaded["logged"].items()}
         set_callback_metrics(trainer, logged)
 
@@ -125,7 +126,7 @@ def _place(trainer: Trainer, position: Position) -> None:
 # --------------------------------------------------------------------- what was measured
 
 
-def _measured(module: MultiTask) -> dict[str, Tensor]:
+def _measured(module: MultiTaskModule) -> dict[str, Tensor]:
     """Return the state of every metric of the epoch, on this rank."""
     state = {}
     for name, metric in _metrics(module):
@@ -137,7 +138,7 @@ def _measured(module: MultiTask) -> dict[str, Tensor]:
 
 
 def _restore(
-    module: MultiTask, measured: list[dict[str, Tensor]], rank: int, world_size: int
+    module: MultiTaskModule, measured: list[dict[str, Tensor]], rank: int, world_size: int
 ) -> None:
     """Give each rank what it had measured; on another number of ranks the first has it all."""
     if len(measured) != world_size:
@@ -154,7 +155,7 @@ def sum_of(key: str, states: list[dict[str, Tensor]]) -> Tensor:
     return torch.stack([state[key] for state in states]).sum(0)
 
 
-def _metrics(module: MultiTask) -> Iterator[tuple[str, Metric]]:
+def _metrics(module: MultiTaskModule) -> Iterator[tuple[str, Metric]]:
     for name, part in module.measured["train"].named_modules():
         if isinstance(part, Metric):
             yield name, part

@@ -208,6 +208,14 @@ class TrainingSteps(LightningModule):
         self.skipped_steps += 1
         self.print(f"step skipped: {where}")
 
+    def resume_counting(self, skipped_steps: int) -> None:
+        """Count on from the skipped steps of a checkpoint, once training has begun.
+
+        Args:
+            skipped_steps: How many steps were not finite until then.
+        """
+        self.skipped_steps = skipped_steps
+
     # ----------------------------------------------------------------- results
 
     def on_validation_epoch_start(self) -> None:

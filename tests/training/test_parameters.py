@@ -61,6 +61,20 @@ def test_what_a_balancing_learns_is_a_group_without_weight_decay():
     assert (groups[2]["params"], groups[2]["weight_decay"]) == ([learned], 0.0)
 
 
+def test_groups_are_added_to_the_next_optimizer_only_at_their_own_rate():
+    module = staged(trainable_from="heads", backbone_lr_scale=0.5)
+    early, late = module.network.sharing.backbone.trunk[0:4:3]
+    module.add_parameter_group("late", list(late.parameters()), 0.1)
+    module.add_parameter_group("early", list(early.parameters()), 0.2)
+    module.add_parameter_group("late", list(late.parameters()), 0.3)  # instead of the first
+    added = groups(module)
+    assert {name: group["lr"] / 1e-4 for name, group in added.items()} == pytest.approx(
+        {"heads": 1.0, "late": 0.15, "early": 0.1}
+    )
+    assert added["late"]["params"] == list(late.parameters())
+    assert list(groups(module)) == ["heads"]
+
+
 def test_absent_tasks_are_left_alone_and_what_is_tied_follows_the_others():
     torch.manual_seed(0)
     network = make_module(sharing=Soft(1.0, stages=["all"])).network
