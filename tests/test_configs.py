@@ -124,8 +124,8 @@ def test_utkface(undrawn, capsys):
     downloads.utkface(undrawn / "UTKFace")
     columns = whole("utkface", "UTKFace", "--model.backbone.init_args.weights", "null")
     assert {"age", "gender:male", "race:White", "race:Others"} <= columns
-    said = " ".join(capsys.readouterr().out.split())
-    assert "1 of 31 file names do not match and are left out" in said
+    message = " ".join(capsys.readouterr().out.split())
+    assert "1 of 31 file names do not match and are left out" in message
 
 
 def test_cifar100(undrawn, monkeypatch):

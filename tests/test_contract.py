@@ -329,15 +329,15 @@ def test_a_task_that_cannot_learn_is_an_error_before_training(change, message):
 
 def never_learns(folder: Path, devices: int) -> list[str]:
     """Train on labels that cannot be learned; return what each refusal says."""
-    said = []
+    messages = []
     for change in ({"rare": [None] * 6}, {"kind": ["cat", "dgo"] * 3}):
         source = Memory(GOOD | change, ["train"] * 4 + ["val"] * 2)
         data = PartialLabels(make_tasks(), {"m": source}, image_size=16, num_workers=0)
         try:
             fit(folder, data, devices=devices, strategy="ddp" if devices > 1 else "auto")
         except UserError as error:
-            said.append(str(error))
-    return said
+            messages.append(str(error))
+    return messages
 
 
 def test_errors_before_training_are_the_same_on_two_ranks(both, tmp_path):
@@ -400,10 +400,10 @@ def test_what_a_head_says_of_an_image_without_its_label_changes_nothing():
     encoded = data.labels.encoded["expression"]
     labelled, targets = torch.from_numpy(encoded.labelled), torch.from_numpy(encoded.targets)
     outputs = torch.randn(11, 3, generator=torch.Generator().manual_seed(0))
-    said = outputs.clone()
-    said[~labelled] = torch.tensor([1e20, -1e20, 7.0])
+    altered = outputs.clone()
+    altered[~labelled] = torch.tensor([1e20, -1e20, 7.0])
     losses, gradients = [], []
-    for logits in (outputs, said):
+    for logits in (outputs, altered):
         logits = logits.clone().requires_grad_()
         loss = task.masked_loss(logits, targets, labelled)
         loss.backward()

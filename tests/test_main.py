@@ -61,8 +61,8 @@ def test_training_and_testing_in_processes_of_their_own(tmp_path):
 
 
 def test_an_error_cannot_reach_into_the_terminal(cli):
-    said = cli.refused("fit", "--config", "\x1b[2J\nno\u202ewhere.yaml")
-    assert said.startswith(r"config \x1b[2J\nno\u202ewhere.yaml: no such file")
+    message = cli.refused("fit", "--config", "\x1b[2J\nno\u202ewhere.yaml")
+    assert message.startswith(r"config \x1b[2J\nno\u202ewhere.yaml: no such file")
 
 
 def test_predicting_in_two_processes_writes_each_row_once_in_order(cli, trained):

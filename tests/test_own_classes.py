@@ -77,5 +77,5 @@ def test_a_task_a_backbone_and_a_sharing_of_ones_own(cli):
     assert 'names the class "mine.Focal", which is not a class of mtl_light' in cli.refused(
         "test", *best
     )
-    said = cli.refused("fit", "--config", config, "--tasks.digit.gama", "1")
-    assert 'did you mean "gamma"' in said
+    message = cli.refused("fit", "--config", config, "--tasks.digit.gama", "1")
+    assert 'did you mean "gamma"' in message

@@ -20,15 +20,15 @@ def test_nothing_to_say_of_good_data():
 def test_a_task_that_steps_go_without():
     labels = {"kind": ["cat", "dog"] * 40, "size": [1, *[None] * 30, 2, *[None] * 48]}
     tasks = {"kind": Classification(), "size": Regression()}
-    (said,) = noted(labels, ["train"] * 80, tasks, size=1)
-    assert said == (
+    (message,) = noted(labels, ["train"] * 80, tasks, size=1)
+    assert message == (
         "task size has no label in 98% of the steps (2 of 80 training images carry one, a step "
         "takes 1); its head learns in the others only"
     )
     labels["size"] = [*range(20), *[None] * 60]
-    (said,) = noted(labels, ["train"] * 80, tasks, size=4)
-    assert said.startswith("task size has no label in 31% of the steps (20 of 80 ")
-    assert said.endswith("; trainer.accumulate_grad_batches 4 would make it 0.6%")
+    (message,) = noted(labels, ["train"] * 80, tasks, size=4)
+    assert message.startswith("task size has no label in 31% of the steps (20 of 80 ")
+    assert message.endswith("; trainer.accumulate_grad_batches 4 would make it 0.6%")
 
 
 def test_classes_that_val_hardly_measures():
@@ -89,5 +89,5 @@ def test_counts_class_findings_by_split():
 
 def test_classes_that_a_flip_leaves_behind():
     splits = ["train"] * 20 + ["val"] * 20
-    (said,) = noted({"pose": ["left", "right"] * 20}, splits, {"pose": Classification()})
-    assert said.endswith("; data.mirror: {swap: {pose: {left: right}}} swaps them")
+    (message,) = noted({"pose": ["left", "right"] * 20}, splits, {"pose": Classification()})
+    assert message.endswith("; data.mirror: {swap: {pose: {left: right}}} swaps them")

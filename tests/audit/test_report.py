@@ -14,8 +14,8 @@ from tests.helpers.support import SHARED
 
 
 def test_everything_that_is_wrong_is_told_at_once(messy_report):
-    said = [(finding.level, finding.what) for finding in messy_report.findings]
-    errors = [what for level, what in said if level is Level.ERROR]
+    found = [(finding.level, finding.what) for finding in messy_report.findings]
+    errors = [what for level, what in found if level is Level.ERROR]
     assert errors == [
         "data.sources.types: 2 rows name images that are not there",
         'data.sources.gone: gone.csv does not exist or is not a file; did you mean "more.csv"?',
@@ -26,7 +26,7 @@ def test_everything_that_is_wrong_is_told_at_once(messy_report):
         "images with copies in another split: 2; what is measured on them was trained on",
         "2 of the 50 images that were decoded cannot be read",
     ]
-    warnings = [what for level, what in said if level is Level.WARNING]
+    warnings = [what for level, what in found if level is Level.WARNING]
     for start in (
         "task audience has no label in",
         "task kind: fewer than 5 val labels of",
@@ -35,7 +35,7 @@ def test_everything_that_is_wrong_is_told_at_once(messy_report):
         "copies of one image that are labelled in two ways, task kind: 3",
     ):
         assert any(what.startswith(start) for what in warnings), start
-    assert [level for level, _ in said] == sorted(level for level, _ in said)
+    assert [level for level, _ in found] == sorted(level for level, _ in found)
 
 
 def test_what_can_be_read_is_counted(messy_report):
@@ -86,21 +86,21 @@ def test_labels_of_a_task_of_many(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         (["a.jpg,1", "b.jpg,1"], "task n: every training label is 1; there is nothing to learn"),
         (["a.jpg,", "b.jpg,"], "task n: no label in the training split, so it could never learn"),
         (["a.jpg,1", "b.jpg,x"], "task n: 1 labels cannot be read"),
     ],
 )
-def test_what_a_task_cannot_learn_from(tmp_path, rows, said):
+def test_what_a_task_cannot_learn_from(tmp_path, rows, message):
     for name in "ab":
         messy.photo(tmp_path / f"{name}.jpg", ord(name))
     (tmp_path / "t.csv").write_text("\n".join(["image,n", *rows]) + "\n")
     source = {"class_path": "TableSource", "init_args": {"path": "t.csv"}}
     tasks = {"n": "Regression"}
     report = audited(small({"tasks": tasks, "data.sources": {"t": source}, "data.splits": {}}))
-    assert report.findings[0].what == said
+    assert report.findings[0].what == message
 
 
 def test_doubtful_classes_of_one_task_do_not_hide_another(tmp_path):
@@ -123,8 +123,8 @@ def test_a_swap_that_cannot_be_and_a_class_that_is_left_behind(tmp_path):
     source = {"class_path": "TableSource", "init_args": {"path": "t.csv"}}
     changes = {"tasks": {"pose": "Classification"}, "data.sources": {"t": source}}
     changes |= {"data.splits": {}, "data.augmentation": "default"}
-    said = [finding.what for finding in audited(small(changes)).findings]
-    assert any("classes that name a side are not: left, right" in what for what in said)
+    found = [finding.what for finding in audited(small(changes)).findings]
+    assert any("classes that name a side are not: left, right" in what for what in found)
     report = audited(small(changes | {"data.mirror": {"swap": {"pose": {"left": "rihgt"}}}}))
     assert report.findings[0].level is Level.ERROR
     assert report.findings[0].what.startswith('data.mirror.swap.pose: there is no class "rihgt"')

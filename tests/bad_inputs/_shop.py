@@ -67,9 +67,9 @@ def labelled(task: str, sources: Mapping[str, Source], **options: Any) -> str:
     data.setup("fit")
     table = data.labels.table
     cells = [table.cells[field] for field in data.labels.fields(task)]
-    said = [" ".join(filter(None, row)) or "not labelled" for row in zip(*cells, strict=True)]
+    labels = [" ".join(filter(None, row)) or "not labelled" for row in zip(*cells, strict=True)]
     images = map(os.path.basename, table.images)
-    return "; ".join(f"{image}: {label}" for image, label in zip(images, said, strict=True))
+    return "; ".join(f"{image}: {label}" for image, label in zip(images, labels, strict=True))
 
 
 def first_image(data: PartialLabels) -> str:

@@ -34,17 +34,17 @@ def read(command: str) -> Callable[[], str]:
     return run
 
 
-def broken(name: str, make: Callable[[], object], said: str, command: str = "test") -> Case:
+def broken(name: str, make: Callable[[], object], message: str, command: str = "test") -> Case:
     """Return the case of a ``last.ckpt`` that cannot be read, beside a ``best.ckpt`` that can."""
 
     def both() -> None:
         checkpoints.write(LAST.with_name("best.ckpt"))
         make()
 
-    return Case(name, both, read(command), f"{said}{GOOD}")
+    return Case(name, both, read(command), f"{message}{GOOD}")
 
 
-def rogue(name: str, changes: dict[str, Any], said: str, command: str = "test") -> Case:
+def rogue(name: str, changes: dict[str, Any], message: str, command: str = "test") -> Case:
     """Return the case of a ``last.ckpt`` that asks for a module of the folder it came in."""
 
     def make() -> None:
@@ -54,7 +54,7 @@ def rogue(name: str, changes: dict[str, Any], said: str, command: str = "test") 
         for file in ("VGG16", "evil.yaml"):
             Path(file).write_text("class_path: evil.Thing")
 
-    return Case(name, make, read(command), said)
+    return Case(name, make, read(command), message)
 
 
 def saved(content: Any) -> Callable[[], object]:

@@ -81,7 +81,7 @@ CASES = [
         unknown("16-bit pixels, none above 4,087, as if of 12 bits or fewer"),
     ),
     image(
-        "a TIFF of signed pixels whose range is said",
+        "a TIFF of signed pixels whose range is given",
         tiff(SIGNED),
         r"handled: \(3, 8, 8\) pixels, mean 128",
         Intensity(min=-9, max=90),

@@ -25,9 +25,9 @@ def named(name, **init_args):
     ],
 )
 def test_what_a_config_says_wrong_is_one_line_before_anything_is_read(cli, method, message):
-    said = cli.refused("fit", "--config", small({"model.balancing": method}))
-    assert said.startswith("model.balancing")
-    assert message in said
+    refused = cli.refused("fit", "--config", small({"model.balancing": method}))
+    assert refused.startswith("model.balancing")
+    assert message in refused
 
 
 def test_sizes_are_filled_in_and_numbers_by_task_are_kept(cli):
@@ -60,9 +60,9 @@ def take_solvers_away(monkeypatch):
 @pytest.mark.parametrize("method", ["NashMTL", "UPGrad"])
 def test_a_method_that_lacks_its_solver_names_the_extra(cli, monkeypatch, method):
     take_solvers_away(monkeypatch)
-    said = cli.refused("fit", "--config", small({"model.balancing": method}))
-    assert "needs packages that are not installed (cvxpy, ecos, quadprog)" in said
-    assert "pip install 'mtl-lightning[balancing]'" in said
+    message = cli.refused("fit", "--config", small({"model.balancing": method}))
+    assert "needs packages that are not installed (cvxpy, ecos, quadprog)" in message
+    assert "pip install 'mtl-lightning[balancing]'" in message
 
 
 def test_who_does_not_train_needs_no_solver(cli, monkeypatch):
@@ -78,6 +78,6 @@ def test_who_does_not_train_needs_no_solver(cli, monkeypatch):
 
 def test_accumulation_is_refused_where_the_whole_step_decides(cli):
     config = small({"model.balancing": "FAMO", "trainer.accumulate_grad_batches": 2})
-    said = cli.refused("fit", "--config", config)
-    assert "should be 1 with model.balancing: FAMO, which needs the whole step at once" in said
-    assert "Found 2; set data.batch_size higher" in said
+    message = cli.refused("fit", "--config", config)
+    assert "should be 1 with model.balancing: FAMO, which needs the whole step at once" in message
+    assert "Found 2; set data.batch_size higher" in message

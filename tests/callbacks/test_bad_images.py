@@ -55,8 +55,8 @@ def test_each_image_is_listed_once_and_the_end_says_where(tmp_path, capsys):
     run = tmp_path / "run"
     fit(tmp_path, make_data(), callbacks=[BadImagesFile(run)], max_epochs=3)
     assert sorted(listed(run)) == [line(1, "train"), line(4, "train")]
-    said = capsys.readouterr().out
-    assert said == f"note: skipped 2 images that could not be used; see {run}/bad_images.csv\n"
+    message = capsys.readouterr().out
+    assert message == f"note: skipped 2 images that could not be used; see {run}/bad_images.csv\n"
     assert [path.name for path in run.iterdir()] == ["bad_images.csv"]
 
 

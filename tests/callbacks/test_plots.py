@@ -30,7 +30,7 @@ from tests.helpers.support import (
 
 
 class Answering(MultiTask):
-    """Gives the callbacks what the network said."""
+    """Gives the outputs of the network to the callbacks."""
 
     def validation_step(self, batch: Any, batch_idx: int) -> Any:
         super().validation_step(batch, batch_idx)

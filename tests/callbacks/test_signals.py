@@ -59,8 +59,8 @@ def test_a_signal_ends_training_within_a_step_with_a_checkpoint(capsys, number, 
     assert main(["fit", "--config", config("on_train_batch_end", number, 3)]) == status
     content = torch.load(LAST, weights_only=True)
     assert content["global_step"] == 3
-    said = capsys.readouterr().err
-    assert said == (
+    message = capsys.readouterr().err
+    assert message == (
         f"stopped by {number.name} at epoch 0, step 3: saved {LAST}; the same command with "
         f"--ckpt_path last goes on from there\n"
     )
@@ -109,11 +109,11 @@ def test_slurm_requeues_a_job_that_finds_its_run(monkeypatch, capsys, cli, known
     name = config("on_train_batch_end", signal.SIGUSR1, 3)
     flags = ("--trainer.num_nodes", "1", "--trainer.devices", "1")
     assert main(["fit", "--config", name, *flags]) == 128 + signal.SIGUSR1
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     if not known:
-        assert said.endswith("; SLURM did not requeue job 77: no such job\n")
+        assert message.endswith("; SLURM did not requeue job 77: no such job\n")
         return
-    assert said.endswith("; SLURM requeues job 77\n")
+    assert message.endswith("; SLURM requeues job 77\n")
     assert Path("asked").read_text() == "requeue 77\n"
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     os.environ.pop("MTL_LIGHTNING_RUN", None)

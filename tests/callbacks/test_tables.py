@@ -149,26 +149,26 @@ def shares(console):
     """What the titles say: epochs, and the shares of waiting in percent."""
     text = " ".join(console.export_text(clear=False).split())
     found = re.findall(r"epoch (\d+) · waiting for data (\d+)%", text)
-    told = text.count("of the training time went into waiting for data")
-    return [int(epoch) for epoch, _ in found], [int(share) for _, share in found], told
+    messages = text.count("of the training time went into waiting for data")
+    return [int(epoch) for epoch, _ in found], [int(share) for _, share in found], messages
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_starved_device_is_seen_and_told_once(tmp_path, console, num_workers):
     data = slow_data("train", num_workers=num_workers)
     trained(tmp_path, data, max_epochs=2, num_sanity_val_steps=2)
-    epochs, waited, told = shares(console)
+    epochs, waited, messages = shares(console)
     assert epochs == [0, 1], "and nothing for the sanity check"
     assert min(waited) > 25
-    assert told == 1
+    assert messages == 1
 
 
 def test_a_busy_device_is_not_starved(tmp_path, console):
     trained(tmp_path, slow_data(), SlowStep(), val_check_interval=5)
-    epochs, waited, told = shares(console)
+    epochs, waited, messages = shares(console)
     assert epochs == [0] * 4
     assert max(waited) < 25
-    assert told == 0
+    assert messages == 0
 
 
 def test_validations_are_no_part_of_it(tmp_path, console):
@@ -181,10 +181,10 @@ def test_validations_are_no_part_of_it(tmp_path, console):
 
 def test_few_batches_are_measured_but_no_reason_for_a_note(tmp_path, console):
     trained(tmp_path, slow_data("train"), limit_train_batches=7)
-    epochs, waited, told = shares(console)
+    epochs, waited, messages = shares(console)
     assert epochs == [0]
     assert waited[0] > 25
-    assert told == 0
+    assert messages == 0
 
 
 def test_a_resumed_epoch_is_measured_from_where_it_goes_on(tmp_path, console):

@@ -49,13 +49,13 @@ def test_the_average_weights_are_a_config_of_a_plain_run(cli):
 
 
 def test_without_a_balancing_or_weights_it_is_refused(cli, tmp_path):
-    said = cli.refused("fit", "--config", small(), "--export-weights", "fixed.yaml")
-    assert "should be a method that gives weights. Found null" in said
-    said = cli.refused("test", "--config", small(), "--export-weights", "fixed.yaml")
-    assert "it is for fit" in said
+    message = cli.refused("fit", "--config", small(), "--export-weights", "fixed.yaml")
+    assert "should be a method that gives weights. Found null" in message
+    message = cli.refused("test", "--config", small(), "--export-weights", "fixed.yaml")
+    assert "it is for fit" in message
     with pytest.raises(UserError, match="Found GradDrop, which gives none"):
         fit(tmp_path, module=module_of(GradDrop()), callbacks=[WeightsFile(Path("a.yaml"))])
-    with pytest.raises(UserError, match=r"should end in \.yaml\. Found a\.json"):
+    with pytest.raises(UserError, match=r"should be a name that ends in \.yaml\. Found a\.json"):
         WeightsFile(Path("a.json"))
     Path("folder.yaml").mkdir()
     with pytest.raises(UserError, match=r"should be a file\. Found the folder folder\.yaml"):

@@ -83,8 +83,8 @@ def test_nothing_is_overwritten(cli, tables):
     Path("mine.yaml").write_text("precious")
     Path("link.yaml").symlink_to("nowhere")
     for name in ("mine.yaml", "link.yaml"):
-        said = cli.refused("init", *tables, "--output", name)
-        assert said.startswith(
+        message = cli.refused("init", *tables, "--output", name)
+        assert message.startswith(
             f"--output should be a file that does not exist yet. Found {name}, which is"
         )
     assert Path("mine.yaml").read_text() == "precious"
@@ -92,7 +92,7 @@ def test_nothing_is_overwritten(cli, tables):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ("", "init needs a table or a folder"),
         ("shop --outptu x.yaml", '--outptu: no such option of init; did you mean "--output"?'),
@@ -102,8 +102,8 @@ def test_nothing_is_overwritten(cli, tables):
         ("shop --output shop/types.csv/c.yaml", "shop/types.csv"),
     ],
 )
-def test_what_cannot_be(cli, tables, flags, said):
-    assert cli.refused("init", *flags.split()).startswith(said)
+def test_what_cannot_be(cli, tables, flags, message):
+    assert cli.refused("init", *flags.split()).startswith(message)
 
 
 def test_help_imports_no_torch():

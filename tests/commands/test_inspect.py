@@ -52,7 +52,7 @@ def test_keys_are_flags_and_tasks_may_be_left_out(cli):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ("", "tasks are missing: give --config FILE"),
         ("--config gone.yaml", "config gone.yaml: no such file"),
@@ -75,16 +75,16 @@ def test_keys_are_flags_and_tasks_may_be_left_out(cli):
         ("--config small.yaml --data.splits.vall 0.1", "splits: unknown split"),
     ],
 )
-def test_what_cannot_be_audited(cli, flags, said):
+def test_what_cannot_be_audited(cli, flags, message):
     small()
     Path("d.html").mkdir()
-    assert cli.refused("inspect", *flags.split()).startswith(said)
+    assert cli.refused("inspect", *flags.split()).startswith(message)
 
 
 def test_a_page_that_cannot_be_written(cli):
     Path("file").write_text("")
-    said = cli.refused("inspect", "--config", small(), "--output", "file/r.html")
-    assert said.startswith("file")
+    message = cli.refused("inspect", "--config", small(), "--output", "file/r.html")
+    assert message.startswith("file")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--config", "x.yaml", "-h"]])

@@ -72,7 +72,7 @@ def classes(names: list[str]) -> dict[str, object]:
 
 @pytest.mark.parametrize("command", ["fit", "test", "predict"])
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (classes(DIGITS[::-1]), "tasks.digit.classes: the config has 9, 8, "),
         (classes([*DIGITS[:9], "x"]), "tasks.digit.classes: the config has 0, 1, "),
@@ -82,8 +82,8 @@ def classes(names: list[str]) -> dict[str, object]:
         ({"tasks.ink": DROP}, "tasks: the checkpoint has a task ink that the config does not name"),
     ],
 )
-def test_tasks_that_contradict_the_checkpoint(checkpoint, command, changes, said):
-    assert refused(command, *checkpoint, "--config", small(changes)).startswith(said)
+def test_tasks_that_contradict_the_checkpoint(checkpoint, command, changes, message):
+    assert refused(command, *checkpoint, "--config", small(changes)).startswith(message)
 
 
 class Binned(Regression):

@@ -52,7 +52,7 @@ def test_a_baseline_has_the_same_images_and_a_run_of_its_own(cli):
     cli.run("test", "--config", config, "--only", "digit", "--ckpt_path", "best")
     results = json.loads(Path(f"runs/{name}/version_0/test_metrics.json").read_text())
     assert list(results["tasks"]) == ["digit"]
-    said = cli.refused("test", "--config", config, "--name", name, "--ckpt_path", "best")
-    assert "parity" in said
-    said = cli.refused("test", "--name", name, "--ckpt_path", "best", "--only", "parity")
-    assert said.startswith("--only parity: the checkpoint was trained for digit")
+    message = cli.refused("test", "--config", config, "--name", name, "--ckpt_path", "best")
+    assert "parity" in message
+    message = cli.refused("test", "--name", name, "--ckpt_path", "best", "--only", "parity")
+    assert message.startswith("--only parity: the checkpoint was trained for digit")

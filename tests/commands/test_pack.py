@@ -32,10 +32,12 @@ def test_packed_and_trained_on(capsys):
         f"{len(list(Path('new/p').glob('*.bin')))} shards, "
         f"{sum(p.stat().st_size for p in Path('new/p').glob('*.bin')) / 1e6:.1f} MB)\n"
     )
-    said = yaml.safe_load(Path(config).read_text())
-    said["data"]["sources"] = {"p": {"class_path": "StreamSource", "init_args": {"path": "new/p"}}}
-    said["trainer"]["limit_train_batches"] = 40
-    Path("stream.yaml").write_text(yaml.safe_dump(said))
+    changed = yaml.safe_load(Path(config).read_text())
+    changed["data"]["sources"] = {
+        "p": {"class_path": "StreamSource", "init_args": {"path": "new/p"}}
+    }
+    changed["trainer"]["limit_train_batches"] = 40
+    Path("stream.yaml").write_text(yaml.safe_dump(changed))
     assert main(["fit", "--config", "stream.yaml"]) == 0, capsys.readouterr().err
     log = pd.read_csv("runs/stream/version_0/metrics.csv")
     assert {"train/kind/n_labelled", "val/digit/loss"} <= set(log)
@@ -60,11 +62,11 @@ def test_what_is_left_out_is_told(capsys):
     lines[3] = "photos/02.png,,,train"
     Path("photos.csv").write_text("\n".join(lines))
     config = small(changes)
-    said = "photos.csv row 7: image "
+    message = "photos.csv row 7: image "
     capsys.readouterr()
     assert pack("--config", config, "--output", "p") == 2
     err = capsys.readouterr().err
-    assert err.startswith(f"error: {said}")
+    assert err.startswith(f"error: {message}")
     assert err.endswith("; data.on_bad_image: skip leaves such images out\n")
     assert err.count("\n") == 1
     assert not Path("p").exists()
@@ -74,13 +76,13 @@ def test_what_is_left_out_is_told(capsys):
     assert out.startswith("written: p (22 images: ")
     first, second = err.splitlines()
     assert first == "left out: 1 images that carry no label"
-    assert second.startswith(f"left out: {said}")
+    assert second.startswith(f"left out: {message}")
     assert "cannot be read (not an image" in second
     assert sorted(os.listdir()) == ["p", "photos", "photos.csv", "small.yaml"]
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ("", "pack needs --output: the folder to write"),
         ("--output", "--output needs a value"),
@@ -100,16 +102,18 @@ def test_what_is_left_out_is_told(capsys):
         ("--output small.yaml/p", "small.yaml"),
     ],
 )
-def test_what_cannot_be(cli, flags, said):
+def test_what_cannot_be(cli, flags, message):
     config = small(labelled_photos({}))
-    assert cli.refused("pack", "--config", config, *flags.split()).startswith(said)
+    assert cli.refused("pack", "--config", config, *flags.split()).startswith(message)
     assert sorted(os.listdir()) == ["photos", "photos.csv", "small.yaml"]
 
 
 def test_a_label_that_no_class_knows_names_its_row(cli):
     config = small(labelled_photos({}) | {"tasks.kind.init_args": {"classes": ["cat", "dog"]}})
-    said = cli.refused("pack", "--config", config, "--output", "p")
-    assert said.startswith('photos.csv row 4, column "kind": task kind cannot read the label "eel"')
+    message = cli.refused("pack", "--config", config, "--output", "p")
+    assert message.startswith(
+        'photos.csv row 4, column "kind": task kind cannot read the label "eel"'
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -139,11 +143,11 @@ def test_ended_by_a_signal_it_leaves_no_pack(number):
         assert not Path("new", left, "pack.json").exists()
         return
     assert os.listdir("new") == []
-    status, said = {
+    status, message = {
         signal.SIGTERM: (143, "stopped; nothing was written\n"),
         signal.SIGINT: (130, "interrupted\n"),
     }[number]
-    assert (process.returncode, err) == (status, said)
+    assert (process.returncode, err) == (status, message)
 
 
 def test_help_imports_no_torch():

@@ -68,7 +68,7 @@ def test_the_length_of_a_schedule_may_be_left_out(name):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (
             "--trainer.max_epoch 3",
@@ -99,8 +99,8 @@ def test_the_length_of_a_schedule_may_be_left_out(name):
         ("--ckpt_path best", "ckpt_path best: no best.ckpt in any run under runs/small"),
     ],
 )
-def test_a_flag_that_is_wrong(flags, said):
-    assert refused("fit", "--config", small(), *flags.split()).startswith(said)
+def test_a_flag_that_is_wrong(flags, message):
+    assert refused("fit", "--config", small(), *flags.split()).startswith(message)
 
 
 # --------------------------------------------------------------------- checkpoints
@@ -116,8 +116,8 @@ def test_what_is_needed_beside_a_checkpoint(trained):
 @pytest.mark.parametrize("command", ["fit", "test"])
 def test_a_checkpoint_is_read_as_plain_values_and_in_no_other_way(trained, command, flags):
     Path("unsafe.yaml").write_text("weights_only: false")
-    said = refused(command, "--ckpt_path", str(trained), *flags)
-    assert said.startswith("weights_only should be true: ")
+    message = refused(command, "--ckpt_path", str(trained), *flags)
+    assert message.startswith("weights_only should be true: ")
     assert prepare(command, ["--ckpt_path", str(trained)]).config["weights_only"] is True
     assert prepare_fit("--config", small({"weights_only": True})).config["weights_only"] is True
     assert prepare_fit("--config", small()).config["weights_only"] is True

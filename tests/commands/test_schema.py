@@ -17,9 +17,9 @@ def test_a_task_may_be_called(name):
 
 @pytest.mark.parametrize("name", ["a.b", "a/b", "", " ", "a b", "image", "loss", "score"])
 def test_a_task_may_not_be_called(name):
-    said = refused("fit", "--config", small({"tasks": {name: "Regression"}}))
-    assert said.startswith("tasks: the name of a task should be letters, digits, _ and -, ")
-    assert said.endswith(f'. Found "{name}"')
+    message = refused("fit", "--config", small({"tasks": {name: "Regression"}}))
+    assert message.startswith("tasks: the name of a task should be letters, digits, _ and -, ")
+    assert message.endswith(f'. Found "{name}"')
 
 
 # --------------------------------------------------------------------- what is wrong
@@ -129,7 +129,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"min": 1, "max": 0}, ": intensity should be {min: ..., max: ...} with min below max"),
         ({"percentile": [1, 99]}, ".percentile: Intensity has no such argument; did you mean "),
@@ -137,17 +137,17 @@ WRONG = {
         (3, " should be {min: ..., max: ..., percentiles: ...} or null. Found 3"),
     ],
 )
-def test_an_intensity_that_is_wrong(given, said):
+def test_an_intensity_that_is_wrong(given, message):
     source = {"class_path": "TableSource", "init_args": {"path": "t.csv", "intensity": given}}
     found = refused("fit", "--config", small({"data.sources": {"t": source}}))
-    assert found.startswith(f"data.sources.t.init_args.intensity{said}")
+    assert found.startswith(f"data.sources.t.init_args.intensity{message}")
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"), [(key, *pair) for key, pairs in WRONG.items() for pair in pairs]
+    ("key", "value", "message"), [(key, *pair) for key, pairs in WRONG.items() for pair in pairs]
 )
-def test_a_config_that_is_wrong(key, value, said):
-    assert refused("fit", "--config", small({key: value})).startswith(said)
+def test_a_config_that_is_wrong(key, value, message):
+    assert refused("fit", "--config", small({key: value})).startswith(message)
 
 
 def test_one_s_own_class_may_take_what_is_built_later():

@@ -182,7 +182,7 @@ def test_labels_that_swap_in_mirrored_images(cli):
 
 
 @pytest.mark.parametrize(
-    ("mirror", "said"),
+    ("mirror", "message"),
     [
         ({"probability": 2}, "data.mirror.probability should be in 0..1. Found 2"),
         ({"swap": {"digti": {}}}, 'data.mirror.swap.digti: no such task; did you mean "digit"?'),
@@ -190,8 +190,8 @@ def test_labels_that_swap_in_mirrored_images(cli):
         ({"swap": {"ink": {"1": "2"}}}, "data.mirror.swap.ink: Regression has no classes or lab"),
     ],
 )
-def test_swaps_that_cannot_be_are_errors_before_training(cli, mirror, said):
-    assert cli.refused("fit", "--config", small({"data.mirror": mirror})).startswith(said)
+def test_swaps_that_cannot_be_are_errors_before_training(cli, mirror, message):
+    assert cli.refused("fit", "--config", small({"data.mirror": mirror})).startswith(message)
     assert not Path("runs").exists()
 
 
@@ -207,16 +207,16 @@ def test_a_run_that_another_process_trains_is_not_gone_on_with(cli, trained, mon
     monkeypatch.setattr("mtl_lightning.runs.claim.LINGERING", 0.0)
     before = sorted(os.listdir(RUN))
     with FileLock(RUN / ".lock"):
-        said = cli.refused("fit", "--name", "small", "--ckpt_path", "last")
-    assert said.startswith(f"run {RUN} is being trained by another process; wait for it, or")
+        message = cli.refused("fit", "--name", "small", "--ckpt_path", "last")
+    assert message.startswith(f"run {RUN} is being trained by another process; wait for it, or")
     assert sorted(set(os.listdir(RUN)) - {".lock"}) == before
 
 
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", ".."])
 def test_a_name_that_leads_out_of_the_folder_of_runs(cli, name):
     for command in ("fit", "test", "inspect"):
-        said = cli.refused(command, "--config", small(), "--name", name, "--ckpt_path", "last")
-        assert said.startswith("name should be that of one folder, without / and \\. Found ")
+        message = cli.refused(command, "--config", small(), "--name", name, "--ckpt_path", "last")
+        assert message.startswith("name should be that of one folder, without / and \\. Found ")
     assert cli.refused("fit", "--config", small({"name": name})).startswith("name should be")
     assert os.listdir() == ["small.yaml"]
 
@@ -258,7 +258,7 @@ def test_early_stopping_and_one_s_own_callback(cli):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"checkpoint": {"monitor": "val/scor"}},
@@ -289,15 +289,15 @@ def test_early_stopping_and_one_s_own_callback(cli):
         ),
     ],
 )
-def test_a_training_that_cannot_begin_leaves_nothing(cli, changes, said):
-    assert cli.refused("fit", "--config", small(changes)).startswith(said)
+def test_a_training_that_cannot_begin_leaves_nothing(cli, changes, message):
+    assert cli.refused("fit", "--config", small(changes)).startswith(message)
     assert not Path("runs").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, so that asking is no error")
 def test_a_gpu_that_is_not_there(cli):
-    said = cli.refused("fit", "--config", small({"trainer.accelerator": "gpu"}))
-    assert said.startswith("trainer: ")
+    message = cli.refused("fit", "--config", small({"trainer.accelerator": "gpu"}))
+    assert message.startswith("trainer: ")
 
 
 def test_vgg16_s_own_weights_offline(cli, monkeypatch):
@@ -308,13 +308,13 @@ def test_vgg16_s_own_weights_offline(cli, monkeypatch):
 
     monkeypatch.setattr("urllib.request.urlopen", offline)
     monkeypatch.setenv("TORCH_HOME", "empty")
-    said = cli.refused("fit", "--config", small({"model.backbone": DROP}))
-    assert "set model.backbone.init_args.weights to the file" in said
+    message = cli.refused("fit", "--config", small({"model.backbone": DROP}))
+    assert "set model.backbone.init_args.weights to the file" in message
     assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("init_args", "said"),
+    ("init_args", "message"),
     [
         (
             {"path": "tabel.csv"},
@@ -329,14 +329,14 @@ def test_vgg16_s_own_weights_offline(cli, monkeypatch):
         ({"path": "bad.csv"}, 'bad.csv row 3, column "image": there is no file "photos/9.png"'),
     ],
 )
-def test_a_table_that_is_wrong(cli, init_args, said):
+def test_a_table_that_is_wrong(cli, init_args, message):
     (name,) = photos("photos", 1)
     Path("table.csv").write_text(f"image,kind\n{name},a\n")
     Path("bad.csv").write_text(f"image,kind\n{name},a\nphotos/9.png,b\n")
     source = {"class_path": "TableSource", "init_args": init_args}
     changes = {"tasks": {"kind": "Classification"}, "data.sources": {"photos": source}}
     found = cli.refused("fit", "--config", small(changes))
-    assert found.startswith(f"data.sources.photos: {said}")
+    assert found.startswith(f"data.sources.photos: {message}")
 
 
 def test_a_bug_keeps_its_traceback(cli):
@@ -354,8 +354,8 @@ def test_a_bug_keeps_its_traceback(cli):
 @pytest.mark.parametrize("option", ["--imges", "--print_conf", "extra"])
 def test_an_option_that_is_not_there(cli, option):
     """Nor is it taken for a longer one: `--print_conf` is no `--print_config`."""
-    said = cli.refused("fit", "--config", small(), option)
-    assert said.startswith((f"{option}: no such option", f'"{option}": not expected here'))
+    message = cli.refused("fit", "--config", small(), option)
+    assert message.startswith((f"{option}: no such option", f'"{option}": not expected here'))
 
 
 # --------------------------------------------------------------------- resuming
@@ -387,10 +387,12 @@ def test_a_training_that_is_over_says_so(cli, trained):
 
 def test_a_training_that_does_not_fit_the_checkpoint(cli, trained):
     resume = ["--config", small(), "--ckpt_path", "last", "--trainer.max_epochs", "2"]
-    said = cli.refused("fit", *resume, "--model.backbone.trainable_from", "heads")
+    message = cli.refused("fit", *resume, "--model.backbone.trainable_from", "heads")
     last = RUN / "checkpoints/last.ckpt"
-    assert said.startswith(f"checkpoint {last}: does not fit the training of the config: loaded ")
-    assert said.endswith("(--debug shows where)")
+    assert message.startswith(
+        f"checkpoint {last}: does not fit the training of the config: loaded "
+    )
+    assert message.endswith("(--debug shows where)")
 
 
 # --------------------------------------------------------------------- strangers
@@ -400,8 +402,8 @@ def test_a_training_that_does_not_fit_the_checkpoint(cli, trained):
 def test_nothing_in_a_checkpoint_runs(cli, trained, command):
     content = torch.load(trained, weights_only=True)
     torch.save(content | {"callbacks": {"Best": checkpoints.Payload()}}, "x.ckpt")
-    said = cli.refused(command, "--ckpt_path", "x.ckpt", "--images", "photos")
-    assert said == (
+    message = cli.refused(command, "--ckpt_path", "x.ckpt", "--images", "photos")
+    assert message == (
         f"checkpoint x.ckpt: is not read; it holds {os.name}.system, and loading that would run it"
     )
     assert not Path("ran").exists()
@@ -461,11 +463,11 @@ def test_a_checkpoint_file_and_nothing_else(cli, trained, command):
 
 
 def test_a_network_that_does_not_fit_the_checkpoint(cli, trained):
-    said = cli.refused(
+    message = cli.refused(
         "test", "--ckpt_path", str(trained), "--model.backbone.name", "squeezenet1_0"
     )
-    assert said.startswith(f"checkpoint {trained}: does not fit the network of the config (")
-    assert "leave `model` out of the config" in said
+    assert message.startswith(f"checkpoint {trained}: does not fit the network of the config (")
+    assert "leave `model` out of the config" in message
     assert trained.exists()
 
 
@@ -487,9 +489,9 @@ def scans(folder: str) -> dict[str, Any]:
 
 def test_every_command_sees_images_as_training_did(cli):
     changes = {"tasks": {"kind": "Classification"}, "data.sources": {"scans": scans("scans")}}
-    said = cli.refused("fit", "--config", small(changes))
-    assert "has 16-bit pixels, none above 4,09" in said
-    assert "`intensity: {min: 0, max: 4095}`" in said
+    message = cli.refused("fit", "--config", small(changes))
+    assert "has 16-bit pixels, none above 4,09" in message
+    assert "`intensity: {min: 0, max: 4095}`" in message
     cli.run("fit", "--config", small(changes), "--data.sources.scans.intensity.percentiles=[1, 99]")
     saved = yaml.safe_load((RUN.with_name("version_0") / "config.yaml").read_text())
     own = {"min": None, "max": None, "percentiles": [1, 99]}
@@ -508,10 +510,10 @@ def test_every_command_sees_images_as_training_did(cli):
     trained, seen, other = (pd.read_csv(file).drop(columns="image") for file in files)
     pd.testing.assert_frame_equal(trained, seen)
     assert not trained.equals(other)
-    said = cli.refused("predict", *run, "--images", "scans/*.tif", "--intensity", "null")
-    assert "(--intensity of predict)" in said
-    said = cli.refused("predict", *run, "--images", "seen", "--intensity", "{min: 2, max: 1}")
-    assert said.startswith("intensity: intensity should be {min: ...")
+    message = cli.refused("predict", *run, "--images", "scans/*.tif", "--intensity", "null")
+    assert "(--intensity of predict)" in message
+    message = cli.refused("predict", *run, "--images", "seen", "--intensity", "{min: 2, max: 1}")
+    assert message.startswith("intensity: intensity should be {min: ...")
 
 
 def test_a_prediction_asks_which_range_is_meant_where_sources_differ(cli):
@@ -521,9 +523,11 @@ def test_a_prediction_asks_which_range_is_meant_where_sources_differ(cli):
     changes = {"tasks": {"kind": "Classification"}, "data.sources": sources}
     cli.run("fit", "--config", small(changes))
     run = ("--name", "small", "--ckpt_path", "last", "--images", "scans/*.tif")
-    said = cli.refused("predict", *run)
-    assert said.startswith("predict: the sources of the training differ in `intensity` (scans: {")
-    assert "say which is meant: --intensity '{min: 0, max: 4095}', or null" in said
+    message = cli.refused("predict", *run)
+    assert message.startswith(
+        "predict: the sources of the training differ in `intensity` (scans: {"
+    )
+    assert "say which is meant: --intensity '{min: 0, max: 4095}', or null" in message
     cli.run("predict", *run, "--intensity", "{min: 0, max: 4095}")
 
 
@@ -561,7 +565,7 @@ def test_labels_that_a_terminal_would_obey_are_trained_on_and_answered(cli):
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ("", "predict needs --images"),
         ("--images", "--images needs a value"),
@@ -574,13 +578,13 @@ def test_labels_that_a_terminal_would_obey_are_trained_on_and_answered(cli):
         ("--images t.csv --allow_outside_root true", 't.csv row 2, column "image": there is no'),
     ],
 )
-def test_a_prediction_that_cannot_be(cli, trained, flags, said):
+def test_a_prediction_that_cannot_be(cli, trained, flags, message):
     photos("photos", 1)
     for folder in ("empty", "folder.csv", "broken"):
         Path(folder).mkdir()
     Path("broken/a.png").write_text("no image")
     Path("t.csv").write_text("image\n../x.png\n")
-    assert cli.refused("predict", "--ckpt_path", str(trained), *flags.split()).startswith(said)
+    assert cli.refused("predict", "--ckpt_path", str(trained), *flags.split()).startswith(message)
 
 
 # --------------------------------------------------------------------- bad images
@@ -594,8 +598,8 @@ NOT_AN_IMAGE = (
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_bad_image_is_one_line_that_names_path_and_row(cli, num_workers):
     config = small(labelled_photos({5: b"<html>not found</html>"}))
-    said = cli.refused("fit", "--config", config, "--data.num_workers", str(num_workers))
-    assert said == (
+    message = cli.refused("fit", "--config", config, "--data.num_workers", str(num_workers))
+    assert message == (
         f"photos.csv row 7: image {Path('photos/05.png').resolve()} {NOT_AN_IMAGE}; "
         f"data.on_bad_image: skip goes on without such images"
     )
@@ -603,13 +607,15 @@ def test_a_bad_image_is_one_line_that_names_path_and_row(cli, num_workers):
 
 def test_an_image_over_the_limit_is_a_bad_image(cli):
     config = small(labelled_photos({}))
-    said = cli.refused("fit", "--config", config, "--data.max_pixels", "1000")
-    assert "row " in said
-    assert ".png has 1,024 pixels, and data.max_pixels allows 1,000; data.on_bad_image" in said
+    message = cli.refused("fit", "--config", config, "--data.max_pixels", "1000")
+    assert "row " in message
+    assert ".png has 1,024 pixels, and data.max_pixels allows 1,000; data.on_bad_image" in message
     cli.run("fit", "--config", config, "--data.max_pixels", "1024")
     predict = ("predict", "--name", "small", "--ckpt_path", "last", "--images", "photos")
-    said = cli.refused(*predict, "--data.max_pixels", "1000")
-    assert said.startswith("image photos/00.png has 1,024 pixels, and data.max_pixels allows 1,000")
+    message = cli.refused(*predict, "--data.max_pixels", "1000")
+    assert message.startswith(
+        "image photos/00.png has 1,024 pixels, and data.max_pixels allows 1,000"
+    )
 
 
 def test_bad_images_are_skipped_and_listed_from_training_to_prediction(cli):

@@ -56,7 +56,7 @@ def test_what_is_right_passes(hint, value):
 
 
 @pytest.mark.parametrize(
-    ("hint", "value", "said"),
+    ("hint", "value", "expected"),
     [
         (int, "abc", 'key should be an integer. Found "abc"'),
         (int, 1.5, "key should be an integer. Found 1.5"),
@@ -100,8 +100,8 @@ def test_what_is_right_passes(hint, value):
         ),
     ],
 )
-def test_what_is_wrong_is_said(hint, value, said):
-    assert message(check_value, hint, value, "key").startswith(said)
+def test_what_is_wrong_is_named(hint, value, expected):
+    assert message(check_value, hint, value, "key").startswith(expected)
 
 
 def test_long_values_are_cut():
@@ -110,13 +110,13 @@ def test_long_values_are_cut():
 
 def test_an_entry_of_a_list_is_named():
     value = ["LearningRateMonitor", {"class_path": "EarlyStoping"}]
-    said = message(check_value, list[Callback], value, "trainer.callbacks")
-    assert said.startswith('trainer.callbacks[1].class_path: no Callback is called "EarlyStoping"')
-    assert 'did you mean "EarlyStopping"?' in said
+    found = message(check_value, list[Callback], value, "trainer.callbacks")
+    assert found.startswith('trainer.callbacks[1].class_path: no Callback is called "EarlyStoping"')
+    assert 'did you mean "EarlyStopping"?' in found
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "expected"),
     [
         (
             {"class_path": "Clasification"},
@@ -152,8 +152,8 @@ def test_an_entry_of_a_list_is_named():
         ),
     ],
 )
-def test_a_component_that_is_wrong(value, said):
-    assert message(check_component, (Task,), value, "tasks.a").startswith(said)
+def test_a_component_that_is_wrong(value, expected):
+    assert message(check_component, (Task,), value, "tasks.a").startswith(expected)
 
 
 def test_an_argument_that_is_needed():
@@ -178,17 +178,17 @@ def test_one_s_own_class_is_found_by_its_path(tmp_path, monkeypatch):
 
 
 def test_sections_are_called_by_their_key():
-    said = message(check_arguments, Trainer, {"max_epoch": 3}, "trainer", owner="trainer")
-    assert said.startswith(
+    found = message(check_arguments, Trainer, {"max_epoch": 3}, "trainer", owner="trainer")
+    assert found.startswith(
         'trainer.max_epoch: trainer has no such argument; did you mean "max_epochs"?'
     )
-    assert len(said) < 330
+    assert len(found) < 330
 
 
 def test_null_is_fine_where_it_is_the_default_and_nowhere_else():
     check_arguments(Trainer, {"plugins": None, "max_epochs": None}, "trainer", ["self"])
-    said = message(check_arguments, Regression, {"weight": None}, "a")
-    assert said == "a.weight should be a number. Found null"
+    found = message(check_arguments, Regression, {"weight": None}, "a")
+    assert found == "a.weight should be a number. Found null"
 
 
 # --------------------------------------------------------------------- scalars

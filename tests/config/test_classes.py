@@ -15,15 +15,15 @@ def refused(*arguments: object) -> str:
 def test_one_s_own_module_that_fails_is_named(tmp_path, monkeypatch):
     (tmp_path / "broken.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(str(tmp_path))
-    said = refused("broken.Zzz", (Task,), "tasks.a.class_path")
-    assert said == 'tasks.a.class_path: cannot import "broken.Zzz": division by zero'
+    message = refused("broken.Zzz", (Task,), "tasks.a.class_path")
+    assert message == 'tasks.a.class_path: cannot import "broken.Zzz": division by zero'
 
 
 def test_a_short_name_that_several_classes_have():
     base = type("Base", (), {})
     classes = [type("Flip", (base,), {"__module__": name}) for name in ("one._hidden", "two")]
-    said = refused("Flip", (base,), "key")
-    assert said == 'key: several are called "Flip", write the whole path: two.Flip, one.Flip'
+    message = refused("Flip", (base,), "key")
+    assert message == 'key: several are called "Flip", write the whole path: two.Flip, one.Flip'
     assert classes  # classes that nothing refers to are forgotten
 
 

@@ -28,7 +28,7 @@ def test_the_folder_of_the_package_itself_stays(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "named",
     [
         ["fit", "--tasks.a", "mine.Own"],
         ["fit", "--trainer.callbacks+=mine.Callback"],
@@ -38,18 +38,18 @@ def test_the_folder_of_the_package_itself_stays(monkeypatch):
         {"model": {"sharing": "package.part.Share"}},
     ],
 )
-def test_a_module_of_it_that_is_named_opens_it(said):
+def test_a_module_of_it_that_is_named_opens_it(named):
     Path("mine.py").touch()
     Path("package").mkdir()
     sys.path.insert(0, os.getcwd())
     import_path.remove_cwd()
-    import_path.add_cwd_for(said)
+    import_path.add_cwd_for(named)
     assert sys.path[-1] == os.getcwd()
     assert sys.path.count(os.getcwd()) == 1
 
 
 @pytest.mark.parametrize(
-    "said",
+    "named",
     [
         ["fit", "--config", "mine", "--data.sources.a.path", "tables/mine.csv"],
         {"class_path": "torch.mine.Own", "root": "../mine.d", "note": "mine. And more", "n": 1.5},
@@ -57,8 +57,8 @@ def test_a_module_of_it_that_is_named_opens_it(said):
         {"class_path": "elsewhere.Own"},
     ],
 )
-def test_nothing_else_does(said):
+def test_nothing_else_does(named):
     Path("mine.py").touch()
     import_path.remove_cwd()
-    import_path.add_cwd_for(said)
+    import_path.add_cwd_for(named)
     assert not is_open()

@@ -68,8 +68,8 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_a_class_that_is_not_of_its_place(name):
     for place in ("model.backbone", "tasks.digit"):
-        said = refused("test", {f"model.{place.removeprefix('model.')}.class_path": name})
-        assert said.startswith(("checkpoint x.ckpt: ", f"{place}.class_path: no "))
+        message = refused("test", {f"model.{place.removeprefix('model.')}.class_path": name})
+        assert message.startswith(("checkpoint x.ckpt: ", f"{place}.class_path: no "))
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
@@ -98,13 +98,13 @@ def test_a_namesake_in_the_current_folder_is_not_the_package(monkeypatch):
     monkeypatch.setattr(untrusted, "PACKAGES", ("mtl_lightning", "packaged"))
     monkeypatch.setattr(untrusted, "LATE_IMPORTS", ("packaged",))
     Path("packaged.py").write_text(Path("evil.py").read_text())
-    said = refused("test", {"model.backbone.class_path": "packaged.Thing"})
-    assert said.startswith('checkpoint x.ckpt: model.backbone names the class "packaged.Thing"')
+    message = refused("test", {"model.backbone.class_path": "packaged.Thing"})
+    assert message.startswith('checkpoint x.ckpt: model.backbone names the class "packaged.Thing"')
 
 
 def test_a_source_of_a_stranger():
-    said = refused("test", {"data.sources.shop": EVIL})
-    assert said.startswith('checkpoint x.ckpt: data.sources.shop names the class "evil.Thing"')
+    message = refused("test", {"data.sources.shop": EVIL})
+    assert message.startswith('checkpoint x.ckpt: data.sources.shop names the class "evil.Thing"')
 
 
 @pytest.mark.parametrize(
@@ -119,8 +119,8 @@ def test_a_source_of_a_stranger():
 )
 def test_a_source_that_imports_or_downloads_what_it_is_told_to(name, init_args):
     shop = {"class_path": name, "init_args": init_args}
-    said = refused("test", {"data.sources.shop": shop})
-    assert said == (
+    message = refused("test", {"data.sources.shop": shop})
+    assert message == (
         f"checkpoint x.ckpt: data.sources.shop names {name.rpartition('.')[2]}, which may run or "
         "download what its arguments name; if you trust it, name it in a config of your own "
         "(--config)"
@@ -192,8 +192,10 @@ FOR_TRAINING = [
 
 @pytest.mark.parametrize(("place", "value"), FOR_TRAINING)
 def test_what_training_would_import(place, value):
-    said = refused("fit", {place: value})
-    assert said.startswith(("checkpoint x.ckpt: " + place[:10], "model.optimizer.init_args", place))
+    message = refused("fit", {place: value})
+    assert message.startswith(
+        ("checkpoint x.ckpt: " + place[:10], "model.optimizer.init_args", place)
+    )
 
 
 @pytest.mark.parametrize(("place", "value"), FOR_TRAINING)
@@ -252,8 +254,8 @@ def test_a_text_where_a_text_belongs_is_a_text(place):
 
 @pytest.mark.parametrize("value", [torch.zeros(1), {1: 2}, {"a": torch.float32}])
 def test_hyper_parameters_are_plain(value):
-    said = refused("test", {"model.dropout": value})
-    assert said.startswith(
+    message = refused("test", {"model.dropout": value})
+    assert message.startswith(
         "checkpoint x.ckpt: its hyper-parameters should be texts, numbers, lists and mappings. "
         "Found a "
     )
@@ -262,8 +264,8 @@ def test_hyper_parameters_are_plain(value):
 def test_hyper_parameters_without_an_end():
     endless: list[Any] = []
     endless.append(endless)
-    said = refused("test", {"model.dropout": endless})
-    assert said == "checkpoint x.ckpt: its hyper-parameters have no end"
+    message = refused("test", {"model.dropout": endless})
+    assert message == "checkpoint x.ckpt: its hyper-parameters have no end"
 
 
 # --------------------------------------------------------------------- the user's own
@@ -309,8 +311,8 @@ def test_what_the_user_says_himself_needs_no_trust_in_the_checkpoint(mine):
 
 
 def test_a_class_of_the_user_s_that_no_config_names_is_refused(mine):
-    said = refused("test", {"model.tasks.digit": OWN})
-    assert said.startswith('checkpoint x.ckpt: tasks.digit names the class "mine.Own"' + NONE_OF)
+    message = refused("test", {"model.tasks.digit": OWN})
+    assert message.startswith('checkpoint x.ckpt: tasks.digit names the class "mine.Own"' + NONE_OF)
     assert "mine" not in sys.modules
 
 
@@ -318,8 +320,8 @@ def test_a_class_of_the_user_s_that_no_config_names_is_refused(mine):
 def test_an_argument_without_a_type_is_no_place_for_a_class(mine, value):
     Path("own.yaml").write_text("tasks: {digit: mine.Own, ink: Regression}")
     own = {"class_path": "mine.Own", "init_args": {"mode": value}}
-    said = refused("test", {"model.tasks.digit": own}, "--config", "own.yaml")
-    assert said.startswith("checkpoint x.ckpt: tasks.digit.init_args.mode: ")
+    message = refused("test", {"model.tasks.digit": own}, "--config", "own.yaml")
+    assert message.startswith("checkpoint x.ckpt: tasks.digit.init_args.mode: ")
 
 
 # --------------------------------------------------------------------- annotations

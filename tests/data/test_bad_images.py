@@ -51,16 +51,16 @@ class Named:
         raise AssertionError
 
 
-def said(row: int) -> str:
+def reason(row: int) -> str:
     return f"t.csv row {row + 2}: image /{row}.png cannot be read (broken)"
 
 
 def test_each_image_is_kept_once_without_what_its_other_columns_say():
     bad, heard = BadImages(0.5), []
     bad.subscribe(lambda: heard.append(len(list(bad))))
-    bad.add("train", {7: said(7)}, Named(), 10)
+    bad.add("train", {7: reason(7)}, Named(), 10)
     bad.add("val", {3: "t.csv row 5: odd"}, Named(), 10)
-    bad.add("train", {7: said(7), 1: said(1)}, Named(), 10)
+    bad.add("train", {7: reason(7), 1: reason(1)}, Named(), 10)
     assert list(bad) == [
         BadImage("/7.png", "t.csv row 9", "train", "cannot be read (broken)"),
         BadImage("/1.png", "t.csv row 3", "train", "cannot be read (broken)"),
@@ -74,18 +74,18 @@ def test_each_image_is_kept_once_without_what_its_other_columns_say():
 )
 def test_more_than_a_share_of_a_split_stops_the_run(share, allowed):
     bad = BadImages(share)
-    bad.add("val", {row: said(row) for row in range(allowed)}, Named(), 40)
-    bad.add("train", {row: said(row) for row in range(allowed)}, Named(), 40)
-    bad.add("train", {row: said(row) for row in range(allowed)}, Named(), 40)
+    bad.add("val", {row: reason(row) for row in range(allowed)}, Named(), 40)
+    bad.add("train", {row: reason(row) for row in range(allowed)}, Named(), 40)
+    bad.add("train", {row: reason(row) for row in range(allowed)}, Named(), 40)
     if allowed == 40:
         return
     heard = []
     bad.subscribe(lambda: heard.append(True))
     with pytest.raises(UserError) as caught:
-        bad.add("train", {99: said(99)}, Named(), 40)
+        bad.add("train", {99: reason(99)}, Named(), 40)
     assert str(caught.value) == (
         f"{allowed + 1} of 40 train images could not be used, and data.max_bad_share allows a "
-        f"share of {share:g}; one of them: {said(99)}"
+        f"share of {share:g}; one of them: {reason(99)}"
     )
     assert heard, "it is listed all the same"
 
@@ -125,7 +125,7 @@ def batches(bad: set[int], loaded: list[int], start: int = 0) -> Any:
             counts=request.counts,
             step_rows=request.step_rows,
             gradient_divisor=request.gradient_divisor,
-            bad={int(row): said(row) for row in rows[~good]},
+            bad={int(row): reason(row) for row in rows[~good]},
         )
 
 
@@ -362,7 +362,7 @@ def test_a_step_whose_images_are_all_bad_moves_nothing(tmp_path, accumulate):
 
 
 def stopped(folder: Path, devices: int) -> tuple[str, int, int]:
-    """Train with few bad images allowed; return what is said, when, and how many are listed."""
+    """Train with few bad images allowed; return the message, the steps done, the images listed."""
     data, steps = data_of(chosen("some", 1), on_bad_image="skip", max_bad_share=0.1), Steps()
     data.batch_size = BATCH // devices
     try:

@@ -169,7 +169,7 @@ def test_broken_files_are_named(tmp_path):
 
 
 def bad_files(folder: Path) -> dict[str, str]:
-    """Write a bad file of each kind; return what is said of it."""
+    """Write a bad file of each kind; return the reason that each is refused with."""
     whole = saved(folder, Image.effect_noise((64, 64), 50), "whole.png").read_bytes()
     contents = {
         "cut.png": (whole[:2000], "image file is truncated"),
@@ -184,19 +184,19 @@ def bad_files(folder: Path) -> dict[str, str]:
         (folder / name).write_bytes(content)
     (folder / "folder.png").mkdir()
     os.mkfifo(folder / "pipe.png")
-    said = {name: reason for name, (_, reason) in contents.items()}
-    return said | {"folder.png": "a folder", "pipe.png": "not a regular file"}
+    reasons = {name: reason for name, (_, reason) in contents.items()}
+    return reasons | {"folder.png": "a folder", "pipe.png": "not a regular file"}
 
 
 def test_each_bad_file_is_named_with_what_is_wrong(tmp_path):
     for name, reason in bad_files(tmp_path).items():
         with pytest.raises(UserError) as caught:
             decode(tmp_path / name)
-        said = str(caught.value)
-        assert said.startswith(f"image {tmp_path / name} cannot be read ({reason}")
-        assert "; expected an intact JPEG, PNG, WebP, BMP, GIF or TIFF file" in said
-        assert "\n" not in said
-        assert said.count(str(tmp_path)) == 1
+        message = str(caught.value)
+        assert message.startswith(f"image {tmp_path / name} cannot be read ({reason}")
+        assert "; expected an intact JPEG, PNG, WebP, BMP, GIF or TIFF file" in message
+        assert "\n" not in message
+        assert message.count(str(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("number", [5, 13, 24])
@@ -258,11 +258,11 @@ found = {}
 for bomb in bombs:
     before = peak()
     try:
-        said = str(images.decode(bomb).shape)
+        message = str(images.decode(bomb).shape)
     except Exception as error:
-        said = str(error)
+        message = str(error)
     unit = 1 if sys.platform == "darwin" else 1024
-    found[bomb.name] = (peak() - before) * unit / 2**20, said
+    found[bomb.name] = (peak() - before) * unit / 2**20, message
 print(json.dumps(found))
 """
 
@@ -287,8 +287,8 @@ def test_memory_does_not_grow_with_a_decompression_bomb(tmp_path):
     found = measured(tmp_path, bombs.BOMBS)
     assert set(found) == set(bombs.BOMBS)
     assert max((tmp_path / name).stat().st_size for name in found) < 3 << 20
-    for name, (growth, said) in found.items():
-        assert growth < 30, (name, growth, said)
+    for name, (growth, message) in found.items():
+        assert growth < 30, (name, growth, message)
     for name in ("rgb.png", "palette.png", "frame.gif", "canvas.webp", "tile.tiff"):
         assert "pixels, and data.max_pixels allows 89,478,485" in found[name][1], found[name]
     for name in ("text.png", "unicode.png", "profile.png"):
@@ -300,8 +300,8 @@ def test_memory_does_not_grow_with_a_decompression_bomb(tmp_path):
     reason="Pillow 12, the last for Python 3.10, reads tags that overlap as often as they ask",
 )
 def test_memory_does_not_grow_with_tags_that_overlap(tmp_path):
-    for name, (growth, said) in measured(tmp_path, bombs.TAGS).items():
-        assert growth < 30, (name, growth, said)
+    for name, (growth, message) in measured(tmp_path, bombs.TAGS).items():
+        assert growth < 30, (name, growth, message)
 
 
 def test_image_shape():

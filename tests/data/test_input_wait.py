@@ -6,7 +6,7 @@ from mtl_lightning.data.input_wait import ENOUGH, STARTING, InputWaitTimer
 
 
 class Clock:
-    """Goes on only when it is told to."""
+    """Goes on only when it may."""
 
     def __init__(self):
         self.now = 100.0

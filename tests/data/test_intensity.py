@@ -43,7 +43,7 @@ MEND = (
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize(
-    ("pixels", "said"),
+    ("pixels", "message"),
     [
         (CT, "16-bit signed pixels, from -1,000 to 2,000"),
         (CT.astype(np.int32), "32-bit signed pixels, from -1,000 to 2,000"),
@@ -53,8 +53,8 @@ MEND = (
         (CT.astype(np.uint16) % 4096, "16-bit pixels, none above 3,596, as if of 12 bits or fewer"),
     ],
 )
-def test_a_range_that_nobody_knows_is_refused(order, pixels, said):
-    assert refused(tiff(pixels, order=order)) == f"image x.tif has {said}{MEND}"
+def test_a_range_that_nobody_knows_is_refused(order, pixels, message):
+    assert refused(tiff(pixels, order=order)) == f"image x.tif has {message}{MEND}"
 
 
 def test_unsigned_pixels_of_32_bits():
@@ -133,8 +133,10 @@ def test_white_is_zero_of_floats():
 
 
 def test_white_is_zero_of_a_kind_that_is_not_read():
-    said = refused(tiff(CT, WHITE_IS_ZERO))
-    assert "(a TIFF file broken at its start, or of a kind that is not read; save it with" in said
+    message = refused(tiff(CT, WHITE_IS_ZERO))
+    assert (
+        "(a TIFF file broken at its start, or of a kind that is not read; save it with" in message
+    )
 
 
 def test_images_of_eight_bits_have_the_range_too():
@@ -160,8 +162,10 @@ def test_percentiles_of_a_jpeg_are_those_of_all_its_pixels():
 def test_colours_of_sixteen_bits():
     full = np.full((1, 2, 3), 30_000, dtype=np.uint16)
     assert grey(tiff(full, COLOURS)) == [117, 117]
-    said = refused(tiff(full // 8, COLOURS))
-    assert "(its colours have 16 bits and stay below 3,840, as if of 12 bits; save it with" in said
+    message = refused(tiff(full // 8, COLOURS))
+    assert (
+        "(its colours have 16 bits and stay below 3,840, as if of 12 bits; save it with" in message
+    )
     assert "so that `intensity` cannot apply; save it" in refused(tiff(full, COLOURS), RANGE)
     assert grey(tiff(full * 0, COLOURS)) == [0, 0]
 

@@ -260,8 +260,8 @@ def test_random_merges_agree_with_the_slow_and_obvious_way(seed):
 
     seen = list(dict.fromkeys(r[0] for s in sources.values() for r in s.rows))
     assert table.images.tolist() == seen
-    said = {r[0]: r[1]["type"] for s in sources.values() for r in s.rows if r[1]["type"]}
-    assert table.cells["type"].tolist() == [said.get(image) for image in seen]
+    label = {r[0]: r[1]["type"] for s in sources.values() for r in s.rows if r[1]["type"]}
+    assert table.cells["type"].tolist() == [label.get(image) for image in seen]
     of_component = {}
     whole = components(sources.values())
     for image, split in zip(seen, table.splits, strict=True):
@@ -350,15 +350,15 @@ def test_every_contradiction_is_told_to_who_asks_and_the_first_answer_holds():
         row("z", type="Hat"),
     )
     two = Rows(row("x", "val", type="Shirt"), row("y", type="Shirt"), row("z", type="Hat"))
-    told = []
+    warned = []
     table = merge(
         {"one": one, "two": two},
         ["type"],
         MergeOptions(),
-        lambda about, text: told.append((about, text)),
+        lambda about, text: warned.append((about, text)),
     )
-    assert [about for about, _ in told] == ['task "type"', 'task "type"', "split", "group"]
-    assert told[1][1] == (
+    assert [about for about, _ in warned] == ['task "type"', 'task "type"', "split", "group"]
+    assert warned[1][1] == (
         'rows row 3 says "Hat", rows row 3 says "Shirt" for y (task "type"); '
         "expected one answer, or data.on_conflict: first or drop"
     )

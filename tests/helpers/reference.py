@@ -67,9 +67,9 @@ class ClassLoop:
         for c in classes:
             hits = pairs.count((c, c))
             occurs = sum(truth == c for truth, _ in pairs)
-            said = sum(answer == c for _, answer in pairs)
+            answered = sum(answer == c for _, answer in pairs)
             recalls += [hits / occurs] if occurs else []
-            f1 += [2 * hits / (occurs + said)] if occurs + said else []
+            f1 += [2 * hits / (occurs + answered)] if occurs + answered else []
         return {
             "accuracy": fmean(truth == answer for truth, answer in pairs),
             "macro_f1": fmean(f1),
@@ -144,15 +144,15 @@ class YesNoLoop:
         each: dict[str, list[float]] = {"ap": [], "f1": [], "accuracy": [], "ma": []}
         values: Metrics = {}
         for i, name in enumerate(self.task.labels):
-            said = [(1 / (1 + math.exp(-o[i])), a[name]) for o, a in rows if name in a]
-            yes, no = ([chance for chance, a in said if a is answer] for answer in (True, False))
+            pairs = [(1 / (1 + math.exp(-o[i])), a[name]) for o, a in rows if name in a]
+            yes, no = ([chance for chance, a in pairs if a is answer] for answer in (True, False))
             hits, alarms = sum(c >= 0.5 for c in yes), sum(c >= 0.5 for c in no)
-            each["ap"].append(_average_precision(said))
+            each["ap"].append(_average_precision(pairs))
             each["f1"].append(_ratio(2 * hits, hits + len(yes) + alarms))
-            each["accuracy"].append(_ratio(hits + len(no) - alarms, len(said)))
+            each["accuracy"].append(_ratio(hits + len(no) - alarms, len(pairs)))
             each["ma"].append((_ratio(hits, len(yes)) + _ratio(len(no) - alarms, len(no))) / 2)
             values |= {f"{metric}/{name}": found[-1] for metric, found in each.items()}
-            values[f"n_labelled/{name}"] = len(said)
+            values[f"n_labelled/{name}"] = len(pairs)
         means = {metric: _mean_of_known(found) for metric, found in each.items()}
         return values | {"mean_ap": means.pop("ap")} | means
 
@@ -234,12 +234,12 @@ def _mean_of_known(values: Sequence[float]) -> float:
     return fmean(known) if known else math.nan
 
 
-def _average_precision(said: Sequence[tuple[float, bool]]) -> float:
+def _average_precision(pairs: Sequence[tuple[float, bool]]) -> float:
     """Precision times gain in recall, from the highest of 1000 equal bins of the chance down."""
-    positives = sum(answer for _, answer in said)
+    positives = sum(answer for _, answer in pairs)
     if not positives:
         return math.nan
-    binned = [(int(chance * 1000), answer) for chance, answer in said]
+    binned = [(int(chance * 1000), answer) for chance, answer in pairs]
     area = 0.0
     for bin_ in {bin_ for bin_, _ in binned}:
         shown = [answer for other, answer in binned if other >= bin_]

@@ -32,7 +32,7 @@ class Pair:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
         root = Path(__file__).resolve().parents[2]
-        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as they live
+        self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as they live
         self.ranks = [
             subprocess.Popen(
                 [sys.executable, "-W", "error::UserWarning", "-m", "tests.helpers.two_ranks"],
@@ -41,7 +41,7 @@ class Pair:
                 | {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2"}
                 | {"MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"},
                 stdin=subprocess.PIPE,
-                stdout=self.said,
+                stdout=self.output,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
@@ -61,8 +61,8 @@ class Pair:
             time.sleep(0.02)
             if any(rank.poll() is not None for rank in self.ranks) or time.monotonic() > until:
                 self.end()
-                self.said.seek(0)
-                raise AssertionError(self.said.read()[-20_000:])
+                self.output.seek(0)
+                raise AssertionError(self.output.read()[-20_000:])
         found: list[Any] = pickle.loads(results[0].read_bytes())
         return found
 

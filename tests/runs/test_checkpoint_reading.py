@@ -130,10 +130,10 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize(("make", "said"), FOREIGN.values(), ids=list(FOREIGN))
-def test_what_is_no_checkpoint(make, said):
+@pytest.mark.parametrize(("make", "message"), FOREIGN.values(), ids=list(FOREIGN))
+def test_what_is_no_checkpoint(make, message):
     make(Path("x.ckpt"))
-    assert refused("x.ckpt").startswith(said)
+    assert refused("x.ckpt").startswith(message)
 
 
 @pytest.mark.parametrize("part", ["state_dict", "epoch", "pytorch-lightning_version"])

@@ -117,11 +117,11 @@ def test_a_rank_that_somebody_else_has_started_says_its_line_itself(run, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("code", "status", "said"),
+    ("code", "status", "message"),
     [("raise SystemExit(7)", 7, ""), ("says", 2, "error: t.csv row 2: no\n")],
 )
 def test_a_first_process_that_waits_for_another_without_end_is_ended(
-    monkeypatch, capsys, code, status, said
+    monkeypatch, capsys, code, status, message
 ):
     ended = []
     monkeypatch.setattr("os._exit", ended.append)
@@ -133,7 +133,7 @@ def test_a_first_process_that_waits_for_another_without_end_is_ended(
     assert observer._run()
     assert ended == [status]
     assert others[0].poll() == -9
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == message
 
 
 def test_nothing_is_ended_that_ends_by_itself(monkeypatch):
@@ -168,10 +168,10 @@ def of_rank(rank: int, step: int) -> int:
 def test_a_bad_image_on_one_of_two_ranks_is_one_line_and_one_status():
     row = of_rank(1, 1)
     small(labelled_photos({row: b"oops"}))
-    status, said = fitted("--data.num_workers", "2")
+    status, message = fitted("--data.num_workers", "2")
     assert status == 2
-    assert said.startswith(f"error: photos.csv row {row + 2}: image ")
-    assert said.count("\n") == 1
+    assert message.startswith(f"error: photos.csv row {row + 2}: image ")
+    assert message.count("\n") == 1
     assert [p.name for p in Path("runs/small/version_0").iterdir() if "rank" in p.name] == []
 
 
@@ -179,18 +179,20 @@ def test_a_lost_shard_is_one_line_of_two_ranks_though_bad_images_are_skipped():
     small(photos_packed("p"))
     Path("p/shard-00001.bin").unlink()
     skip = ("--data.on_bad_image", "skip", "--data.max_bad_share", "1")
-    status, said = fitted(*skip, "--data.num_workers", "2")
+    status, message = fitted(*skip, "--data.num_workers", "2")
     lost = f"{Path('p').resolve()}: there is no shard-00001.bin"
-    assert (status, said) == (2, f"error: {lost}; copy the pack again\n")
+    assert (status, message) == (2, f"error: {lost}; copy the pack again\n")
     assert [p.name for p in Path("runs/small/version_0").iterdir() if "rank" in p.name] == []
 
 
 def test_too_many_bad_images_are_one_line_of_two_ranks_and_are_listed():
     rows = {of_rank(0, 0), of_rank(0, 1), of_rank(1, 1)}
     small(labelled_photos(dict.fromkeys(rows, b"oops")))
-    status, said = fitted("--data.on_bad_image", "skip", "--data.max_bad_share", "0.1")
+    status, message = fitted("--data.on_bad_image", "skip", "--data.max_bad_share", "0.1")
     assert status == 2
-    assert said.startswith("error: 3 of 18 train images could not be used, and data.max_bad_share")
-    assert said.count("\n") == 1
+    assert message.startswith(
+        "error: 3 of 18 train images could not be used, and data.max_bad_share"
+    )
+    assert message.count("\n") == 1
     listed = pd.read_csv("runs/small/version_0/bad_images.csv")
     assert set(listed["where"]) == {f"photos.csv row {row + 2}" for row in rows}

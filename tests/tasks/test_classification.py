@@ -82,9 +82,11 @@ def test_what_is_read_in_two_cells():
 def test_a_doubtful_label_is_a_question_to_the_user_unless_it_is_named(text):
     with pytest.raises(UserError) as caught:
         completed("a", "b", text)
-    told = str(caught.value)
-    assert f'the label "{text}" may be a class or a missing label: name it in the task\'s' in told
-    assert told.endswith(f'or in the source\'s `missing` (`missing: ["{text}"]`)')
+    message = str(caught.value)
+    assert (
+        f'the label "{text}" may be a class or a missing label: name it in the task\'s' in message
+    )
+    assert message.endswith(f'or in the source\'s `missing` (`missing: ["{text}"]`)')
     task = Classification(["a", text])
     task.infer_classes(column(["a", text]))
     assert task.encode(column([text, None, "a"])).targets[[0, 2]].tolist() == [1, 0]
@@ -112,8 +114,8 @@ def test_encode_without_any_label():
 
 
 def test_an_unknown_class_is_answered_with_the_nearest():
-    said = Classification(["blazer", "dress", "shoes"]).expected("dres")
-    assert said == 'one of the classes blazer, dress, shoes; did you mean "dress"?'
+    message = Classification(["blazer", "dress", "shoes"]).expected("dres")
+    assert message == 'one of the classes blazer, dress, shoes; did you mean "dress"?'
 
 
 @pytest.mark.parametrize(

@@ -82,12 +82,12 @@ def test_every_mix_of_columns_is_read_as_cell_by_cell(seed):
         known = row[0] is not None and "hut" not in row[0]
         assert alone.bad[0, 0] == (row[0] is not None and not known)
         for j, name in enumerate(LABELS):
-            said = {"yes": 1, "+": 1, "No": 0, "0": 0}.get(row[j + 1])
+            answered = {"yes": 1, "+": 1, "No": 0, "0": 0}.get(row[j + 1])
             listed = int(name in row[0].split(";")) if known else None
-            expected = listed if said is None else said
+            expected = listed if answered is None else answered
             assert alone.labelled[0, j] == (expected is not None)
             assert expected is None or alone.targets[0, j] == expected
-            contradicted = None not in (said, listed) and said != listed
+            contradicted = None not in (answered, listed) and answered != listed
             assert alone.bad[0, j + 1] == (contradicted or row[j + 1] == "maybe")
 
 

@@ -185,7 +185,7 @@ def test_two_ranks_train_what_one_process_trains(tmp_path, pair, number):
 
 
 @pytest.mark.parametrize(
-    ("module", "data", "callbacks", "said"),
+    ("module", "data", "callbacks", "message"),
     [
         ({}, {"augmentation": "default"}, [], "1 view would show each image in one random way"),
         ({}, {"cache_features": 3}, [], "all 3 views would be the same"),
@@ -195,10 +195,10 @@ def test_two_ranks_train_what_one_process_trains(tmp_path, pair, number):
         ({"sharing": Soft(1.0)}, {}, [], "with model.sharing: Soft the tasks do not read the same"),
     ],
 )
-def test_what_would_be_wrong_is_refused(tmp_path, module, data, callbacks, said):
+def test_what_would_be_wrong_is_refused(tmp_path, module, data, callbacks, message):
     made = make_data(tasks=make_more_tasks(), **({"cache_features": 1} | data))
     trainer = make_trainer(tmp_path, callbacks=callbacks)
-    with pytest.raises(UserError, match=rf"data\.cache_features: {said}"):
+    with pytest.raises(UserError, match=rf"data\.cache_features: {message}"):
         trainer.fit(frozen(**module), made)
 
 

@@ -58,29 +58,31 @@ def train(
     )
     module, before = make_module(tasks=tasks, on_non_finite=policy), Before()
     strategy = "ddp" if devices > 1 else "auto"
-    said = ""
+    message = ""
     try:
         fit(folder, data, module, devices=devices, strategy=strategy, callbacks=[before], **trainer)
     except UserError as error:
-        said = str(error)
-    return module, before, said
+        message = str(error)
+    return module, before, message
 
 
 def test_training_stops_in_that_step_and_names_task_and_image(tmp_path):
-    module, before, said = train(tmp_path, "stop")
+    module, before, message = train(tmp_path, "stop")
     assert before.has_bad == 1
-    assert said.startswith(f"epoch 0, step {module.global_step}: the loss of task size is nan for ")
-    assert f"for memory:{BAD} (" in said
-    assert "weights are those from before" in said
-    assert "skip_step" in said
+    assert message.startswith(
+        f"epoch 0, step {module.global_step}: the loss of task size is nan for "
+    )
+    assert f"for memory:{BAD} (" in message
+    assert "weights are those from before" in message
+    assert "skip_step" in message
     for name, value in weights(module).items():
         assert torch.equal(value, before.weights[name]), name
 
 
 def test_a_gradient_alone_is_caught_too(tmp_path):
-    module, before, said = train(tmp_path, "stop", BadGradient)
-    assert "the gradient of sharing.backbone." in said
-    assert "is not finite, though the losses are" in said
+    module, before, message = train(tmp_path, "stop", BadGradient)
+    assert "the gradient of sharing.backbone." in message
+    assert "is not finite, though the losses are" in message
     for name, value in weights(module).items():
         assert torch.equal(value, before.weights[name]), name
 
@@ -88,10 +90,10 @@ def test_a_gradient_alone_is_caught_too(tmp_path):
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("kind", [Poisoned, BadGradient])
 def test_a_step_is_skipped_and_not_measured(tmp_path, capsys, kind, accumulate):
-    module, before, said = train(
+    module, before, message = train(
         tmp_path, "skip_step", kind, max_epochs=2, accumulate_grad_batches=accumulate
     )
-    assert said == ""
+    assert message == ""
     assert before.has_bad == module.skipped_steps == 2
     assert capsys.readouterr().out.count("step skipped: epoch") == 2
     logged = module.trainer.callback_metrics
@@ -108,17 +110,17 @@ def test_all_is_finite_and_nothing_is_said(tmp_path, capsys):
         def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
             return Regression.loss(self, outputs, targets)
 
-    module, _, said = train(tmp_path, "skip_step", Sound)
-    assert (said, module.skipped_steps) == ("", 0)
+    module, _, message = train(tmp_path, "skip_step", Sound)
+    assert (message, module.skipped_steps) == ("", 0)
     assert "skipped" not in capsys.readouterr().out
     assert module.trainer.callback_metrics["train/kind/n_labelled"] == ROWS
 
 
 def on_ranks(folder: Path, devices: int) -> dict[str, Any]:
-    stopped, _, said = train(folder, "stop", devices=devices)
+    stopped, _, message = train(folder, "stop", devices=devices)
     skipped, _, _ = train(folder, "skip_step", devices=devices, max_epochs=2)
     return {
-        "said": said,
+        "message": message,
         "stopped": weights(stopped),
         "skipped": weights(skipped),
         "steps": skipped.skipped_steps,
@@ -129,7 +131,7 @@ def test_all_ranks_do_alike(tmp_path):
     """One rank has the image; the other must not wait for it, nor make the step alone."""
     one = on_ranks(tmp_path, 1)
     (two,) = two_ranks.run([(f"{__name__}.on_ranks", {"folder": tmp_path, "devices": 2})], tmp_path)
-    assert two["said"] == one["said"]
+    assert two["message"] == one["message"]
     assert two["steps"] == one["steps"] == 2
     for run in ("stopped", "skipped"):
         for name, value in one[run].items():

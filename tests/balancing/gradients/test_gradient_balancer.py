@@ -60,7 +60,7 @@ def test_a_head_follows_its_own_task(tmp_path, of):
 def test_every_mode_gives_the_exact_gradients(tmp_path, case, capsys):
     module = module_of(PCGrad(), Layered(**LAYERED[case]))
     step = one_step(tmp_path, module, rows=20)
-    said = capsys.readouterr().out
+    message = capsys.readouterr().out
     rows = shared_rows(reference(module, step))
     with shared_seed(0, CPU):
         expected = PCGrad()(rows)
@@ -68,8 +68,8 @@ def test_every_mode_gives_the_exact_gradients(tmp_path, case, capsys):
     result = module.balancer._probe.result
     assert result.mode == (case if case in ("label_sets", "tasks") else "rows")
     if case == "tasks":
-        assert "batch norm (trunk.1) mixes the images" in said
-        assert "each task needs a backward pass of all rows" in " ".join(said.split())
+        assert "batch norm (trunk.1) mixes the images" in message
+        assert "each task needs a backward pass of all rows" in " ".join(message.split())
 
 
 def test_features_give_the_weights_of_their_own_jacobian(tmp_path):
@@ -171,7 +171,7 @@ def test_gradients_that_are_not_numbers_touch_no_state(tmp_path):
     assert (module.balancer.method.state["cosines"] == 0).all()
 
 
-# --------------------------------------------------------------------- said before training
+# --------------------------------------------------------------------- messages before training
 
 
 def apart():
@@ -188,8 +188,8 @@ def apart():
 def test_features_are_blind_where_rows_carry_one_label(tmp_path, capsys):
     module = module_of(PCGrad(), gradients="features")
     fit(tmp_path, apart(), module)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "only in images that carry several labels: 0 of 24." in said
+    message = " ".join(capsys.readouterr().out.split())
+    assert "only in images that carry several labels: 0 of 24." in message
     products = module.balancer.gramian
     assert torch.equal(products, products.diagonal().diag())
     fit(tmp_path, apart(), module_of(PCGrad()))

@@ -82,8 +82,8 @@ def test_it_is_repeated_when_something_else_is_trained_and_explained_once(monkey
     backbone.eval()
     cached(backbone, INPUTS)
     assert len(calls) == 3
-    said = " ".join(capsys.readouterr().out.split())
-    assert said.count("rows with the same labels pass through it by themselves") == 1
+    message = " ".join(capsys.readouterr().out.split())
+    assert message.count("rows with the same labels pass through it by themselves") == 1
 
 
 def test_a_frozen_backbone_is_not_probed(monkeypatch):

@@ -209,7 +209,7 @@ def test_batches_are_as_large_as_rare_labels_and_few_images_want():
 
 
 @pytest.mark.parametrize(
-    ("paths", "said"),
+    ("paths", "message"),
     [
         (["a.cvs"], 'a.cvs: no such file or folder; did you mean "a.csv"?'),
         (["p/00.jpg"], "p/00.jpg should be a folder, or a table (.csv"),
@@ -223,7 +223,7 @@ def test_batches_are_as_large_as_rare_labels_and_few_images_want():
         (["d"], "d/c.csv: no column holds the paths of images"),
     ],
 )
-def test_what_cannot_be_proposed(paths, said):
+def test_what_cannot_be_proposed(paths, message):
     table("a.csv", kind=["x", "y"] * 10)
     table("b.csv", id=range(20))
     Path("e").mkdir()
@@ -232,4 +232,4 @@ def test_what_cannot_be_proposed(paths, said):
         Path(name).write_text("a,b\n1,2\n")
     with pytest.raises(UserError) as error:
         propose(paths)
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(message)

@@ -83,7 +83,7 @@ def test_groups(name):
 def test_groups_that_cannot_be():
     names, kinds = photos("."), ["a", "b"] * 6
     every = inspect_table(table("t.csv", image=names, patient=range(12), kind=kinds))
-    assert (every.group, list(every.labels)) == (None, ["patient", "kind"]), "told as too many"
+    assert (every.group, list(every.labels)) == (None, ["patient", "kind"]), "reported as too many"
     splits = ["train", "test"] * 6
     torn = inspect_table(
         table("t.csv", image=names, split=splits, sender=[1, 1, 2] * 4, kind=kinds)

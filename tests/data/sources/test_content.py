@@ -11,7 +11,7 @@ FILE = Path("file")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("a,b".encode("utf-16"), "UTF-16 text"),
         (codecs.BOM_UTF16_BE, "UTF-16 text"),
@@ -22,9 +22,9 @@ FILE = Path("file")
         (b"PK\x03\x04", "a workbook"),
     ],
 )
-def test_what_is_no_text_is_told_by_its_beginning(content, said):
+def test_what_is_no_text_is_told_by_its_beginning(content, message):
     FILE.write_bytes(content)
-    with pytest.raises(UserError, match=f"file is {said}"):
+    with pytest.raises(UserError, match=f"file is {message}"):
         check_text("file")
 
 
@@ -35,7 +35,7 @@ def test_what_may_be_text_passes(content):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", 'it begins with ""'),
         (b"a\x1b[2J", r'it begins with "a\\x1b\[2J"'),
@@ -46,9 +46,9 @@ def test_what_may_be_text_passes(content):
         (b"PARK", 'it begins with "PARK"'),
     ],
 )
-def test_what_is_no_whole_parquet_file(content, said):
+def test_what_is_no_whole_parquet_file(content, message):
     FILE.write_bytes(content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         check_parquet("file")
 
 

@@ -60,7 +60,7 @@ def test_line_ends(end, last):
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ('"x,1,2', ', column "a": the cell begins with a quote that nothing closes'),
         ('x,1," ""2', ', column "c": the cell begins with a quote that nothing closes'),
@@ -73,9 +73,9 @@ def test_line_ends(end, last):
         ),
     ],
 )
-def test_a_row_that_is_wrong_is_named_with_its_column(row, said):
+def test_a_row_that_is_wrong_is_named_with_its_column(row, message):
     content = f'a,b, c \n"a\nb",,\n\n1,2,3\n{row}\n4,5,6\n'
-    assert refused(content).startswith(f"t.csv row 5{said}")
+    assert refused(content).startswith(f"t.csv row 5{message}")
 
 
 def test_quotes_of_the_header():
@@ -91,15 +91,15 @@ def test_the_cell_that_is_no_text_is_named(fault):
 
 
 @pytest.mark.parametrize(
-    ("separator", "header", "said"),
+    ("separator", "header", "message"),
     [
         (",", "a;b", "separated by a comma, not by a semicolon"),
         (",", "a\tb", "separated by a comma, not by a tab"),
         ("\t", "a,b", "separated by a tab, not by a comma"),
     ],
 )
-def test_another_separator_is_told(separator, header, said):
-    assert refused(f"{header}\n1\n", separator).endswith(said)
+def test_another_separator_is_told(separator, header, message):
+    assert refused(f"{header}\n1\n", separator).endswith(message)
     assert read(f"{header}{separator}c\n1{separator}2\n", separator)[0] == [2]
 
 

@@ -112,7 +112,7 @@ def test_links_are_followed_but_not_for_ever(grow, tmp_path):
 
 
 def listed_in(monkeypatch, read):
-    """Return the folders that are listed until what is read is refused, and what is said."""
+    """Return the folders that are listed until reading is refused, and the message."""
     seen = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: seen.append(os.fspath(path)) or scandir(path))
@@ -124,13 +124,13 @@ def listed_in(monkeypatch, read):
 def test_a_split_that_leads_out_is_refused_and_not_listed(grow, tmp_path, monkeypatch):
     root = grow("test/dog/a.jpg", "../elsewhere/dog/b.jpg")
     (root / "train").symlink_to(tmp_path / "elsewhere")
-    seen, said = listed_in(monkeypatch, lambda: FolderSource(root, "animal").read(["animal"]))
-    assert '"train" leads by a link to' in said
+    seen, message = listed_in(monkeypatch, lambda: FolderSource(root, "animal").read(["animal"]))
+    assert '"train" leads by a link to' in message
     assert str(tmp_path / "elsewhere") not in seen
 
 
 @pytest.mark.parametrize(
-    ("link", "target", "said"),
+    ("link", "target", "message"),
     [
         ("train", ".", '"train" leads by a link to .*/elsewhere, outside'),
         ("cat", ".", '"cat" leads by a link to .*/elsewhere, outside of the root .*/photos; put'),
@@ -139,12 +139,12 @@ def test_a_split_that_leads_out_is_refused_and_not_listed(grow, tmp_path, monkey
     ],
 )
 def test_links_that_lead_out_are_refused_and_not_listed(
-    grow, tmp_path, monkeypatch, link, target, said
+    grow, tmp_path, monkeypatch, link, target, message
 ):
     root = grow("dog/a.jpg", "../elsewhere/b.jpg")
     (root / link).symlink_to(tmp_path / "elsewhere" / target)
-    seen, told = listed_in(monkeypatch, lambda: FolderSource(root, "animal").read(["animal"]))
-    assert re.search(said, told)
+    seen, refusal = listed_in(monkeypatch, lambda: FolderSource(root, "animal").read(["animal"]))
+    assert re.search(message, refusal)
     assert str(tmp_path / "elsewhere") not in seen
 
 

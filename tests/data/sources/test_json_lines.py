@@ -31,7 +31,7 @@ def test_a_key_of_its_own_in_every_line_takes_no_more_than_the_file():
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ('{"a": 1, "b": 2, "a": 1}', 'has the key "a" twice'),
         ('{"a": {"b": 1, "b": 2}}', 'has the key "b" twice'),
@@ -44,8 +44,8 @@ def test_a_key_of_its_own_in_every_line_takes_no_more_than_the_file():
         ('{"a": "\x07"}', r'is not a JSON object: \{"a": "\\x07"\}'),
     ],
 )
-def test_a_line_that_is_wrong(line, said):
-    with pytest.raises(UserError, match=f"^t.jsonl row 3 {said}"):
+def test_a_line_that_is_wrong(line, message):
+    with pytest.raises(UserError, match=f"^t.jsonl row 3 {message}"):
         read('{"a": 1}', "", line)
 
 

@@ -30,10 +30,10 @@ def test_more_rows_than_any_memory_holds_are_damage():
     few, many = b"\xd0\x0f", b"\x80" * 8 + b"\x40"  # 1000 and 2**61 as Thrift writes them
     assert footer.count(b"\x16" + few) > 1
     claimed = footer.replace(b"\x16" + few, b"\x16" + many)
-    said = refused(
+    message = refused(
         whole[: -8 - length] + claimed + len(claimed).to_bytes(4, "little") + b"PAR1", "a"
     )
-    assert said == "t.parquet is damaged; copy the file, or write it anew"
+    assert message == "t.parquet is damaged; copy the file, or write it anew"
 
 
 def test_a_dot_in_a_name_is_no_path():
@@ -58,24 +58,24 @@ def test_wherever_a_byte_is_wrong_there_is_one_line_or_the_right_cells():
         else:
             assert cells == texts
     assert len(refusals) > 20
-    assert all(said.startswith("t.parquet") and "\n" not in said for said in refusals)
+    assert all(message.startswith("t.parquet") and "\n" not in message for message in refusals)
 
 
 def test_a_column_that_is_damaged_is_named():
     whole = written(a=["x" * 50], b=["y" * 50])
     start = whole.index(b"y" * 20)
-    said = refused(whole[:start] + bytes(20) + whole[start + 20 :], "b")
-    assert said == 't.parquet, column "b" is damaged; copy the file, or write it anew'
+    message = refused(whole[:start] + bytes(20) + whole[start + 20 :], "b")
+    assert message == 't.parquet, column "b" is damaged; copy the file, or write it anew'
     assert read_parquet("t.parquet").fetch("a") == ["x" * 50]
 
 
 def test_text_that_is_no_utf8_is_named_by_row():
     texts = pa.array([b"x", None, b"\xe9", b"\xff"]).view(pa.string())
     for column in (texts, texts.dictionary_encode()):
-        said = refused(written(a=column), "a")
-        assert said == 't.parquet row 3, column "a": the text there is not UTF-8'
+        message = refused(written(a=column), "a")
+        assert message == 't.parquet row 3, column "a": the text there is not UTF-8'
 
 
 def test_a_time_that_python_cannot_tell_is_named_by_row():
-    said = refused(written(a=pa.array([1, 2**62], pa.timestamp("ms"))), "a")
-    assert said == 't.parquet row 2, column "a": the timestamp[ms] there is out of range'
+    message = refused(written(a=pa.array([1, 2**62], pa.timestamp("ms"))), "a")
+    assert message == 't.parquet row 2, column "a": the timestamp[ms] there is out of range'

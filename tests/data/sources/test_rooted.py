@@ -46,6 +46,6 @@ def test_what_is_elsewhere_is_taken_only_where_that_is_allowed(root):
 
 def test_a_url_is_told_whatever_is_allowed(root):
     for allowed in (False, True):
-        said = refused(root, "s3://shop/a.jpg", allowed=allowed)
-        assert '"s3://shop/a.jpg" is a URL' in said
+        message = refused(root, "s3://shop/a.jpg", allowed=allowed)
+        assert '"s3://shop/a.jpg" is a URL' in message
     assert "is a URL" not in refused(root, "C:/a.jpg")

@@ -52,14 +52,14 @@ def test_tasks_of_other_names_and_folders_of_parts(faces):
 def test_malformed_names_are_an_error_or_counted(faces):
     for name in MALFORMED:
         (faces / name).touch()
-    told = f"folder {faces}/: 5 of 9 file names do not match"
+    message = f"folder {faces}/: 5 of 9 file names do not match"
     with pytest.raises(UserError) as caught:
         UTKFaceSource(faces).read(["age"])
-    assert str(caught.value).startswith(f'{told}, first "{MALFORMED[0]}"; expected ')
+    assert str(caught.value).startswith(f'{message}, first "{MALFORMED[0]}"; expected ')
     assert str(caught.value).endswith("leave these images out: `malformed: skip`")
     table = UTKFaceSource(faces, malformed="skip").read(["age"])
     assert table.keys.tolist() == NAMES
-    assert table.notes == [f'{told} and are left out, first "{MALFORMED[0]}"']
+    assert table.notes == [f'{message} and are left out, first "{MALFORMED[0]}"']
 
 
 def test_links_out_of_the_folder_are_followed_only_where_that_is_allowed(tmp_path):
