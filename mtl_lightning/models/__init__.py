@@ -1,4 +1,4 @@
-"""Inputs to outputs: preprocessing, backbones, pooling, sharing, heads, and the network of them."""
+"""The network from inputs to outputs: preprocessing, backbones, pooling, sharing and heads."""
 
 from mtl_lightning.models.backbones import (
     VGG16,

@@ -1,4 +1,4 @@
-"""Running a module to see what it does, without a trace."""
+"""Running a module without side effects, to see what it does."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def dry_run(module: nn.Module) -> Iterator[None]:
-    """Run in ``eval`` mode and without gradients; modes and the CPU's generator are put back."""
+    """Run in ``eval`` mode without gradients; restore modes and the CPU's generator afterwards."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 POOLED = "pooled"
-"""The name of the pooled vector among features; no stage can have it."""
+"""The name of the pooled vector among the features; no stage can have it."""
 
 Features = Mapping[str, Tensor]
 """The tensors that heads read, by name: ``pooled`` (B, F), and maps (B, C, h, w) by stage."""
@@ -22,7 +22,7 @@ class MapSpec:
     Attributes:
         channels: C.
         size: Cells (h, w).
-        stride: Pixels of the image to a cell, vertically and horizontally.
+        stride: Pixels of the image per cell, vertically and horizontally.
     """
 
     channels: int
@@ -76,11 +76,11 @@ class FeatureSpec:
         return [*self.maps, POOLED]
 
     def width(self, names: Iterable[str]) -> int:
-        """Return how many numbers these features are, for one image."""
+        """Return how many numbers these features have for one image."""
         return sum(prod(self.shape(name)) for name in names)
 
     def unpack(self, packed: Tensor, names: Iterable[str]) -> dict[str, Tensor]:
-        """Return the features that `pack` laid side by side, ``(B, width)``."""
+        """Return the features that `pack` concatenated, ``(B, width)``."""
         names = list(names)
         shapes = [self.shape(name) for name in names]
         parts = torch.split(packed, [prod(shape) for shape in shapes], dim=1)
@@ -88,5 +88,5 @@ class FeatureSpec:
 
 
 def pack(features: Features) -> Tensor:
-    """Return features side by side, ``(B, width)``, in their order."""
+    """Concatenate features in their order, ``(B, width)``."""
     return torch.cat([values.flatten(1) for values in features.values()], dim=1)

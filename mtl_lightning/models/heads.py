@@ -13,20 +13,20 @@ from mtl_lightning.system.errors import UserError
 HeadFactory = Callable[[FeatureSpec], nn.Module]
 """Makes a head for a backbone's features.
 
-A head is any module. Its attribute ``reads`` names the features that it reads: ``pooled``, which is
-the default, or maps by stage. ``forward`` gets these tensors as arguments, in that order, and
-returns ``(B, outputs)``.
+A head is any module. Its attribute ``reads`` names the features that it reads: ``pooled`` by
+default, or maps by stage. ``forward`` gets these tensors as arguments, in that order, and returns
+``(B, outputs)``.
 """
 
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """The settings of a task's head; what is left out is the model's.
+    """The settings of a task's head; the model's apply where it has none.
 
     Args:
-        pooling: A pooling of the task's own, instead of the backbone's, which tasks share.
+        pooling: A pooling of this task alone, instead of the backbone's, which tasks share.
         dropout: Share of the features (and hidden units) that are dropped in training.
-        hidden: Units of a hidden layer; 0: the head is linear.
+        hidden: Units of a hidden layer; 0 for a linear head.
 
     Raises:
         UserError: If ``dropout`` or ``hidden`` is out of range.
@@ -45,7 +45,7 @@ class HeadOptions:
             )
 
     def over(self, defaults: "HeadOptions") -> "HeadOptions":
-        """Return these settings, and the defaults where there is none."""
+        """Return these settings, with the defaults where there is none."""
         own = {f.name: getattr(self, f.name) for f in fields(self)}
         return HeadOptions(
             **{k: getattr(defaults, k) if value is None else value for k, value in own.items()}
@@ -56,7 +56,7 @@ class Head(nn.Sequential):
     """Layers in sequence that read one tensor of the features.
 
     Args:
-        reads: Its name.
+        reads: The name of the tensor.
         layers: The layers.
     """
 
@@ -69,10 +69,10 @@ def build_head(features: FeatureSpec, num_outputs: int, options: HeadOptions) ->
     """Build a linear head, or one with a hidden layer.
 
     Args:
-        features: What can be read.
+        features: The features of the backbone.
         num_outputs: Number of outputs of the task.
-        options: Without a pooling the head reads the vector that the backbone pools, which heads
-            share; with one it pools the last map itself.
+        options: Without a pooling, the head reads the vector that the backbone pools for all
+            heads; with one, it pools the last map itself.
 
     Returns:
         (pooling,) dropout, linear; or (pooling,) dropout, linear, ReLU, dropout, linear.

@@ -1,4 +1,4 @@
-"""Inputs of a network by name; so far, images alone."""
+"""Inputs of a network by name; so far only images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ Inputs = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Shape and dtype of an input, without the axis of rows."""
+    """Shape and dtype of an input, without the batch dimension."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.uint8
 
     def example(self, rows: int) -> Tensor:
-        """Return ``(rows, *shape)`` random values: of images any pixels, else from [0, 1)."""
+        """Return ``(rows, *shape)`` random values: any pixels for images, else from [0, 1)."""
         shape = (rows, *self.shape)
         if self.dtype == torch.uint8:
             return torch.randint(0, 256, shape, dtype=self.dtype)
@@ -32,22 +32,22 @@ InputSpecs = Mapping[str, InputSpec]
 
 
 def image_input(size: tuple[int, int]) -> dict[str, InputSpec]:
-    """Return the specification of images of (height, width) pixels and of nothing else."""
+    """Return the specification of images of (height, width) pixels as the only input."""
     return {IMAGE: InputSpec((3, *size))}
 
 
 def examples(specs: InputSpecs, rows: int, device: torch.device) -> dict[str, Tensor]:
-    """Return random inputs, ``(rows, *shape)`` each, drawn from the generator of the CPU."""
+    """Return random inputs, ``(rows, *shape)`` each, drawn from the CPU's generator."""
     return {name: spec.example(rows).to(device) for name, spec in specs.items()}
 
 
 def take_rows(inputs: Inputs, rows: Tensor) -> dict[str, Tensor]:
-    """Return the rows that ``rows`` (int64 or a mask) names of every input."""
+    """Return the given rows (int64 or a mask) of every input."""
     return {name: values[rows] for name, values in inputs.items()}
 
 
 def num_rows(inputs: Inputs) -> int:
-    """Return B."""
+    """Return the batch size B."""
     return len(next(iter(inputs.values())))
 
 

@@ -1,4 +1,4 @@
-"""A container of modules under names that users chose, whatever these names are."""
+"""A container of modules by names that users chose freely."""
 
 import re
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
@@ -8,13 +8,13 @@ from torch import nn
 
 M = TypeVar("M", bound=nn.Module)
 
-_PREFIX = "task_"  # no attribute of nn.Module begins so: `type`, `train` and `keys` are free
+_PREFIX = "task_"  # no attribute of nn.Module starts with it: `type`, `train` and `keys` are free
 
 
 def module_key(name: str) -> str:
     """Return the name under which a module of the user's ``name`` is registered.
 
-    Letters, digits, ``_`` and ``-`` stand as they are; everything else (dots, spaces, ``%``) is
+    Letters, digits, ``_`` and ``-`` stay as they are; everything else (dots, spaces, ``%``) is
     percent-encoded byte by byte, so that two names never share a key: ``a.b`` is ``task_a%2Eb``.
     """
     return _PREFIX + re.sub(
@@ -54,11 +54,11 @@ class NamedModules(nn.Module, Generic[M]):
         return {name: self[name] for name in self._keys}
 
     def keys(self) -> KeysView[str]:
-        """Return the user's names, in their order."""
+        """Return the user's names in order."""
         return self._keys.keys()
 
     def values(self) -> ValuesView[M]:
-        """Return the modules, in the order of their names."""
+        """Return the modules in the order of their names."""
         return self._view().values()
 
     def items(self) -> ItemsView[str, M]:

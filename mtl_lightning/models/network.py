@@ -1,4 +1,4 @@
-"""The whole network, as it is exported."""
+"""The whole network."""
 
 from collections.abc import Collection, Mapping
 
@@ -16,7 +16,7 @@ from mtl_lightning.system.errors import UserError, listed
 
 
 class Network(nn.Module):
-    """From inputs to the outputs of every task: the exportable part; knows no Lightning.
+    """Maps inputs to the outputs of every task: the exportable part, independent of Lightning.
 
     Weights are random until `load_pretrained` or ``load_state_dict``, and in channels_last memory
     format, in which convolutions are fastest. State-dict keys: ``sharing.backbone.trunk...`` (or
@@ -24,18 +24,18 @@ class Network(nn.Module):
 
     Args:
         sharing: How the tasks share the backbone; not attached yet.
-        backbone: Inputs to features.
-        heads: What makes each task's head. Any name will do, ``type`` and ``a.b`` included.
+        backbone: Maps inputs to features.
+        heads: Makes the head of each task. Any name is allowed, ``type`` and ``a.b`` included.
         inputs: Shapes and dtypes of the inputs: see `mtl_lightning.models.inputs.image_input`.
 
     Attributes:
         input_specs: The argument ``inputs``.
-        feature_spec: What the heads can read.
+        feature_spec: The features that heads can read.
         reads: Task to the names of the features that its head reads.
 
     Raises:
         UserError: If the backbone cannot take images of this size, or a head reads features that
-            there are not.
+            do not exist.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Network(nn.Module):
 
         Args:
             inputs: Name to (B, ...): ``image`` (B, 3, H, W) RGB, uint8.
-            rows: For each task a bool mask (B,) of the rows whose outputs are wanted, or
-                (B, labels): those with any label. None wants all. What comes out in other rows is
-                finite and has no other meaning.
+            rows: For each task a bool mask (B,) of the rows whose outputs are needed, or
+                (B, labels): the rows with any label. None needs all. The outputs of other rows are
+                finite but have no meaning.
 
         Returns:
             For each task, in the order given, (B, outputs) in the network's dtype.
@@ -72,7 +72,7 @@ class Network(nn.Module):
         return self.forward_heads(self.sharing(inputs, rows))
 
     def forward_heads(self, features: Mapping[str, Features]) -> dict[str, Tensor]:
-        """Compute what `forward` returns of each task's features."""
+        """Compute the outputs of `forward` from each task's features."""
         return {
             task: head(*[features[task][name] for name in self.reads[task]])
             for task, head in self.heads.items()
@@ -88,11 +88,11 @@ class Network(nn.Module):
         return self.sharing.load_pretrained()
 
     def penalty(self) -> Tensor | None:
-        """Return what is added once to the loss of an optimizer step: see `Sharing.penalty`."""
+        """Return the term added once to the loss of an optimizer step: see `Sharing.penalty`."""
         return self.sharing.penalty()
 
     def own_parameters(self, task: str) -> list[nn.Parameter]:
-        """Return what serves ``task`` alone: its head, and what the sharing keeps for it.
+        """Return the parameters that serve ``task`` alone: its head, and those in the sharing.
 
         Raises:
             KeyError: If there is no such task.
@@ -100,7 +100,7 @@ class Network(nn.Module):
         return [*self.heads[task].parameters(), *self.sharing.own_parameters(task)]
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """Return what is trained and serves several tasks: see `Sharing.shared_parameters`."""
+        """Return the trained parameters that serve several tasks: `Sharing.shared_parameters`."""
         shared = self.sharing.shared_parameters(list(self.heads))
         return [p for p in shared if p.requires_grad]
 
@@ -109,7 +109,7 @@ class Network(nn.Module):
         self.sharing.update_absent(absent, rates)
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """Return everything but the heads, frozen parameters (no ``requires_grad``) included."""
+        """Return all parameters but the heads', including frozen ones (no ``requires_grad``)."""
         return self.sharing.backbone_parameters()
 
     def head_parameters(self) -> list[nn.Parameter]:

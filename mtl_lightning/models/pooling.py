@@ -1,4 +1,4 @@
-"""From a feature map (B, C, H, W) to features (B, F)."""
+"""Pooling of feature maps (B, C, H, W) to features (B, F)."""
 
 from typing import Literal
 
@@ -30,7 +30,7 @@ class AvgPooling(nn.Module):
 class GeMPooling(nn.Module):
     """Generalised mean with a learnable exponent: (B, C, H, W) to (B, C).
 
-    ``mean(x ** p) ** (1 / p)``: p = 1 is the mean, a large p nears the maximum. One p for all
+    ``mean(x ** p) ** (1 / p)``: p = 1 is the mean, a large p approaches the maximum. One p for all
     channels, 3 at the start. Radenovic, Tolias and Chum, "Fine-tuning CNN Image Retrieval with No
     Human Annotation", TPAMI 2018.
     """
@@ -64,11 +64,11 @@ def pooling_layer(name: str) -> nn.Module:
     """Build the pooling layer called ``name``.
 
     Raises:
-        UserError: If there is none of this name.
+        UserError: If there is no such pooling.
     """
     if name not in _POOLINGS:
         raise UserError(
-            f'pooling "{name}" is not known: expected one of {listed(_POOLINGS)}'
+            f'pooling should be one of {listed(_POOLINGS)}. Found "{name}"'
             f"{did_you_mean(name, _POOLINGS)}"
         )
     return _POOLINGS[name]()

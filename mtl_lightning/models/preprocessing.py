@@ -1,4 +1,4 @@
-"""From uint8 images to what a pretrained trunk expects: the first layer of every network."""
+"""The first layer of every network: uint8 images to the input of a pretrained trunk."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -30,16 +30,16 @@ class Normalize:
         for key, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != 3:
                 raise UserError(
-                    f"preprocessing: {key} must have 3 numbers (red, green, blue), "
-                    f"found {len(values)}: {list(values)}"
+                    f"preprocessing: {key} should be 3 numbers (red, green, blue). "
+                    f"Found {len(values)}: {list(values)}"
                 )
         if not all(value > 0 for value in self.std):
-            raise UserError(f"preprocessing: each std must be greater than 0, found {self.std}")
+            raise UserError(f"preprocessing: each std should be above 0. Found {self.std}")
 
 
 @dataclass(frozen=True)
 class _Scheme:
-    """Mean and standard deviation of channels in 0..255, in the order that the trunk sees."""
+    """Mean and standard deviation of channels in 0..255, in the trunk's order of channels."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -61,11 +61,11 @@ _SCHEMES: dict[str, _Scheme] = {
 
 
 class Preprocessing(nn.Module):
-    """Normalise images in 0..255 as the weights of the trunk expect it.
+    """Normalises images in 0..255 as the weights of the trunk expect it.
 
-    ``imagenet``: scaled to 0..1, minus mean, by standard deviation of ImageNet (torchvision).
-    ``caffe``: reordered to BGR, minus (103.939, 116.779, 123.68), not scaled (Simonyan and
-    Zisserman 2015; Keras' VGG16). ``none``: scaled to 0..1. Or an explicit `Normalize`.
+    ``imagenet``: scaled to 0..1, normalised by ImageNet's mean and standard deviation
+    (torchvision). ``caffe``: reordered to BGR, minus (103.939, 116.779, 123.68), not scaled
+    (Simonyan and Zisserman 2015; Keras' VGG16). ``none``: scaled to 0..1. Or a `Normalize`.
 
     The result has the module's own floating dtype, so ``.double()`` and ``.bfloat16()`` work.
 
@@ -83,8 +83,8 @@ class Preprocessing(nn.Module):
         super().__init__()
         if isinstance(scheme, str) and scheme not in _SCHEMES:
             raise UserError(
-                f'preprocessing "{scheme}" is not known: expected {listed(_SCHEMES)} or mean and '
-                f"std{did_you_mean(scheme, _SCHEMES)}"
+                f"preprocessing should be {listed(_SCHEMES)}, or mean and std. "
+                f'Found "{scheme}"{did_you_mean(scheme, _SCHEMES)}'
             )
         chosen = _scheme(scheme) if isinstance(scheme, Normalize) else _SCHEMES[scheme]
         self._bgr = chosen.bgr
@@ -104,11 +104,11 @@ class Preprocessing(nn.Module):
         if self._bgr:
             images = images.flip(1)
         images = images.to(self.mean.dtype, memory_format=torch.channels_last)
-        # On the scale of 0..255, where bfloat16 holds every pixel exactly before the difference.
+        # On the scale of 0..255, where bfloat16 represents every pixel exactly.
         return (images - self.mean) / self.std
 
     def matches(self, mean: list[float], std: list[float]) -> bool:
-        """Tell whether this is ``(x / 255 - mean) / std`` in RGB order."""
+        """Whether this is ``(x / 255 - mean) / std`` in RGB order."""
         wanted = _scheme(Normalize(mean, std))
         pairs = ((self.mean, wanted.mean), (self.std, wanted.std))
         return not self._bgr and all(

@@ -1,4 +1,4 @@
-"""Pretrained weights: reading files, fitting them to a trunk, and saying what fitted."""
+"""Pretrained weights: reading files, fitting them to a trunk, and reporting what fitted."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +29,7 @@ class NamedWeights:
 
     Args:
         tensors: Tensors by the library's keys.
-        label: What to call them in messages.
+        label: Their name in messages.
         mean: Channel means (0..1) that these weights were trained with, None if unknown.
         std: Standard deviations (0..1) likewise.
     """
@@ -46,11 +46,11 @@ class LoadReport:
 
     Args:
         source: The file's name, or the name of the weights.
-        loaded: Keys of the trunk that were filled.
-        not_used: Keys of the file that the trunk has no place for.
-        missing: Keys of the trunk that the file lacks: they keep their random values.
-        mismatched: Keys of the trunk with another shape in the file: they keep their random values.
-        note: More that the user should know, or "".
+        loaded: Keys of the trunk that were loaded.
+        not_used: Keys of the file that the trunk does not have.
+        missing: Keys of the trunk that the file lacks; they keep their random values.
+        mismatched: Keys of the trunk with another shape in the file; they keep their random values.
+        note: A further note for the user, or "".
     """
 
     source: str
@@ -79,7 +79,7 @@ class LoadReport:
 
 
 def is_file(weights: str) -> bool:
-    """Tell whether ``weights`` means a file: by its suffix, or because it exists."""
+    """Whether ``weights`` means a file: by its suffix, or because it exists."""
     path = Path(weights).expanduser()
     return path.suffix.lower() in _SUFFIXES or path.exists()
 
@@ -87,8 +87,8 @@ def is_file(weights: str) -> bool:
 def read_weights(file: str) -> dict[str, Tensor]:
     """Read the tensors of a weight file.
 
-    Nesting under ``state_dict`` or ``model`` is unwrapped. Only tensors are unpickled, so a file
-    from a stranger cannot run code.
+    Nesting under ``state_dict`` or ``model`` is unwrapped. Only tensors are unpickled, so that an
+    untrusted file cannot run code.
 
     Args:
         file: ``.safetensors``, or anything that ``torch.save`` wrote.
@@ -97,7 +97,7 @@ def read_weights(file: str) -> dict[str, Tensor]:
         Tensors on the CPU by key.
 
     Raises:
-        UserError: If the file is not there, cannot be read or holds no tensors.
+        UserError: If the file does not exist, cannot be read or holds no tensors.
     """
     path = Path(file).expanduser()
     if not path.is_file():
@@ -120,18 +120,18 @@ def read_weights(file: str) -> dict[str, Tensor]:
 
 
 def load_matching(trunk: nn.Module, tensors: Mapping[str, Tensor], source: str) -> LoadReport:
-    """Load into ``trunk`` what fits by name and shape, in place.
+    """Load the tensors that fit ``trunk`` by name and shape, in place.
 
-    A prefix that the file's keys share (``module.``, ``model.backbone.``, ``_orig_mod.``) is taken
-    off where that makes more of them fit.
+    A prefix that the file's keys share (``module.``, ``model.backbone.``, ``_orig_mod.``) is
+    removed if that makes more of them fit.
 
     Args:
-        trunk: The module to fill.
+        trunk: The module to load into.
         tensors: Tensors by key.
-        source: What to call them in the report and in errors.
+        source: Their name in the report and in errors.
 
     Raises:
-        UserError: If nothing fits, or next to nothing (under a tenth of the trunk's tensors).
+        UserError: If nothing fits, or almost nothing (under a tenth of the trunk's tensors).
     """
     own = trunk.state_dict()
     prefix = _best_prefix(tensors, own)
@@ -139,7 +139,7 @@ def load_matching(trunk: nn.Module, tensors: Mapping[str, Tensor], source: str) 
         key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
     }
     fitting = {key: found[key] for key in own if key in found and _fits(found[key], own[key])}
-    # By accident another architecture shares a first convolution or a few biases.
+    # Another architecture may share a first convolution or a few biases by accident.
     if len(fitting) < _LEAST_SHARE * len(own):
         raise UserError(
             f"weights {source} do not fit the backbone: {len(fitting)} of its {len(own)} tensors "
@@ -148,7 +148,7 @@ def load_matching(trunk: nn.Module, tensors: Mapping[str, Tensor], source: str) 
             "null for random weights"
         )
     trunk.load_state_dict(fitting, strict=False)
-    # Older files lack the counter, and nothing that is trained or tested depends on it.
+    # Older files lack the counter, and no training or test depends on it.
     missing = [k for k in own if k not in found and not k.endswith("num_batches_tracked")]
     return LoadReport(
         source=source,
@@ -163,11 +163,11 @@ def download(label: str, url: str, fetch: Callable[[], T]) -> T:
     """Call ``fetch``, which downloads ``label`` from ``url``.
 
     Raises:
-        UserError: If it fails, with what to do without a network.
+        UserError: If it fails; the message says what to do without a network.
     """
     try:
         return fetch()
-    except Exception as error:  # each hub has its own kinds
+    except Exception as error:  # each hub raises its own kinds
         raise UserError(
             f"cannot download {label} ({url}): {_reason(error)}; no network? download it elsewhere "
             "and set model.backbone.init_args.weights to the file, or to null for random weights"
@@ -193,7 +193,7 @@ def _unwrap(content: object) -> dict[str, Tensor]:
 
 
 def _best_prefix(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """Return the prefix whose removal makes most tensors fit; the shortest of equals."""
+    """Return the prefix whose removal makes most tensors fit; the shortest of several."""
     fits: Counter[str] = Counter()
     for key, value in tensors.items():
         pieces = key.split(".")
@@ -225,8 +225,8 @@ def _names(folder: Path) -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of an error's message, shortened, after its kind."""
-    if isinstance(error, UnpicklingError):  # its own words are about torch.load's arguments
+    """Return the kind of an error and the first line of its message, shortened."""
+    if isinstance(error, UnpicklingError):  # its message is about torch.load's arguments
         return "it holds other things than tensors, or is no weight file"
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:160]}".removesuffix(": ")

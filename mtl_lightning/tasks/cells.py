@@ -1,10 +1,10 @@
-"""Cells of tables: when two are the same, and which may stand for no label at all.
+"""Cells of tables: when two are the same, and which ones may stand for a missing label.
 
 A cell is missing (None) or text: a word, a number, a list of names, or a distribution over them.
-CSV knows nothing but text, and programs write whole numbers with a gap among them as ``1.0``; typed
-files have numbers and lists. Here every cell gets the one text by which all else compares it: what
-a source calls ``missing`` and its ``values``, classes, groups and keys. What a *task* reads in two
-different texts (``hat;bag`` and ``bag;hat``) is that task's business, see `Task.meaning`.
+CSV holds nothing but text, and programs write a column of integers with gaps as ``1.0``; typed
+files hold numbers and lists. Here every cell gets one canonical text, by which it is compared
+everywhere: with a source's ``missing`` and ``values``, with classes, groups and keys. What a *task*
+reads alike in two texts (``hat;bag`` and ``bag;hat``) is that task's business, see `Task.meaning`.
 """
 
 import json
@@ -26,26 +26,26 @@ _NO_ANSWER = re.compile(
     | [-?.*#\u2013\u2014\u2026]{1,3}""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""Cells that may stand for a label that is not there."""
+"""Cells that may stand for a missing label."""
 
 NEGATIVE_CODES = ("-1", "-9", "-99", "-100", "-999", "-9999", "-32768", "-2147483648")
-"""Numbers that stand for a label that is not there where all others are 0 or more."""
+"""Numbers that stand for a missing label if all others are 0 or more."""
 
 POSITIVE_CODES = ("99", "255", "999", "9999", "65535", "99999")
-"""Numbers that may stand for one where they are the largest and far from the others."""
+"""Numbers that may stand for a missing label if they are the largest and far from the others."""
 
 _NUMBER = re.compile(r"([+-]?)(0|[1-9]\d*|(?=\.\d))(?:\.(\d*?)0*)?", re.ASCII)
 _EXPONENT = re.compile(r"[+-]?\d(?:\.\d*)?[eE][+-]\d\d?", re.ASCII)
-"""As programs write it, ``1e+16``: without a sign ``12e4`` may be a part of a checksum."""
+"""As programs write it, ``1e+16``: without a sign, ``12e4`` may be part of a checksum."""
 _TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 
 
 def canonical(text: str) -> str:
-    """Return the one text that stands for all texts which are the same label.
+    """Return the canonical text of all texts that are the same label.
 
-    Of a text that is a number as a whole it is the shortest (``1.0`` and ``+1`` are ``1``, ``5.00``
-    is ``5``; ``007`` and ``Golf 2.0`` are no numbers), truth values are in lower case, and other
-    texts in Unicode's normal form C.
+    A text that is a number as a whole becomes the shortest such text (``1.0`` and ``+1`` become
+    ``1``, ``5.00`` becomes ``5``; ``007`` and ``Golf 2.0`` are not numbers). Truth values are
+    lower-cased, and other texts are put into Unicode's normal form C.
     """
     if not text.isascii():
         return unicodedata.normalize("NFC", text)
@@ -53,7 +53,7 @@ def canonical(text: str) -> str:
         return _TRUTH.get(text, text)
     padded = text[:1] == "." or ("." in text and text[-1] in "0.")
     if not padded and "+" not in text and "-" not in text:
-        return text  # decided early, for there may be a million different numbers
+        return text  # decided early, since there may be a million different numbers
     plain = format(Decimal(text), "f") if _EXPONENT.fullmatch(text) else text
     match = _NUMBER.fullmatch(plain)
     if match is None:
@@ -64,9 +64,9 @@ def canonical(text: str) -> str:
 
 
 def identifier(text: str) -> str:
-    """Return the one text for all texts that are the same group or key.
+    """Return the canonical text of all texts that are the same group or key.
 
-    It is the `canonical` one, but ``12.10`` is not ``12.1``: the parts of an identifier are no
+    Like `canonical`, except that ``12.10`` is not ``12.1``: the parts of an identifier are not
     fractions.
     """
     shortest = canonical(text)
@@ -76,11 +76,11 @@ def identifier(text: str) -> str:
 def normalised(
     cells: NDArray[np.object_], of: Callable[[str], str] = canonical
 ) -> NDArray[np.object_]:
-    """Return a column with the one text for each cell; each distinct text is looked at once.
+    """Return a column of canonical texts; each distinct text is converted once.
 
     Args:
         cells: ``(n,)`` or ``(n, columns)``, str or None.
-        of: Gives the text.
+        of: Makes a text canonical.
     """
     codes, distinct = pd.factorize(cells.ravel())
     own = [of(text) for text in distinct]
@@ -91,9 +91,9 @@ def normalised(
 
 
 def text_of(value: object) -> str | None:
-    """Return a value of a typed file as the text of its cell, None for null and NaN.
+    """Return a value of a typed file as a cell's text, None for null and NaN.
 
-    A list is its JSON: ``["hat", "bag"]``, see `items`.
+    A list becomes JSON: ``["hat", "bag"]``, see `items`.
 
     Raises:
         TypeError: If the value is binary, an object, or nested deeper.
@@ -112,18 +112,18 @@ def text_of(value: object) -> str | None:
 
 
 def items(cell: str, separator: str) -> list[str]:
-    """Return the canonical texts of a cell that is a list: in JSON, or separated."""
+    """Return the canonical texts of a cell that holds a list, in JSON or separated."""
     if cell.startswith("["):
         try:
             found = json.loads(cell)
             return [canonical(text.strip()) for each in found if (text := text_of(each))]
         except (ValueError, TypeError, RecursionError):
-            pass  # a name may begin with a bracket
+            pass  # a name may start with a bracket
     return [canonical(text) for part in cell.split(separator) if (text := part.strip())]
 
 
 def votes(cell: str) -> list[tuple[str, float]] | None:
-    """Read ``Dress:3|Shirt:1`` as names with votes; None if the text is not of this form."""
+    """Read ``Dress:3|Shirt:1`` as names with votes; None if the text does not have this form."""
     found = []
     for part in cell.split("|"):
         name, colon, number = part.rpartition(":")
@@ -138,21 +138,21 @@ def votes(cell: str) -> list[tuple[str, float]] | None:
 
 
 def says_nothing(cell: str) -> bool:
-    """Whether a cell is a word or a sign that may stand for a label that is not there."""
+    """Whether a cell is a word or a sign that may stand for a missing label."""
     return _NO_ANSWER.fullmatch(cell) is not None
 
 
 def looks_missing(cell: str) -> bool:
-    """Whether a cell may stand for a label that is not there, whatever else is in its column."""
+    """Whether a cell may stand for a missing label, whatever else is in its column."""
     return says_nothing(cell) or cell in (*NEGATIVE_CODES, *POSITIVE_CODES)
 
 
 def doubtful(column: Iterable[str]) -> list[str]:
-    """Return which of the distinct texts of a column of labels may stand for no label, sorted.
+    """Return the distinct texts of a column of labels that may stand for no label, sorted.
 
-    Words such as ``n/a`` always may. A negative code (``-1``) may where no other number is
-    negative or broken: not beside 1 alone (no and yes), and not in -2, -1, 0, 1, 2. A positive
-    one (``255``) may where it is the largest number and its predecessor does not occur.
+    Words such as ``n/a`` always may. A negative code (``-1``) may if no other number is negative or
+    fractional: not next to 1 alone (no and yes), and not in -2, -1, 0, 1, 2. A positive code
+    (``255``) may if it is the largest number and its predecessor does not occur.
     """
     texts = list(map(canonical, column))
     found = {text for text in texts if says_nothing(text)}
@@ -168,11 +168,11 @@ def doubtful(column: Iterable[str]) -> list[str]:
 
 
 def number(text: str) -> float | None:
-    """Return a text that is a finite number as a whole, None if it is none."""
+    """Return the value of a text that is a finite number as a whole, else None."""
     try:
         value = float(text)
     except ValueError:
         return None
-    if "_" in text:  # a digit separator of Python's alone
+    if "_" in text:  # Python alone allows it as a digit separator
         return None
     return value if -float("inf") < value < float("inf") else None

@@ -39,16 +39,16 @@ class Classification(Task):
 
     Args:
         classes: The class names, in the order of the outputs; compared with the labels as text.
-            Left out, they are the sorted values of the training labels.
-        class_weights: One number per class, or ``balanced``: each class then weighs the same in
+            By default, the sorted values of the training labels.
+        class_weights: One number per class, or ``balanced``: each class then counts the same in
             the loss, however often it occurs (n / (K * n_c), as in scikit-learn). Weights are
             scaled so that their mean over the training labels is 1.
         label_smoothing: Share of the target that is spread evenly over all classes (0..1).
-        second_answers: Measures, besides, ``shared_accuracy`` and ``shared_ap``, in which an
-            answer that has a share in the label, though not the largest, is ``right``, or makes
-            them ``skip`` the row; see `SharedAnswers`.
-        weight: What this task's loss is multiplied by in the sum over tasks.
-        head: The task's own settings of its head; the others are the model's.
+        second_answers: Also measure ``shared_accuracy`` and ``shared_ap``, in which an answer that
+            has a share in the label, but not the largest one, is ``right``, or in which such rows
+            are left out (``skip``); see `SharedAnswers`.
+        weight: Factor of this task's loss in the sum over tasks.
+        head: Settings of this task's head; the model's apply where it has none.
     """
 
     primary: ClassVar[str] = "balanced_accuracy"
@@ -71,7 +71,7 @@ class Classification(Task):
         self.class_weights = class_weights
         self.classes: list[str] = []
         self._positions: dict[str, int] = {}
-        """The position of each class by the text that cells are compared by."""
+        """The position of each class by its canonical text."""
         if classes is not None:
             self._set_classes([normalize("NFC", str(name)) for name in classes])
 
@@ -99,25 +99,25 @@ class Classification(Task):
         self.register_buffer("class_weight", torch.ones(len(classes)))
 
     def infer_classes(self, cells: NDArray[np.object_]) -> None:
-        """Take the classes from the training labels where the config names none."""
+        """Set the classes from the training labels if the config names none."""
         if not self.classes:
             found = _named_by(pd.unique(cells))
             _refuse_doubtful(found)
             self._set_classes(in_order(found))
 
     def identity(self) -> dict[str, object]:
-        """Return the classes, once they are known."""
+        """Return the classes, if they are known."""
         return {"classes": self.classes} if self.classes else {}
 
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
-        """Give each cell the position of its class: int64 targets, ``(N,)`` masks.
+        """Map each cell to the position of its class: int64 targets, ``(N,)`` masks.
 
-        If any cell is a distribution, targets are float32 ``(N, K)``.
+        If any cell is a distribution, the targets are float32 ``(N, K)``.
         """
         codes, distinct = pd.factorize(cells)  # few distinct texts, many rows
         positions = self._positions
         found = [positions.get(canonical(text), -1) for text in distinct]
-        targets = np.array([*found, -1], dtype=np.int64)  # the last is that of empty cells
+        targets = np.array([*found, -1], dtype=np.int64)  # the last is for empty cells
         soft = {
             code: share
             for code in np.flatnonzero(targets[:-1] < 0).tolist()
@@ -135,12 +135,12 @@ class Classification(Task):
         return Encoded(distributions[codes], labelled, bad)
 
     def meaning(self, cell: str, field: str) -> Hashable:
-        """Return the share of each class that has one; of a class alone it is the class."""
+        """Return the nonzero shares of the classes, or the class if it has all of the label."""
         del field
         known = self._positions
         shares: dict[str, float] = {}
         given = votes(cell) or []
-        # As long as classes are not known, 12:30 may be one.
+        # As long as the classes are not known, 12:30 may be one.
         if cell not in known and (len(given) > 1 or all(name in known for name, _ in given)):
             for name, share in given:
                 shares[name] = shares.get(name, 0.0) + share
@@ -149,7 +149,7 @@ class Classification(Task):
         return cell if not own else own[0][0] if len(own) == 1 else frozenset(own)
 
     def strata(self, encoded: Encoded) -> NDArray[np.int64]:
-        """Return the position of each row's class; of a distribution, of the likeliest."""
+        """Return the position of each row's class, or of the most probable in a distribution."""
         targets = encoded.targets
         positions = targets if targets.ndim == 1 else np.argmax(targets, axis=1)
         return np.where(encoded.labelled, positions, -1)
@@ -160,8 +160,8 @@ class Classification(Task):
         return f"one of the classes {listed(self.classes)}{hint}"
 
     def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:
-        """Settle the class weights: their mean over the training labels is 1."""
-        del labelled  # a row has one label, or it would not be here
+        """Compute the class weights; their mean over the training labels is 1."""
+        del labelled  # a row that has no label is not passed here
         if targets.is_floating_point():
             counts = targets.double().sum(0)
         else:
@@ -177,7 +177,7 @@ class Classification(Task):
             raise UserError("class_weights give weight 0 to every class that occurs in training")
         weights = weights / mean
         if self.class_weights == "balanced":
-            # A class without a training label has no frequency; 1 leaves its loss as it is.
+            # A class without a training label has no frequency; 1 leaves its loss unchanged.
             weights[counts == 0] = 1.0
         self.class_weight.copy_(weights)
 
@@ -201,7 +201,7 @@ class Classification(Task):
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Return ``probabilities``, ``(B, K)``."""
-        # In at least float32: bfloat16 has three digits, too few to calibrate with.
+        # In at least float32: bfloat16 has three digits, too few for calibration.
         wide = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         return {"probabilities": wide.softmax(1)}
 
@@ -225,23 +225,23 @@ class Classification(Task):
         targets: Tensor,
         labelled: Tensor,
     ) -> None:
-        """Update the metrics with probabilities, and with shares where labels are distributions."""
+        """Update the metrics with probabilities, and with shares if labels are distributions."""
         del labelled
         probabilities = answers["probabilities"]
         if not targets.is_floating_point():
             metrics.update(probabilities, targets)
             return
-        # Only the metrics that ask for the shares are given them.
+        # Shares are passed only to the metrics that take them.
         metrics.update(probabilities, most_probable(targets), shares=targets)
 
     def columns(self, answers: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        """Return the most probable class, and the probability of each."""
+        """Return the most probable class and the probability of each class."""
         probabilities = answers["probabilities"]
         chosen = np.asarray(self.classes, dtype=object)[probabilities.argmax(1)]
         return {"": chosen} | {name: probabilities[:, i] for i, name in enumerate(self.classes)}
 
     def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
-        """Swap classes, in a distribution their shares; see `Task.mirrored`."""
+        """Swap classes, or their shares in a distribution; see `Task.mirrored`."""
         order = swap_permutation(self.classes, pairs, "class")
         if encoded.targets.ndim > 1:
             return replace(encoded, targets=encoded.targets[:, order])
@@ -250,7 +250,7 @@ class Classification(Task):
     def class_counts(
         self, encoded: Encoded, groups: NDArray[np.integer], number: int
     ) -> dict[str, NDArray[np.int64]]:
-        """Count each class, a distribution as its most probable one; see `Task.class_counts`."""
+        """Count each class, or the most probable in a distribution; see `Task.class_counts`."""
         targets = encoded.targets.argmax(1) if encoded.targets.ndim > 1 else encoded.targets
         pairs = targets.astype(np.int64) * number + groups
         counts = np.bincount(pairs[encoded.labelled], minlength=len(self.classes) * number)
@@ -262,7 +262,7 @@ class Classification(Task):
 
 
 def _distribution(cell: str, positions: Mapping[str, int]) -> NDArray[np.float32] | None:
-    """Read ``Dress:3|Shirt:1`` as ``(K,)`` shares, or None if it is no distribution."""
+    """Read ``Dress:3|Shirt:1`` as ``(K,)`` shares; None if it is not a distribution."""
     given = votes(cell)
     if given is None or not all(name in positions for name, _ in given):
         return None
@@ -275,10 +275,10 @@ def _distribution(cell: str, positions: Mapping[str, int]) -> NDArray[np.float32
 
 
 def _named_by(cells: Iterable[str]) -> list[str]:
-    """Return the classes that cells name, each once.
+    """Return the distinct classes named by cells.
 
-    Where any cell is divided (``Dress:2|Shirt:1``) so is the unanimous ``Dress:3``; where none is,
-    ``12:30`` is a class as it stands.
+    If any cell is divided (``Dress:2|Shirt:1``), the unanimous ``Dress:3`` is a distribution too;
+    if none is, ``12:30`` is a class as it stands.
     """
     found = {canonical(cell): votes(cell) for cell in cells}
     divided = any(shares is not None and "|" in cell for cell, shares in found.items())
@@ -290,7 +290,7 @@ def _named_by(cells: Iterable[str]) -> list[str]:
 
 
 def _refuse_doubtful(classes: Sequence[str]) -> None:
-    """Raise a UserError if a label may as well stand for a missing one: the user must say."""
+    """Raise a UserError if a label may also stand for a missing one: the user has to decide."""
     found = doubtful(classes)
     if found:
         told = quoted(found[0])
@@ -302,12 +302,12 @@ def _refuse_doubtful(classes: Sequence[str]) -> None:
 
 
 def most_probable(targets: Tensor) -> Tensor:
-    """Return ``(B,)`` classes from these or from ``(B, K)`` distributions."""
+    """Return ``(B,)`` classes from such classes or from ``(B, K)`` distributions."""
     return targets.argmax(1) if targets.is_floating_point() else targets
 
 
 def in_order(classes: Iterable[str]) -> list[str]:
-    """Sort classes as numbers where all are numbers (2 before 10), as text otherwise."""
-    names = sorted(classes)  # "1" and "01" are one number: their order must not be the rows'
+    """Sort classes as numbers if all are numbers (2 before 10), as text otherwise."""
+    names = sorted(classes)  # "1" and "01" are one number: their order must not depend on the rows
     values = {name: value for name in names if (value := number(name)) is not None}
     return sorted(names, key=values.__getitem__) if len(values) == len(names) else names

@@ -5,20 +5,20 @@ from torch import Tensor
 from torchmetrics import Metric
 
 BINS = 1000
-"""Fixed bins of the probability; area metrics are exact over these."""
+"""Fixed bins of the probability; area metrics are exact over them."""
 MEASURES = ("ap", "f1", "accuracy", "ma")
 """The metrics of each label."""
 
 
 class LabelMetrics(Metric):
-    """Per label and in the mean: average precision, F1, accuracy, and mA.
+    """Average precision, F1, accuracy and mA, per label and as means.
 
     The states are two histograms of the probability for each label, of its positives and of its
-    negatives: sums, so that ranks add up and no prediction is kept. Average precision takes the
-    rows of each of the 1000 bins as one; the others are at a threshold of 0.5. A label whose
-    value is undefined has no part in a mean: one without a labelled row; for average precision
+    negatives: sums, so that ranks add up and no prediction is kept. Average precision treats the
+    rows of each of the 1000 bins as ties; the others are at a threshold of 0.5. A label whose
+    value is undefined is left out of a mean: one without a labelled row; for average precision
     without a positive; for mA without a positive or without a negative; for F1 with neither a
-    positive nor a false alarm.
+    positive nor a false positive.
 
     Args:
         labels: Their names, in the order of the columns.
@@ -42,15 +42,15 @@ class LabelMetrics(Metric):
         return ["mean_ap", *MEASURES[1:], *each]
 
     def update(self, preds: Tensor, target: Tensor, labelled: Tensor) -> None:
-        """Take ``(B, L)`` probabilities, targets (0 or 1) and the mask of what is labelled."""
+        """Add ``(B, L)`` probabilities, targets (0 or 1) and the mask of what is labelled."""
         positives, negatives = histograms(preds, target, labelled)
         self.positives += positives
         self.negatives += negatives
 
     def compute(self) -> dict[str, Tensor]:
-        """Return ``mean_ap``, ``f1``, ``accuracy``, ``ma``, and each of them by label.
+        """Return ``mean_ap``, ``f1``, ``accuracy``, ``ma``, and each of them per label.
 
-        mA is the mean of the recall of positives and the recall of negatives, in the mean over
+        mA is the mean of the recall of positives and the recall of negatives, averaged over
         labels (Deng et al. 2014, "Pedestrian attribute recognition at far distance", eq. 6).
         """
         hit, missed, rejected, false_alarms = outcomes(self.positives, self.negatives).unbind(1)
@@ -73,7 +73,7 @@ class LabelMetrics(Metric):
 
 
 def histograms(preds: Tensor, target: Tensor, labelled: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the `BINS` counts of each label's probabilities, of its positives and negatives.
+    """Return histograms of each label's probabilities, for its positives and its negatives.
 
     Args:
         preds: ``(B, L)`` probabilities.
@@ -81,7 +81,7 @@ def histograms(preds: Tensor, target: Tensor, labelled: Tensor) -> tuple[Tensor,
         labelled: ``(B, L)``, the mask of what is labelled.
 
     Returns:
-        Two of ``(L, BINS)`` int64.
+        Two tensors ``(L, BINS)`` int64.
     """
     labels = preds.shape[1]
     bins = (preds * BINS).long().clamp(0, BINS - 1)
@@ -95,7 +95,7 @@ def histograms(preds: Tensor, target: Tensor, labelled: Tensor) -> tuple[Tensor,
 
 
 def outcomes(positives: Tensor, negatives: Tensor) -> Tensor:
-    """Return ``(L, 4)`` counts at a threshold of 0.5: hits, misses, right noes, false alarms."""
+    """Return ``(L, 4)`` counts at a threshold of 0.5: TP, FN, TN and FP."""
     half = BINS // 2
     return torch.stack(
         [
@@ -110,7 +110,7 @@ def outcomes(positives: Tensor, negatives: Tensor) -> Tensor:
 
 def average_precision(positives: Tensor, negatives: Tensor) -> Tensor:
     """Sum of precision times gain in recall, from the highest bin down; ``(L,)``."""
-    # float32 holds each count exactly up to 2**24; a ratio of them is good to 1e-7 beyond.
+    # float32 holds each count exactly up to 2**24; beyond, their ratio is good to 1e-7.
     hits = positives.flip(1).cumsum(1).float()
     shown = hits + negatives.flip(1).cumsum(1)
     precision = hits / shown.clamp(min=1)

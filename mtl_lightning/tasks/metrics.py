@@ -1,8 +1,8 @@
 """Metrics over labelled rows only, whose states are sums.
 
-Sums can be added up over ranks in any order and by ranks that saw nothing, which lists of
+Sums can be added up over ranks in any order, also by ranks that saw nothing, which lists of
 predictions cannot; and they give the metric of the whole split, never a mean of batch means.
-Where torchmetrics has the metric with such states, that one is used; these are the others.
+Where torchmetrics has a metric with such states, it is used; the others are here.
 """
 
 import warnings
@@ -23,7 +23,7 @@ class BalancedAccuracy(Metric):
     (torchmetrics' macro accuracy counts a class that does not occur but is predicted as 0.)
 
     Args:
-        num_classes: How many classes there are.
+        num_classes: Number of classes.
     """
 
     full_state_update = False
@@ -38,7 +38,7 @@ class BalancedAccuracy(Metric):
         self.add_state("support", zeros.clone(), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Take ``(B, K)`` probabilities and ``(B,)`` int64 classes."""
+        """Add ``(B, K)`` probabilities and ``(B,)`` int64 classes."""
         k = len(self.support)
         self.support += torch.bincount(target, minlength=k)
         self.hits += torch.bincount(target[preds.argmax(1) == target], minlength=k)
@@ -66,12 +66,12 @@ class CalibrationError(Metric):
         super().__init__()
         self.add_state("rows", torch.zeros(self.bins, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("hits", torch.zeros(self.bins, dtype=torch.long), dist_reduce_fx="sum")
-        # float64, so that the order in which ranks are added cannot be seen in the result
+        # float64, so that the result does not depend on the order in which ranks are added
         confidence = torch.zeros(self.bins, dtype=torch.float64)
         self.add_state("confidence", confidence, dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Take ``(B, K)`` probabilities and ``(B,)`` int64 classes."""
+        """Add ``(B, K)`` probabilities and ``(B,)`` int64 classes."""
         confidence, answer = preds.max(1)
         # Bins are (a, b], as in the paper, so that a confidence of exactly 1 is in the last.
         bin_ = ((confidence * self.bins).ceil().long() - 1).clamp(0, self.bins - 1)
@@ -88,16 +88,16 @@ class CalibrationError(Metric):
 
 
 class SharedAnswers(Metric):
-    """Accuracy where a label may be shared by classes, and the mean accuracy of the surest answers.
+    """Accuracy where a label may be shared by classes, and its mean over the surest answers.
 
-    The score of FashionAI's "Attributes Recognition of Apparel" (Tianchi, 2018), whose labels have
-    classes that it may be, is the mean over tasks of ``shared_ap``: of the accuracy of the
-    answers that are at least as sure as one of them, over all of them. By its rules an answer on
-    a class that it may be is neither right nor wrong.
+    ``shared_ap`` is the score of FashionAI's "Attributes Recognition of Apparel" (Tianchi, 2018),
+    there averaged over tasks. Its labels list further classes that may apply. For each answer,
+    take the accuracy of all answers that are at least as confident; the score is the mean of these
+    accuracies over all answers. By its rules an answer that may apply is neither right nor wrong.
 
     Args:
         skip: Whether an answer that has a share in the label, but not the largest, is neither
-            right nor wrong; else it is right.
+            right nor wrong; otherwise it is right.
     """
 
     full_state_update = False
@@ -114,9 +114,9 @@ class SharedAnswers(Metric):
             self.add_state(name, torch.zeros(BINS, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor, shares: Tensor | None = None) -> None:
-        """Take ``(B, K)`` probabilities, ``(B,)`` classes, and the ``(B, K)`` shares behind these.
+        """Add ``(B, K)`` probabilities, ``(B,)`` classes, and their ``(B, K)`` shares.
 
-        Without shares the class has all of the label.
+        Without shares, the class has all of the label.
         """
         confidence, answer = preds.max(1)
         hit = answer == target
@@ -134,19 +134,19 @@ class SharedAnswers(Metric):
             state += torch.bincount(bins[these], minlength=BINS)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return ``shared_accuracy`` and ``shared_ap``; NaN where every row was skipped."""
-        # From the surest down; on the CPU, since not every device has float64.
+        """Return ``shared_accuracy`` and ``shared_ap``; NaN if every row was skipped."""
+        # From the most confident down; on the CPU, since not every device has float64.
         rows, hits, skipped = (
             state.flip(0).cpu().double() for state in (self.rows, self.hits, self.skipped)
         )
         after = rows.cumsum(0)
         before = after - rows
-        # The rows of one of the 1000 bins of confidence stand in no order: each of them is right
-        # with their mean accuracy. So the k-th row of all adds mean + rest / k to their sum.
+        # The rows within one of the 1000 bins of confidence have no order: each of them is right
+        # with their mean accuracy. So the k-th row overall adds mean + rest / k to the sum.
         mean = hits / rows.clamp(min=1)
         rest = hits.cumsum(0) - hits - mean * before
         sums = mean * rows + rest * (torch.digamma(after + 1) - torch.digamma(before + 1))
-        # A skipped row changes nothing but is a threshold too, once there is any answer above it.
+        # A skipped row adds nothing, but is a threshold too once there is an answer above it.
         at_skipped = torch.where(rows > 0, sums / rows, hits.cumsum(0) / before)
         counted = skipped * (after > 0)
         total = sums.sum() + (at_skipped.nan_to_num() * counted).sum()
@@ -159,8 +159,8 @@ class SharedAnswers(Metric):
 class R2(Metric):
     """Coefficient of determination, 1 - residual / total sum of squares.
 
-    (torchmetrics' adds squares of raw values in float32, which cancels for labels far from 0, and
-    raises an error for a single row.) NaN where the labels do not vary.
+    (torchmetrics' version adds squares of raw values in float32, which cancels for labels far from
+    0, and raises an error for a single row.) NaN if the labels do not vary.
     """
 
     full_state_update = False
@@ -177,7 +177,7 @@ class R2(Metric):
             self.add_state(name, zero, dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        """Take ``(B,)`` predictions and targets in the same unit."""
+        """Add ``(B,)`` predictions and targets in the same unit."""
         preds, target = preds.to(self.value.dtype), target.to(self.value.dtype)
         self.rows += target.numel()
         self.value += target.sum()
@@ -192,12 +192,12 @@ class R2(Metric):
 
 
 class TaskMetrics(nn.Module):
-    """All that is measured of one task over one split: its metrics, its mean loss, its rows.
+    """All measurements of one task over one split: its metrics, mean loss and number of rows.
 
     Args:
-        task: The task, of which only its metrics are kept.
-        primary_only: Measure the primary metric alone, as each training step does: the others
-            cost half a millisecond a task and step.
+        task: The task; only its metrics are kept.
+        primary_only: Compute only the primary metric, as in each training step: the others
+            cost half a millisecond per task and step.
     """
 
     def __init__(self, task: Task, primary_only: bool = False) -> None:
@@ -219,9 +219,9 @@ class TaskMetrics(nn.Module):
             task.update(self.metrics, answers, targets[rows], labelled[rows])
 
     def compute(self) -> dict[str, float]:
-        """Return ``n_labelled`` and, where it is not 0 over all ranks, the loss and the metrics."""
+        """Return ``n_labelled`` and, unless it is 0 over all ranks, the loss and the metrics."""
         with warnings.catch_warnings():
-            # A rank that saw no labelled row asks for the sum over ranks like any other.
+            # A rank that saw no labelled row takes part in the sum over ranks like any other.
             warnings.filterwarnings("ignore", message=".*``compute`` method.*")
             loss, rows = self.totals.compute().tolist()
             if not rows:
@@ -234,7 +234,7 @@ class TaskMetrics(nn.Module):
         }
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Reset the metrics and the totals."""
         self.metrics.reset()
         self.totals.reset()
 

@@ -1,4 +1,4 @@
-"""Classes or labels that change places when an image is mirrored."""
+"""Classes or labels that swap when an image is mirrored."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,12 +17,12 @@ from mtl_lightning.tasks.cells import canonical
 def swap_permutation(
     names: Sequence[str], pairs: Mapping[str, str], kind: str
 ) -> NDArray[np.int64]:
-    """Return which position each position goes to; done twice, everything is where it was.
+    """Return the position that each position moves to; applied twice, it is the identity.
 
     Args:
         names: All K classes or labels, in the order of the outputs.
-        pairs: Those that change places; a pair may be there in both directions.
-        kind: What a message calls them: ``class`` or ``label``.
+        pairs: Names that swap; a pair may be listed in both directions.
+        kind: The word for a name in messages: ``class`` or ``label``.
 
     Returns:
         ``(K,)`` int64.

@@ -1,4 +1,4 @@
-"""Many yes/no questions in one head, each of which may be unanswered on its own."""
+"""Many yes/no labels in one head, each of which may be missing on its own."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
@@ -25,24 +25,24 @@ YES = frozenset({"1", "yes", "y", "true", "t", "positive", "+"})
 NO = frozenset({"0", "-1", "no", "n", "false", "f", "negative"})
 YES_OR_NO = YES | NO
 NONE = "none"
-"""The cell of separated names that says: this was looked at, and no label applies."""
+"""The cell of separated names for an image to which no label applies."""
 
 
 class MultiLabel(Task):
     """A sigmoid for each label, trained with binary cross-entropy.
 
-    Labels come from a column each (``yes``/``no``, ``true``/``false``, ``1``/``0`` or ``-1``; an
-    empty cell: this label is missing, the others count), or from one column of separated names
-    (``hat;bag``: these two yes, all others no; ``none``: all no; empty: all missing).
+    Labels come from one column each (``yes``/``no``, ``true``/``false``, ``1``/``0`` or ``-1``; if
+    a cell is empty, this label is missing and the others count), or from one column of separated
+    names (``hat;bag``: these two yes, all others no; ``none``: all no; empty: all missing).
 
     Args:
         labels: Their names, in the order of the outputs.
-        pos_weights: What a positive weighs against a negative, one number a label; or
-            ``balanced``: as many times as negatives are more frequent. The weights of each label
+        pos_weights: The weight of a positive relative to a negative, one number per label; or
+            ``balanced``: how many times more frequent negatives are. The weights of each label
             are scaled so that their mean over its training labels is 1.
-        separator: Between names, in a column of names.
-        weight: What this task's loss is multiplied by in the sum over tasks.
-        head: The task's own settings of its head; the others are the model's.
+        separator: The separator of names in a column of names.
+        weight: Factor of this task's loss in the sum over tasks.
+        head: Settings of this task's head; the model's apply where it has none.
     """
 
     primary: ClassVar[str] = "mean_ap"
@@ -84,7 +84,7 @@ class MultiLabel(Task):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """A column of separated names, and a column for each label."""
+        """The column of separated names, and a column for each label."""
         return ("", *self.labels)
 
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
@@ -92,7 +92,7 @@ class MultiLabel(Task):
         codes, distinct = pd.factorize(cells[:, 0])  # few distinct texts, many rows
         positions = self._positions
         answers = np.zeros((len(distinct) + 1, len(self.labels)), dtype=np.float32)
-        known = np.zeros(len(distinct) + 1, dtype=bool)  # the last is that of empty cells
+        known = np.zeros(len(distinct) + 1, dtype=bool)  # the last is for empty cells
         for code, text in enumerate(distinct):
             names = self._names(text)
             known[code] = all(name in positions for name in names)
@@ -106,7 +106,7 @@ class MultiLabel(Task):
         return Encoded(targets, labelled, bad)
 
     def meaning(self, cell: str, field: str) -> Hashable:
-        """Return the names in a cell, or whether a label applies."""
+        """Return the names in a cell, or whether the label applies."""
         if not field:
             return frozenset(self._names(cell))
         word = cell.lower()
@@ -124,7 +124,7 @@ class MultiLabel(Task):
         words = [canonical(text).lower() for text in distinct]
         known = np.array([word in YES_OR_NO for word in words] + [False])[codes]
         answers = np.array([word in YES for word in words] + [False], dtype=np.float32)[codes]
-        # The column of names may have said it already; a contradiction is bad.
+        # The column of names may have the label too; a contradiction is bad.
         contradicted = known & labelled[:, number] & (targets[:, number] != answers)
         bad[:, number + 1] = (codes >= 0) & ~known | contradicted
         targets[known, number] = answers[known]
@@ -135,7 +135,7 @@ class MultiLabel(Task):
         return [name for name in found if name != NONE or NONE in self.labels]
 
     def expected(self, cell: str) -> str:
-        """Say what a column of names, or of answers, may hold."""
+        """Describe what a column of names, or of one label, may hold."""
         unknown = [name for name in self._names(cell) if name not in self._positions]
         hint = did_you_mean(unknown[0], self.labels) if unknown else ""
         return (
@@ -145,7 +145,7 @@ class MultiLabel(Task):
         )
 
     def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:
-        """Settle the weights of positives and negatives: their mean over each label is 1."""
+        """Compute the weights of positives and negatives; their mean over each label is 1."""
         counts = labelled.sum(0)
         if not counts.all():
             missing = [name for name, n in zip(self.labels, counts, strict=True) if not n]
@@ -185,7 +185,7 @@ class MultiLabel(Task):
         return {"probabilities": wide.sigmoid()}
 
     def metrics(self) -> MetricCollection:
-        """Average precision, F1, accuracy and mA, per label and in the mean."""
+        """Average precision, F1, accuracy and mA, per label and as means."""
         return MetricCollection({"labels": LabelMetrics(self.labels)}, compute_groups=False)
 
     def update(
@@ -207,7 +207,7 @@ class MultiLabel(Task):
         return {"": np.asarray(applying, dtype=object)} | columns
 
     def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
-        """Swap labels, whether they are there included; see `Task.mirrored`."""
+        """Swap labels, and with them whether each is present; see `Task.mirrored`."""
         order = swap_permutation(self.labels, pairs, "label")
         return replace(
             encoded, targets=encoded.targets[:, order], labelled=encoded.labelled[:, order]

@@ -1,6 +1,6 @@
-"""Collecting the data behind a task's plot over an evaluated split.
+"""Collecting the data of a task's plot over an evaluated split.
 
-The collectors are metrics with states of fixed size that are exact over ranks: the plot is of the
+The collectors are metrics with states of fixed size that are exact over ranks, so a plot covers the
 whole split, however many ranks there are.
 """
 
@@ -21,7 +21,7 @@ from mtl_lightning.tasks.plot_records import (
 
 
 class PlotData(Metric):
-    """Collects what is plotted of one task over one split."""
+    """Collects the data of one task's plot over one split."""
 
     full_state_update = False
 
@@ -32,10 +32,10 @@ class PlotData(Metric):
         """Add a batch; only what ``labelled`` marks may be read.
 
         Args:
-            answers: What ``Task.predict`` returns.
+            answers: The result of ``Task.predict``.
             targets: ``(B, ...)``.
             labelled: bool, the shape of what ``Task.loss`` returns.
-            rows: ``(B,)`` int64, a number for each image that is the same on any rank.
+            rows: ``(B,)`` int64, a number for each image that is the same on all ranks.
         """
 
     @abstractmethod
@@ -61,7 +61,7 @@ class ConfusionPlotData(PlotData):
     def update(
         self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor
     ) -> None:
-        """Take ``(B, K)`` probabilities, ``(B,)`` int64 classes and ``(B,)`` masks."""
+        """Add ``(B, K)`` probabilities, ``(B,)`` int64 classes and ``(B,)`` masks."""
         del rows
         k = len(self.classes)
         if targets.is_floating_point():  # distributions: the most probable class is the label
@@ -70,12 +70,12 @@ class ConfusionPlotData(PlotData):
         self.matrix += torch.bincount(cells, minlength=k * k).view(k, k)
 
     def compute(self) -> ConfusionCounts:
-        """Return the counts of all ranks."""
+        """Return the counts over all ranks."""
         return ConfusionCounts(self.classes, self.matrix.cpu().numpy())
 
 
 class LabelPlotData(PlotData):
-    """Collects for each of many yes/no labels the histograms that its metrics are made of.
+    """Collects the probability histograms of each of many yes/no labels.
 
     Args:
         labels: The L names, in the order of the outputs.
@@ -94,26 +94,26 @@ class LabelPlotData(PlotData):
     def update(
         self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor
     ) -> None:
-        """Take ``(B, L)`` probabilities, targets (0 or 1) and masks."""
+        """Add ``(B, L)`` probabilities, targets (0 or 1) and masks."""
         del rows
         positives, negatives = histograms(answers["probabilities"], targets, labelled)
         self.positives += positives
         self.negatives += negatives
 
     def compute(self) -> LabelCurves:
-        """Return the histograms of all ranks."""
+        """Return the histograms over all ranks."""
         return LabelCurves(self.labels, self.positives.cpu().numpy(), self.negatives.cpu().numpy())
 
 
 class ScatterPlotData(PlotData):
-    """Collects predictions and labels: of all rows, or of a random sample of ``limit`` rows.
+    """Collects predictions and labels of all rows, or of a random sample of ``limit`` rows.
 
-    A row's key is a hash of its number, and the rows with the lowest keys are kept (bottom-k
-    sampling, Cohen and Kaplan 2007), of each rank and then of all ranks. So memory is bounded, and
+    A row's key is a hash of its number. The rows with the lowest keys are kept (bottom-k sampling,
+    Cohen and Kaplan 2007), first on each rank and then over all ranks. So memory is bounded, and
     the sample is the same on one rank and on many.
 
     Args:
-        limit: The largest number of rows that are kept.
+        limit: The largest number of rows to keep.
     """
 
     keys: Tensor
@@ -124,7 +124,7 @@ class ScatterPlotData(PlotData):
         super().__init__()
         self.limit = limit
         free = torch.full((limit,), torch.iinfo(torch.long).max)
-        # Stacked over ranks, not reduced: a key belongs to its point.
+        # Stacked over ranks, not reduced, since a key belongs to its point.
         self.add_state("keys", free, dist_reduce_fx=None)
         self.add_state("points", torch.zeros(limit, 2), dist_reduce_fx=None)
         self.add_state("seen", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
@@ -132,7 +132,7 @@ class ScatterPlotData(PlotData):
     def update(
         self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor
     ) -> None:
-        """Take ``(B,)`` values and targets in the label's unit, and ``(B,)`` masks."""
+        """Add ``(B,)`` values and targets in the label's unit, and ``(B,)`` masks."""
         predictions = answers["value"][labelled]
         points = torch.stack([predictions, targets[labelled].to(predictions)], dim=1)
         self.keys, self.points = _lowest(

@@ -1,7 +1,7 @@
 """The data behind a task's plot: plain typed records that JSON can hold.
 
 ``reports/plots`` draws them. A kind of task with a record of its own adds a subclass of
-`PlotRecord` beside the task and registers its drawing with ``mtl_lightning.reports.plots.draw``.
+`PlotRecord` next to the task and registers its drawing with ``mtl_lightning.reports.plots.draw``.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ from mtl_lightning.tasks.label_metrics import BINS, average_precision, outcomes
 
 
 class PlotRecord(ABC):
-    """What was collected of one task over one evaluated split."""
+    """The data collected for one task's plot over one evaluated split."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -26,22 +26,22 @@ class PlotRecord(ABC):
     @classmethod
     @abstractmethod
     def from_json(cls, values: Mapping[str, Any]) -> "PlotRecord":
-        """Return the record of which `to_json` gave these values.
+        """Return the record that was written as these values.
 
         Raises:
-            KeyError, TypeError, ValueError: If they are not such values.
+            KeyError, TypeError, ValueError: If the values are damaged.
         """
 
 
 def record_to_json(record: PlotRecord) -> dict[str, Any]:
-    """Return a record as JSON values, with its class beside them."""
+    """Return a record as JSON values, including its class."""
     return {"class_path": _class_path(type(record)), **record.to_json()}
 
 
 def record_from_json(values: Mapping[str, Any]) -> PlotRecord:
     """Return the record that `record_to_json` wrote; `UnknownRecord` if its class is not imported.
 
-    Nothing is imported: the file may be a stranger's.
+    Nothing is imported, since the file may not be trusted.
 
     Raises:
         KeyError, TypeError, ValueError: If the values are damaged.
@@ -61,16 +61,16 @@ def _class_path(record: type[PlotRecord]) -> str:
 
 @dataclass
 class UnknownRecord(PlotRecord):
-    """A record of a class that this program has not imported; kept as it was read.
+    """A record of a class that this process has not imported, kept as it was read.
 
     Attributes:
-        values: What `record_to_json` wrote.
+        values: The values that `record_to_json` wrote.
     """
 
     values: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what was read, the name of the class included."""
+        """Return the values as they were read, including the name of the class."""
         return self.values
 
     @classmethod
@@ -93,7 +93,7 @@ class ConfusionCounts(PlotRecord):
     counts: NDArray[np.int64]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the names and the cells that are not 0: at most one for each labelled row."""
+        """Return the names and the nonzero cells: at most one for each labelled row."""
         return {"classes": self.classes, "counts": _sparse(self.counts)}
 
     @classmethod
@@ -110,7 +110,7 @@ class LabelCurves(PlotRecord):
     Attributes:
         labels: L names.
         positives: ``(L, BINS)`` counts of the images labelled yes, by probability.
-        negatives: ``(L, BINS)`` counts of those labelled no.
+        negatives: ``(L, BINS)`` counts of the images labelled no.
     """
 
     labels: list[str]
@@ -156,7 +156,7 @@ class ScatterSample(PlotRecord):
     Attributes:
         predictions: ``(n,)``.
         labels: ``(n,)``.
-        n_labelled: How many labelled rows the sample was taken from.
+        n_labelled: Number of labelled rows that the sample was taken from.
     """
 
     predictions: NDArray[np.float32]
@@ -164,7 +164,7 @@ class ScatterSample(PlotRecord):
     n_labelled: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the numbers, null for what is not finite."""
+        """Return the numbers, null where they are not finite."""
         return {
             "predictions": _numbers(self.predictions),
             "labels": _numbers(self.labels),
@@ -183,7 +183,7 @@ class ScatterSample(PlotRecord):
 
 
 def _numbers(values: NDArray[np.float32]) -> list[float | None]:
-    # By their text, which is the shortest that gives this float32 again.
+    # By its text, the shortest that gives this float32 again.
     return [float(str(value)) if np.isfinite(value) else None for value in values]
 
 

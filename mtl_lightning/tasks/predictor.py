@@ -1,4 +1,4 @@
-"""The network with the tasks' answers as its last layer: what is exported."""
+"""The network with the tasks' answers as its last layer, for export."""
 
 from collections.abc import Mapping
 
@@ -11,11 +11,11 @@ from mtl_lightning.tasks.base import Task
 
 
 class Predictor(nn.Module):
-    """From uint8 images to the answers of every task, in one call.
+    """Maps uint8 images to the answers of every task in one call.
 
     Args:
-        network: Images to the raw outputs of every task.
-        tasks: The same tasks, by name.
+        network: Maps images to the raw outputs of every task.
+        tasks: The network's tasks by name.
     """
 
     def __init__(self, network: Network, tasks: Mapping[str, Task]) -> None:
@@ -30,7 +30,7 @@ class Predictor(nn.Module):
             images: ``(B, 3, H, W)`` uint8, RGB.
 
         Returns:
-            ``<task>/<name>`` to ``(B, ...)``, names and values as of `Task.predict`.
+            ``<task>/<name>`` to ``(B, ...)``, with the names and values of `Task.predict`.
         """
         outputs = self.network({IMAGE: images})
         return {

@@ -23,14 +23,14 @@ class Regression(Task):
     """A number, learned in units of the training labels' standard deviation.
 
     The head's output is standardised: 0 is the mean of the training labels, 1 is one standard
-    deviation above. So a task in grams and a task in years pull equally on what they share. The
+    deviation above it. So a task in grams and a task in years pull equally on what they share. The
     two statistics are kept in the checkpoint; metrics and predictions are in the label's own unit.
 
     Args:
-        loss: ``mse``, ``l1`` or ``huber``, of the standardised values.
-        huber_delta: Where Huber's loss turns from a square into a line, in standard deviations.
-        weight: What this task's loss is multiplied by in the sum over tasks.
-        head: The task's own settings of its head; the others are the model's.
+        loss: ``mse``, ``l1`` or ``huber``, on standardised values.
+        huber_delta: Where Huber's loss turns from quadratic to linear, in standard deviations.
+        weight: Factor of this task's loss in the sum over tasks.
+        head: Settings of this task's head; the model's apply where it has none.
     """
 
     primary: ClassVar[str] = "r2"
@@ -57,25 +57,25 @@ class Regression(Task):
         labelled = pd.notna(cells)
         values = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce")
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-        with np.errstate(over="ignore"):  # what float32 cannot hold is bad, as inf is
+        with np.errstate(over="ignore"):  # what overflows float32 is bad, as inf is
             targets = numbers.astype(np.float32)
         good = labelled & np.isfinite(targets)
         return Encoded(np.where(good, targets, np.float32(0)), good, labelled & ~good)
 
     def meaning(self, cell: str, field: str) -> Hashable:
-        """Return the number, if it is one."""
+        """Return the number, if the cell is one."""
         del field
         value = number(cell)
         return cell if value is None else value
 
     def expected(self, cell: str) -> str:
-        """Say that a finite number is wanted, with a hint where a comma stands for the point."""
+        """Ask for a finite number, with a hint if a comma stands for the decimal point."""
         hint = " (with a decimal point, not a comma)" if "," in cell else if_missing(cell)
         return f"a finite number{hint}"
 
     def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:
-        """Take mean and standard deviation of the training labels."""
-        del labelled  # a row has one label, or it would not be here
+        """Compute mean and standard deviation of the training labels."""
+        del labelled  # a row that has no label is not passed here
         values = targets.double()
         std = values.std(correction=0)
         if not std > 0:
@@ -91,7 +91,7 @@ class Regression(Task):
         return 1
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each row: ``(B, 1)`` outputs, ``(B,)`` targets in the unit -> ``(B,)``."""
+        """Loss per row: ``(B, 1)`` outputs, ``(B,)`` targets in the label's unit -> ``(B,)``."""
         outputs = outputs.squeeze(1)
         # A mean of float64 is a scalar, to which float32 labels would not be promoted.
         standard = ((targets.to(self.mean.dtype) - self.mean) / self.std).to(outputs.dtype)

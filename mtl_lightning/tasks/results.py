@@ -1,4 +1,4 @@
-"""The measurements of one split: numbers, ready to be logged, printed or written."""
+"""Measurements of one split as numbers that can be logged, printed or written."""
 
 import math
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ class Results:
 
     Attributes:
         split: ``train``, ``val`` or ``test``.
-        tasks: Task to its values; always ``n_labelled``, and nothing else where that is 0.
-        loss: Weighted sum over the tasks that are present of their mean loss over labelled rows,
-            whatever ``loss_reduction`` is, without a penalty of the sharing; ``None`` if none is.
-        score: Mean over the tasks that are present of their primary metric, mapped to 0..1.
+        tasks: The values of each task; always ``n_labelled``, and nothing else if that is 0.
+        loss: Weighted sum, over the tasks that are present, of their mean loss over labelled rows,
+            whatever ``loss_reduction`` is, without the penalty of a sharing; ``None`` if none is.
+        score: Mean, over the tasks that are present, of their primary metric, mapped to 0..1.
     """
 
     split: str
@@ -28,7 +28,7 @@ class Results:
     def of(
         cls, split: str, tasks: Mapping[str, Task], values: dict[str, dict[str, float]]
     ) -> "Results":
-        """Sum up the tasks; one that is absent, or whose metric is undefined, has no part."""
+        """Average the tasks, leaving out those that are absent or whose metric is undefined."""
         losses = [tasks[name].weight * v["loss"] for name, v in values.items() if "loss" in v]
         results = cls(split, values, loss=sum(losses) if losses else None, score=None)
         scores = results.scores(tasks).values()
@@ -43,7 +43,7 @@ class Results:
         }
 
     def flat(self) -> dict[str, float]:
-        """Return ``split/task/metric`` to number, leaving out what is undefined."""
+        """Return ``split/task/metric`` to number, without undefined values."""
         named = {f"{self.split}/loss": self.loss, f"{self.split}/score": self.score}
         for task, values in self.tasks.items():
             named |= {f"{self.split}/{task}/{metric}": value for metric, value in values.items()}
@@ -54,7 +54,7 @@ class Results:
         }
 
     def plain(self) -> dict[str, object]:
-        """Return what JSON can hold: numbers, and null for what is undefined."""
+        """Return values that JSON can hold: numbers, and null for undefined values."""
 
         def number(value: float | None) -> float | None:
             return value if value is not None and math.isfinite(value) else None

@@ -270,7 +270,7 @@ def test_a_config_names_it_shortly():
         (
             {"after_epochs": 1, "stage": "heeds"},
             "heads",
-            r'Unfreeze: stage "heeds" is no stage of Staged: .* a, b, c, heads; did you mean',
+            r'Unfreeze: stage should be a stage of Staged, .* a, b, c, heads\. Found "heeds"; did',
         ),
         ({"after_epochs": 1}, None, r"nothing of the backbone is frozen that could be set free"),
         ({"after_epochs": 1, "stage": "b"}, "b", "frozen from stage b on .* to a later stage"),

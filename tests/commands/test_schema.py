@@ -85,7 +85,7 @@ WRONG = {
         ),
         (
             {"backbone": {"class_path": "VGG16", "init_args": {"trainable_from": "block9"}}},
-            'model.backbone: trainable_from "block9" is no stage of VGG16',
+            "model.backbone: trainable_from should be a stage of VGG16, one of block1, block2, ",
         ),
         (
             {"backbone": {"class_path": "Torchvision", "init_args": {"name": "resnet81"}}},

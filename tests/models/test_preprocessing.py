@@ -68,10 +68,10 @@ def test_matches_compares_with_what_weights_expect():
 @pytest.mark.parametrize(
     ("mean", "std", "message"),
     [
-        ([0.5], [0.5] * 3, "mean must have 3 numbers.*found 1"),
-        ([0.5] * 3, [0.5] * 4, "std must have 3 numbers.*found 4"),
-        ([0.5] * 3, [0.5, 0.0, 0.5], "greater than 0"),
-        ([0.5] * 3, [0.5, float("nan"), 0.5], "greater than 0"),
+        ([0.5], [0.5] * 3, "mean should be 3 numbers.*Found 1"),
+        ([0.5] * 3, [0.5] * 4, "std should be 3 numbers.*Found 4"),
+        ([0.5] * 3, [0.5, 0.0, 0.5], "std should be above 0"),
+        ([0.5] * 3, [0.5, float("nan"), 0.5], "std should be above 0"),
     ],
 )
 def test_impossible_normalisation(mean, std, message):

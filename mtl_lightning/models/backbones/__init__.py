@@ -1,4 +1,4 @@
-"""Images to features: one file a backbone; ``base`` says how to add one."""
+"""Backbones, from images to features: one file each; ``base`` says how to add one."""
 
 from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.backbones.timm import Timm

@@ -3,16 +3,16 @@
 Adding a backbone: one file here with one class, one line in ``__init__.py``, one test file.
 
 1. Derive from `Backbone`. List ``weights``, ``preprocessing``, ``pooling`` and ``trainable_from``
-   as constructor arguments with defaults of your own, and whatever else yours needs: explicit,
-   annotated arguments, no ``**kwargs``, so that a config is checked key by key.
-2. In ``__init__`` build the trunk with random weights, touching neither files nor the network, and
-   hand it to ``super().__init__`` with its stages in forward order. Stages should cover every
+   as constructor arguments with defaults of your own, and any others that your backbone needs:
+   explicit and annotated, without ``**kwargs``, so that a config is checked key by key.
+2. In ``__init__`` build the trunk with random weights, without files and network access, and
+   pass it to ``super().__init__`` with its stages in forward order. Stages should cover every
    layer, those without weights too, so that a sharing can run them one by one.
-3. Give `named_weights`: the tensors behind a weight name. Files are read by the base class.
+3. Implement `named_weights`: the tensors of a weight name. The base class reads files.
 4. Override `feature_map` if the trunk does not return (B, C, h, w), `stage_map` if a stage does
    not, and `renamed` if old weight files have other keys. If the trunk is not its stages in
    sequence, override `run_stage`, or `feature_maps` and `earlier_maps`, to give its maps.
-5. Name other inputs than the image in `reads`, and override `prepare`.
+5. If it reads other inputs than the image, name them in `reads` and override `prepare`.
 """
 
 from abc import ABC, abstractmethod
@@ -51,24 +51,24 @@ _OBSTACLES = (AssertionError, RuntimeError, ValueError)  # what layers raise at 
 
 
 class Backbone(Staged, ABC):
-    """From inputs to features: preprocessing, trunk, pooling.
+    """Maps inputs to features: preprocessing, trunk, pooling.
 
-    The constructor builds random weights; `load_pretrained` fills in ``weights``. It is called
-    when a training begins, so that resuming and testing from a checkpoint need no file.
+    The constructor builds random weights; `load_pretrained` loads ``weights``. It is called
+    when a training starts, so that resuming and testing from a checkpoint need no weight file.
 
     Args:
-        trunk: From (B, 3, H, W) to what `feature_map` turns into (B, C, h, w). Its state-dict keys
+        trunk: Maps (B, 3, H, W) to what `feature_map` turns into (B, C, h, w). Its state-dict keys
             are those of the weight files.
         stages: The trunk's submodules by the names that ``trainable_from`` takes, in forward
             order.
         weights: A name that `named_weights` knows, a file, or None for random weights.
         preprocessing: What the weights expect: see `Preprocessing`.
         pooling: How (B, C, h, w) becomes (B, F): see `mtl_lightning.models.pooling`.
-        trainable_from: Freeze every stage before this one: no gradients, and in ``eval`` mode
-            always, so that batch norm keeps its statistics. None trains everything; ``heads``
+        trainable_from: Freeze every stage before this one: no gradients, and always in ``eval``
+            mode, so that batch norm keeps its statistics. None trains everything; ``heads``
             freezes the whole backbone, pooling included. Parameters of the trunk in no stage
             (position embeddings) go with the first stage.
-        title: What to call it in errors; the class name by default.
+        title: Its name in errors; the class name by default.
 
     Raises:
         UserError: If an argument is not known.
@@ -107,18 +107,18 @@ class Backbone(Staged, ABC):
 
     @abstractmethod
     def named_weights(self, name: str) -> NamedWeights:
-        """Fetch the weights called ``name``, downloading them if need be.
+        """Fetch the weights called ``name``, downloading them if necessary.
 
         Raises:
             UserError: If the name is not known, or the download fails.
         """
 
     def renamed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors of a weight file under the trunk's present keys."""
+        """Return the tensors of a weight file under the trunk's current keys."""
         return tensors
 
     def prepare(self, inputs: Inputs) -> Tensor:
-        """Turn inputs into the first stage's: images (B, 3, H, W) are normalised."""
+        """Turn inputs into the input of the first stage: normalise images (B, 3, H, W)."""
         prepared: Tensor = self.preprocessing(inputs[IMAGE])
         return prepared
 
@@ -132,7 +132,7 @@ class Backbone(Staged, ABC):
         return maps
 
     def feature_maps(self, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-        """Run the trunk; return the maps in ``names``, and the last in any case."""
+        """Run the trunk; return the maps in ``names``, and always the last one."""
         if not set(names) - {POOLED, self.last_stage}:
             return {self.last_stage: self.feature_map(images)}
         maps = {}
@@ -143,14 +143,14 @@ class Backbone(Staged, ABC):
         return maps
 
     def collect(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the features in `provided`, given the maps, the last among them."""
+        """Return the features in `provided` from the maps, the last map among them."""
         return {
             name: self.pooling(maps[self.last_stage]) if name == POOLED else maps[name]
             for name in self.provided
         }
 
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:
-        """Compute the features in `provided`: the pooled vector alone unless heads read others.
+        """Compute the features in `provided`: only the pooled vector unless heads read others.
 
         Args:
             inputs: The inputs named in `reads`.
@@ -170,13 +170,13 @@ class Backbone(Staged, ABC):
             self.pooling = nn.Identity()
 
     def load_pretrained(self) -> LoadReport | None:
-        """Load ``weights`` into the trunk, where they fit by name and shape.
+        """Load the tensors of ``weights`` that fit the trunk by name and shape.
 
         Returns:
-            What was loaded, or None if ``weights`` is None.
+            The report, or None if ``weights`` is None.
 
         Raises:
-            UserError: If the file or name is not there, cannot be read or downloaded, or fits
+            UserError: If the file or name does not exist, cannot be read or downloaded, or fits
                 nothing.
         """
         if self.weights is None:
@@ -189,7 +189,7 @@ class Backbone(Staged, ABC):
         return replace(report, note=self._preprocessing_note(named))
 
     def describe(self, inputs: InputSpecs) -> FeatureSpec:
-        """Describe the features of inputs of these shapes, by a dry run that leaves no trace.
+        """Describe the features of inputs of these shapes, by a dry run without side effects.
 
         Raises:
             UserError: If the trunk cannot take images of this size.
@@ -223,9 +223,9 @@ class Backbone(Staged, ABC):
         return {name: MapSpec.of(values, size) for name, values in maps.items() if values.ndim == 4}
 
     def runs_by_stage(self, inputs: InputSpecs) -> bool:
-        """Whether `run_stage` on one stage after the other computes what `feature_map` does.
+        """Whether running `run_stage` on one stage after the other equals `feature_map`.
 
-        That takes stages that hold every weight of the trunk, and a dry run with the same result.
+        For that, the stages must hold every weight of the trunk, and a dry run must agree.
         """
         staged = {p for modules in self.stages.values() for m in modules for p in m.parameters()}
         if not staged.issuperset(self.trunk.parameters()):
@@ -239,7 +239,7 @@ class Backbone(Staged, ABC):
                     values = self.run_stage(stage, values)
                 last = self.stage_map(self.last_stage, values)
                 return torch.equal(last.flatten(1), expected.flatten(1))
-            except Exception:  # whatever a layer raises that was made for other values
+            except Exception:  # a layer made for other values may raise anything
                 return False
 
     def require_stages(self, inputs: InputSpecs) -> None:

@@ -1,4 +1,4 @@
-"""A trunk in stages, of which the first may be frozen."""
+"""A trunk in stages, the first of which may be frozen."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,12 +12,12 @@ HEADS = "heads"  # as `trainable_from`: only the heads are trained
 class Staged(nn.Module):
     """A trunk and a pooling, with the trunk's stages in order.
 
-    Frozen is every stage before ``trainable_from``: no gradients, and in ``eval`` mode always.
+    Every stage before ``trainable_from`` is frozen: no gradients, and always in ``eval`` mode.
 
     Args:
-        title: What to call it in errors.
+        title: Its name in errors.
         trunk: The network.
-        pooling: What follows it.
+        pooling: The layer after the trunk.
         stages: The trunk's submodules by stage, in forward order.
         trainable_from: The first stage to train; None trains everything, ``heads`` nothing.
 
@@ -37,13 +37,13 @@ class Staged(nn.Module):
         self.title = title
         self.trunk = trunk
         self.pooling = pooling
-        # By name, as torch may put other modules in their places (``trainer.sync_batchnorm``).
+        # By name, since torch may replace modules (``trainer.sync_batchnorm``).
         names = {module: name for name, module in self.named_modules()}
         self._stages = {stage: [names[m] for m in modules] for stage, modules in stages.items()}
         self._frozen = self._before(trainable_from, "trainable_from")
         for parameter in self._parameters_in(self._frozen):
             parameter.requires_grad_(False)
-        self.train()  # nobody else calls it before the first epoch: frozen batch norm to `eval`
+        self.train()  # nobody else calls it before the first epoch; it puts frozen parts in `eval`
 
     @property
     def stages(self) -> dict[str, list[nn.Module]]:
@@ -63,18 +63,18 @@ class Staged(nn.Module):
 
     @property
     def frozen_modules(self) -> list[nn.Module]:
-        """The modules that are frozen at present."""
+        """The modules that are currently frozen."""
         return self._modules_of(self._frozen)
 
     def train(self, mode: bool = True) -> "Staged":
-        """Set training mode, except for what is frozen: that stays in ``eval`` mode."""
+        """Set training mode, except for frozen modules, which stay in ``eval`` mode."""
         super().train(mode)
         for module in self.frozen_modules:
             module.eval()
         return self
 
     def frozen_from(self, stage: str | None = None) -> list[nn.Parameter]:
-        """Return the parameters that `unfreeze` would set free, each once.
+        """Return the distinct parameters that `unfreeze` would unfreeze.
 
         Raises:
             UserError: If there is no such stage.
@@ -85,8 +85,8 @@ class Staged(nn.Module):
     def unfreeze(self, stage: str | None = None) -> None:
         """Train from ``stage`` on, as if it had been ``trainable_from``; None trains everything.
 
-        What is trained already stays so. Where the backbone is in training mode, the stages that
-        are set free enter it too: their batch norm follows the data again.
+        What is trained already stays trained. If the backbone is in training mode, unfrozen stages
+        enter it too: their batch norm follows the data again.
 
         Raises:
             UserError: If there is no such stage.
@@ -99,7 +99,7 @@ class Staged(nn.Module):
             self.train(self.training)
 
     def _before(self, first: str | None, key: str) -> list[str]:
-        """Return the names of the modules that are frozen where ``first`` is the first trained."""
+        """Return the names of the modules that are frozen if ``first`` is the first trained."""
         if first is None:
             return []
         if first == HEADS:
@@ -108,8 +108,8 @@ class Staged(nn.Module):
         if first not in stages:
             known = [*stages, HEADS]
             raise UserError(
-                f'{key} "{first}" is no stage of {self.title}: expected '
-                f"one of {listed(known, limit=40)}{did_you_mean(first, known)}"
+                f"{key} should be a stage of {self.title}, one of {listed(known, limit=40)}. "
+                f'Found "{first}"{did_you_mean(first, known)}'
             )
         before = stages[: stages.index(first)]
         return [name for stage in before for name in self._stages[stage]]
@@ -118,7 +118,7 @@ class Staged(nn.Module):
         return [self.get_submodule(name) for name in names]
 
     def _parameters_in(self, frozen: Iterable[str]) -> dict[nn.Parameter, None]:
-        """Return (as keys, in order) the parameters that freezing these modules freezes."""
+        """Return (as keys, in order) the parameters of these modules."""
         modules = self._modules_of(frozen)
         parameters = dict.fromkeys(p for module in modules for p in module.parameters())
         if modules:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-# Children that hold the whole body: their own children are the stages.
+# Children that hold the whole body; their own children are the stages.
 _BODIES = {"features", "blocks", "stages", "layers", "trunk_output"}
 
 
@@ -12,8 +12,8 @@ def stages_by_child(trunk: nn.Module) -> dict[str, list[nn.Module]]:
     """Return the trunk's children as stages, in order.
 
     ResNets get ``conv1, bn1, layer1, ...``; trunks with one ``features``, ``blocks``, ... get
-    ``features.0, features.1, ...``. A child without any state (ReLU, pooling) belongs to the stage
-    before it, at the beginning to the first.
+    ``features.0, features.1, ...``. A child without any state (ReLU, pooling) belongs to the
+    previous stage, or to the first if there is none before it.
     """
     stages: dict[str, list[nn.Module]] = {}
     leading: list[nn.Module] = []

@@ -17,7 +17,7 @@ from mtl_lightning.models.preprocessing import Normalize, Preset
 from mtl_lightning.models.weights import NamedWeights, download, unknown_weights
 from mtl_lightning.system.errors import UserError, did_you_mean
 
-# Vision transformers and the Swin family need an argument to take other image sizes than their own.
+# Vision transformers and the Swin family need an argument for other image sizes than their own.
 _ANY_SIZE: tuple[dict[str, Any], ...] = (
     {"dynamic_img_size": True},
     {"strict_img_size": False},
@@ -28,7 +28,7 @@ _ANY_SIZE: tuple[dict[str, Any], ...] = (
 class Timm(Backbone):
     """A timm network without its classifier and pooling.
 
-    Transformers give their patch tokens to the pooling; class and register tokens are dropped.
+    Transformers pass their patch tokens to the pooling; class and register tokens are dropped.
     Stages for ``trainable_from`` are the network's children, or the parts of its ``blocks``,
     ``stages``, ``layers`` or ``features`` (``blocks.0, blocks.1, ...``).
 
@@ -36,7 +36,7 @@ class Timm(Backbone):
         name: timm's name, with or without tag: ``resnet18``, ``vit_tiny_patch16_224.augreg_in21k``.
         weights: ``DEFAULT`` (what timm offers for this name), a weight file, or None for random
             weights.
-        preprocessing: See `Backbone`. Many transformers want mean and std 0.5: a note after
+        preprocessing: See `Backbone`. Many transformers expect mean and std 0.5; a note after
             loading says so.
         pooling: See `Backbone`.
         trainable_from: See `Backbone`.
@@ -80,12 +80,12 @@ class Timm(Backbone):
         if settings.get("hf_hub_id"):
             url = f"https://huggingface.co/{url}"
         label = f"timm {self.name}"
-        # A second network, because only timm knows how to read the older files it refers to.
+        # A second network, because only timm can read the older files it refers to.
         tensors = download(label, url, lambda: _create(self.name, pretrained=True).state_dict())
         return NamedWeights(dict(tensors), label, list(settings["mean"]), list(settings["std"]))
 
     def stage_map(self, stage: str, values: Tensor) -> Tensor:
-        """Bring channels-last maps, tokens and vectors to (B, C, h, w)."""
+        """Convert channels-last maps, tokens and vectors to (B, C, h, w)."""
         del stage
         if values.ndim == 4:
             nhwc = str(getattr(self.trunk, "output_fmt", "NCHW")).endswith("NHWC")
@@ -109,7 +109,7 @@ class Timm(Backbone):
         return dict(zip(earlier, maps, strict=True)) | {self.last_stage: last}
 
     def _last_map(self, values: Tensor, images: Tensor) -> Tensor:
-        """Bring the trunk's output to (B, C, h, w), tokens to the grid of their patches."""
+        """Convert the trunk's output to (B, C, h, w), tokens to the grid of their patches."""
         maps = self.stage_map(self.last_stage, values)
         height, width = images.shape[-2:]
         rows = round(math.sqrt(maps.shape[2] * height / width))
@@ -129,7 +129,7 @@ class Timm(Backbone):
 
     @property
     def _intermediates(self) -> list[str]:
-        """The names of timm's intermediate maps, without the last map if it is one of them."""
+        """The names of timm's intermediate maps, without the last one if it is the last map."""
         if not callable(getattr(self.trunk, "forward_intermediates", None)):
             return []
         info: Any = self.trunk.feature_info
@@ -146,7 +146,7 @@ class Timm(Backbone):
 
 
 def _build(name: str) -> nn.Module:
-    import timm  # seconds: only whoever uses it pays
+    import timm  # takes seconds: only those who use it should pay
 
     if not timm.is_model(name.partition(".")[0]):
         known = timm.list_models()
@@ -166,6 +166,6 @@ def _create(name: str, *, pretrained: bool) -> nn.Module:
 
     plain: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0, "global_pool": ""}
     for arguments in _ANY_SIZE:
-        with suppress(TypeError):  # from a network that does not know the argument
+        with suppress(TypeError):  # the network may not know the argument
             return timm.create_model(name, **plain, **arguments)
     return timm.create_model(name, **plain)

@@ -1,4 +1,4 @@
-"""Every image classification network of torchvision whose trunk runs from front to back."""
+"""Every image classification network of torchvision whose trunk is a plain sequence."""
 
 import re
 from collections import OrderedDict
@@ -20,23 +20,23 @@ from mtl_lightning.models.preprocessing import Normalize, Preset
 from mtl_lightning.models.weights import NamedWeights, download, unknown_weights
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 
-# The first of these ends the trunk.
+# The first child with such a name ends the trunk.
 _CLASSIFIER = {"avgpool", "classifier", "fc", "flatten", "head"}
 
-# Families, by torchvision's file, that are not a trunk run from front to back, with Timm's answer.
+# Families, by torchvision's file, whose trunk is not a plain sequence, with timm's counterpart.
 _TIMM_INSTEAD = {
     "googlenet": "inception_v3",
     "inception": "inception_v3",
     "maxvit": "maxvit_tiny_tf_224",
     "vision_transformer": "vit_base_patch16_224",
 }
-# Families whose trunk is convolutions alone, with over 50 million weights in the classifier.
+# Families whose trunk has only convolutions, with over 50 million weights in the classifier.
 _HEAVY_CLASSIFIER = {"alexnet", "vgg"}
-# Families whose stages give (B, h, w, C); after the last their trunk turns it round.
+# Families whose stages return (B, h, w, C); their trunk permutes the axes after the last.
 _CHANNELS_LAST = {"swin_transformer"}
-# What a family does between its last child and pooling.
+# Operations between a family's last child and pooling.
 _FINALLY: Mapping[str, Callable[[], nn.Module]] = {"densenet": nn.ReLU}
-# Keys in weight files from before dots were forbidden in names of modules.
+# Keys in weight files from the time before dots were forbidden in names of modules.
 _OLD_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
@@ -56,7 +56,7 @@ class Torchvision(Backbone):
         trainable_from: See `Backbone`.
 
     Raises:
-        UserError: If torchvision has no such network, or its trunk cannot be taken out.
+        UserError: If torchvision has no such network, or its trunk is not a plain sequence.
     """
 
     def __init__(
@@ -81,29 +81,29 @@ class Torchvision(Backbone):
         self._channels_last = _family(name) in _CHANNELS_LAST
 
     def named_weights(self, name: str) -> NamedWeights:
-        """Fetch torchvision's weights of that name."""
+        """Fetch torchvision's weights with this name."""
         return torchvision_weights(self.name, name)
 
     def stage_map(self, stage: str, values: Tensor) -> Tensor:
-        """Bring the channels-last maps that Swin's stages before the last give to (B, C, h, w)."""
+        """Convert the channels-last maps of Swin's stages before the last to (B, C, h, w)."""
         turned = self._channels_last and stage != self.last_stage
         return values.permute(0, 3, 1, 2) if turned else values
 
     def renamed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors under today's keys: DenseNet's files have ``norm.1`` for ``norm1``."""
+        """Return the tensors under current keys: DenseNet's files have ``norm.1`` for ``norm1``."""
         return {_OLD_KEY.sub(r"\1\2", key): value for key, value in tensors.items()}
 
 
 def torchvision_trunk(name: str) -> nn.Sequential:
-    """Build what comes before the pooling of a torchvision network, with random weights.
+    """Build the part of a torchvision network before its pooling, with random weights.
 
-    The initialisation is torchvision's own; the classifier is never filled.
+    The initialisation is torchvision's own; the classifier is never initialised.
 
     Args:
         name: torchvision's name of the network.
 
     Returns:
-        (B, 3, H, W) to (B, C, h, w), with torchvision's state-dict keys.
+        A module from (B, 3, H, W) to (B, C, h, w), with torchvision's state-dict keys.
 
     Raises:
         UserError: If torchvision has no such network, or it is not a plain sequence.
@@ -132,7 +132,7 @@ def torchvision_trunk(name: str) -> nn.Sequential:
 
 
 def _family(name: str) -> str:
-    """Return torchvision's file in which a network is."""
+    """Return the file of torchvision that a network is in."""
     module: str = get_model_builder(name).__module__
     return module.rpartition(".")[2]
 
@@ -161,7 +161,7 @@ def torchvision_weights(model: str, name: str) -> NamedWeights:
 
 
 class _MatricesOnMeta(TorchFunctionMode):
-    """While it is active, ``nn.Linear`` gets its weight on the meta device: no memory, no time."""
+    """While active, ``nn.Linear`` gets its weight on the meta device: no memory, no time."""
 
     def __torch_function__(
         self,

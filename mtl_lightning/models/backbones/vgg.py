@@ -10,17 +10,17 @@ from mtl_lightning.models.weights import NamedWeights
 
 
 class VGG16(Backbone):
-    """The 13 convolutions of VGG16 (14.7 million weights), without its 123 million others.
+    """The 13 convolutions of VGG16 (14.7 million weights), without its dense layers (123 million).
 
     Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
-    ICLR 2015. Images must have 32 pixels at least. State-dict keys of the trunk are torchvision's
+    ICLR 2015. Images need at least 32 pixels a side. State-dict keys of the trunk are torchvision's
     (``features.0.weight``). Stages for ``trainable_from``: ``block1`` to ``block5``, as in Keras.
 
     Args:
-        weights: torchvision's ``IMAGENET1K_V1`` or ``IMAGENET1K_FEATURES`` (which wants another
+        weights: torchvision's ``IMAGENET1K_V1`` or ``IMAGENET1K_FEATURES`` (which needs another
             ``preprocessing``), a weight file, or None for random weights.
         batch_norm: Batch norm after each convolution (torchvision's ``vgg16_bn``).
-        preprocessing: See `Backbone`. Weights from Keras or Caffe want ``caffe``.
+        preprocessing: See `Backbone`. Weights from Keras or Caffe need ``caffe``.
         pooling: See `Backbone`.
         trainable_from: See `Backbone`.
     """
@@ -39,12 +39,12 @@ class VGG16(Backbone):
         self.name = name
 
     def named_weights(self, name: str) -> NamedWeights:
-        """Fetch torchvision's weights of that name."""
+        """Fetch torchvision's weights with this name."""
         return torchvision_weights(self.name, name)
 
 
 def _blocks(trunk: nn.Module) -> dict[str, list[nn.Module]]:
-    """Cut the layers after each max pooling."""
+    """Split the layers after each max pooling."""
     blocks: list[list[nn.Module]] = [[]]
     for layer in trunk.get_submodule("features").children():
         blocks[-1].append(layer)

@@ -1,4 +1,4 @@
-"""Sharings of the backbone by tasks: one file each; ``base`` says how to add one."""
+"""How tasks share the backbone: one file each; ``base`` says how to add one."""
 
 from mtl_lightning.models.sharing.base import Sharing
 from mtl_lightning.models.sharing.hard import Hard

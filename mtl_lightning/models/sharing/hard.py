@@ -22,7 +22,7 @@ class Hard(Sharing):
 
     @property
     def shared_backbone(self) -> Backbone:
-        """The one that there is."""
+        """The backbone, which all tasks share."""
         return self.backbone
 
     def attach(self, backbone: Backbone, tasks: Sequence[str]) -> None:
@@ -43,6 +43,6 @@ class Hard(Sharing):
         inputs: Inputs,
         rows: Mapping[str, Tensor] | None = None,  # noqa: ARG002 - one run serves all
     ) -> dict[str, Features]:
-        """Compute features once: each task gets the same."""
+        """Compute features once; all tasks get the same."""
         features: Features = self.backbone(inputs)
         return dict.fromkeys(self.tasks, features)

@@ -24,31 +24,31 @@ class Soft(Sharing):
     """Soft parameter sharing: a backbone for each task, pulled towards those of the others.
 
     With w_k the P tied parameters of the k-th of K backbones, and m their mean over k, this is
-    added to the loss, once in each optimizer step::
+    added to the loss once in each optimizer step::
 
         mean:      strength / P * sum over k     of ||w_k - m||^2
         pairwise:  strength / P * sum over j < k of ||w_j - w_k||^2     (= K times the former)
 
     so that ``mean`` adds ``2 * strength / P * (w_k - m)`` to the gradient. Strength 0 is K
-    independent networks; the larger it is, the nearer this comes to hard sharing with the mean of
+    independent networks; the larger it is, the closer this comes to hard sharing with the mean of
     the tasks' gradients (plain SGD with a learning rate above ``P / strength`` diverges; with
-    ``pairwise`` above a K-th of that). P counts the parameters of one backbone, so that a strength
-    means the same for a large and a small one: the mean squared distance of a weight.
+    ``pairwise``, above a K-th of that). P is the number of parameters of one backbone, so that a
+    strength means the same for large and small ones: the mean squared distance of a weight.
 
     Squared L2 distances between the networks of two tasks: Duong, Cohn, Bird and Cook, "Low
     Resource Dependency Parsing: Cross-lingual Parameter Sharing in a Neural Network Parser", ACL
     2015. To the mean of any number of tasks: Evgeniou and Pontil, "Regularized Multi-Task
-    Learning", KDD 2004. Whole networks, one a task: Yang and Hospedales, "Trace Norm Regularised
+    Learning", KDD 2004. One whole network per task: Yang and Hospedales, "Trace Norm Regularised
     Deep Multi-Task Learning", ICLR workshop 2017 (with another norm). Dividing by P is ours.
 
-    A task's backbone runs only on the rows that are asked of it. Tied are parameters alone, and of
-    these only what is trained at the time: frozen stages are equal from the start, and statistics
-    of batch norm are each backbone's own.
+    A task's backbone runs only on the rows that the task needs. Only parameters are tied, and only
+    those trained at the time: frozen stages are equal from the start, and each backbone keeps its
+    own batch norm statistics.
 
     Args:
         strength: Factor of the penalty, 0 or more.
-        distance: Between what the squared distances are taken.
-        stages: Tie these stages of the backbone only, by the names that its ``trainable_from``
+        distance: The pairs between which squared distances are taken.
+        stages: Tie only these stages of the backbone, by the names that its ``trainable_from``
             takes. Parameters of the trunk in no stage (position embeddings) go with the first
             stage, those of the pooling with none. None ties everything.
 
@@ -66,22 +66,23 @@ class Soft(Sharing):
             raise UserError(f"sharing: strength should be 0 or more. Found {strength}")
         if distance not in get_args(Distance):
             raise UserError(
-                f'sharing: distance "{distance}" is not known: expected one of '
-                f"{listed(get_args(Distance))}{did_you_mean(distance, get_args(Distance))}"
+                f"sharing: distance should be one of {listed(get_args(Distance))}. "
+                f'Found "{distance}"{did_you_mean(distance, get_args(Distance))}'
             )
         if stages is not None and not stages:
-            raise UserError("sharing: stages is empty: name at least one, or null for all")
+            raise UserError("sharing: stages should name a stage, or be null for all. Found []")
         self.strength = strength
         self.distance = distance
         self.stages = stages
 
     def attach(self, backbone: Backbone, tasks: Sequence[str]) -> None:
-        """Take the backbone for the first task, and a copy of it for each of the others."""
+        """Take the backbone for the first task, and a copy of it for each other task."""
         for stage in self.stages or ():
             if stage not in backbone.stages:
                 raise UserError(
-                    f'sharing: stages: "{stage}" is no stage of {backbone.title}: expected some of '
-                    f"{listed(backbone.stages, limit=40)}{did_you_mean(stage, backbone.stages)}"
+                    f"sharing: stages should be stages of {backbone.title}: "
+                    f"{listed(backbone.stages, limit=40)}. "
+                    f'Found "{stage}"{did_you_mean(stage, backbone.stages)}'
                 )
         first, *others = tasks
         self.backbones = NamedModules(
@@ -110,15 +111,15 @@ class Soft(Sharing):
     def forward(
         self, inputs: Inputs, rows: Mapping[str, Tensor] | None = None
     ) -> dict[str, Features]:
-        """Run each backbone on the rows asked of it; its features are 0 in the others."""
+        """Run each backbone on the rows that its task needs; in others its features are 0."""
         if rows is None:
             return {task: backbone(inputs) for task, backbone in self.backbones.items()}
-        # All of them first: on a GPU each waits for what was launched before.
+        # All of them first: on a GPU, each call waits for what was launched before.
         wanted = {task: _numbers(rows[task]) for task in self.backbones}
         return {task: self._features(task, inputs, wanted[task]) for task in self.backbones}
 
     def penalty(self) -> Tensor | None:
-        """Return the penalty as the class describes it; None where it is 0 for good."""
+        """Return the penalty that the class describes; None if it is always 0."""
         tied = self._tied()
         if not tied:
             return None
@@ -130,9 +131,9 @@ class Soft(Sharing):
     def own_parameters(self, task: str) -> list[nn.Parameter]:
         """Return the parameters of the task's backbone that the penalty does not reach.
 
-        What it reaches follows the other backbones in a step without a label of the task: see
-        `update_absent`. With strength 0, or one task, this is the whole backbone, and such a step
-        leaves it alone.
+        The parameters that it reaches follow the other backbones in a step without a label of the
+        task: see `update_absent`. With strength 0, or one task, none are tied, so the whole
+        backbone is returned and stays as it is in such a step.
         """
         tied = {parameter for copies in self._tied() for parameter in copies}
         return [p for p in self.backbones[task].parameters() if p not in tied]
@@ -150,7 +151,7 @@ class Soft(Sharing):
 
         A gradient step: ``w_k`` moves by ``2 * rate * strength / P`` (``pairwise``: K times that)
         of its distance to ``m``, but not beyond ``m``, so that no strength makes it diverge.
-        Neither momentum nor weight decay of the optimizer move them.
+        The optimizer's momentum and weight decay do not move them.
         """
         tied = self._tied()
         numbers = [n for n, task in enumerate(self.backbones) if task in absent]
@@ -184,7 +185,7 @@ class Soft(Sharing):
         }
 
     def _tied(self) -> list[tuple[nn.Parameter, ...]]:
-        """Return the parameters that the penalty reaches, each with its copies in all tasks."""
+        """Return the parameters that the penalty reaches, each with its copies for all tasks."""
         if self.strength == 0 or len(self.backbones) == 1:
             return []
         chosen = [self._chosen(backbone) for backbone in self.backbones.values()]
@@ -204,15 +205,15 @@ class Soft(Sharing):
 
 
 def _numbers(mask: Tensor) -> Tensor:
-    """Return which of the B rows have any True: (B,) or (B, labels) bool to (n,) int64."""
+    """Return the indices of rows with any True: (B,) or (B, labels) bool to (n,) int64."""
     return mask.flatten(1).any(1).nonzero()[:, 0] if mask.ndim > 1 else mask.nonzero()[:, 0]
 
 
 def _zeros(backbone: Backbone, rows: int, spec: FeatureSpec) -> Features:
-    """Return features of 0, to which every trained parameter adds a gradient of 0.
+    """Return features of 0 that give every trained parameter a gradient of 0.
 
-    So all take part in the step, as DDP wants it, and no batch norm sees a batch without rows.
-    The sums are over nothing: they read no weight, and cannot make NaN of an infinite one.
+    So all take part in the step, as DDP requires, and no batch norm sees an empty batch. The sums
+    are over empty slices: they read no weight, and cannot turn an infinite one into NaN.
     """
     trained = [p for p in backbone.parameters() if p.requires_grad]
     nothing = torch.stack([p[None][:0].sum() for p in trained]).sum() if trained else 0
@@ -222,12 +223,12 @@ def _zeros(backbone: Backbone, rows: int, spec: FeatureSpec) -> Features:
 
 def _deviation(copies: Sequence[Tensor]) -> Tensor:
     """Return the sum of the squared distances of K tensors of one shape from their mean."""
-    with torch.no_grad():  # deviations add up to 0, so that no gradient comes through the mean
+    with torch.no_grad():  # deviations sum to 0, so no gradient passes through the mean
         mean = _mean(copies)
-    # mse_loss keeps its arguments for the backward pass, not their K differences: less memory.
+    # mse_loss saves its arguments for the backward pass, not their K differences: less memory.
     return torch.stack([F.mse_loss(each, mean, reduction="sum") for each in copies]).sum()
 
 
 def _mean(copies: Sequence[Tensor]) -> Tensor:
-    # From the first on, so that the mean of equal tensors is exactly equal to them.
+    # Starting from the first, so that the mean of equal tensors is exactly equal to them.
     return copies[0] + sum(other - copies[0] for other in copies[1:]) / len(copies)

@@ -55,7 +55,7 @@ def test_a_copy_freezes_its_own_modules():
 
 def test_unknown_stage_lists_the_stages():
     with pytest.raises(
-        UserError, match=r'"head" is no stage of Small.*a, b, c, heads; did you mean'
+        UserError, match=r'should be a stage of Small.*a, b, c, heads\. Found "head"; did you mean'
     ):
         Small(trainable_from="head")
 
@@ -119,5 +119,7 @@ def test_frozen_batch_norm_that_torch_replaces_stays_frozen():
 
 
 def test_an_unknown_stage_to_unfreeze_is_said():
-    with pytest.raises(UserError, match=r'stage "d" is no stage of Small.*a, b, c, heads'):
+    with pytest.raises(
+        UserError, match=r'stage should be a stage of Small.*a, b, c, heads\. Found "d"'
+    ):
         Small(trainable_from="heads").unfreeze("d")

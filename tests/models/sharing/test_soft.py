@@ -489,12 +489,12 @@ def test_it_is_exported_like_any_other():
         ({"strength": float("nan")}, r"strength should be 0 or more\. Found nan"),
         (
             {"strength": 1.0, "distance": "pairs"},
-            r'distance "pairs" is not known: expected one of mean, pairwise; did you mean "pairw',
+            r'distance should be one of mean, pairwise\. Found "pairs"; did you mean "pairw',
         ),
-        ({"strength": 1.0, "stages": []}, "stages is empty: name at least one, or null for all"),
+        ({"strength": 1.0, "stages": []}, "stages should name a stage, or be null for all"),
         (
             {"strength": 1.0, "stages": ["far", "neer"]},
-            r'"neer" is no stage of Tiny: expected some of near, far; did you mean "near"\?',
+            r'stages should be stages of Tiny: near, far\. Found "neer"; did you mean "near"\?',
         ),
     ],
 )
