@@ -1,4 +1,4 @@
-"""What happens beside the training: tables, files, checkpoints, and what a config may add."""
+"""What a run adds to a training: tables, files, checkpoints, and callbacks for configs."""
 
 from mtl_lightning.callbacks.balancing_monitor import BalancingMonitor
 from mtl_lightning.callbacks.ema import EMA

@@ -16,7 +16,7 @@ from mtl_lightning.system.files import as_utf8, atomic_write
 from mtl_lightning.system.strategy import is_trial
 
 PAUSE = 10.0
-"""Seconds between two writings of a file that may grow long, while images turn up."""
+"""Seconds between two writes of a file that may grow long while images are found."""
 
 
 class BadImagesFile(Callback):
@@ -32,7 +32,7 @@ class BadImagesFile(Callback):
         self._listening = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Listen to what is found."""
+        """Subscribe to images that are found."""
         bad = _bad_images(trainer)
         if bad is not None and trainer.is_global_zero and not is_trial(trainer):
             bad.subscribe(partial(self._write, bad, pause=PAUSE))
@@ -41,11 +41,11 @@ class BadImagesFile(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Leave nothing out, whatever stopped the run."""
+        """Write the file, whatever stopped the run."""
         self._finish(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Say how many there are, and where they are listed."""
+        """Print how many images were skipped and where they are listed."""
         self._finish(trainer)
 
     def _finish(self, trainer: Trainer) -> None:

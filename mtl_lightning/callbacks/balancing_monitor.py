@@ -1,4 +1,4 @@
-"""Conflicts of the tasks over what they share, logged: weights, gradient norms and cosines."""
+"""Conflicts of the tasks over shared parameters: weights, gradient norms and cosines, logged."""
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -12,9 +12,9 @@ from mtl_lightning.training.protocol import multi_task
 class BalancingMonitor(Callback):
     """Logs how the tasks' gradients differ, once in a number of optimizer steps.
 
-    ``balance/weight/<task>`` is the factor of its gradient, ``balance/norm/<task>`` the norm of the
-    gradient without that factor, and ``balance/cosine/<task>/<other>`` the cosine of two tasks'
-    gradients: below 0 they are in conflict. Nothing is logged for tasks that are absent from the
+    ``balance/weight/<task>`` is the factor of a task's gradient, ``balance/norm/<task>`` the norm
+    of the gradient without that factor, and ``balance/cosine/<task>/<other>`` the cosine of two
+    tasks' gradients: below 0 they conflict. Nothing is logged for tasks that are absent from the
     step. The gradients are those that the balancing reads (``model.gradients``).
 
     Without a balancing, or with one that reads losses, the gradients of the shared parameters are

@@ -8,14 +8,14 @@ from rich import get_console
 from rich.progress import BarColumn
 
 _TEXT = 72
-"""Columns that the numbers beside the bar take."""
+"""Columns that the numbers next to the bar take."""
 
 
 class Bar(RichProgressBar):
-    """Lightning's rich bar, on one line in a terminal of 80 columns."""
+    """Lightning's rich bar on one line of a terminal with 80 columns."""
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
-        """Leave the bar the room that the numbers do not take: else they wrap."""
+        """Shorten the bar, so that the numbers do not wrap."""
         columns = super().configure_columns(trainer)
         for column in columns:
             if isinstance(column, BarColumn):
@@ -25,7 +25,7 @@ class Bar(RichProgressBar):
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Show loss and score; the run's folder is named above, its number would say less."""
+        """Show loss and score, without Lightning's version number: the run's folder is printed."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         short = {"train/loss_step": "loss", "val/score": "score"}

@@ -21,23 +21,23 @@ from mtl_lightning.training.protocol import multi_task
 
 
 class Checkpoints(Checkpoint):
-    """Keeps the present state as ``last.ckpt``, and that with the best value as ``best.ckpt``.
+    """Keeps the current state as ``last.ckpt``, and the state with the best value as ``best.ckpt``.
 
-    Both are written where nothing is under way: before the first step of all, at the beginning of
-    an epoch, before a batch within one, and at the end of training. What a step, a validation or an
-    epoch has to log is in the log files by then, which are written first: a training that is killed
-    at any moment and resumed loses nothing and writes nothing twice. ``best.ckpt`` is the state in
-    which the validation found the network; no step is made between.
+    Both are written between steps: before the first step, at the start of an epoch, before a batch
+    within one, and at the end of training. The log files are written first, with everything that a
+    step, a validation or an epoch logs, so that a training that is killed at any moment and resumed
+    loses nothing and writes nothing twice. ``best.ckpt`` is exactly the state that was validated;
+    no step is made in between.
 
     (One ``ModelCheckpoint`` that monitors a metric saves nothing before the first validation and
     may miss the last step.)
 
     Args:
-        folder: Where to.
-        monitor: What a validation logs, such as ``val/score`` or ``val/type/accuracy``.
-        mode: ``max`` where higher is better, else ``min``.
-        every_n_train_steps: Write ``last.ckpt`` also within an epoch, each so many optimizer steps.
-        train_time_interval: And when so much time has passed.
+        folder: The folder to write to.
+        monitor: A value that a validation logs, such as ``val/score`` or ``val/type/accuracy``.
+        mode: ``max`` if higher is better, else ``min``.
+        every_n_train_steps: Also write ``last.ckpt`` within an epoch, each so many optimizer steps.
+        train_time_interval: Also write it whenever this much time has passed.
     """
 
     def __init__(
@@ -56,20 +56,20 @@ class Checkpoints(Checkpoint):
         self.train_time_interval = train_time_interval
         self.value: float | None = None
         self.written: dict[str, facts.Checkpoint] = {}
-        """By ``best`` and ``last``, what this session has written."""
-        self._is_best = False  # the present state, and not written yet
-        self._saved_at = -1  # the step; -1: there is none yet
+        """The paths that this session has written, by ``best`` and ``last``."""
+        self._is_best = False  # the current state is the best and not yet written
+        self._saved_at = -1  # step of the last save; -1 if there is none
         self._saved_when = 0.0
 
     @property
     def state_key(self) -> str:
-        """Under this name the best value stands in a checkpoint."""
+        """The name of the best value in a checkpoint."""
         return "Best"
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find a misspelt name before training, not at the first validation."""
+        """Find a misspelt name before training instead of at the first validation."""
         known = monitored_names(multi_task(pl_module))
-        # At the end of a validation the values of train are those of the epoch before.
+        # At the end of a validation, the values of train are those of the previous epoch.
         measured = [name for name in known if name.startswith("val/")]
         check_monitor("checkpoint.monitor", self.monitor, measured)
         for callback in trainer.early_stopping_callbacks:
@@ -77,7 +77,7 @@ class Checkpoints(Checkpoint):
                 check_monitor("EarlyStopping.monitor", callback.monitor, known)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count from here."""
+        """Count steps and time from here."""
         if trainer.is_global_zero:
             remove_partial_files(self.last.parent)
         self._is_best = False
@@ -85,7 +85,7 @@ class Checkpoints(Checkpoint):
         self._saved_when = time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take note if this validation is the best so far."""
+        """Note whether this validation is the best so far."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         value = float(trainer.callback_metrics.get(self.monitor, torch.tensor(math.nan)))
@@ -95,21 +95,21 @@ class Checkpoints(Checkpoint):
         self._is_best = True
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the epoch that has ended."""
+        """Save the state after the previous epoch."""
         if trainer.global_step not in (0, self._saved_at):
             self.save(trainer)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Save within the epoch, if the time has come and no step is half made."""
+        """Save within the epoch if it is due, between optimizer steps."""
         if batch_idx % trainer.accumulate_grad_batches == 0 and (
             self._is_best or self._is_due(trainer)
         ):
             self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what came after the last time."""
+        """Save the state after the last step."""
         if self._is_best or trainer.global_step != self._saved_at:
             self.save(trainer)
 
@@ -127,10 +127,10 @@ class Checkpoints(Checkpoint):
         return trainer.strategy.broadcast(passed)  # the clocks of the ranks differ
 
     def save(self, trainer: Trainer) -> None:
-        """Write the log files, then the present state; on all ranks.
+        """Write the log files, then the current state; called on all ranks.
 
         Raises:
-            UserError: If it cannot be written, on all ranks; the files that were there stay.
+            UserError: If it cannot be written, on all ranks; existing files stay intact.
         """
         if is_trial(trainer):
             return
@@ -143,7 +143,7 @@ class Checkpoints(Checkpoint):
             if self._is_best and trainer.is_global_zero:
                 _same(self.last, self.best)
                 self.written["best"] = facts.Checkpoint(trainer.global_step, self.value)
-        except OSError as error:  # on the rank that writes; the others wait behind it
+        except OSError as error:  # on the rank that writes; the others wait for it
             problem = f"{error.filename or self.last}: {error.strerror}"
             trainer.strategy.barrier("Trainer.save_checkpoint")
         problem = trainer.strategy.broadcast(problem)
@@ -159,7 +159,7 @@ class Checkpoints(Checkpoint):
         return {"value": self.value}
 
     def load_state_dict(self, state_dict: dict[str, float | None]) -> None:
-        """Take the best value of the run that is resumed."""
+        """Restore the best value of the run that is resumed."""
         self.value = state_dict["value"]
 
 

@@ -1,4 +1,4 @@
-"""Averaged weights: what is validated, saved and tested is a mean over the last steps."""
+"""Averaged weights: validation, checkpoints and tests use a moving average over steps."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.strategy import check_whole_weights
 
 TRAINING_WEIGHTS = "training_weights"
-"""Under this key of a checkpoint stand the weights that training goes on with."""
+"""The key of a checkpoint for the weights that training continues with."""
 
 
 class EMA(Callback):
@@ -19,36 +19,36 @@ class EMA(Callback):
 
     After each optimizer step (not each micro-batch) ``average = d * average + (1 - d) * weights``.
     Validation, and everything after the training in the same process, use the average; training
-    goes on with the weights themselves. In a checkpoint ``state_dict`` is the average, so that
-    ``test`` and ``predict`` need no word about it, and the training weights stand beside it, under
-    ``training_weights``: a resumed run goes on bit for bit. A run that is resumed from a checkpoint
-    without an average begins one there.
+    continues with the weights themselves. In a checkpoint, ``state_dict`` is the average, so that
+    ``test`` and ``predict`` need no option, and the training weights are under
+    ``training_weights``, so that a resumed run continues bit for bit. A run that is resumed from a
+    checkpoint without an average starts one there.
 
     Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992; Tarvainen
     and Valpola, "Mean teachers are better role models", NeurIPS 2017 (averages of this kind).
 
-    Only parameters are averaged, frozen ones and absent tasks' heads among them (they do not move,
-    nor does their average). Buffers are used as they are: batch norm's statistics are moving
-    averages already, which another average would only make stale; counters are whole numbers; and
+    Only parameters are averaged, including frozen ones and absent tasks' heads (they do not move,
+    and neither does their average). Buffers are used as they are: batch norm's statistics are
+    already moving averages, and another average would only make them stale; counters are integers;
     label statistics are facts. The average is kept in float32 at least: in bfloat16 a step of one
-    thousandth is rounded away. It is computed on every device from weights that are equal there,
-    so several devices need nothing to be sent.
+    thousandth is rounded away. Each device computes it from the same weights, so nothing has to be
+    sent between devices.
 
     Why not Lightning's ``EMAWeightAveraging`` (2.6.6): with ``use_buffers`` it averages buffers
-    too, which leaves whole numbers where they began (``num_batches_tracked`` stays 1); after an
-    exception in a validation the average stands in place of the weights; a checkpoint written after
-    the training has lost the weights; it copies the network before pretrained weights are loaded,
-    and validates that copy until the first update; it has no warm-up; and it warns at each test.
+    too, so integers stay at their first value (``num_batches_tracked`` stays 1); after an exception
+    in a validation the average replaces the weights; a checkpoint written after the training has
+    lost the weights; it copies the network before pretrained weights are loaded, and validates that
+    copy until the first update; it has no warm-up; and it warns at each test.
 
     Args:
         decay: d, from 0 (no averaging) to below 1. About 1 / (1 - d) updates are averaged.
-        every_n_steps: Update the average each so many optimizer steps.
-        warm_up: Begin with less: d is ``min(decay, (1 + n) / (10 + n))`` in update n = 0, 1, ...
+        every_n_steps: Update the average every so many optimizer steps.
+        warm_up: Start with less: d is ``min(decay, (1 + n) / (10 + n))`` in update n = 0, 1, ...
             (TensorFlow's ``ExponentialMovingAverage`` with ``num_updates``). Otherwise the random
-            heads of the beginning stay in the average for some 1 / (1 - d) updates.
+            initial heads stay in the average for about 1 / (1 - d) updates.
 
     Raises:
-        UserError: If an argument is out of range; before training, with a strategy that divides
+        UserError: If an argument is out of range; before training, with a strategy that shards
             the weights, or a ``ModelCheckpoint`` that bypasses the average.
     """
 
@@ -61,21 +61,21 @@ class EMA(Callback):
         self.every_n_steps = every_n_steps
         self.warm_up = warm_up
         self.updates = 0
-        self._step = 0  # optimizer steps that were seen
+        self._step = 0  # optimizer steps so far
         self._average: dict[nn.Parameter, Tensor] = {}
-        # The weights to train on with, while their average is in their place.
+        # The training weights while the average is in their place.
         self._weights: dict[nn.Parameter, Tensor] | None = None
         self._loaded: dict[str, Any] = {}  # a checkpoint, until the network is on its device
 
     @property
     def state_key(self) -> str:
-        """Under this name the number of updates stands in a checkpoint."""
+        """The name of the number of updates in a checkpoint."""
         return "EMA"
 
     # ----------------------------------------------------------------- training
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what would be wrong, and forget an earlier training."""
+        """Refuse unsupported settings, and forget an earlier training."""
         if stage != "fit":
             return
         check_whole_weights(trainer, "EMA")
@@ -89,7 +89,7 @@ class EMA(Callback):
 
     @torch.no_grad()
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the average with the weights, or take both from the checkpoint."""
+        """Start the average from the weights, or restore both from the checkpoint."""
         average = self._loaded.get("state_dict", {})
         weights = self._loaded.get(TRAINING_WEIGHTS, {})
         for name, parameter in pl_module.named_parameters():
@@ -123,25 +123,25 @@ class EMA(Callback):
     # ----------------------------------------------------------------- evaluation
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validate the average, if this validation is a part of training."""
+        """Validate the average, if this validation is part of a training."""
         if trainer.state.fn == "fit":
             self._show()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with the weights."""
+        """Continue with the weights."""
         if trainer.state.fn == "fit":
             self._hide()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Leave the weights in place where a validation was cut off."""
+        """Put the weights back if a validation was interrupted."""
         if trainer.state.fn == "fit":
             self._hide()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the average in place: it is the network that was validated."""
-        # Lightning has taken the network off its device by now.
+        # By now Lightning has moved the network off its device.
         self._average = {p: mean.to(p.device) for p, mean in self._average.items()}
         self._show()
 
@@ -162,7 +162,7 @@ class EMA(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Save the average as the network's weights, and the training weights beside it."""
+        """Save the average as the network's weights, and the training weights under their key."""
         if trainer.state.fn != "fit" or not self._average:
             return
         kept = self._weights or {}
@@ -176,16 +176,16 @@ class EMA(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Keep both for the start of training; to test and predict, the average is all."""
+        """Keep both for the start of training; test and predict need only the average."""
         if trainer.state.fn == "fit" and TRAINING_WEIGHTS in checkpoint:
             self._loaded = checkpoint
 
     def state_dict(self) -> dict[str, int]:
-        """Keep how far the warm-up is."""
+        """Keep the progress of the warm-up."""
         return {"updates": self.updates}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Take how far the warm-up was."""
+        """Restore the progress of the warm-up."""
         self.updates = state_dict["updates"]
 
 

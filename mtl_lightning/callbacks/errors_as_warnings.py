@@ -1,4 +1,4 @@
-"""Errors that cost a view of the run, not the run."""
+"""Errors that should not stop a run, only cost one of its views."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ from rich.markup import escape
 
 @contextmanager
 def errors_as_warnings(missing: str) -> Iterator[None]:
-    """Print one line for an error, whatever it is, and go on.
+    """Turn any error into a warning of one line, and continue.
 
     Args:
-        missing: What there will not be because of it.
+        missing: What is missing because of it.
     """
     try:
         yield
-    except Exception as error:  # of any kind, since a task may be the user's own
+    except Exception as error:  # of any kind, since a task may be the user's own code
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         get_console().print(
             f"[yellow]warning:[/] no {escape(missing)}: {escape(reason)}",

@@ -1,4 +1,4 @@
-"""Notes of ``fit``: what a user should know about data, machine and network, a line each."""
+"""Notes of ``fit`` on data, machine and network, one line each."""
 
 import os
 import platform
@@ -24,7 +24,7 @@ def before_training(data: PartialLabels, trainer: Trainer) -> list[str]:
 
 
 def emulated_precision(trainer: Trainer) -> list[str]:
-    """Note that the CPU computes in bfloat16 only slowly, if it does."""
+    """Note that bfloat16 is slow on this CPU, if it is."""
     capability = torch.backends.cpu.get_cpu_capability()
     precision = str(trainer.precision)
     if (
@@ -52,10 +52,10 @@ def batch_norm(module: LightningModule, trainer: Trainer) -> list[str]:
 
 
 def starved(share: float, data: PartialLabels, trainer: Trainer) -> str:
-    """Return what to do about a device that waits for its data.
+    """Return advice for a device that waits for its data.
 
     Args:
-        share: Share of the training time of the current epoch that went into waiting.
+        share: Share of the current epoch's training time that was spent waiting.
         data: The data module.
         trainer: The trainer.
     """

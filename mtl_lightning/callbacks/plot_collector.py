@@ -12,16 +12,16 @@ from mtl_lightning.training.protocol import multi_task
 
 
 class PlotCollector:
-    """Collects batches, and gives the record of each task at the end.
+    """Collects batches, and returns the record of each task at the end.
 
-    A task whose kind collects nothing is left out; so is one that fails, with a warning.
+    Tasks of a kind without plot data are left out; so are tasks that fail, with a warning.
     """
 
     def __init__(self) -> None:
         self._data: dict[str, PlotData] = {}
 
     def start(self, pl_module: LightningModule) -> None:
-        """Start over, for the evaluation that begins."""
+        """Reset, for the evaluation that starts."""
         self._data = {}
         for name, task in multi_task(pl_module).tasks.items():
             with errors_as_warnings(f"picture of task {name}"):
@@ -38,7 +38,7 @@ class PlotCollector:
             batch: The batch.
         """
         for name, data in list(self._data.items()):
-            del self._data[name]  # until it has worked
+            del self._data[name]  # put back if the update succeeds
             with errors_as_warnings(f"picture of task {name}"):
                 answers = multi_task(pl_module).tasks[name].predict(outputs[name])
                 data.update(answers, batch.targets[name], batch.labelled[name], batch.rows)
@@ -47,13 +47,13 @@ class PlotCollector:
     def gather(
         self, trainer: Trainer, pl_module: LightningModule, split: str
     ) -> dict[str, PlotRecord]:
-        """Return what all ranks have collected of the tasks that have a label in the split.
+        """Return the data of all ranks, for the tasks that have a label in the split.
 
-        Every rank calls this, and asks for the same tasks in the same order.
+        Every rank calls this, for the same tasks in the same order.
         """
         gathered = {}
         for name, values in multi_task(pl_module).results[split].tasks.items():
-            # A rank that failed would leave the others waiting for what it has collected.
+            # A rank that failed would leave the others waiting for its data.
             everywhere = trainer.strategy.reduce_boolean_decision(name in self._data)
             if everywhere and values["n_labelled"]:
                 with errors_as_warnings(f"picture of task {name}"):

@@ -21,20 +21,20 @@ from mtl_lightning.system.strategy import is_trial
 class Plots(Callback):
     """Draws ``curves.png`` after training, and ``<split>_<task>.png`` after an evaluation.
 
-    After ``fit`` the tasks' pictures are of its last validation, after ``validate`` and ``test``
-    of that evaluation. Where there is a TensorBoard logger, it gets them too. A task that has no
-    label in the split, or whose kind has no plot, is left out. Nothing that goes wrong here stops
-    the run: it costs the picture and one line.
+    After ``fit``, the tasks' plots show its last validation; after ``validate`` and ``test``, that
+    evaluation. If there is a TensorBoard logger, it gets them too. A task that has no label in the
+    split, or whose kind has no plot, is left out. An error in a plot does not stop the run: it
+    costs the plot and prints one line.
 
     Args:
-        recorder: The callback that collects the facts; it stands before this one.
+        recorder: The callback that collects the facts; it must come before this one.
     """
 
     def __init__(self, recorder: RunRecorder) -> None:
         self.recorder = recorder
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the curves, and the tasks as the last validation saw them."""
+        """Draw the curves, and the tasks at the last validation."""
         self._draw(trainer, pl_module, "val", with_curves=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -43,7 +43,7 @@ class Plots(Callback):
             self._draw(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the tasks as the test saw them."""
+        """Draw the tasks at the test."""
         self._draw(trainer, pl_module, "test")
 
     def _draw(
@@ -64,7 +64,7 @@ class Plots(Callback):
             pl_module.print(f"written: {self.recorder.run}: {listed(written)}")
 
     def _keep(self, figure: Figure, name: str, trainer: Trainer) -> str:
-        """Write the picture; return the name of its file."""
+        """Write the figure; return the name of its file."""
         image = pixels(figure)
         path: Path = self.recorder.run / f"{name}.png"
         with atomic_path(path) as part:

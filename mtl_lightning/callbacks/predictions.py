@@ -1,4 +1,4 @@
-"""``predictions.csv``: what the network says of each image, in the order of the images."""
+"""``predictions.csv``: the answers for each image, in the order of the images."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ WRITERS = (".csv", ".parquet")
 
 
 def check_output(path: Path) -> None:
-    """Raise a ``UserError`` if predictions could not be written there."""
+    """Raise a ``UserError`` if predictions cannot be written there."""
     if path.suffix.lower() not in WRITERS:
         raise UserError(
             f"--output should be a name that ends in {' or '.join(WRITERS)}. Found {path}"
@@ -26,11 +26,11 @@ def check_output(path: Path) -> None:
 
 
 class PredictionsFile(Callback):
-    """Collects what all ranks predicted and writes one table.
+    """Collects the predictions of all ranks and writes them as one table.
 
     Args:
-        images: How the table names each image.
-        output: A ``.csv`` or ``.parquet`` file; replaced if it is there.
+        images: The name of each image in the table.
+        output: A ``.csv`` or ``.parquet`` file, which is replaced if it exists.
     """
 
     def __init__(self, images: list[str], output: Path) -> None:
@@ -56,7 +56,7 @@ class PredictionsFile(Callback):
         self._parts.append({"rows": outputs["rows"], "columns": columns, "bad": list(batch.bad)})
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Bring the ranks together, drop padding, restore the order, and write."""
+        """Gather all ranks, drop padding, restore the order, and write."""
         parts, self._parts = self._parts, []
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size

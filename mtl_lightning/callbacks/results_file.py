@@ -1,4 +1,4 @@
-"""``test_metrics.json`` and ``val_metrics.json``: what ``test`` and ``validate`` measured."""
+"""``test_metrics.json`` and ``val_metrics.json``: the results of ``test`` and ``validate``."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ class ResultsFile(Callback):
         self._write(trainer, pl_module, "test")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write ``val_metrics.json``, unless this validation is a part of training."""
+        """Write ``val_metrics.json``, unless this validation is part of a training."""
         if trainer.state.fn == "validate":
             self._write(trainer, pl_module, "val")
 

@@ -1,4 +1,4 @@
-"""``run.json``: the facts of the run, collected while it goes on."""
+"""``run.json``: the facts of a run, collected while it is in progress."""
 
 import time
 from dataclasses import replace
@@ -26,14 +26,14 @@ class RunRecorder(Callback):
     """Collects the facts of the run for other callbacks to show, and writes them to ``run.json``.
 
     The file is written on the first rank: when training starts, after each validation and epoch,
-    before a checkpoint is written, and at the end. So no checkpoint is ahead of the file, and a run
-    that is resumed finds in it each epoch before the checkpoint, and drops what came after.
+    before a checkpoint is written, and at the end. So no checkpoint is ahead of the file, and a
+    resumed run finds every epoch before the checkpoint in it, and drops the later ones.
 
-    Nothing that goes wrong with the file stops the run. A ``fast_dev_run`` writes none.
+    An error with the file does not stop the run. A ``fast_dev_run`` writes none.
 
     Args:
         run: The folder to write to.
-        checkpoints: What writes the checkpoints; ``None``: nothing does.
+        checkpoints: The callback that writes checkpoints, if any.
     """
 
     def __init__(self, run: Path, checkpoints: Checkpoints | None = None) -> None:
@@ -41,20 +41,20 @@ class RunRecorder(Callback):
         self.checkpoints = checkpoints
         self.facts = facts.RunFacts(run.parent.name, run.name)
         self.evaluation: facts.Evaluation | None = None
-        """What this command has evaluated last, with the data behind its plots."""
+        """The last evaluation of this command, with the data behind its plots."""
         self._readable = True
         self._session: facts.Session | None = None
         self._collector = PlotCollector()
         self._epoch_start = 0.0
-        self._epoch: tuple[int, int, float, float | None] | None = None  # ended, without results
-        self._train_results: Results | None = None  # the last that were recorded
+        self._epoch: tuple[int, int, float, float | None] | None = None  # without results so far
+        self._train_results: Results | None = None  # the last recorded ones
         self._validated_at: int | None = None
         self._starved = False
 
     # ----------------------------------------------------------------- the command
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Collect what is known before training."""
+        """Collect the facts that are known before training."""
         self._train_results = multi_task(pl_module).results.get("train")
         self._epoch = self._validated_at = self.evaluation = None
         if not trainer.is_global_zero:
@@ -82,7 +82,7 @@ class RunRecorder(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Record how it ended."""
+        """Record how the session ended."""
         stopped = isinstance(exception, Stopped | KeyboardInterrupt)
         self._end_session(trainer, "stopped" if stopped else "failed")
 
@@ -112,7 +112,7 @@ class RunRecorder(Callback):
         self._session = None
 
     def _save(self, trainer: Trainer) -> None:
-        """Write the file, with what another command has recorded in it meanwhile."""
+        """Write the file, including what another command has recorded in it meanwhile."""
         if not trainer.is_global_zero or not self._readable or is_trial(trainer):
             return
         if self.checkpoints is not None and self.facts.checkpoints is not None:
@@ -121,7 +121,7 @@ class RunRecorder(Callback):
             there = run_file.read(self.run)
             if there is not None and _command(trainer) == "fit":
                 self.facts.adopt(there)
-            elif there is not None:  # it may be that of a training that goes on
+            elif there is not None:  # it may belong to a training that is still running
                 there.adopt(self.facts)
                 self.facts = there
             run_file.write(self.run, self.facts)
@@ -137,14 +137,14 @@ class RunRecorder(Callback):
         self._save(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record the epoch before, whose results are known by now."""
+        """Record the previous epoch, whose results are known by now."""
         self._record_epoch(trainer, pl_module)
         self._epoch_start = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the time; note once if the device waits for its data."""
+        """Record the time; note once if the device waits for its data."""
         data = _data(trainer)
-        data.training_paused()  # where no validation has
+        data.training_paused()  # unless a validation has called it
         seconds, share = time.monotonic() - self._epoch_start, data.input_wait.share()
         self._epoch = trainer.current_epoch, trainer.global_step, seconds, share
         starved = data.input_wait.starved()
@@ -153,7 +153,7 @@ class RunRecorder(Callback):
             self.facts.notes.append(notes.starved(starved, data, trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record the last epoch and validation while all ranks are here; checkpoints come after."""
+        """Record the last epoch and validation while all ranks are here; checkpoints follow."""
         self._record_epoch(trainer, pl_module)
         if self._validated_at is not None:
             self._record_evaluation(trainer, pl_module, "val", step=self._validated_at)
@@ -161,7 +161,7 @@ class RunRecorder(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Record an epoch that has ended before a checkpoint says so."""
+        """Record a finished epoch before a checkpoint contains it."""
         if _command(trainer) == "fit":
             self._record_epoch(trainer, pl_module)
 
@@ -177,7 +177,7 @@ class RunRecorder(Callback):
     # ----------------------------------------------------------------- evaluation
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start to collect, and stop the clock of the training part."""
+        """Start to collect, and pause the clock of training."""
         _data(trainer).training_paused()
         self._start_evaluation(trainer, pl_module)
 
@@ -194,13 +194,13 @@ class RunRecorder(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Collect a batch; ``outputs`` is what the network gave for each task."""
+        """Collect a batch; ``outputs`` holds the network's outputs for each task."""
         self._collector.add(pl_module, outputs, batch)
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record the validation; within a training, the last is evaluated at its end."""
+        """Record the validation; of a training, only the last one gets plot data, at its end."""
         if trainer.sanity_checking:
             return
         if _command(trainer) == "fit":

@@ -1,4 +1,4 @@
-"""``config.yaml``: the whole config of a run, as it was used."""
+"""``config.yaml``: the complete config of a run, as it was used."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from mtl_lightning.system.files import atomic_write
 class SavedConfig(SaveConfigCallback):
     """Writes ``config.yaml`` for ``fit`` and ``config_<command>.yaml`` for the other commands.
 
-    A resumed ``fit`` writes ``config_resumed.yaml``: the first config stays as it was.
+    A resumed ``fit`` writes ``config_resumed.yaml``; the first config stays as it was.
 
     Args:
         parser: The command's parser.

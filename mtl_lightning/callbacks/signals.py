@@ -19,18 +19,19 @@ from mtl_lightning.system.lightning_internals import cluster_environment, releas
 
 
 class Signals(Callback):
-    """Ends the training at the beginning of the next step, on all ranks, whichever was signalled.
+    """Ends the training at the start of the next step, on all ranks, whichever got the signal.
 
-    A signal that comes during a validation ends it; it begins anew when the run is resumed. A
-    second Ctrl-C ends the process at once. Where SLURM announces the end of a job (``#SBATCH
-    --signal=SIGUSR1@90``), the job is put into the queue again; it then finds its run by itself.
+    A signal during a validation ends it; the validation starts over when the run is resumed. A
+    second Ctrl-C ends the process immediately. If SLURM announces the end of a job (``#SBATCH
+    --signal=SIGUSR1@90``), the job is requeued, and finds its run by itself.
 
     (Lightning's own handlers call a collective from within the handler, so that a signal to one of
-    several ranks can leave all of them waiting, and pass a signal on from the first rank only.)
+    several ranks can leave all of them waiting, and they pass a signal on only from the first
+    rank.)
 
     Args:
         run: The folder of the run.
-        checkpoints: What saves; ``None``: nothing does.
+        checkpoints: The callback that writes checkpoints, if any.
     """
 
     def __init__(self, run: Path, checkpoints: Checkpoints | None) -> None:
@@ -40,7 +41,7 @@ class Signals(Callback):
         self._requeue = 0  # the number of the signal by which SLURM announces the end
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over from Lightning, which gives them back when it is done."""
+        """Replace Lightning's handlers, which it restores when it is done."""
         self.received = signal.SIGTERM if trainer.received_sigterm else 0
         if threading.current_thread() is not threading.main_thread():
             return
@@ -62,7 +63,7 @@ class Signals(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """End here, if no step is half made."""
+        """End here, if this is between optimizer steps."""
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._end_if_asked(trainer)
 
@@ -74,12 +75,12 @@ class Signals(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """End here; the validation will be made again."""
+        """End here; the validation will be repeated."""
         if not trainer.sanity_checking and trainer.state.fn == "fit":
             self._end_if_asked(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave what follows (pictures) to the default handlers: all is saved."""
+        """Leave what follows (plots) to the default handlers: everything is saved."""
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) == self._take:
                 default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
@@ -101,15 +102,15 @@ class Signals(Callback):
             )
         if number == self._requeue and trainer.is_global_zero:
             saved += f"; {_requeued()}"
-        # Lightning's observer would kill the first rank as soon as another has ended with a status
-        # that is not 0, as here all do.
+        # Lightning's observer would kill the first rank as soon as another one exits with a nonzero
+        # status, as all do here.
         release_processes()
         where = f"epoch {trainer.current_epoch}, step {trainer.global_step}"
         raise Stopped(number, f"stopped by {signal.Signals(number).name} at {where}: {saved}")
 
 
 def _requeued() -> str:
-    """Ask SLURM to queue this job again, and say how that went."""
+    """Ask SLURM to requeue this job, and return the outcome as text."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     task = os.environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]

@@ -1,4 +1,4 @@
-"""The terminal's view of the run: what was merged, and how each task does after a validation."""
+"""The terminal's view of a run: the merged data, and each task's results after a validation."""
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich import get_console
@@ -12,11 +12,11 @@ from mtl_lightning.training.protocol import multi_task
 class Tables(Callback):
     """Prints the recorded facts on the first rank.
 
-    The share of time spent waiting for data is printed and recorded only: a time in a log or a
-    checkpoint would make a resumed run differ from a whole one.
+    The share of time spent waiting for data is only printed and recorded in `run.json`: a time in a
+    log or a checkpoint would make a resumed run differ from an uninterrupted one.
 
     Args:
-        recorder: The callback that collects the facts; it stands before this one.
+        recorder: The callback that collects the facts; it must come before this one.
     """
 
     def __init__(self, recorder: RunRecorder) -> None:
@@ -35,7 +35,7 @@ class Tables(Callback):
         console.print(sizes_line(facts.sizes, str(self.recorder.run)), highlight=False)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print what was noted in the epoch."""
+        """Print the notes of the epoch."""
         if trainer.is_global_zero:
             self._print_notes()
 
@@ -45,7 +45,7 @@ class Tables(Callback):
         self._notes = len(self.recorder.facts.notes)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the tasks' table, with the best so far."""
+        """Print the tasks' table, with the best results so far."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         facts, results = self.recorder.facts, multi_task(pl_module).results["val"]

@@ -1,4 +1,4 @@
-"""A frozen backbone that is trained from some epoch on."""
+"""A frozen backbone that is trained from a given epoch on."""
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.strategies import DDPStrategy
@@ -12,36 +12,36 @@ from mtl_lightning.training.protocol import multi_task
 
 
 class Unfreeze(Callback):
-    """Trains the heads first, and what ``trainable_from`` froze of the backbone after some epochs.
+    """Trains the heads first, and after some epochs the part that ``trainable_from`` froze.
 
     Until then the frozen stages cost no backward pass, and their batch norm stays in ``eval``
-    mode. Several of these callbacks free stage after stage (Howard and Ruder, "Universal Language
-    Model Fine-tuning for Text Classification", ACL 2018: gradual unfreezing).
+    mode. Several of these callbacks unfreeze stage after stage (Howard and Ruder, "Universal
+    Language Model Fine-tuning for Text Classification", ACL 2018: gradual unfreezing).
 
-    The frozen parameters stand in the optimizer from the beginning, in a group ``unfrozen`` (with
-    a stage: ``unfrozen/<stage>``). Without gradients the optimizer passes them by; but a scheduler
-    knows the group, so that it has its rate when its time comes, and a checkpoint of any epoch fits
-    a run that is resumed at any other. There is no state to save: whether the time has come is
-    read off the epoch. DDP, which only knows what had a gradient when it was set up, is set up
+    The frozen parameters are in the optimizer from the start, in a group ``unfrozen`` (with a
+    stage: ``unfrozen/<stage>``). The optimizer skips them as long as they have no gradients; but a
+    scheduler knows the group, so that its rate is right when it is unfrozen, and a checkpoint of
+    any epoch fits a run that is resumed at any other. There is no state to save: the epoch alone
+    decides. DDP only knows the parameters that had a gradient when it was set up, so it is set up
     again.
 
-    Why not Lightning's ``BackboneFinetuning`` (2.6.6): it wants an attribute ``backbone``; it
+    Why not Lightning's ``BackboneFinetuning`` (2.6.6): it needs an attribute ``backbone``; it
     freezes all of it; it adds a group to the optimizer at that epoch, at which ``OneCycleLR`` and
-    ``LambdaLR`` raise; it finds by value what the optimizer holds already, so that a layer whose
+    ``LambdaLR`` raise; it finds by value what the optimizer already holds, so that a layer whose
     weights equal another's (a bias of zeros) is never trained; it sets the rate itself, doubling it
-    each epoch up to the heads' own; and under DDP the gradients of what it unfreezes are never
+    each epoch up to that of the heads; and under DDP the gradients of what it unfreezes are never
     exchanged.
 
     Args:
-        after_epochs: Epochs to train before, 1 or more.
-        stage: The first stage to train, by the names that ``trainable_from`` takes; ``null``: the
-            whole backbone.
-        lr_scale: Learning rate of what is set free against the backbone's, which is the
+        after_epochs: Number of epochs to train before, 1 or more.
+        stage: The first stage to train, by the names that ``trainable_from`` takes; ``null`` for
+            the whole backbone.
+        lr_scale: Learning rate of the unfrozen part relative to the backbone's, which is the
             optimizer's times ``backbone_lr_scale``.
 
     Raises:
         UserError: If an argument is out of range; before training, if there is no such stage, it
-            is not frozen, or the strategy divides the weights.
+            is not frozen, or the strategy shards the weights.
     """
 
     def __init__(self, after_epochs: int, stage: str | None = None, lr_scale: float = 1.0) -> None:
@@ -62,7 +62,7 @@ class Unfreeze(Callback):
         return "unfrozen" if self.stage is None else f"unfrozen/{self.stage}"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check, and have the frozen parameters in the optimizer that will be made."""
+        """Check the arguments, and add the frozen parameters to the optimizer that will be made."""
         if stage != "fit":
             return
         check_whole_weights(trainer, "Unfreeze")
@@ -81,15 +81,15 @@ class Unfreeze(Callback):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Unfreeze at once where a run is resumed after the time, within an epoch too."""
+        """Unfreeze immediately if a run is resumed after that epoch, or within it."""
         self.unfreeze_if_due(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Unfreeze when the time has come."""
+        """Unfreeze if it is due."""
         self.unfreeze_if_due(trainer, pl_module)
 
     def unfreeze_if_due(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Train the parameters from now on, once the epoch has come."""
+        """Train the parameters from now on, if the epoch has come."""
         if trainer.current_epoch < self.after_epochs:
             return
         backbones = _backbones(pl_module)
@@ -100,7 +100,7 @@ class Unfreeze(Callback):
             backbone.unfreeze(self.stage)
         strategy = trainer.strategy
         if isinstance(strategy, DDPStrategy):
-            # The old wrapper takes its hooks off the gradients as it goes, before the new comes.
+            # The old wrapper removes its hooks from the gradients before the new one is made.
             strategy.model = pl_module
             strategy.configure_ddp()
         if trainer.is_global_zero:
@@ -108,7 +108,7 @@ class Unfreeze(Callback):
             _note(f"epoch {trainer.current_epoch}: {number:.2f} M more parameters are trained")
 
     def _parameters(self, trainer: Trainer, module: LightningModule) -> list[nn.Parameter]:
-        """Return what this callback sets free: not what another does before."""
+        """Return the parameters that this callback unfreezes and no earlier one does."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by it
         peers = [callback for callback in callbacks if isinstance(callback, Unfreeze)]
         in_order = sorted(peers, key=lambda peer: peer.after_epochs)

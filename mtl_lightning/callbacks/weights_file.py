@@ -16,7 +16,7 @@ SUFFIXES = (".yaml", ".yml")
 class WeightsFile(Callback):
     """Writes the tasks' average weights at the end of training.
 
-    The file is a config to be given after the run's own: ``fit --config run.yaml --config FILE``
+    The file is a config to pass after the run's own: ``fit --config run.yaml --config FILE``
     trains with these weights, fixed, and without a balancing. Each is the mean over the steps in
     which the task was active, times the task's own weight.
 

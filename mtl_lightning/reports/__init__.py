@@ -1,1 +1,1 @@
-"""Views of facts: terminal, pages and pictures. They compute none."""
+"""Views of facts: terminal, pages and plots. They compute no facts."""

@@ -18,15 +18,15 @@ from mtl_lightning.reports.console import merged_table
 from mtl_lightning.system.errors import one_line
 
 MOST_CLASSES, FREQUENT = 12, 8
-"""Classes of a task that are listed, and how many of them are the most frequent."""
+"""Number of classes of a task to list, and how many of them are the most frequent."""
 MOST_TASKS = 8
-"""The pairs of more tasks would fill a screen; they are on the page."""
+"""Number of tasks up to which pairs are listed; more would fill a screen and are on the page."""
 MOST_PLACES = 3
 STYLES = {Level.ERROR: "bold red", Level.WARNING: "yellow", Level.NOTE: "cyan"}
 
 
 def parts(report: Report) -> Iterator[RenderableType]:
-    """Yield the parts to print, in order; findings come last, where they are seen."""
+    """Yield the parts to print; findings come last, where they are seen."""
     if report.counts is not None:
         yield merged_table(report.counts)
         yield from _classes(report)
@@ -42,7 +42,7 @@ def parts(report: Report) -> Iterator[RenderableType]:
 def _classes(report: Report) -> Iterator[RenderableType]:
     if not report.class_counts and not report.numbers:
         return
-    # The table above ends in an empty line.
+    # The previous table ends with an empty line.
     yield Text("classes, with their labels in train/val/test", style="italic")
     for name in report.encoded:
         if name in report.class_counts:
@@ -54,7 +54,7 @@ def _classes(report: Report) -> Iterator[RenderableType]:
 
 
 def class_words(counts: ClassCounts) -> list[str]:
-    """Return each class with its counts by split, the most frequent first."""
+    """Return each class with its counts by split, most frequent first."""
     order = sorted(counts, key=lambda c: -int(counts[c].sum()))
     words = [f"{one_line(c)} {'/'.join(map(str, counts[c].tolist()))}" for c in order]
     if len(words) > MOST_CLASSES:
@@ -64,7 +64,7 @@ def class_words(counts: ClassCounts) -> list[str]:
 
 
 def numbers_line(values: np.ndarray) -> str:
-    """Return the distribution of numbers in one line."""
+    """Summarise the distribution of numbers in one line."""
     least, median, most = np.percentile(values, (0, 50, 100))
     return (
         f"{least:g} to {most:g}, median {median:g}, "
@@ -74,7 +74,7 @@ def numbers_line(values: np.ndarray) -> str:
 
 def _absences(report: Report) -> Iterator[RenderableType]:
     size = report.size
-    # Two of them are the same with one device, or one batch per step.
+    # Views may coincide: with one device, or one batch per step.
     views = {f"batch of {size.batch_size}": "batch"}
     if size.rank > size.batch_size and size.whole > size.rank:
         views[f"{size.rank} of a device"] = "rank"

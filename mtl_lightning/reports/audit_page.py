@@ -1,4 +1,4 @@
-"""The audit as one HTML file that needs nothing else: styles and images are in it."""
+"""The audit as one self-contained HTML file, with styles and images in it."""
 
 from pathlib import Path
 
@@ -16,19 +16,19 @@ from mtl_lightning.runs.facts import MergedCounts
 from mtl_lightning.system.files import atomic_write
 
 SIDE = 112
-"""Pixels of a thumbnail."""
+"""Side of a thumbnail in pixels."""
 SAMPLES = 24
-"""Images of a task."""
+"""Number of sample images per task."""
 COPIES = 40
-"""Copies that are shown as pictures."""
+"""Number of copies shown as pictures."""
 PLACES = 10_000
-"""Places of one finding that are listed; of more the page would only get slow."""
+"""Number of places listed per finding; more would only make the page slow."""
 OPEN = 5
-"""Up to so many places, or copies of one image, are shown at once."""
+"""Number of places, or copies of one image, that are shown unfolded."""
 
 
 def write(report: Report, path: Path) -> None:
-    """Write the page; a file that is there is replaced."""
+    """Write the page, replacing an existing file."""
     with atomic_write(path) as file:
         file.write(page(report))
 
@@ -108,7 +108,7 @@ def _size_rows(report: Report) -> list[list[str | int]]:
 
 
 def _worst_copies(report: Report) -> list[Copies]:
-    """Return those that matter most: in two splits, then with two labels."""
+    """Return the most important copies: in two splits first, then with two labels."""
     order = sorted(report.copies, key=lambda c: (-len(set(c.splits)), -len(c.labels)))
     return order[:COPIES]
 

@@ -11,16 +11,16 @@ from mtl_lightning.reports.plots.canvas import shortened
 from mtl_lightning.system.files import atomic_path
 
 SIDE, GAP, LINE = 128, 10, 18
-"""Pixels of a thumbnail, between two of them, and of a line of text."""
+"""Pixels of a thumbnail, of the gap between two, and of a line of text."""
 ACROSS, DOWN = 8, 3
-"""Thumbnails of a task."""
+"""Number of thumbnails per task."""
 _CHARACTERS = 19
-"""That stand below a thumbnail."""
+"""Lines of text below a thumbnail."""
 _INK, _FAINT = "#1b1f24", "#5c6570"
 
 
 def write(report: Report, path: Path) -> None:
-    """Write the sheet; a file that is there is replaced."""
+    """Write the sheet, replacing an existing file."""
     with atomic_path(path) as part:
         draw(report).save(part, "PNG")
 
@@ -62,5 +62,5 @@ def _place(
 
 
 def _font(name: str = "DejaVuSans.ttf", size: int = 12) -> ImageFont.FreeTypeFont:
-    """Return a font that matplotlib brings, which draws more scripts than Pillow's own."""
+    """Return a font of matplotlib, which covers more scripts than Pillow's own."""
     return ImageFont.truetype(str(Path(mpl.get_data_path()) / "fonts/ttf" / name), size)

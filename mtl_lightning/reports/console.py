@@ -1,4 +1,4 @@
-"""Tables and lines for the terminal: what was merged, and how each task does."""
+"""Tables and lines for the terminal: the merged data, and each task's results."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from mtl_lightning.tasks.results import Results
 
 
 def merged_table(merged: MergedCounts) -> Table:
-    """Return the labelled images of each source, task and split, and those of all sources."""
+    """Return the numbers of labelled images by source, task and split, and of all sources."""
     table = _table("labelled images")
     for column in ("source", "task"):
         table.add_column(column)
@@ -36,7 +36,7 @@ def _add_counts(table: Table, name: str, counts: LabelCounts, style: str | None 
 
 
 def sizes_line(sizes: Sizes, folder: str) -> str:
-    """Return how large the network and its images are, and where the run is written, as markup."""
+    """Return the sizes of the network and its images, and the run's folder, as markup."""
     total, trained = sizes.parameters.total, sizes.parameters.trained
     frozen = f", {trained / 1e6:.2f} M of them trained" if trained < total else ""
     height, width = sizes.image
@@ -51,7 +51,7 @@ def results_table(
 ) -> Table:
     """Return a row per task: labelled rows, loss, primary metric, best so far."""
     table = _table(title)
-    table.add_column("task", overflow="fold")  # cut names could look the same
+    table.add_column("task", overflow="fold")  # truncated names could look the same
     for column in ("labelled", "loss", "metric", "value", *(["best"] if best is not None else [])):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, values in results.tasks.items():
@@ -76,7 +76,7 @@ def results_table(
 def metric_tables(results: Results) -> list[Table]:
     """Return a table for each set of tasks that share their metrics, and one for each of labels.
 
-    A value called ``metric/label`` belongs to one label of a task that has many.
+    A value called ``metric/label`` belongs to one label of a multi-label task.
     """
     whole: dict[tuple[str, ...], dict[str, dict[str, float]]] = {}
     by_label = []

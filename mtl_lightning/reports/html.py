@@ -14,15 +14,15 @@ from PIL import Image
 from mtl_lightning.system.errors import one_line
 
 BINS = 30
-"""Bars of a histogram of numbers that are not whole."""
+"""Number of bars of a histogram of numbers that are not all integers."""
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a page.
+    """Render a page.
 
     Args:
-        template: The name of its file.
-        values: What the template shows.
+        template: The name of the template's file.
+        values: The values that the template shows.
     """
     return _environment().get_template(template).render(values)
 
@@ -42,17 +42,17 @@ def _environment() -> Environment:
 
 
 def _printable(value: Any) -> Any:
-    # Control characters are no HTML, and a file name may hold what is no Unicode.
+    # Control characters are not valid HTML, and a file name may not be valid Unicode.
     return value if hasattr(value, "__html__") else one_line(str(value))
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Bars of a picture.
+    """The bars of a histogram.
 
     Attributes:
-        title: What the picture shows, for those who do not see it.
-        counts: The heights of the bars; none where all values are the same.
+        title: A description of the picture, for those who cannot see it.
+        counts: The heights of the bars; empty if all values are the same.
         names: The name of each bar, or the one value.
     """
 
@@ -62,11 +62,11 @@ class Histogram:
 
     @classmethod
     def of(cls, values: np.ndarray, title: str) -> "Histogram":
-        """Count numbers: a bar for each whole number, or for as many in a row as fit.
+        """Count numbers: one bar for each integer, or for as many consecutive ones as necessary.
 
         Args:
-            values: One or more.
-            title: What the picture shows.
+            values: The numbers, at least one.
+            title: A description of the picture.
         """
         least, most = float(values.min()), float(values.max())
         if least == most:
@@ -90,7 +90,7 @@ class Thumbnail:
         source: The image as a data URL, ``""`` if it cannot be read.
         width: In pixels.
         height: In pixels.
-        lines: Below it, one or more.
+        lines: The text below it, at least one line.
     """
 
     source: str
@@ -100,7 +100,7 @@ class Thumbnail:
 
     @classmethod
     def of(cls, image: Image.Image | None, lines: Sequence[str]) -> "Thumbnail":
-        """Encode an image, ``None`` if it cannot be read."""
+        """Encode an image, or ``None`` if it cannot be read."""
         if image is None:
             return cls("", 0, 0, lines)
         buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Plain data in, a matplotlib figure out; these modules know nothing of training or files."""
+"""Plots: plain data in, a matplotlib figure out; independent of training and files."""
 
 from mtl_lightning.reports.plots.drawing import draw
 

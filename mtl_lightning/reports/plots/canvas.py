@@ -1,4 +1,4 @@
-"""What all figures share: a canvas without pyplot, a heading, and colours for every eye."""
+"""What all figures share: a canvas without pyplot, a heading, and a colour-blind safe palette."""
 
 import textwrap
 import warnings
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 DPI = 120
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.45"  # Okabe and Ito 2008: apart for every eye
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.45"  # colour-blind safe (Okabe and Ito 2008)
 EDGE = 0.12  # inches between a heading and the edge of the figure
 CHARACTERS_PER_INCH = 15  # of the small print
 
@@ -18,14 +18,14 @@ CHARACTERS_PER_INCH = 15  # of the small print
 def new_figure(width: float, height: float, title: str, subtitle: str = "") -> Figure:
     """Return an empty figure under a heading.
 
-    It belongs to no window and to no list of open figures (as pyplot's do): it goes when it is
-    forgotten, and may be made in any thread.
+    It belongs to no window and no list of open figures (unlike pyplot's): it is freed with its last
+    reference, and may be made in any thread.
 
     Args:
         width: Inches.
         height: Inches, without the heading.
-        title: One line; cut if it is too long.
-        subtitle: Small print, broken into as many lines as it needs where there is a ``·``.
+        title: One line; shortened if it is too long.
+        subtitle: Small print, broken at ``·`` into as many lines as necessary.
     """
     parts = [part.replace(" ", "\N{NO-BREAK SPACE}") for part in subtitle.split(" · ")]
     wrapped = textwrap.wrap(" · ".join(parts), int(width * CHARACTERS_PER_INCH))
@@ -48,7 +48,7 @@ def pixels(figure: Figure) -> NDArray[np.uint8]:
     """Draw the figure: ``(H, W, 3)`` uint8, RGB."""
     canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes; nothing to be done about it.
+        # A name in a script that the font lacks is drawn as boxes, which cannot be helped.
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
         canvas.draw()  # type: ignore[no-untyped-call]
     rgba: NDArray[np.uint8] = np.array(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
@@ -56,12 +56,12 @@ def pixels(figure: Figure) -> NDArray[np.uint8]:
 
 
 def plain(text: str) -> str:
-    """Return the text such that matplotlib draws it as it is (``$`` would begin a formula)."""
+    """Escape text so that matplotlib draws it literally (``$`` would start a formula)."""
     return text.replace("$", r"\$")
 
 
 def shortened(text: str, limit: int) -> str:
-    """Cut the middle out of a long name, since names often differ in their ends."""
+    """Cut the middle out of a long name, since names often differ at their ends."""
     text = " ".join(text.split())
     if len(text) <= limit:
         return text
@@ -70,7 +70,7 @@ def shortened(text: str, limit: int) -> str:
 
 
 def tidy(axes: Axes) -> None:
-    """Leave of frame and grid what helps to read a value."""
+    """Reduce frame and grid to what helps to read values."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("0.6")
     axes.grid(color="0.92", linewidth=0.8)
@@ -79,7 +79,7 @@ def tidy(axes: Axes) -> None:
 
 
 def note(axes: Axes, text: str) -> None:
-    """Say in the middle of empty axes why they are empty."""
+    """Write into the middle of empty axes why they are empty."""
     axes.text(
         0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", size=9, color=GREY
     )

@@ -1,4 +1,4 @@
-"""A confusion matrix that can be read, with two classes and with hundreds."""
+"""A confusion matrix that is legible with two classes and with hundreds."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ from mtl_lightning.reports.plots.canvas import (
 )
 
 COUNTS_UP_TO, SHARES_UP_TO, NAMES_UP_TO = 20, 8, 40
-"""With how many classes a cell has its count, its share too, and a row its name."""
+"""Numbers of classes up to which cells show counts, cells show shares, and rows have names."""
 MISTAKES = 15
 NAME, SHORT_NAME = 26, 16  # characters
 
@@ -28,10 +28,10 @@ NAME, SHORT_NAME = 26, 16  # characters
 def confusion(
     counts: NDArray[np.int64], classes: Sequence[str], title: str, subtitle: str
 ) -> Figure:
-    """Draw which class was taken for which; colours are shares of the row.
+    """Draw how often each class was answered for each label; colours are shares of the row.
 
-    Beyond 20 classes the cells hold no numbers and the most frequent mistakes are listed instead;
-    beyond 40 rows and columns go by number, in the order of the classes.
+    Above 20 classes, the cells hold no numbers and the most frequent mistakes are listed instead;
+    above 40, rows and columns are numbered, in the order of the classes.
 
     Args:
         counts: ``(K, K)``, a row for each label, a column for each answer.
@@ -42,7 +42,7 @@ def confusion(
     k = len(classes)
     names = [shortened(name, NAME) for name in classes]
     side = _side(k)
-    # As long as the longest name at 8 points, and the count behind it.
+    # Room for the longest name at 8 points, and the count after it.
     margin = 0.9 if k > NAMES_UP_TO else 0.8 + 0.068 * max(map(len, names))
     listed = 4.4 if k > COUNTS_UP_TO else 0
     below = 0.5

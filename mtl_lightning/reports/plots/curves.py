@@ -27,16 +27,16 @@ STYLES: dict[str, dict[str, Any]] = {
     "val": {"color": BLUE, "linestyle": "-", "marker": "o"},
 }
 LOG_ABOVE = 20
-"""A loss whose largest value is so many times its smallest is drawn on a logarithmic axis."""
+"""A loss whose largest and smallest values have this ratio gets a logarithmic axis."""
 FLOOR = -1.0
-"""Metrics are drawn from here on: an R2 of -300 before the first epoch would flatten the rest."""
+"""Lowest metric drawn: an R2 of -300 before the first epoch would flatten everything else."""
 
 Lines = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float32]]]
-"""Split to epochs and values, in the precision in which they are logged; NaN: undefined."""
+"""Split to epochs and values, in the precision in which they are logged; NaN if undefined."""
 
 
 def curves(facts: RunFacts) -> Figure:
-    """Draw loss and primary metric, train and val: a row for all tasks together, one for each."""
+    """Draw loss and primary metric, train and val: one row for all tasks together, one for each."""
     primaries = {task: own.primary for task, own in facts.tasks.items()}
     figure = new_figure(9, 2.25 + 1.75 * len(primaries), f"{facts.name}/{facts.version}")
     grid = figure.subplots(len(primaries) + 1, 2, sharex=True, squeeze=False)
@@ -58,9 +58,9 @@ def curves(facts: RunFacts) -> Figure:
 
 
 def by_epoch(facts: RunFacts) -> dict[str, NDArray[np.float64]]:
-    """Return for each split how many epochs of training came before each of its results.
+    """Return for each split the number of epochs trained before each of its results.
 
-    A validation within an epoch lies between two whole numbers.
+    A validation within an epoch lies between two integers.
     """
     steps = np.array([0, *(epoch.step for epoch in facts.epochs)], dtype=np.float64)
     epochs = np.array([0, *(epoch.epoch + 1 for epoch in facts.epochs)], dtype=np.float64)
@@ -100,7 +100,7 @@ def _draw(axes: Axes, lines: Lines) -> None:
     axes.margins(y=0.08)
     for split, style in STYLES.items():
         epochs, values = lines[split]
-        values = np.where(np.isfinite(values), values, np.nan)  # what is undefined is a gap
+        values = np.where(np.isfinite(values), values, np.nan)  # undefined values become gaps
         if not np.isnan(values).all():
             marks = {"markersize": 3.5} if len(values) <= 60 else {"marker": ""}
             axes.plot(epochs, values, label=split, linewidth=1.6, **(style | marks))

@@ -1,6 +1,6 @@
 """Drawing a task's record: one function, dispatched on the class of the record.
 
-A record of your own brings its drawing along, in the module that defines it::
+A new kind of record registers its drawing in the module that defines it::
 
     @draw.register
     def _(record: Quantiles, title: str, subtitle: str) -> Figure: ...
@@ -23,7 +23,7 @@ from mtl_lightning.tasks.plot_records import (
 
 
 def draw_task(evaluation: Evaluation, task: str) -> Figure:
-    """Return the figure of one task: its record under its metrics."""
+    """Return the figure of one task: its record under a heading with its metrics."""
     split, values = evaluation.results.split, evaluation.results.tasks[task]
     caption = f"{split}, weights of {evaluation.weights}" if evaluation.weights else split
     if evaluation.step is not None:
@@ -42,7 +42,7 @@ def draw(record: PlotRecord, title: str, subtitle: str) -> Figure:
     """Return the figure of a record.
 
     Args:
-        record: What was collected of one task over one split.
+        record: The data collected for one task over one split.
         title: The heading.
         subtitle: Small print below it, in parts separated by `` · ``.
 

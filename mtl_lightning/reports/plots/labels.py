@@ -1,4 +1,4 @@
-"""How each of many yes/no labels does, the best first."""
+"""Quality of each of many yes/no labels, best first."""
 
 from collections.abc import Sequence
 
@@ -31,14 +31,14 @@ def labels_chart(
 ) -> Figure:
     """Draw the average precision of each label against chance, and the recall of yes and of no.
 
-    Chance is the share of yes: the average precision of answers by lot. Labels are in the order of
-    their average precision, those without a yes last; of more than 60 the lowest are drawn.
+    Chance is the share of yes: the average precision of random answers. Labels are sorted by their
+    average precision, those without a yes last; if there are more than 60, the lowest are drawn.
 
     Args:
-        names: Of the L labels.
+        names: The L labels.
         precision: ``(L,)`` average precisions, NaN without a yes.
-        counts: ``(L, 4)``: yes said and so labelled, yes missed, no said and so labelled, false
-            alarms; answers at a probability of one half.
+        counts: ``(L, 4)``: TP, FN, TN and FP at a threshold of 0.5; see
+            `label_metrics.outcomes`.
         title: The heading.
         subtitle: Small print below it.
     """

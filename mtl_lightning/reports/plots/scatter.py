@@ -1,4 +1,4 @@
-"""Prediction against label, and what is left between them."""
+"""Predictions against labels, and the residuals."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,13 +17,13 @@ from mtl_lightning.reports.plots.canvas import (
 def scatter(
     predictions: NDArray[np.floating], labels: NDArray[np.floating], title: str, subtitle: str
 ) -> Figure:
-    """Draw predictions against labels with the diagonal, the residuals, and how these spread.
+    """Draw predictions against labels with the diagonal, the residuals, and their histogram.
 
-    What is not finite is left out, what lies far from all else is drawn at the edge; the small
-    print says how many.
+    Values that are not finite are left out, and outliers are drawn at the edge; the small print
+    gives their numbers.
 
     Args:
-        predictions: ``(N,)``, in the label's unit.
+        predictions: ``(N,)`` in the label's unit.
         labels: ``(N,)`` in the same unit.
         title: The heading.
         subtitle: Small print below it.
@@ -71,7 +71,7 @@ def scatter(
 
 
 def _points(axes: Axes, x: NDArray[np.floating], y: NDArray[np.floating]) -> None:
-    """Draw each point, the more transparent the more there are."""
+    """Draw each point, more transparent the more there are."""
     crowd = float(np.clip(200 / len(x), 0.12, 0.7))
     size = 14 if len(x) <= 500 else 7
     axes.scatter(x, y, s=size, color=BLUE, alpha=crowd, linewidths=0, clip_on=False, zorder=3)
@@ -80,7 +80,7 @@ def _points(axes: Axes, x: NDArray[np.floating], y: NDArray[np.floating]) -> Non
 def _limits(
     values: NDArray[np.floating], including: NDArray[np.floating] | None = None
 ) -> tuple[float, float]:
-    """Return a range that holds the values but not those far from the others."""
+    """Return a range that holds all values but outliers."""
     if not len(values):
         return -1.0, 1.0
     low, high = np.quantile(values, [0.02, 0.98])
