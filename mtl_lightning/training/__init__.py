@@ -1,1 +1,1 @@
-"""The LightningModule and what its one step needs."""
+"""The LightningModule and what its step needs."""

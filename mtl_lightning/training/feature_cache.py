@@ -1,4 +1,4 @@
-"""What a frozen backbone makes of the images, computed once, before the first epoch."""
+"""Features of a frozen backbone, computed once before the first epoch."""
 
 from collections.abc import Mapping
 
@@ -20,18 +20,18 @@ from mtl_lightning.system.strategy import check_whole_weights
 from mtl_lightning.training.protocol import LateTraining, MultiTaskModule, multi_task
 
 AT_A_TIME = 65_536
-"""Images whose features the ranks exchange at a time."""
+"""Number of images whose features the ranks exchange in one call."""
 
 
 class FeatureCache(Callback):
-    """Computes the features of ``data.cache_features`` where a training begins or is resumed.
+    """Computes the features of ``data.cache_features`` when a training starts or is resumed.
 
-    Each rank computes those of its share of the images, with the trainer's precision, and then all
-    have all. It is refused where features would not stay what they are.
+    Each rank computes them for its share of the images, with the trainer's precision, and then all
+    ranks get all of them. It raises an error if features would change during training.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what would be wrong."""
+        """Refuse unsupported settings."""
         data = _data(trainer)
         if stage == "fit" and data is not None and data.cache_features is not None:
             check_whole_weights(trainer, "data.cache_features")
@@ -40,7 +40,7 @@ class FeatureCache(Callback):
                 raise UserError(f"data.cache_features: {reason}")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compute the features, with the weights that are there by now."""
+        """Compute the features with the weights loaded by now."""
         data = _data(trainer)
         if data is None or data.cache_features is None:
             return
@@ -59,7 +59,7 @@ def _data(trainer: Trainer) -> PartialLabels | None:
 
 
 def _obstacle(trainer: Trainer, module: MultiTaskModule, data: PartialLabels, views: int) -> str:
-    """Return why features would be wrong, nothing if they would not."""
+    """Return why features would be wrong, or "" if they would not."""
     sharing = module.network.sharing
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by Lightning
     thawing = [c for c in callbacks if isinstance(c, LateTraining | BaseFinetuning)]
@@ -112,7 +112,7 @@ def _fill(
                 values = computed.new_zeros(views, count, computed.shape[1])
             own = batch.rows != PADDING
             values[view, features.positions(batch.rows[own])] = computed[own]
-    assert values is not None  # a split has an image, and each rank at least padding
+    assert values is not None  # a split has an image, and each rank at least a padding row
     if dist.is_available() and dist.is_initialized():
         _add_up(values, trainer.strategy.root_device)
         each: list[dict[int, str]] = [{}] * trainer.world_size
@@ -133,11 +133,11 @@ def _computed(trainer: Trainer, module: MultiTaskModule, inputs: Mapping[str, Te
 
 
 def _add_up(values: Tensor, device: torch.device) -> None:
-    """Give each rank what the others have computed; where it has not, its own are 0."""
+    """Give each rank what the others have computed; its own are 0 where it has computed nothing."""
     every = values.flatten(0, 1)
     for start in range(0, len(every), AT_A_TIME):
         part = every[start : start + AT_A_TIME]
-        # In float32, which holds them exactly: not every backend adds up bfloat16.
+        # In float32, which holds them exactly: not every backend can sum bfloat16.
         wide = torch.promote_types(part.dtype, torch.float32)
         moved = part.to(device, wide)
         dist.all_reduce(moved)
@@ -147,7 +147,7 @@ def _add_up(values: Tensor, device: torch.device) -> None:
 def _check_room(trainer: Trainer, module: MultiTaskModule, count: int) -> None:
     network = module.network
     width = network.feature_spec.width(network.all_reads)
-    need, free = count * width * 4 * trainer.num_devices, free_memory()  # each process has all
+    need, free = count * width * 4 * trainer.num_devices, free_memory()  # each process holds all
     if free is not None and need > free:
         raise UserError(
             f"data.cache_features: {count:,} times {width:,} features take {need / 1e9:.1f} GB, "

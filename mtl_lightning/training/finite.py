@@ -1,4 +1,4 @@
-"""A step with a loss or gradient that is not finite is not made: weights stay what they are."""
+"""Steps with a loss or gradient that is not finite are not made: weights stay unchanged."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -32,25 +32,25 @@ class MicroBatchResult:
 def is_finite(
     results: list[MicroBatchResult], parameters: list[nn.Parameter], scaled: bool, trainer: Trainer
 ) -> bool:
-    """Whether every loss and gradient of an optimizer step is finite, on all ranks alike.
+    """Whether every loss and gradient of an optimizer step is finite, the same on all ranks.
 
     Args:
         results: The micro-batches of the step, on this rank.
-        parameters: Those of the optimizer.
-        scaled: The gradients are those of float16 with a scaler, which looks after them itself.
-        trainer: Whose ranks agree.
+        parameters: The optimizer's parameters.
+        scaled: Whether gradients are scaled float16, which the scaler checks itself.
+        trainer: The trainer whose ranks have to agree.
     """
     every = (
         torch.stack([loss for micro in results for loss in micro.sums.values()]).isfinite().all()
     )
     if not scaled:
         every = every & has_finite_gradients(parameters)
-    finite = bool(every)  # the only time that the device is waited for in a step
+    finite = bool(every)  # the only synchronisation with the device in a step
     return trainer.strategy.reduce_boolean_decision(finite) if trainer.world_size > 1 else finite
 
 
 def has_finite_gradients(parameters: list[nn.Parameter]) -> Tensor | Literal[True]:
-    """Whether all gradients are finite; the device is not waited for."""
+    """Whether all gradients are finite, without synchronising with the device."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     return torch.nn.utils.get_total_norm(gradients).isfinite() if gradients else True
 
@@ -61,13 +61,13 @@ def explain(
     network: nn.Module,
     name_of: Callable[[int], str],
 ) -> str:
-    """Say which task's loss is not finite, and of which images; the same on all ranks.
+    """Describe which task's loss is not finite, and for which images; the same on all ranks.
 
     Args:
         results: The micro-batches of the step, on this rank.
         tasks: The tasks by name.
-        network: With the gradients of the step.
-        name_of: From a row of the merged table to what the user calls it.
+        network: The network with the gradients of the step.
+        name_of: Maps a row of the merged table to the name that the user knows.
     """
     message = _first_of_ranks(_of_losses(results, tasks, name_of) or _of_gradients(network))
     return message or "a gradient is not finite"
@@ -88,7 +88,7 @@ def _of_losses(
 
 
 def _culprits(task: Task, name: str, micro: MicroBatchResult) -> Tensor:
-    """Return which rows of a micro-batch have a loss that is not finite; else all with a label."""
+    """Return the rows of a micro-batch whose loss is not finite, or all labelled rows."""
     labelled = micro.batch.labelled[name]
     bad = torch.zeros(len(labelled), dtype=torch.bool, device=labelled.device)
     for row in range(len(labelled)):
@@ -112,5 +112,5 @@ def _first_of_ranks(message: str | None) -> str | None:
         return message
     everywhere: list[str | None] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(everywhere, message)
-    # A rank whose own losses are finite has the gradient of the one whose is not.
+    # A rank whose own losses are finite got the gradient of one whose losses are not.
     return min((text for text in everywhere if text), key=lambda text: "gradient" in text)

@@ -16,7 +16,7 @@ divided by all rows of the step, as a mean over zero-filled labels does (the Ker
 def summed_losses(
     tasks: Mapping[str, Task], outputs: Mapping[str, Tensor], batch: Batch
 ) -> dict[str, Tensor]:
-    """Return each task's loss, summed over what is labelled: see `Task.masked_loss`."""
+    """Return each task's loss, summed over labelled rows: see `Task.masked_loss`."""
     return {
         name: task.masked_loss(outputs[name], batch.targets[name], batch.labelled[name])
         for name, task in tasks.items()
@@ -28,19 +28,19 @@ def loss_shares(
 ) -> dict[str, Tensor]:
     """Return this rank's and micro-batch's share of each task's loss in the whole step.
 
-    The trainer divides by ranks and micro-batches, and with it the mean over them is the loss.
+    The trainer averages over ranks and micro-batches, and the mean of these shares is the loss.
 
     Args:
-        tasks: The tasks, by name.
-        sums: What `summed_losses` returns.
+        tasks: The tasks by name.
+        sums: The result of `summed_losses`.
         batch: The micro-batch, with the counts of the whole step.
-        reduction: The rows that are counted.
+        reduction: Which rows are counted.
     """
     shares = {}
     for name, task in tasks.items():
         if reduction == "labelled":
             rows = batch.counts[name]
-        else:  # of cells, in a task of many labels
+        else:  # counts cells in a multi-label task
             rows = batch.step_rows * batch.labelled[name].shape[1:].numel()
         shares[name] = sums[name] * (task.weight * batch.gradient_divisor / max(rows, 1))
     return shares

@@ -14,10 +14,10 @@ EVALUATED = ("train", "val", "test")
 
 
 class Measurements(NamedModules[NamedModules[TaskMetrics]]):
-    """The metrics of every task, for each of `EVALUATED`; in training the primary metrics alone.
+    """The metrics of every task, for each of `EVALUATED`; only primary metrics in training.
 
     Args:
-        tasks: The tasks, by name. They are not kept: they belong to the LightningModule.
+        tasks: The tasks by name. They are not kept: they belong to the LightningModule.
     """
 
     def __init__(self, tasks: Mapping[str, Task]) -> None:
@@ -31,7 +31,7 @@ class Measurements(NamedModules[NamedModules[TaskMetrics]]):
         )
 
     def reset(self, split: str) -> None:
-        """Forget what was measured of a split."""
+        """Reset the metrics of a split."""
         for metrics in self[split].values():
             metrics.reset()
 
@@ -49,6 +49,6 @@ class Measurements(NamedModules[NamedModules[TaskMetrics]]):
             )
 
     def results(self, split: str, tasks: Mapping[str, Task]) -> Results:
-        """Return what was measured, of all ranks."""
+        """Return the results of a split over all ranks."""
         values = {name: metrics.compute() for name, metrics in self[split].items()}
         return Results.of(split, tasks, values)

@@ -46,30 +46,30 @@ def _adamw(parameters: Iterable[Any]) -> Optimizer:
 
 
 class MultiTask(TrainingSteps):
-    """One image network for many tasks, trained where labels are and nowhere else.
+    """One image network for many tasks, trained wherever there are labels.
 
     Args:
-        tasks: The questions, by name.
-        backbone: Images to features. Left out: ``VGG16`` with ImageNet weights, max pooling.
-        dropout: Share of the features that each head drops while training, unless its task says
-            otherwise (``head``).
-        head_hidden: Units of a hidden layer in each head, likewise; ``null``: heads are linear.
-        sharing: How the tasks share the backbone. Left out: ``Hard``, one for all.
-        balancing: How the tasks' losses or gradients become one update. Left out: the sum of the
+        tasks: The tasks by name.
+        backbone: Maps images to features. Default: ``VGG16`` with ImageNet weights, max pooling.
+        dropout: Share of the features that each head drops in training, unless its task sets
+            another (``head``).
+        head_hidden: Units of a hidden layer in each head, likewise; ``null`` for linear heads.
+        sharing: How the tasks share the backbone. Default: ``Hard``, one for all.
+        balancing: How the tasks' losses or gradients become one update. Default: the sum of the
             losses, each times its task's weight. See `mtl_lightning.balancing`.
-        gradients: Where the balancing reads gradients: those of the ``parameters`` that tasks
-            share, or of the ``features`` that these make, at the price of a plain step.
-        balance_every_n_steps: Where it reads gradients: compute weights once in this many steps.
+        gradients: If the balancing reads gradients: with respect to the ``parameters`` that tasks
+            share, or to the ``features`` they compute, at the price of a plain step.
+        balance_every_n_steps: If it reads gradients: compute weights once in this many steps.
         loss_reduction: ``labelled``: the loss of a task is the mean over its labelled rows in the
             step. ``batch``: the sum is divided by all rows of the step, as a mean over zero-filled
-            labels does (the Keras recipe); rare tasks then weigh less. In a task of many labels
-            rows are cells, image by label.
-        optimizer: From parameter groups to an optimizer. Left out: AdamW, 1e-4.
-        lr_scheduler: A torch scheduler; ``total_steps`` or ``T_max`` may be left out, it is then
-            the whole run and the rate changes each step. Given lengths are in epochs.
-        backbone_lr_scale: The backbone's learning rate against the heads'.
-        on_non_finite: What happens when a loss or gradient is infinite or no number. ``stop``: an
-            error that names task and images. ``skip_step``: the step is not made, nor measured.
+            labels does (the Keras recipe); rare tasks then weigh less. In a multi-label task, rows
+            are cells, image by label.
+        optimizer: Makes an optimizer from parameter groups. Default: AdamW, 1e-4.
+        lr_scheduler: A torch scheduler; if ``total_steps`` or ``T_max`` is left out, it is the
+            whole run and the rate changes each step. Given lengths are in epochs.
+        backbone_lr_scale: The backbone's learning rate relative to the heads'.
+        on_non_finite: What happens if a loss or gradient is infinite or NaN. ``stop``: an
+            error that names task and images. ``skip_step``: the step is neither made nor measured.
         image_size: Height and width in pixels, or one number for both.
     """
 
@@ -94,7 +94,7 @@ class MultiTask(TrainingSteps):
         if is_built_by_cli():
             self.save_hyperparameters(logger=False)
         if not tasks:
-            raise UserError("tasks is empty: name at least one")
+            raise UserError("tasks should name at least one task. Found none")
         if not 0 <= dropout < 1:
             raise UserError(f"dropout should be in 0..1 (1 excluded). Found {dropout}")
         if not backbone_lr_scale > 0:
@@ -119,7 +119,7 @@ class MultiTask(TrainingSteps):
         if balancing is not None:
             self.balancer = make_balancer(balancing, list(tasks), gradients, balance_every_n_steps)
         elif gradients != "parameters" or balance_every_n_steps != 1:
-            raise UserError("gradients and balance_every_n_steps are for a balancing: name one")
+            raise UserError("gradients and balance_every_n_steps need a balancing; set one")
         self.loss_reduction = loss_reduction
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
@@ -135,12 +135,12 @@ class MultiTask(TrainingSteps):
         *args: Any,
         **options: Any,
     ) -> "MultiTask":
-        """Build the module that a checkpoint of the command line describes, as Lightning does.
+        """Build the module that a checkpoint of the command line describes.
 
-        It is read as plain values, and builds only what :func:`check_hyper_parameters` lets pass.
+        It is read as plain values and builds only what :func:`check_hyper_parameters` accepts.
 
         Raises:
-            UserError: If it names classes that this program knows nothing of.
+            UserError: If it names classes that this program does not know.
         """
         check_hyper_parameters(cls, checkpoint_path, cls.CHECKPOINT_HYPER_PARAMS_KEY, options)
         options["weights_only"] = True
@@ -156,7 +156,7 @@ class MultiTask(TrainingSteps):
         return Predictor(self.network, self._tasks)
 
     def setup(self, stage: str) -> None:
-        """Take label statistics and pretrained weights, once, unless a checkpoint brings both."""
+        """Load pretrained weights and compute label statistics, unless a checkpoint has both."""
         if stage != "fit":
             return
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
@@ -181,15 +181,15 @@ class MultiTask(TrainingSteps):
         self._begun = True
 
     def configure_callbacks(self) -> list[Callback]:
-        """Bring along what resumes a training exactly, and what computes features once."""
+        """Return the callbacks that resume a training exactly and that cache features."""
         return [Resume(), FeatureCache()]
 
     def on_train_start(self) -> None:
-        """Find out before the first step whether a resumed schedule fits the training."""
+        """Check before the first step whether a resumed schedule fits the training."""
         check_length(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Know that weights and statistics are there already."""
+        """Note that weights and statistics are loaded."""
         self._begun = True
         trainer: Any = trainer_of(self)  # none in load_from_checkpoint
         if trainer is None or trainer.state.fn != "fit":
@@ -201,16 +201,16 @@ class MultiTask(TrainingSteps):
         if not any(callback.state_key == "EMA" for callback in trainer.callbacks):
             raise UserError(
                 "the checkpoint holds averaged weights: resume with the callback EMA that it was "
-                "trained with, or training would go on from the average"
+                "trained with, or training would continue from the average"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the balancing remembers of each task."""
+        """Save the state that the balancing keeps of each task."""
         if self.balancer is not None:
             checkpoint["balancing"] = self.balancer.state_dict()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Return the rows and, per task, the columns of the answer."""
+        """Return the rows and, per task, the columns of its answers."""
         outputs = self.network(batch.inputs)
         columns = {}
         for name, task in self.tasks.items():
@@ -221,7 +221,7 @@ class MultiTask(TrainingSteps):
     def add_parameter_group(
         self, name: str, parameters: Sequence[nn.Parameter], lr_scale: float
     ) -> None:
-        """Give the optimizer that is made next another group.
+        """Add a group to the optimizer that will be made.
 
         Args:
             name: The name of the group.
@@ -233,7 +233,7 @@ class MultiTask(TrainingSteps):
         self._added_groups = {name: own, **others}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Give the optimizer what is not frozen, heads and backbone at their own rates."""
+        """Make the optimizer for trained parameters, heads and backbone with their own rates."""
         learned: list[nn.Parameter] = []
         if self.balancer is not None:
             self.balancer.begin(self.device, next(self.network.parameters()).dtype)

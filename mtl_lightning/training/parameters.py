@@ -1,4 +1,4 @@
-"""The optimizer's parameter groups, and what a step leaves alone."""
+"""The optimizer's parameter groups, and parameters that a step should not move."""
 
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -12,12 +12,12 @@ from mtl_lightning.models import Network
 def parameter_groups(
     network: Network, of_balancing: Iterable[nn.Parameter]
 ) -> list[dict[str, Any]]:
-    """Return the groups ``heads``, ``backbone`` and ``balancing``, without any that is empty.
+    """Return the groups ``heads``, ``backbone`` and ``balancing``, without empty ones.
 
     Args:
-        network: Of it what is trained.
-        of_balancing: What a balancing learns. It has no weight decay, which would pull the weights
-            of the tasks to where they began.
+        network: The network; only its trained parameters are used.
+        of_balancing: Parameters that a balancing learns. They have no weight decay, which would
+            pull the weights of the tasks back to their initial values.
     """
     groups: list[dict[str, Any]] = [
         {"name": name, "params": [p for p in parameters if p.requires_grad]}
@@ -31,21 +31,21 @@ def parameter_groups(
 
 
 def drop_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Let the optimizer pass these by, their momentum and weight decay included."""
+    """Make the optimizer skip these parameters, including their momentum and weight decay."""
     for parameter in parameters:
         parameter.grad = None
 
 
 def leave_absent(network: Network, absent: Collection[str], optimizer: Optimizer) -> None:
-    """Leave alone what serves only tasks without a label in the step.
+    """Keep parameters that serve only tasks without a label in the step as they are.
 
-    Their gradient is 0, but weight decay and momentum would move them; what a penalty of the
-    sharing ties to other tasks follows these.
+    Their gradient is 0, but weight decay and momentum would move them. Parameters that a penalty of
+    the sharing ties to other tasks do follow these.
 
     Args:
-        network: With the gradients of the step.
-        absent: Tasks without a label in it, not all.
-        optimizer: Before its step.
+        network: The network with the gradients of the step.
+        absent: The tasks without a label in it, not all.
+        optimizer: The optimizer before its step.
     """
     for task in absent:
         drop_gradients(network.own_parameters(task))

@@ -1,4 +1,4 @@
-"""What the LightningModule and callbacks know of each other."""
+"""Protocols by which the LightningModule and callbacks know each other."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, cast, runtime_checkable
@@ -18,8 +18,8 @@ class MultiTaskModule(Protocol):
 
     Attributes:
         tasks: The tasks by name.
-        network: From images to each task's outputs.
-        balancer: What makes one update of the tasks' losses, if it is not their sum.
+        network: Maps inputs to each task's outputs.
+        balancer: Turns the tasks' losses into one update; ``None`` for their sum.
         step_counts: Task to the number of its labels in the current step.
         shares: Task to this rank's and micro-batch's share of its loss, until the backward pass.
         measured: Split to the metrics of each task.
@@ -39,10 +39,10 @@ class MultiTaskModule(Protocol):
     def add_parameter_group(
         self, name: str, parameters: Sequence[nn.Parameter], lr_scale: float
     ) -> None:
-        """Give the optimizer that is made next another group; see `MultiTask`."""
+        """Add a group to the optimizer that will be made; see `MultiTask`."""
 
     def resume_counting(self, skipped_steps: int) -> None:
-        """Count on from the skipped steps of a checkpoint."""
+        """Continue counting from the skipped steps of a checkpoint."""
 
     def print(self, *args: Any) -> None:
         """Print on the first rank, above the progress bar."""
@@ -50,12 +50,12 @@ class MultiTaskModule(Protocol):
 
 @runtime_checkable
 class LateTraining(Protocol):
-    """A callback that trains later what the backbone's ``trainable_from`` froze."""
+    """A callback that later trains what the backbone's ``trainable_from`` froze."""
 
     def unfreeze_if_due(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Train it from now on, once the epoch has come."""
+        """Train it from now on, if the epoch has come."""
 
 
 def multi_task(module: LightningModule) -> MultiTaskModule:
-    """Return the module that a hook of Lightning was given, by its own type."""
+    """Return the module passed to a Lightning hook, with its own type."""
     return cast("MultiTaskModule", module)

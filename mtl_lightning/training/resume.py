@@ -1,4 +1,4 @@
-"""Going on exactly where a checkpoint stands: within an epoch, and on another number of ranks."""
+"""Resuming exactly at a checkpoint: also within an epoch, and on another number of ranks."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -19,17 +19,17 @@ from mtl_lightning.system.lightning_internals import (
 from mtl_lightning.training.protocol import MultiTaskModule, multi_task
 
 KEY = "resume"
-"""Under this key of a checkpoint stands what this callback needs."""
+"""The key of a checkpoint for the state of this callback."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where in the training a checkpoint stands: after an optimizer step, before the next batch.
+    """The position of a checkpoint in the training: after an optimizer step, before the next batch.
 
     Attributes:
-        epoch: The epoch that comes or goes on, from 0.
-        rows: How many of its rows all ranks together have taken.
-        validate: A validation was due after the last step, and has not ended.
+        epoch: The current or next epoch, from 0.
+        rows: How many of its rows all ranks have processed in total.
+        validate: Whether a validation was due after the last step and has not ended.
     """
 
     epoch: int
@@ -38,14 +38,13 @@ class Position:
 
 
 class Resume(Callback):
-    """Writes into each checkpoint where it stands, and has a resumed training go on there.
+    """Writes its position into each checkpoint, and makes a resumed training continue there.
 
-    Lightning counts batches, which are others on another number of ranks; it skips the validation
-    and the end of the epoch that a checkpoint was written just before; and metrics of the epoch, or
-    values that a scheduler waits for, are not in its checkpoints. Here they are: the position is
-    counted in rows, and what was measured of the epoch stands beside it, of each rank. A training
-    that is resumed on as many ranks goes on bit for bit, on another number it sees each remaining
-    row once.
+    Lightning counts batches, which differ on another number of ranks; it skips the validation and
+    the end of the epoch that a checkpoint was written just before; and its checkpoints lack the
+    metrics of the epoch and the values that a scheduler monitors. Here the position is counted in
+    rows, and each rank's measurements of the epoch are saved with it. A training that is resumed
+    on as many ranks continues bit for bit; on another number it sees each remaining row once.
     """
 
     def __init__(self) -> None:
@@ -53,17 +52,17 @@ class Resume(Callback):
         self._validated = False
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Know that a validation is under way."""
+        """Note that a validation is running."""
         self._validated = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Know that it is over, where a checkpoint is written at this point."""
+        """Note that it has ended, for a checkpoint written at this point."""
         self._validated = True
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the position and what was measured so far; on all ranks."""
+        """Add the position and the measurements so far; called on all ranks."""
         if trainer.state.fn != "fit":
             return
         module = multi_task(pl_module)
@@ -77,7 +76,7 @@ class Resume(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Tell the data where it goes on, before its loader is made."""
+        """Pass the position to the data module before its loader is made."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         if trainer.state.fn == "fit" and KEY in checkpoint and isinstance(data, PartialLabels):
             self._loaded = checkpoint[KEY]
@@ -85,7 +84,7 @@ class Resume(Callback):
             data.resume_at(position.epoch, position.rows)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put loops and measurements where they were."""
+        """Restore loops and measurements."""
         loaded, self._loaded = self._loaded, {}
         if not loaded:
             return
@@ -105,7 +104,7 @@ class Resume(Callback):
         if epochs.started == epochs.processed:  # between two epochs
             cut_off = epochs.ready == epochs.processed and 0 < done < total
             epoch, done = (epoch - 1, done) if cut_off else (epoch, 0)
-        if done != total:  # what was accumulated for a step that has not been made is lost
+        if done != total:  # gradients accumulated for an unfinished step are lost
             done -= done % trainer.accumulate_grad_batches
         if trainer.validating:
             validate = not self._validated
@@ -123,7 +122,7 @@ def _place(trainer: Trainer, position: Position) -> None:
     position_loops(trainer, position.epoch, done, len(plan), position.validate)
 
 
-# --------------------------------------------------------------------- what was measured
+# --------------------------------------------------------------------- measurements
 
 
 def _measured(module: MultiTaskModule) -> dict[str, Tensor]:
@@ -140,7 +139,7 @@ def _measured(module: MultiTaskModule) -> dict[str, Tensor]:
 def _restore(
     module: MultiTaskModule, measured: list[dict[str, Tensor]], rank: int, world_size: int
 ) -> None:
-    """Give each rank what it had measured; on another number of ranks the first has it all."""
+    """Restore each rank's state; on another number of ranks, the first gets the sum."""
     if len(measured) != world_size:
         if rank:
             return

@@ -15,22 +15,22 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 from mtl_lightning.system.errors import UserError
 
 WHOLE_RUN = -1
-"""The value of a length that stands for "as long as the training is"."""
+"""The value of a length that means "as long as the training"."""
 
 LENGTHS = ("total_steps", "T_max")
-"""The arguments of torch's schedulers that are the length of the whole schedule."""
+"""The arguments of torch's schedulers that give the length of the whole schedule."""
 
 
 class WarmupCosine(LambdaLR):
-    """A linear warm-up, then half a cosine down: torch has each, but no config can join them.
+    """A linear warm-up, then a half cosine down: torch has both, but no config can join them.
 
     The second part is SGDR's single cycle (Loshchilov & Hutter 2017, eq. 5).
 
     Args:
-        optimizer: Whose rates are the highest point.
+        optimizer: The optimizer, whose rates are the peak.
         warmup: Share of the steps in which the rate rises from nearly 0.
-        floor: The last rate as a share of the highest.
-        total_steps: Optimizer steps; -1: the whole run.
+        floor: The last rate as a share of the peak.
+        total_steps: Number of optimizer steps; -1 for the whole run.
     """
 
     def __init__(
@@ -42,7 +42,9 @@ class WarmupCosine(LambdaLR):
     ) -> None:
         for name, share in (("warmup", warmup), ("floor", floor)):
             if not 0 <= share < 1:
-                raise UserError(f"WarmupCosine: {name} should be in 0..1 (1 excluded). Not {share}")
+                raise UserError(
+                    f"WarmupCosine: {name} should be in 0..1 (1 excluded). Found {share}"
+                )
         self.total_steps = total_steps
         rising = round(warmup * total_steps)
 
@@ -56,15 +58,15 @@ class WarmupCosine(LambdaLR):
 
 
 def fill_lengths(entry: Any) -> Any:
-    """Return a scheduler of a config with `WHOLE_RUN` for a length that it needs and does not say.
+    """Return a scheduler of a config with `WHOLE_RUN` for a length that it needs but does not set.
 
-    An entry that is wrong is returned as it is: the check of the config says so.
+    An invalid entry is returned unchanged: checking the config reports it.
 
     Args:
         entry: The name of a class, or its ``class_path`` and ``init_args``.
 
     Raises:
-        UserError: If OneCycleLR is not given its highest rate, which has no default.
+        UserError: If OneCycleLR lacks its peak rate, which has no default.
     """
     entry = {"class_path": entry} if isinstance(entry, str) else entry
     if not isinstance(entry, Mapping) or not isinstance(entry.get("class_path"), str):
@@ -95,15 +97,15 @@ def fill_lengths(entry: Any) -> Any:
 def configure_scheduler(
     make: LRSchedulerCallable, optimizer: Optimizer, trainer: Trainer
 ) -> LRSchedulerConfigType:
-    """Build the scheduler; a length that was left out is the number of steps of the run.
+    """Build the scheduler; a length that is not set is the number of steps of the run.
 
-    Schedules of that length, and ``OneCycleLR`` always, move each step; the others each epoch, as
-    Lightning has it. ``OneCycleLR``'s peak keeps the ratio of the groups' rates.
+    Schedules of that length, and ``OneCycleLR`` always, change each step; the others each epoch, as
+    in Lightning. ``OneCycleLR``'s peak keeps the ratio of the groups' rates.
     """
     kind, given = _inspected(make)
     known = inspect.signature(kind).parameters if kind is not None else {}
     open_ = [n for n in LENGTHS if n in known and given.get(n) in (None, WHOLE_RUN)]
-    if given.get("epochs") is not None:  # OneCycleLR's other way to say how long
+    if given.get("epochs") is not None:  # OneCycleLR's other argument for its length
         open_ = [length for length in open_ if length != "total_steps"]
     steps = trainer.estimated_stepping_batches if open_ else 0
     if steps == math.inf:
@@ -124,16 +126,16 @@ def configure_scheduler(
 
 
 def check_length(trainer: Trainer) -> None:
-    """Refuse to go on with a schedule that was made for another length of training.
+    """Refuse to continue a schedule that was made for another length of training.
 
-    A checkpoint restores the length; a longer training would step past the end of it (OneCycleLR
-    raises an error there) or raise the rate again (cosine), weeks after it began.
+    A checkpoint restores the length; a longer training would step past its end (OneCycleLR raises
+    an error there) or raise the rate again (cosine), weeks after it started.
 
     Raises:
-        UserError: If a restored schedule is as long as another training.
+        UserError: If a restored schedule has the length of another training.
     """
     steps = trainer.estimated_stepping_batches
-    if steps == math.inf:  # only a callback or the time ends it
+    if steps == math.inf:  # only a callback or a time limit ends it
         return
     for config in trainer.lr_scheduler_configs:
         for length in LENGTHS:
@@ -147,7 +149,7 @@ def check_length(trainer: Trainer) -> None:
 
 
 def _inspected(make: LRSchedulerCallable) -> tuple[type | None, dict[str, Any]]:
-    """Return the class behind a (jsonargparse's or one's own) partial, and its arguments."""
+    """Return the class behind a partial (jsonargparse's or the user's), and its arguments."""
     if not isinstance(make, functools.partial):
         return None, {}
     candidates = [make.func, *make.args]

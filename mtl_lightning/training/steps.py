@@ -1,4 +1,4 @@
-"""The one step that training and evaluation share, and its metrics."""
+"""The step that training and evaluation share, and its metrics."""
 
 from typing import Any, Literal
 
@@ -27,16 +27,16 @@ from mtl_lightning.training.parameters import drop_gradients, leave_absent
 
 
 class TrainingSteps(LightningModule):
-    """The steps of `mtl_lightning.training.module.MultiTask`, which builds what they need.
+    """The steps of `mtl_lightning.training.module.MultiTask`, which builds their parts.
 
     Attributes:
-        tasks: The tasks, by name.
-        network: Inputs to the raw outputs of every task.
+        tasks: The tasks by name.
+        network: Maps inputs to the raw outputs of every task.
         measured: The metrics of every split.
-        balancer: How the tasks' losses or gradients become one update; None: their sum.
+        balancer: Turns the tasks' losses or gradients into one update; None for their sum.
         loss_reduction: See `mtl_lightning.training.losses.LossReduction`.
-        on_non_finite: What happens when a loss or gradient is not finite.
-        results: What was measured last, by split.
+        on_non_finite: What happens if a loss or gradient is not finite.
+        results: The last results of each split.
         shares: This rank's and micro-batch's share of each task's loss, until the backward pass.
         step_counts: Task to the number of its labels in the step.
         skipped_steps: Steps of this training that were not finite.
@@ -63,19 +63,19 @@ class TrainingSteps(LightningModule):
         return dict(self.tasks.items())
 
     def on_fit_start(self) -> None:
-        """Begin to measure."""
+        """Start to measure."""
         self.measured.reset("train")
         self._micro_batches, self.skipped_steps = [], 0
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Draw dropout from (seed, epoch, micro-batch, rank), not from what was drawn before.
+        """Seed dropout by (seed, epoch, micro-batch, rank), independently of earlier draws.
 
-        So a resumed training drops what the uninterrupted one drops, and ranks, which all have the
-        same seed, do not drop the same units.
+        So a resumed training drops the same units as an uninterrupted one, and ranks, which all
+        have the same seed, drop different units.
         """
         counters = (global_seed(), self.current_epoch, batch_idx, self.global_rank)
         state = np.random.SeedSequence(counters).generate_state(1, np.uint64)
-        # Not torch.manual_seed: without a GPU it queues a call, with its stack, at every step.
+        # Not torch.manual_seed: without a GPU it queues a call, with its stack, in every step.
         torch.default_generator.manual_seed(int(state[0]))
         if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(int(state[0]))
@@ -119,29 +119,29 @@ class TrainingSteps(LightningModule):
             loss = self.balancer.loss(shares, batch.counts, self.trainer.global_step)
         penalty = self.network.penalty()
         if penalty is not None and batch_idx % self.trainer.accumulate_grad_batches == 0:
-            # Once a step, on every rank: the trainer divides by the micro-batches of a step, and
-            # DDP takes the mean over ranks.
+            # Once per step, on every rank: the trainer divides by the micro-batches of a step, and
+            # DDP averages over ranks.
             loss = loss + self.trainer.accumulate_grad_batches * penalty
             self.log("train/penalty", penalty.detach(), batch_size=1)
-        # Shown while training; the exact losses of the epoch come from `measured`.
+        # Shown during training; the exact losses of the epoch come from `measured`.
         self.log("train/loss_step", loss, batch_size=1, prog_bar=True)
         return loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """Fill the gradients: as usual, or as the balancing does."""
+        """Compute the gradients, in the balancing's way if there is one."""
         if self.balancer is None:
             super().backward(loss, *args, **kwargs)
         else:
             scaler = getattr(self.trainer.precision_plugin, "scaler", None)
             self.balancer.backward(loss, 1.0 if scaler is None else scaler.get_scale())
-        self.shares = {}  # and with them what is left of the graph
+        self.shares = {}  # frees the rest of the graph
 
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
     ) -> None:
-        """Make the step, and let the balancing see what it did, if it wants to.
+        """Make the step, and let the balancing evaluate the batch again if it needs to.
 
-        (At once: a callback may write a checkpoint at the end of the batch.)
+        (Immediately, since a callback may write a checkpoint at the end of the batch.)
         """
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.balancer is not None:
@@ -150,7 +150,7 @@ class TrainingSteps(LightningModule):
 
     @torch.no_grad()
     def _reevaluate(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the shares of a batch's losses as they are now, with the same dropout."""
+        """Return the current shares of a batch's losses, with the same dropout."""
         restore = snapshot_buffers(self.network)
         self.on_train_batch_start(batch, batch_idx)
         with self.trainer.precision_plugin.forward_context():
@@ -159,11 +159,11 @@ class TrainingSteps(LightningModule):
         return self._shares(sums, batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Measure; return the outputs, for callbacks that draw them."""
+        """Measure a batch; return the outputs, for callbacks that plot them."""
         return self._evaluate(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Measure; return the outputs, for callbacks that draw them."""
+        """Measure a batch; return the outputs, for callbacks that plot them."""
         return self._evaluate(batch, "test")
 
     def _evaluate(self, batch: Batch, split: str) -> dict[str, Tensor]:
@@ -172,9 +172,9 @@ class TrainingSteps(LightningModule):
         return outputs
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Skip steps that are not finite, and leave alone what no label in the step is about.
+        """Skip steps that are not finite, and keep parameters that no label in the step concerns.
 
-        That is the whole network in a step whose images were all bad (`data.on_bad_image: skip`).
+        That is the whole network if all images of the step were bad (`data.on_bad_image: skip`).
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
@@ -186,7 +186,7 @@ class TrainingSteps(LightningModule):
             drop_gradients(parameters)
             return
         if self.balancer is not None and scaled and not has_finite_gradients(parameters):
-            self.balancer.rollback()  # the scaler will leave this step out
+            self.balancer.rollback()  # the scaler will skip this step
         for micro in results:
             self.measured.update("train", self._tasks, micro)
         absent = [name for name in self.tasks if not self.step_counts[name]]
@@ -201,7 +201,7 @@ class TrainingSteps(LightningModule):
         where = f"epoch {self.current_epoch}, step {self.global_step}: {reason}"
         if self.on_non_finite == "stop":
             raise UserError(
-                f"{where}; the weights are those from before this step. Look at these images and "
+                f"{where}; the weights are those from before this step. Check these images and "
                 f"labels, lower the learning rate, set trainer.gradient_clip_val, or "
                 f"model.on_non_finite: skip_step"
             )
@@ -209,25 +209,25 @@ class TrainingSteps(LightningModule):
         self.print(f"step skipped: {where}")
 
     def resume_counting(self, skipped_steps: int) -> None:
-        """Count on from the skipped steps of a checkpoint, once training has begun.
+        """Continue counting from the skipped steps of a checkpoint; called after training starts.
 
         Args:
-            skipped_steps: How many steps were not finite until then.
+            skipped_steps: Number of steps before the checkpoint that were not finite.
         """
         self.skipped_steps = skipped_steps
 
     # ----------------------------------------------------------------- results
 
     def on_validation_epoch_start(self) -> None:
-        """Begin to measure."""
+        """Start to measure."""
         self.measured.reset("val")
 
     def on_test_epoch_start(self) -> None:
-        """Begin to measure."""
+        """Start to measure."""
         self.measured.reset("test")
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's exact losses and metrics, and begin to measure the next."""
+        """Log the epoch's exact losses and metrics, and reset them for the next."""
         self._report("train")
         self.measured.reset("train")
         if self.skipped_steps:
@@ -247,5 +247,5 @@ class TrainingSteps(LightningModule):
     def _report(self, split: str) -> None:
         self.results[split] = self.measured.results(split, self._tasks)
         for name, value in self.results[split].flat().items():
-            # Every rank holds the same number already: torchmetrics has added up the ranks.
+            # Every rank has the same number already: torchmetrics has added up the ranks.
             self.log(name, value, batch_size=1, prog_bar=name == "val/score")

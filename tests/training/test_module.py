@@ -122,7 +122,7 @@ def test_arguments_out_of_range(arguments, message):
 
 
 def test_no_task_is_an_error():
-    with pytest.raises(UserError, match="tasks is empty"):
+    with pytest.raises(UserError, match="tasks should name at least one task"):
         MultiTask({}, Small())
 
 

@@ -227,7 +227,7 @@ def test_features_are_blind_where_rows_carry_one_label(tmp_path, capsys):
         ),
         (MoDoWeighting(), {}, {}, "two independent batches"),
         (Krum(1), {}, {}, "needs 4 tasks at least. Found 3"),
-        (None, {"gradients": "features"}, {}, "are for a balancing"),
+        (None, {"gradients": "features"}, {}, "need a balancing"),
     ],
 )
 def test_what_cannot_be_right_is_refused(tmp_path, method, options, trainer, message):
