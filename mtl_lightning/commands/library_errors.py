@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from mtl_lightning.system.errors import UserError, did_you_mean
+from mtl_lightning.system.errors import UserError, did_you_mean, state_dict_difference
 
 _CONNECTOR = "pytorch_lightning.trainer.connectors.checkpoint_connector"
 _WORDS = {"int": "an integer", "float": "a number", "bool": "true or false", "str": "text"}
@@ -69,10 +69,9 @@ def as_user_error(error: Exception, checkpoint: Path | None) -> Exception:
     """
     if isinstance(error, OSError) and error.filename is not None:
         return UserError(f"{error.filename}: {error.strerror}")
-    if isinstance(error, RuntimeError) and "loading state_dict" in str(error):
-        first = str(error).splitlines()[1].split(",")[0].strip().rstrip(".")
+    if isinstance(error, RuntimeError) and (difference := state_dict_difference(error)):
         return UserError(
-            f"checkpoint {checkpoint}: does not fit the network of the config ({first}); "
+            f"checkpoint {checkpoint}: does not fit the network of the config ({difference}); "
             f"leave `model` out of the config, the checkpoint remembers it"
         )
     if not isinstance(error, UserError) and _while_restoring(error):

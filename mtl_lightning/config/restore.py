@@ -25,7 +25,8 @@ def check_hyper_parameters(cls: type, file: Any, key: str, given: Iterable[str])
 
     Raises:
         UserError: If they name a class that is neither one of the packages that a checkpoint may
-            name, nor of a module that this program has imported already.
+            name, nor of a module that this program has imported already; if there are none, and
+            ``tasks`` are not given.
     """
     content = load_checkpoint(file, map_location="cpu", weights_only=True)
     if hasattr(file, "seek"):
@@ -34,6 +35,12 @@ def check_hyper_parameters(cls: type, file: Any, key: str, given: Iterable[str])
     values = {name: value for part in parts for name, value in part.items()}
     instantiator = values.pop("_instantiator", None)
     if instantiator is None:  # the constructor gets them as they are
+        if "tasks" not in {*values, *given}:
+            raise UserError(
+                f"checkpoint {file}: it was written in Python, and does not hold what its "
+                f"{cls.__name__} was built with; pass tasks and whatever else was given then: "
+                f"{cls.__name__}.load_from_checkpoint(path, tasks=tasks, ...)"
+            )
         return
     if instantiator != untrusted.INSTANTIATOR:
         raise UserError(

@@ -151,6 +151,12 @@ class LabelTable:
 
     def _encode(self, name: str) -> Encoded:
         task, cells = self.tasks[name], self.cells(name)
+        if task.num_outputs < 1:
+            raise UserError(
+                f"task {name}: {type(task).__name__} should know its classes before labels "
+                f"are read. Found none; give the data the tasks of the model: "
+                f"dict(model.tasks.items())"
+            )
         encoded = task.encode(cells)
         if encoded.bad.any():
             first = tuple(int(i) for i in np.argwhere(encoded.bad)[0])

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mtl_lightning.system.errors import UserError
+
 IMAGE = "image"
 """The name of the image: ``(B, 3, H, W)`` RGB, uint8 (or floating on the same scale, 0..255)."""
 
@@ -55,3 +57,35 @@ def image_size(specs: InputSpecs) -> tuple[int, int]:
     """Return the (height, width) of the images, in pixels."""
     height, width = specs[IMAGE].shape[-2:]
     return height, width
+
+
+def check_images(images: Tensor) -> None:
+    """Refuse images on another scale than 0..255, or of another layout, as far as can be seen.
+
+    What an exported network is given later is not checked: only shape and dtype are then known.
+
+    Args:
+        images: ``(B, 3, H, W)`` RGB, uint8, or floating in 0..255.
+
+    Raises:
+        UserError: If they are not. Floats that are none above 1 are taken for images in 0..1, as
+            torchvision's ToTensor makes them.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise UserError(
+            f"images should be of the shape (B, 3, height, width). Found {tuple(images.shape)}"
+        )
+    if images.dtype == torch.uint8:
+        return
+    if not images.is_floating_point():
+        raise UserError(
+            f"images should be uint8. Found {images.dtype}; convert them: images.byte()"
+        )
+    if torch.compiler.is_compiling() or not images.numel():
+        return
+    low, high = (float(value) for value in images.detach().aminmax())
+    if not 0 <= low <= high <= 255 or 0 < high <= 1:
+        raise UserError(
+            f"images should be uint8, or floats in 0..255. Found floats in {low:g}..{high:g}; "
+            f"give the pixels as they are in the file, the network scales them itself"
+        )

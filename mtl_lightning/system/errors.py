@@ -61,6 +61,12 @@ def os_errors_named() -> Iterator[None]:
         raise UserError(f"{error.filename}: {error.strerror}") from error
 
 
+def state_dict_difference(error: RuntimeError) -> str:
+    """Return the first difference of which torch complains in ``load_state_dict``, or ``""``."""
+    lines = str(error).splitlines()
+    return lines[1].split(",")[0].strip().rstrip(".") if "loading state_dict" in lines[0] else ""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``'; did you mean "x"?'`` for the known name nearest to ``name``, or ``''``."""
     by_lower = {folded(candidate): candidate for candidate in known if len(candidate) <= LONGEST}

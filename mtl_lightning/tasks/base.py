@@ -153,7 +153,7 @@ class Task(nn.Module, ABC):
     @property
     @abstractmethod
     def num_outputs(self) -> int:
-        """How many numbers the head gives for an image."""
+        """How many numbers the head gives for an image; 0 as long as `infer_classes` is to say."""
 
     def head(self, features: FeatureSpec, defaults: HeadOptions) -> nn.Module:
         """Make the layers between the features and the task's outputs.

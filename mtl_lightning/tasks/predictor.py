@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mtl_lightning.models.inputs import IMAGE
+from mtl_lightning.models.inputs import IMAGE, check_images
 from mtl_lightning.models.named import NamedModules
 from mtl_lightning.models.network import Network
 from mtl_lightning.tasks.base import Task
@@ -31,7 +31,11 @@ class Predictor(nn.Module):
 
         Returns:
             ``<task>/<name>`` to ``(B, ...)``, with the names and values of `Task.predict`.
+
+        Raises:
+            UserError: See `check_images`.
         """
+        check_images(images)
         outputs = self.network({IMAGE: images})
         return {
             f"{task}/{name}": answer

@@ -17,6 +17,7 @@ from mtl_lightning.balancing.build import Method, make_balancer
 from mtl_lightning.balancing.gradients.gradient_balancer import GradientsWrt
 from mtl_lightning.config.restore import check_hyper_parameters
 from mtl_lightning.data.batch import Batch
+from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.images import image_shape
 from mtl_lightning.models import (
     VGG16,
@@ -27,18 +28,22 @@ from mtl_lightning.models import (
     Network,
     Sharing,
 )
-from mtl_lightning.models.inputs import IMAGE, image_input
-from mtl_lightning.system.errors import UserError
+from mtl_lightning.models.inputs import IMAGE, check_images, image_input
+from mtl_lightning.system.errors import UserError, state_dict_difference
 from mtl_lightning.system.lightning_internals import class_method, is_built_by_cli, trainer_of
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.predictor import Predictor
+from mtl_lightning.training.agreement import check_checkpoint, check_data, check_known, described
 from mtl_lightning.training.feature_cache import FeatureCache
 from mtl_lightning.training.losses import LossReduction
 from mtl_lightning.training.measuring import Measurements
 from mtl_lightning.training.parameters import parameter_groups
 from mtl_lightning.training.resume import Resume
 from mtl_lightning.training.schedule import check_length, configure_scheduler
-from mtl_lightning.training.steps import TrainingSteps
+from mtl_lightning.training.steps import TrainingSteps, check_batch
+
+TASKS = "tasks"
+"""Under this key of a checkpoint stands what the outputs of each task stand for."""
 
 
 def _adamw(parameters: Iterable[Any]) -> Optimizer:
@@ -106,6 +111,7 @@ class MultiTask(TrainingSteps):
             raise UserError(
                 f"head_hidden should be 1 or more, or null for linear heads. Found {head_hidden}"
             )
+        check_known(tasks)
         defaults = HeadOptions(dropout=dropout, hidden=head_hidden)
         self.tasks = NamedModules(tasks)
         self.network = Network(
@@ -138,16 +144,33 @@ class MultiTask(TrainingSteps):
         """Build the module that a checkpoint of the command line describes.
 
         It is read as plain values and builds only what :func:`check_hyper_parameters` accepts.
+        One that was written in Python does not hold the arguments of its model: pass ``tasks`` and
+        the others.
 
         Raises:
-            UserError: If it names classes that this program does not know.
+            UserError: If it names classes that this program does not know, does not say how its
+                model is built, or holds the weights of another one.
         """
         check_hyper_parameters(cls, checkpoint_path, cls.CHECKPOINT_HYPER_PARAMS_KEY, options)
         options["weights_only"] = True
-        return super().load_from_checkpoint(checkpoint_path, *args, **options)
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, **options)
+        except RuntimeError as error:
+            difference = state_dict_difference(error)
+            if not difference:
+                raise
+            raise UserError(
+                f"checkpoint {checkpoint_path}: does not fit the network that is built "
+                f"({difference}); pass the arguments that its model was built with"
+            ) from error
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Return ``{task: (B, num_outputs)}`` for ``(B, 3, H, W)`` uint8 images."""
+        """Return ``{task: (B, num_outputs)}`` for ``(B, 3, H, W)`` uint8 images.
+
+        Raises:
+            UserError: See `check_images`.
+        """
+        check_images(images)
         outputs: dict[str, Tensor] = self.network({IMAGE: images})
         return outputs
 
@@ -156,7 +179,22 @@ class MultiTask(TrainingSteps):
         return Predictor(self.network, self._tasks)
 
     def setup(self, stage: str) -> None:
-        """Load pretrained weights and compute label statistics, unless a checkpoint has both."""
+        """Check that the data are about the same tasks.
+
+        Before training, load pretrained weights and compute label statistics, unless a checkpoint
+        has both.
+
+        Raises:
+            UserError: If the data are about other tasks, or nothing can be learned from them.
+        """
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        if isinstance(data, PartialLabels):
+            check_data(self._tasks, data.tasks, stage == "predict")
+        elif stage == "fit":
+            raise UserError(
+                f"MultiTask should be trained with datamodule=PartialLabels(...), which counts the "
+                f"labels of each step. Found {'none' if data is None else type(data).__name__}"
+            )
         if stage != "fit":
             return
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
@@ -169,7 +207,6 @@ class MultiTask(TrainingSteps):
             self.balancer.check(self.trainer, self.network)
         if self._begun or self.trainer.ckpt_path is not None:
             return
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         for name, task in self.tasks.items():
             try:
                 task.fit_statistics(*data.labels.training_labels(name))
@@ -191,6 +228,8 @@ class MultiTask(TrainingSteps):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note that weights and statistics are loaded."""
         self._begun = True
+        if TASKS in checkpoint:
+            check_checkpoint(self._tasks, checkpoint[TASKS])
         trainer: Any = trainer_of(self)  # none in load_from_checkpoint
         if trainer is None or trainer.state.fn != "fit":
             return
@@ -205,12 +244,14 @@ class MultiTask(TrainingSteps):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the state that the balancing keeps of each task."""
+        """Save what the outputs stand for, and the state that the balancing keeps of each task."""
+        checkpoint[TASKS] = {name: described(task) for name, task in self.tasks.items()}
         if self.balancer is not None:
             checkpoint["balancing"] = self.balancer.state_dict()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the rows and, per task, the columns of its answers."""
+        check_batch(batch)
         outputs = self.network(batch.inputs)
         columns = {}
         for name, task in self.tasks.items():

@@ -90,6 +90,7 @@ class TrainingSteps(LightningModule):
         Returns:
             Each task's outputs ``(B, num_outputs)``, and its loss summed over labelled rows.
         """
+        check_batch(batch)
         if batch.features is not None:
             network = self.network
             features = network.feature_spec.unpack(batch.features, network.all_reads)
@@ -249,3 +250,17 @@ class TrainingSteps(LightningModule):
         for name, value in self.results[split].flat().items():
             # Every rank has the same number already: torchmetrics has added up the ranks.
             self.log(name, value, batch_size=1, prog_bar=name == "val/score")
+
+
+def check_batch(batch: object) -> None:
+    """Refuse what a loader of other data gives.
+
+    Raises:
+        UserError: If it is no `Batch`.
+    """
+    if not isinstance(batch, Batch):
+        raise UserError(
+            f"MultiTask should be given the batches of PartialLabels (trainer.predict(model, "
+            f"datamodule=data)). Found {type(batch).__name__}; for a tensor of images there is "
+            f"model.predictor()(images)"
+        )

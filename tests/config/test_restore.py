@@ -95,7 +95,7 @@ def test_python_imports_nothing_that_a_checkpoint_names(evil, cls, changes):
 def test_python_trusts_what_it_has_imported_itself():
     changes = {"model.sharing.class_path": f"{__name__}.Own"}
     path = checkpoints.write("x.ckpt", changes)
-    with pytest.raises(RuntimeError, match="Missing key"):  # its weights, which are another matter
+    with pytest.raises(UserError, match="Missing key"):  # its weights, which are another matter
         MultiTask.load_from_checkpoint(path)
     with pytest.raises(UserError, match=r"if you trust it, import its module first"):
         MultiTask.load_from_checkpoint(checkpoints.write("x.ckpt", {"model.sharing": UNKNOWN}))

@@ -1,15 +1,19 @@
+import pytest
 import torch
 
 from mtl_lightning.data import batch
 from mtl_lightning.models.inputs import (
     IMAGE,
     InputSpec,
+    check_images,
     examples,
     image_input,
     image_size,
     num_rows,
     take_rows,
 )
+from mtl_lightning.system.errors import UserError
+from tests.helpers.support import make_module
 
 
 def test_the_image_has_one_name_in_batches_and_networks():
@@ -38,3 +42,46 @@ def test_rows_are_taken_of_every_input():
     taken = take_rows(inputs, torch.tensor([2, 0]))
     assert taken["image"].tolist() == [[2], [0]]
     assert taken["age"].tolist() == [2, 0]
+
+
+# --------------------------------------------------------------------- images that are refused
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(2, 3, 4, 4), r"or floats in 0\.\.255\. Found floats in 0\.\d+\.\.(1|0\.\d+);"),
+        (torch.randn(2, 3, 4, 4), "give the pixels as they are in the file"),
+        (256 * torch.ones(2, 3, 4, 4), r"Found floats in 256\.\.256"),
+        (torch.full((2, 3, 4, 4), torch.nan), r"Found floats in nan\.\.nan"),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.int64), r"should be uint8. Found torch.int64"),
+        (
+            torch.zeros(3, 4, 4, dtype=torch.uint8),
+            r"shape \(B, 3, height, width\). Found \(3, 4, 4",
+        ),
+        (torch.zeros(2, 4, 4, 3, dtype=torch.uint8), r"Found \(2, 4, 4, 3\)"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_images_on_another_scale_are_refused(images, message):
+    with pytest.raises(UserError, match=message):
+        check_images(images)
+    module = make_module()
+    for network in (module, module.predictor()):
+        with pytest.raises(UserError, match=message):
+            network(images)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(2, 3, 4, 4, dtype=torch.uint8),
+        torch.ones(2, 3, 4, 4, dtype=torch.uint8),
+        torch.zeros(2, 3, 4, 4),  # black
+        255 * torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)).bfloat16(),
+        torch.zeros(0, 3, 4, 4),
+    ],
+    ids=lambda value: str(value.dtype),
+)
+def test_images_on_the_scale_pass(images):
+    check_images(images)

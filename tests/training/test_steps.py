@@ -1,7 +1,9 @@
 import pytest
 import torch
 from pytorch_lightning import Callback, seed_everything
+from torch.utils.data import DataLoader
 
+from mtl_lightning.system.errors import UserError
 from tests.helpers.support import fit, make_data, make_module, make_trainer, weights
 
 
@@ -53,3 +55,17 @@ def test_dropout_depends_on_nothing_but_the_position_in_the_training(tmp_path):
     whole, resumed = dropped(tmp_path / "a"), dropped(tmp_path / "b", resume_after=1)
     for name in whole:
         assert torch.equal(whole[name], resumed[name]), name
+
+
+@pytest.mark.parametrize("stage", ["predict", "test", "validate"])
+def test_a_loader_of_tensors_is_one_clear_line(tmp_path, stage):
+    images = torch.zeros(4, 3, 16, 16, dtype=torch.uint8)
+    with pytest.raises(UserError, match=r"Found Tensor; for a tensor of images.*predictor\(\)"):
+        getattr(make_trainer(tmp_path), stage)(make_module(), DataLoader(images, batch_size=2))
+
+
+@pytest.mark.filterwarnings("ignore::lightning_fabric.utilities.warnings.PossibleUserWarning")
+def test_a_training_without_our_data_is_one_clear_line(tmp_path):
+    images = torch.zeros(4, 3, 16, 16, dtype=torch.uint8)
+    with pytest.raises(UserError, match=r"trained with datamodule=PartialLabels.*Found none"):
+        make_trainer(tmp_path).fit(make_module(), DataLoader(images, batch_size=2))

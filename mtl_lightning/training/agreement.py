@@ -1,0 +1,94 @@
+"""Model, data and checkpoint are about the same tasks: the same names, classes and labels."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mtl_lightning.system.errors import UserError, listed, short
+from mtl_lightning.tasks import Task
+
+
+def check_known(tasks: Mapping[str, Task]) -> None:
+    """Refuse tasks whose outputs are still open, for which no head can be built.
+
+    Raises:
+        UserError: For the first of them.
+    """
+    for name, task in tasks.items():
+        if task.num_outputs < 1:
+            raise UserError(
+                f"task {name}: {type(task).__name__} should know its classes before a model is "
+                f"built. Found none; give them ({type(task).__name__}(classes=[...])), or let the "
+                f'data find them in the training labels first: data.setup("fit"), with the same '
+                f"task objects"
+            )
+
+
+def check_data(model: Mapping[str, Task], data: Mapping[str, Task], predicts: bool) -> None:
+    """Refuse data whose tasks are not those of the model.
+
+    Outputs would be compared with the labels of other classes, and nobody would notice.
+
+    Args:
+        model: The tasks of the model, by name.
+        data: Those of the data.
+        predicts: No label is read: what the data do not know of their tasks does not matter.
+
+    Raises:
+        UserError: For the first difference.
+    """
+    missing = [] if predicts else [name for name in model if name not in data]
+    if missing or not set(data) <= set(model):
+        raise UserError(
+            f"the tasks of the data should be those of the model ({listed(model)}). Found "
+            f"{listed(data) or 'none'}; give both the same tasks (left_out takes those that the "
+            f"run leaves out)"
+        )
+    for name, theirs in data.items():
+        own = model[name]
+        if own is theirs:
+            continue
+        if predicts and theirs.num_outputs < 1:
+            continue
+        _compare(name, described(own), described(theirs), "of the data", "of the model", "data")
+
+
+def check_checkpoint(model: Mapping[str, Task], saved: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a checkpoint whose outputs stand for something else than those of the model.
+
+    Args:
+        model: The tasks of the model, by name.
+        saved: What `described` returned of the tasks that were trained, by name.
+
+    Raises:
+        UserError: For the first difference.
+    """
+    if set(model) != set(saved):
+        raise UserError(
+            f"the tasks of the model should be those of the checkpoint ({listed(saved)}). Found "
+            f"{listed(model)}"
+        )
+    for name, trained in saved.items():
+        own = described(model[name])
+        _compare(name, trained, own, "of the model", "of the checkpoint", "model")
+
+
+def described(task: Task) -> dict[str, Any]:
+    """Return what must agree, in plain values: class, number of outputs and `Task.identity`."""
+    return {"task": type(task).__name__, "outputs": task.num_outputs, **task.identity()}
+
+
+def _compare(
+    name: str, wanted: Mapping[str, Any], found: Mapping[str, Any], of: str, than: str, owner: str
+) -> None:
+    """Raise a ``UserError`` for the first difference; names before their number."""
+    for key in sorted(wanted.keys() & found.keys(), key=["outputs"].count):
+        if found[key] != wanted[key]:
+            order = ", in this order" if isinstance(wanted[key], list) else ""
+            raise UserError(
+                f"task {name}: the {key} {of} should be those {than}: {_shown(wanted[key])}"
+                f"{order}. Found {_shown(found[key])}; build the {owner} with the same task"
+            )
+
+
+def _shown(value: object) -> str:
+    return listed(map(str, value)) if isinstance(value, list) else short(str(value))
