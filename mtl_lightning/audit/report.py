@@ -90,7 +90,9 @@ def audit(
         UserError: If there is nothing to audit: no source, or split fractions that are not in 0..1.
     """
     if not data.sources:
-        raise UserError("data.sources is empty: name at least one source of labelled images")
+        raise UserError(
+            "data.sources should name at least one source of labelled images. Found none"
+        )
     report = Report(name, data, size)
     read, found = survey.read_all(data.sources, list(data.labels.meanings))
     whole = len(read) == len(data.sources) and not found

@@ -1,4 +1,4 @@
-"""From files to batches: sources, merging, splits, the step plan, loading."""
+"""Files to batches: sources, merging, splits, the step plan, loading."""
 
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels

@@ -1,4 +1,4 @@
-"""What travels from the data to the network, and nothing else."""
+"""The batch that is passed from the data to the network."""
 
 from typing import Any
 
@@ -9,30 +9,31 @@ IMAGE = "image"
 """The name of the image among the inputs."""
 
 PADDING = -1
-"""The row number of an image that is only there so that every rank has a batch."""
+"""The row number of an image that only pads a batch, so that every rank has one."""
 
 
 class Batch:
     """One rank's share of one micro-batch, with the label counts of the whole step.
 
     Attributes:
-        inputs: Name to ``(B, ...)``: ``image`` is ``(B, 3, H, W)`` uint8, RGB. Empty where there
-            are features instead.
-        targets: Task to ``(B, ...)``; where a label is missing the value means nothing.
-        labelled: Task to ``(B,)`` bool (a multi-label task: ``(B, labels)``).
-        rows: ``(B,)`` int64, the rows of the merged table; ``PADDING`` is nobody's image.
+        inputs: Name to ``(B, ...)``: ``image`` is ``(B, 3, H, W)`` uint8, RGB. Empty if there are
+            features instead.
+        targets: Task to ``(B, ...)``; undefined where a label is missing.
+        labelled: Task to ``(B,)`` bool (in a multi-label task: ``(B, labels)``).
+        rows: ``(B,)`` int64, the rows of the merged table; ``PADDING`` is no image.
         counts: Task to the number of labels in the whole optimizer step: all ranks, all
             accumulated micro-batches.
         step_rows: The number of images in the whole optimizer step.
-        gradient_divisor: What the trainer divides the gradient of this micro-batch by (ranks times
-            accumulated micro-batches); the loss is multiplied by it to make up for that.
-        bad: Row to why its image could not be used; the image is black then, nothing is labelled.
-        features: ``(B, F)``, what the backbone makes of the images, if it is known already.
-        failure: Why a source can give no image at all, if that is so; all else means nothing then.
+        gradient_divisor: The number that the trainer divides the gradient of this micro-batch by
+            (ranks times accumulated micro-batches); the loss is multiplied by it in return.
+        bad: Row to the reason why its image could not be used; the image is black and unlabelled.
+        features: ``(B, F)``, the backbone's features of the images, if they are cached.
+        failure: Why a source can load no image at all, if it cannot; the rest is then undefined.
     """
 
-    # Not a dataclass: Lightning converts the tensors inside of one to the precision of the network,
-    # and `bf16-true` would make 2000 of a label of 2003. Of this class it only calls `to`.
+    # Not a dataclass: Lightning converts the tensors in a dataclass to the precision of the
+    # network, and `bf16-true` would turn a label of 2003 into 2000. Of this class it only calls
+    # `to`.
     def __init__(
         self,
         inputs: dict[str, Tensor],
@@ -58,7 +59,7 @@ class Batch:
         self.failure = failure
 
     def __len__(self) -> int:
-        """The number of images, padding included."""
+        """The number of images, including padding."""
         return len(self.rows)
 
     def _each(self, method: str, *args: Any, **kwargs: Any) -> "Batch":
@@ -70,9 +71,9 @@ class Batch:
         return Batch(**{name: apply(value) for name, value in vars(self).items()})
 
     def to(self, *args: Any, **kwargs: Any) -> "Batch":
-        """Move every tensor, as ``Tensor.to``."""
+        """Move every tensor, like ``Tensor.to``."""
         return self._each("to", *args, **kwargs)
 
     def pin_memory(self) -> "Batch":
-        """Pin every tensor, so that copies to a GPU do not wait."""
+        """Pin every tensor, so that copies to a GPU are asynchronous."""
         return self._each("pin_memory")

@@ -1,4 +1,4 @@
-"""Which rows when: the step plan as the batch sampler of a loader."""
+"""The step plan as the batch sampler of a loader."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,16 +9,16 @@ from mtl_lightning.data.plan import Request, StepPlan
 
 
 class PlanSampler(Sampler[Request]):
-    """Yields one rank's requests, starting where training is.
+    """Yields one rank's requests, starting at the current position of training.
 
-    The epoch and the position are asked for when iteration begins, not when the loader is built:
-    only then does a trainer that resumes know them.
+    Epoch and position are read when iteration starts, not when the loader is built: only then does
+    a resuming trainer know them.
 
     Args:
         plan: The plan of the split.
-        rank: This process.
-        position: Gives ``(epoch, micro-batches of it already done)``.
-        whole_steps: Start at the beginning of the optimizer step in which training is.
+        rank: The rank of this process.
+        position: Returns ``(epoch, micro-batches of it already done)``.
+        whole_steps: Start at the beginning of the current optimizer step.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class PlanSampler(Sampler[Request]):
         self.whole_steps = whole_steps
 
     def __len__(self) -> int:
-        """The number of micro-batches of a whole epoch, to which the trainer applies its limit."""
+        """The number of micro-batches of an epoch, before the trainer applies its limit."""
         return len(replace(self.plan, limit=None))
 
     def __iter__(self) -> Iterator[Request]:
-        """Yield requests from the present position on."""
+        """Yield requests from the current position on."""
         epoch, start = self.position()
         if self.whole_steps:
             start = self.plan.step_start(epoch, start)

@@ -1,7 +1,7 @@
 """Copies: images under several names whose files are the same byte for byte.
 
-Few files are read whole. Only files of one length are compared at all, then only those whose ends
-agree, and of these a hash of the whole decides.
+Few files are read completely. Only files of equal length are compared, then their ends, and where
+these agree, a hash of the whole file decides.
 """
 
 import os
@@ -13,17 +13,17 @@ from mtl_lightning.system.progress import ProgressBar
 
 T = TypeVar("T")
 TAIL = 4096
-"""Bytes at the end of a file: of two photographs they differ."""
+"""Number of bytes at the end of a file, in which two photographs differ."""
 THREADS = 8
-"""Files are mostly waited for."""
+"""The time is mostly spent waiting for files."""
 
 
 def find_copies(images: Sequence[str], progress: ProgressBar) -> list[list[int]]:
-    """Return the positions of equal files, a list for each content that is there twice or more.
+    """Return the positions of equal files, a list for each content that occurs twice or more.
 
     Args:
-        images: Paths; what is no file, or empty, is passed over.
-        progress: Shows what takes long.
+        images: Paths; empty files and paths that are no files are skipped.
+        progress: Shows the progress.
     """
     sizes = [_size(image) for image in images]
     groups = _together([row for row, size in enumerate(sizes) if size > 0], sizes)
@@ -36,7 +36,7 @@ def find_copies(images: Sequence[str], progress: ProgressBar) -> list[list[int]]
 
 
 def _together(rows: Iterable[int], keys: Mapping[int, T] | Sequence[T]) -> list[list[int]]:
-    """Return the rows that share their key with another, in the order of their first."""
+    """Return groups of two or more rows with the same key, in the order of their first row."""
     groups: dict[T, list[int]] = {}
     for row in rows:
         groups.setdefault(keys[row], []).append(row)
@@ -51,7 +51,7 @@ def _size(path: str) -> int:
 
 
 def _tail(path: str) -> bytes:
-    """Return the last bytes of a file, none if it cannot be read."""
+    """Return the last bytes of a file; empty if it cannot be read."""
     try:
         with open(path, "rb", buffering=0) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
@@ -61,7 +61,7 @@ def _tail(path: str) -> bytes:
 
 
 def _whole(path: str) -> bytes:
-    """Return the hash of a file, none if it cannot be read."""
+    """Return the hash of a file; empty if it cannot be read."""
     digest = blake2b(digest_size=16)
     try:
         with open(path, "rb", buffering=0) as file:

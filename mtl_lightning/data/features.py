@@ -1,4 +1,4 @@
-"""Features of images that a network will not change, in place of the images."""
+"""Cached features of images that a frozen backbone will not change."""
 
 from collections.abc import Mapping
 
@@ -20,11 +20,11 @@ class Features:
 
     Args:
         rows: ``(n,)`` int64, the rows of the split.
-        total: Rows of the merged table, N.
-        views: In how many ways each image is augmented.
+        total: Number of rows of the merged table, N.
+        views: Number of augmented versions of each image.
 
     Attributes:
-        bad: Row to why its image could not be used; its features mean nothing.
+        bad: Row to the reason why its image could not be used; its features are undefined.
     """
 
     def __init__(self, rows: npt.NDArray[np.int64], total: int, views: int) -> None:
@@ -39,7 +39,7 @@ class Features:
         return len(self._position)
 
     def fill(self, values: Tensor, bad: Mapping[int, str]) -> None:
-        """Take the computed features.
+        """Store the computed features.
 
         Args:
             values: ``(V, n, F)``: V views of n images.
@@ -48,27 +48,27 @@ class Features:
         self._values, self.bad = values, dict(bad)
 
     def positions(self, rows: Tensor) -> npt.NDArray[np.int64]:
-        """Return the places of rows among the n images of the split; padding has none."""
+        """Return the positions of rows among the n images of the split; padding has none."""
         found: npt.NDArray[np.int64] = self._position[rows.numpy()]
         return found
 
     def view(self, epoch: int) -> int:
-        """Return the view that an epoch takes: the first V take one each, and so on in turn."""
+        """Return the view of an epoch; the V views are used in turn."""
         return epoch % self.views
 
     def of(self, rows: npt.NDArray[np.int64], view: int) -> Tensor:
-        """Return a view of rows: ``(B, F)``, zeros for padding."""
+        """Return the features of rows in a view: ``(B, F)``, zeros for padding."""
         found = self._values[view][torch.from_numpy(self._position[rows])]
         return torch.where(torch.from_numpy(rows != PADDING)[:, None], found, 0)
 
 
 class FeatureDataset(Dataset[Batch]):
-    """Answers one request of the step plan with one batch of features.
+    """Returns one batch of features for each request of the step plan.
 
     Args:
-        features: Filled by the time of the first request.
+        features: The features, filled before the first request.
         encoded: Task to the labels of all rows.
-        mirroring: Which images were mirrored, in the view that has an epoch's number.
+        mirroring: Tells which images were mirrored; a view's number stands for the epoch.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class FeatureDataset(Dataset[Batch]):
         return len(self.features)
 
     def __getitems__(self, request: Request) -> Batch:
-        """Give one micro-batch."""
+        """Return one micro-batch."""
         rows = request.rows
         bad = {int(row): self.features.bad[row] for row in rows if row in self.features.bad}
         view = self.features.view(request.epoch)

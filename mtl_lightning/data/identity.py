@@ -11,17 +11,18 @@ from mtl_lightning.data.sources.base import SourceTable, Texts
 from mtl_lightning.system.progress import ProgressBar
 
 SameBy = Literal["path", "content", "key"]
-"""What rows about one image have in common: where the file lies, what it holds, or their key."""
+"""What identifies an image: the path of its file, the content of the file, or a key."""
 
 
 def identities(tables: Sequence[SourceTable], by: SameBy) -> Texts:
-    """Return a text for each row of all tables; of rows about the same image it is the same.
+    """Return a text for each row of all tables, the same for rows about the same image.
 
     Args:
-        tables: The tables, of N rows together.
-        by: ``path``: the resolved path, or the source's own key. ``content``: that of the first
-            file that is the same byte for byte; images that are no files have no copies. ``key``:
-            the table's key, which is the path relative to its root unless a column names it.
+        tables: The tables, with N rows in total.
+        by: ``path``: the resolved path, or the source's own key. ``content``: the path or key of
+            the first file that is the same byte for byte; images that are not files have no copies.
+            ``key``: the table's key, which is the path relative to its root unless a column names
+            it.
 
     Returns:
         (N,) str.

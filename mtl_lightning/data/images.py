@@ -1,4 +1,4 @@
-"""From an image file to RGB pixels, and down to the size that training wants."""
+"""From an image file to RGB pixels, and down to the size that training uses."""
 
 import os
 import re
@@ -27,8 +27,8 @@ MAX_PIXELS = 89_478_485
 """Pillow's own threshold: 256 MiB of RGB. Few cameras exceed it, and each worker can hold one."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
-"""What is read, by content and not by name. Pillow knows more, of which one runs a program (EPS)
-and others take what they allocate from where no limit looks."""
+"""The formats that are read, by content and not by name. Pillow knows more, but one of them runs a
+program (EPS) and others allocate memory without any limit."""
 
 _HEIC = (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -37,8 +37,8 @@ _WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
 
 @cache
 def suffixes() -> tuple[str, ...]:
-    """Return the endings of the names of files that are read, in lower case: ``.jpg``, ..."""
-    known = Image.registered_extensions()  # only what this build of Pillow can read
+    """Return the file suffixes that are read, in lower case: ``.jpg``, ..."""
+    known = Image.registered_extensions()  # only those that this build of Pillow can read
     return tuple(suffix for kind in FORMATS for suffix, own in known.items() if own == kind)
 
 
@@ -49,27 +49,27 @@ def decode(
     cover: tuple[int, int] | None = None,
     intensity: Intensity | None = None,
 ) -> Pixels:
-    """Read an image file as the eye sees it.
+    """Read an image file as it is displayed.
 
-    The EXIF orientation is applied; transparency (alpha, or a transparent colour) is laid on
-    white; 16-bit greys are scaled by 1/257, unless they are all those of 12 bits; CMYK, palette,
-    grey and 1-bit images become RGB. Of an animation the first frame is taken.
+    The EXIF orientation is applied; transparency (alpha, or a transparent colour) is composited
+    on white; 16-bit greys are scaled by 1/257, unless their range may be that of 12 bits; CMYK,
+    palette, grey and 1-bit images become RGB. An animation yields its first frame.
 
     Args:
-        path: A file of one of `FORMATS`, whatever it is called.
+        path: A file of one of `FORMATS`, whatever its name.
         max_pixels: A larger image is refused by its header, before it is decoded.
-        content: What the file holds, if it does not lie at ``path``, which then only names it.
-        cover: The (height, width) that are wanted in the end, see `resize`. A JPEG file that is at
-            least twice as large is decoded to a half, quarter or eighth of its size, which still
-            covers it: most of its data is then never computed. (Not with ``intensity``.)
-        intensity: Which values are black and white, where the format does not say.
+        content: The content of the file, if it is not at ``path``, which then only names it.
+        cover: The (height, width) needed in the end, see `resize`. A JPEG file that is at least
+            twice as large is decoded at a half, quarter or eighth of its size, which still covers
+            it: most of its data is then never computed. (Not with ``intensity``.)
+        intensity: The values that are black and white, if the format does not define them.
 
     Returns:
         RGB pixels, (height, width, 3), uint8, writable.
 
     Raises:
-        UserError: If the file cannot be read, is broken, is not an image, is too large, or if it is
-            not known which of its values is white.
+        UserError: If the file cannot be read, is broken, is not an image, is too large, or if its
+            white value is not known.
     """
     with reading(os.fspath(path), max_pixels):
         if content is None:
@@ -84,7 +84,7 @@ def decode(
 
 
 def content_of(path: str, max_pixels: int = MAX_PIXELS) -> bytes:
-    """Return what an image file holds, byte for byte; it is not decoded.
+    """Return the bytes of an image file without decoding it.
 
     Raises:
         UserError: If the file cannot be read.
@@ -96,14 +96,14 @@ def content_of(path: str, max_pixels: int = MAX_PIXELS) -> bytes:
 
 
 def encode(pixels: Pixels) -> bytes:
-    """Return pixels, (height, width, 3) RGB, as a PNG file, which loses nothing."""
+    """Encode pixels, (height, width, 3) RGB, as a PNG file, which is lossless."""
     file = BytesIO()
     Image.fromarray(pixels).save(file, "png")
     return file.getvalue()
 
 
 class _Limit:
-    """Pillow's own limit, which is of the whole process: lifted while any thread reads."""
+    """Pillow's own limit, which is global to the process: lifted while any thread reads."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -111,7 +111,7 @@ class _Limit:
         self.before = Image.MAX_IMAGE_PIXELS
 
     def enter(self, max_pixels: int) -> None:
-        """Set it."""
+        """Set the limit."""
         with self.lock:
             if not self.inside:
                 self.before = Image.MAX_IMAGE_PIXELS
@@ -119,7 +119,7 @@ class _Limit:
             Image.MAX_IMAGE_PIXELS = max_pixels
 
     def leave(self) -> None:
-        """Put it back, if this was the last to read."""
+        """Restore the limit if no other thread reads."""
         with self.lock:
             self.inside -= 1
             if not self.inside:
@@ -131,11 +131,11 @@ _LIMIT = _Limit()
 
 @contextmanager
 def reading(name: str, max_pixels: int) -> Iterator[None]:
-    """Turn whatever goes wrong while an image is read into a ``UserError`` of one line.
+    """Turn any error while an image is read into a ``UserError`` of one line.
 
     Args:
-        name: Of the image, for the message.
-        max_pixels: What a larger image has Pillow raise, where it looks before there is an image.
+        name: The name of the image for the message.
+        max_pixels: The limit for Pillow, which checks some images itself before they are opened.
     """
     _LIMIT.enter(max_pixels)
     try:
@@ -155,12 +155,12 @@ def reading(name: str, max_pixels: int) -> Iterator[None]:
         raise UserError(
             f"image {name} has {pixels:,} pixels, and data.max_pixels allows {max_pixels:,}"
         ) from error
-    except Exception as error:  # Pillow's readers let a broken file surface as any type there is
-        if isinstance(error, OSError) and error.strerror is not None:  # no fault of its content
+    except Exception as error:  # Pillow's readers raise errors of any type for a broken file
+        if isinstance(error, OSError) and error.strerror is not None:  # not about its content
             raise UserError(f"image {name} cannot be read: {error.strerror}") from error
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            reason = "not an image, or broken at its start"  # Pillow's names the path once more
+            reason = "not an image, or broken at its start"  # Pillow's message repeats the path
         raise UserError(
             f"image {name} cannot be read ({reason}); "
             "expected an intact JPEG, PNG, WebP, BMP, GIF or TIFF file"
@@ -184,7 +184,7 @@ def _opened(file: IO[bytes]) -> Image.Image:
 
 
 def _check_file(found: os.stat_result) -> None:
-    """Refuse what cannot be an image; to open a pipe would wait for who writes to it."""
+    """Refuse what cannot be an image; opening a pipe would block until something writes to it."""
     if not stat.S_ISREG(found.st_mode):
         raise ValueError("a folder" if stat.S_ISDIR(found.st_mode) else "not a regular file")
     if not found.st_size:
@@ -207,11 +207,11 @@ def pixels_of(
     cover: tuple[int, int] | None = None,
     intensity: Intensity | None = None,
 ) -> Pixels:
-    """Return a Pillow image as the eye sees it, see `decode`; call it within `reading`."""
+    """Return a Pillow image as it is displayed, see `decode`; call it within `reading`."""
     _check_size(image, max_pixels)
     stored = Stored.of(image)
     if cover is not None and intensity is None:
-        # It may lie on its side: what covers it in both ways. Pillow gives no less than that.
+        # It may be rotated, so cover both orientations. Pillow returns at least that size.
         image.draft(None, jpeg.covering(image.size, cover))
     ImageOps.exif_transpose(image, in_place=True)
     values = grey(image, stored, intensity)
@@ -221,24 +221,27 @@ def pixels_of(
 
 
 def image_shape(size: int | Sequence[int]) -> tuple[int, int]:
-    """Return the (height, width) in pixels that a config's ``image_size`` asks for.
+    """Return the (height, width) in pixels for a config's ``image_size``.
 
     Raises:
-        UserError: Unless it is one positive whole number, or two.
+        UserError: Unless it is one or two positive integers.
     """
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2 or min(sides) < 1:
-        raise UserError(f"image_size is {size}, expected pixels: one number, or [height, width]")
+        raise UserError(
+            f"image_size should be pixels: one number, or [height, width]. Found {size}"
+        )
     return sides[0], sides[1]
 
 
 def resize(image: Pixels, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Scale an image until it just covers ``size``, keeping its aspect: nothing is distorted.
+    """Scale an image until it just covers ``size``, keeping its aspect ratio.
 
     Args:
         image: (height, width, 3), uint8.
         size: The (height, width) to cover.
-        max_pixels: Of the result: to cover 128 x 128, a strip of 1 x 100,000 grows 16,384-fold.
+        max_pixels: Limit of the result: to cover 128 x 128, a strip of 1 x 100,000 grows
+            16,384-fold.
 
     Returns:
         (h, w, 3), uint8, with h >= height, w >= width and one of them equal, antialiased; the
@@ -257,9 +260,9 @@ def resize(image: Pixels, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -
             f"{height} x {width} pixels, which cover {size[0]} x {size[1]} as {target[0]} x "
             f"{target[1]}, and data.max_pixels allows {max_pixels:,}"
         )
-    # Torch's kernel for bytes: within 1 of Pillow's, in a fifth of its time.
+    # Torch's kernel for uint8: within 1 of Pillow's, in a fifth of its time.
     whole = torch.from_numpy(image if image.flags.writeable else image.copy())
-    # With this batch dimension the strides say channels last, and so will the result's.
+    # With this batch dimension the strides are channels_last, and so are the result's.
     batch = whole[None].permute(0, 3, 1, 2)
     scaled = F.interpolate(batch, target, mode="bilinear", antialias=True)
     pixels: Pixels = scaled.permute(0, 2, 3, 1)[0].contiguous().numpy()

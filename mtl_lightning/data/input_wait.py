@@ -1,4 +1,4 @@
-"""How long a training waits for its data: a device that starves is seen in no loss."""
+"""The time that a training waits for its data, which no loss shows."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,23 +6,23 @@ from collections.abc import Callable, Iterator
 from mtl_lightning.data.batch import Batch
 
 STARTING = 4
-"""Batches of an epoch in which the processes that load images begin, and nothing is ready yet."""
+"""Number of batches at the start of an epoch in which workers start and nothing is ready yet."""
 ENOUGH = 20
-"""Batches of an epoch that say how it goes on."""
+"""Number of batches of an epoch after which the share is representative."""
 STARVED = 0.25
-"""More of the training time than this is worth a word."""
+"""Share of the training time above which a note is shown."""
 
 PassedOn = Callable[[Iterator[Batch]], Iterator[Batch]]
 
 
 class InputWaitTimer:
-    """A clock beside the train loader of one process: the time in ``next()``, and all time.
+    """Measures the time in ``next()`` of one process's train loader, and the total time.
 
-    Steps do not run ahead of the device: it is waited for in each of them, where losses and
-    gradients are looked at. So it has next to nothing to do while the loop waits for a batch.
+    Steps do not run ahead of the device: each step synchronises with it, when losses and gradients
+    are checked. So the device is nearly idle while the loop waits for a batch.
 
     Args:
-        clock: Gives seconds.
+        clock: Returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -32,11 +32,11 @@ class InputWaitTimer:
     def _begin(self) -> None:
         self.batches = 0
         self._waited = self._trained = 0.0
-        self._starting = (0.0, 0.0)  # what of both belongs to the first batches
-        self._since: float | None = None  # when the loop got the batch that it trains on
+        self._starting = (0.0, 0.0)  # the part of both in the first batches
+        self._since: float | None = None  # when the loop got its current batch
 
     def wrap(self, passed_on: PassedOn) -> PassedOn:
-        """Return the same with the clock around it; an epoch begins with its first batch."""
+        """Return the iterator with the clock around it; an epoch starts with its first batch."""
 
         def timed(batches: Iterator[Batch]) -> Iterator[Batch]:
             self._begin()
@@ -57,20 +57,20 @@ class InputWaitTimer:
         return timed
 
     def pause(self) -> None:
-        """Stop the clock until the next batch is asked for: this is no training (a validation)."""
+        """Stop the clock until the next batch is requested, for example during a validation."""
         if self._since is not None:
             self._trained += self.clock() - self._since
             self._since = None
 
     def share(self) -> float | None:
-        """Return the share of the epoch's training time, up to the pause, that was waiting.
+        """Return the share of the epoch's training time, up to the pause, spent waiting.
 
-        ``None``: this process has trained on none of its batches.
+        ``None`` if this process has trained on none of its batches.
         """
         return self._waited / (self._waited + self._trained) if self.batches else None
 
     def starved(self) -> float | None:
-        """Return the share after the first batches where it is worth a word, else ``None``."""
+        """Return the share after the first batches if it deserves a note, else ``None``."""
         if self.batches < ENOUGH:
             return None
         waited, trained = self._waited - self._starting[0], self._trained - self._starting[1]

@@ -1,4 +1,4 @@
-"""Grey values of more than 8 bits, and how they become bytes: which is black, and which white?"""
+"""Grey values of more than 8 bits, and how they become bytes: which is black, and which white."""
 
 import math
 from dataclasses import dataclass
@@ -15,30 +15,30 @@ Pixels = npt.NDArray[np.uint8]
 Values = npt.NDArray[Any]
 
 TWELVE_BITS = 4095
-"""Where no value of a 16-bit image is above it, its range is not that of 16 bits: cameras, scanners
-and detectors of 10 and 12 bits write such files, of which 5 and 17 grey levels would be left."""
+"""If no value of a 16-bit image is above it, its range may not be that of 16 bits: cameras,
+scanners and detectors of 10 and 12 bits write such files, which would keep 5 and 17 grey levels."""
 
 _WHITE_IS_ZERO = 0
 _SIGNED = 2
 
 
 class UnknownRangeError(ValueError):
-    """The pixels of an image, whose black and white nobody has named."""
+    """The black and white values of an image are not known."""
 
 
 @dataclass(frozen=True)
 class Intensity:
-    """Which values of an image file become black and white; those between follow linearly.
+    """The values of an image file that become black and white; those between follow linearly.
 
-    It holds for every image of a source, in the values that the file has, also of 8 bits: of
-    colours all channels are mapped alike. Where a TIFF file says that its zero is white, the result
-    is inverted.
+    It applies to every image of a source, in the file's own values, also to 8-bit files; all
+    channels of a colour image are mapped alike. If a TIFF file says that its zero is white, the
+    result is inverted.
 
     Args:
-        min: This value, and what is below it, is black.
-        max: This value, and what is above it, is white.
-        percentiles: Instead of ``min`` and ``max`` the percentiles of each image by itself, such as
-            ``[1, 99]``: how bright an image is as a whole is lost.
+        min: This value and all below it are black.
+        max: This value and all above it are white.
+        percentiles: Instead of ``min`` and ``max``, percentiles of each image, such as
+            ``[1, 99]``; the overall brightness of an image is then lost.
 
     Raises:
         UserError: Unless it is ``min`` below ``max``, or two rising percentiles in 0..100.
@@ -62,7 +62,7 @@ class Intensity:
             )
 
     def __str__(self) -> str:
-        """Return it as a config writes it."""
+        """Return it as written in a config."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         return "{" + ", ".join(f"{name}: {_written(value)}" for name, value in given.items()) + "}"
 
@@ -81,13 +81,13 @@ class Intensity:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file says of its pixels.
+    """The format of a file's pixels.
 
     Attributes:
-        bits: Of a value.
+        bits: Number of bits of a value.
         signed: Whether values may be below zero.
         white_is_zero: Whether zero is white.
-        known: Whether the format says what white is.
+        known: Whether the format defines white.
     """
 
     bits: int
@@ -105,7 +105,7 @@ class Stored:
             inverted = tags.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO
             return cls(bits, signed, inverted, bits <= 16 and not signed)
         colours = any(";16" in str(tile) for tile in getattr(image, "tile", ()))
-        # Pillow scales what a PGM file holds to 16 bits; else it says nothing of the range of "I".
+        # Pillow scales PGM files to 16 bits; in other formats, mode "I" does not define the range.
         known = image.mode != "I" or image.format == "PPM"
         return cls(16 if _is_deep(image) or colours else 8, not known, False, known)
 
@@ -114,15 +114,15 @@ def grey(image: Image.Image, stored: Stored, intensity: Intensity | None) -> Pix
     """Return the grey values of an image as bytes, (height, width).
 
     Args:
-        image: Upright.
-        stored: What its file says.
-        intensity: What its source says.
+        image: The upright image.
+        stored: The format of its file.
+        intensity: The setting of its source.
 
     Returns:
-        None for colours, and for what has 8 bits and is to stay as it is.
+        None for colours, and for 8-bit images without a setting.
 
     Raises:
-        UnknownRangeError: If nobody says which values are black and white.
+        UnknownRangeError: If neither defines black and white.
     """
     is_grey = image.mode == "L" and (stored.signed or intensity is not None)
     if not (is_grey or _is_deep(image)):
@@ -134,10 +134,10 @@ def grey(image: Image.Image, stored: Stored, intensity: Intensity | None) -> Pix
 
 
 def colours(pixels: Pixels, stored: Stored, intensity: Intensity | None) -> Pixels:
-    """Return colours of 8 bits, (height, width, 3), as a source says.
+    """Apply a source's setting to 8-bit colours, (height, width, 3).
 
     Raises:
-        ValueError: If the file has colours of 16 bits, of which Pillow leaves the upper 8, and
+        ValueError: If the file has 16-bit colours, of which Pillow reads the upper 8 bits, and
             these are not enough.
     """
     if stored.bits > 8:
@@ -157,13 +157,13 @@ def colours(pixels: Pixels, stored: Stored, intensity: Intensity | None) -> Pixe
 
 
 def scaled(values: Values, low: float, high: float) -> Pixels:
-    """Map values to bytes: ``low`` to 0, ``high`` to 255; what is no number to 0."""
+    """Map values to bytes: ``low`` to 0, ``high`` to 255, NaN to 0."""
     if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
         every = np.arange(2.0 ** (8 * values.dtype.itemsize))
         return np.asarray(scaled(every, low, high)[values], dtype=np.uint8)
     if low >= high:
         return np.where(values > low, 255, 0).astype(np.uint8)
-    # Whole numbers of 32 bits are exact in double precision alone.
+    # 32-bit integers are exact only in double precision.
     shares = (np.nan_to_num(values.astype(np.float64), nan=low) - low) / (high - low)
     pixels: Pixels = np.rint(shares.clip(0, 1) * 255).astype(np.uint8)
     return pixels
@@ -174,12 +174,12 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _values(image: Image.Image, stored: Stored) -> Values:
-    """Return what the file holds: Pillow has no modes for all kinds of numbers."""
+    """Return the values of the file: Pillow does not have modes for all kinds of numbers."""
     values = np.asarray(image)
     if image.mode == "L" and stored.signed:
         return values.view(np.int8)
     if image.mode == "L" and stored.white_is_zero:
-        return 255 - values  # as the file has them: those of 8 bits alone are inverted by Pillow
+        return 255 - values  # as in the file: Pillow inverts only 8-bit values
     if image.mode == "I" and stored.bits == 32 and not stored.signed:
         return values.view(np.uint32)
     return values

@@ -1,4 +1,4 @@
-"""JPEG files by libjpeg-turbo itself: the same pixels as by Pillow, in about half the time."""
+"""Decoding JPEG files with libjpeg-turbo: the same pixels as Pillow's, in about half the time."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 Pixels = npt.NDArray[np.uint8]
 
 _ENOUGH = ("RGB", "L")
-"""Modes of files that are decoded here; a file for printing (CMYK) is rare."""
+"""Modes that are decoded here; files for printing (CMYK) are rare."""
 
 _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda pixels: pixels[:, ::-1],
@@ -23,27 +23,26 @@ _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
     8: lambda pixels: np.rot90(pixels),
 }
-"""What turns an image upright, by its EXIF orientation."""
+"""Operations that turn an image upright, by its EXIF orientation."""
 
 
 def covering(size: tuple[int, int], cover: tuple[int, int]) -> tuple[int, int]:
-    """Return the least (width, height) that covers a (height, width), lying on its side or not."""
+    """Return the smallest (width, height) that covers a (height, width), rotated or not."""
     scale = max(max(cover) / side for side in size)
     return math.ceil(size[0] * scale), math.ceil(size[1] * scale)
 
 
 def decoded(image: Image.Image, file: IO[bytes], cover: tuple[int, int] | None) -> Pixels | None:
-    """Return the pixels of a JPEG file as the eye sees them.
+    """Return the pixels of a JPEG file as it is displayed.
 
     Args:
-        image: What Pillow makes of its header; its size has been checked.
-        file: The file, open; where it is read next stays as it is.
+        image: The image with the header read by Pillow; its size has been checked.
+        file: The open file; its position is not changed.
         cover: See `images.decode`.
 
     Returns:
-        RGB, (height, width, 3), uint8; None for what is better left to Pillow: other formats and
-        modes, and files with the least fault, some of which it reads and of the others says why
-        not.
+        RGB, (height, width, 3), uint8; None for files that are left to Pillow: other formats and
+        modes, and files with any defect, which Pillow may still read or else gives a reason for.
     """
     if image.format != "JPEG" or image.mode not in _ENOUGH:
         return None
@@ -61,12 +60,12 @@ def decoded(image: Image.Image, file: IO[bytes], cover: tuple[int, int] | None) 
     file.seek(place)
     try:
         if simplejpeg.decode_jpeg_header(content)[:2] != (height, width):
-            return None  # a file that two readers take for images of two sizes
+            return None  # the two readers see images of different sizes
         pixels: Pixels = simplejpeg.decode_jpeg(
             content, min_height=-(-height // factor), min_width=-(-width // factor)
         )
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # whatever it is that is wrong with the file
+    except Exception:  # whatever is wrong with the file
         return None
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))

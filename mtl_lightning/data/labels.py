@@ -32,17 +32,17 @@ class LabelTable:
     """The merged table of all sources with the encoded labels of each task.
 
     Args:
-        tasks: The questions, by name.
-        sources: Where images and labels come from, by name; they are read when first needed.
+        tasks: The tasks by name.
+        sources: The sources of images and labels by name; they are read when first needed.
         options: How the sources are merged.
         mirror: How labels change in mirrored images.
-        left_out: Tasks that sources and ``mirror`` may name, without being in ``tasks``; their
-            labels are merged, but not encoded.
+        left_out: Tasks that sources and ``mirror`` may name although they are not in ``tasks``;
+            their labels are merged, but not encoded.
 
     Attributes:
         encoded: Task to the labels of all rows of `table`; empty before `encode`.
-        mirrored: Task to the labels that all rows have once their images are mirrored; tasks whose
-            labels stay the same are left out.
+        mirrored: Task to the labels that all rows have when their images are mirrored; only tasks
+            whose labels change.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class LabelTable:
         if self._table is None:
             if not self.sources:
                 raise UserError(
-                    "data.sources is empty: name at least one source of labelled images"
+                    "data.sources should name at least one source of labelled images. Found none"
                 )
             self._table = self.merge(self.sources)
         return self._table
@@ -80,7 +80,7 @@ class LabelTable:
         return merge(sources, list(self.meanings), self.options, on_contradiction, self.meanings)
 
     def reuse(self, table: MergedTable) -> None:
-        """Use a table that was merged before, with the same sources and options."""
+        """Use a table that was merged before, from the same sources and options."""
         self._table = table
 
     def fields(self, task: str) -> list[str]:
@@ -89,7 +89,7 @@ class LabelTable:
 
     @property
     def meanings(self) -> dict[str, Meaning]:
-        """For each column of all tasks, also of those left out, how to compare its cells."""
+        """How to compare the cells of each column of all tasks, including those left out."""
         return {
             _column(name, field): partial(task.meaning, field=field)
             for name, task in {**self.tasks, **self.left_out}.items()
@@ -97,7 +97,7 @@ class LabelTable:
         }
 
     def cells(self, task: str) -> NDArray[np.object_]:
-        """Return the task's cells, ``(N,)``, or ``(N, fields)`` where it has several columns."""
+        """Return the task's cells: ``(N,)``, or ``(N, fields)`` if it has several columns."""
         columns = [self.table.cells[field] for field in self.fields(task)]
         return columns[0] if len(columns) == 1 else np.stack(columns, axis=1)
 
@@ -109,7 +109,7 @@ class LabelTable:
         return labelled
 
     def infer_classes(self) -> dict[str, dict[str, object]]:
-        """Let the tasks find what they left open (classes) in the training labels.
+        """Let the tasks infer what the config left open (classes) from the training labels.
 
         Returns:
             Task to its `Task.identity`.
@@ -137,10 +137,10 @@ class LabelTable:
         return f"no label in the training split ({found}), so it could never learn; label some"
 
     def encode(self) -> None:
-        """Turn the cells of all tasks into targets and masks, and mirror them; once.
+        """Turn the cells of all tasks into targets and masks, plain and mirrored; done once.
 
         Raises:
-            UserError: If a label cannot be read, or `Mirror` names classes that are not there.
+            UserError: If a label cannot be read, or `Mirror` names classes that do not exist.
         """
         if self.encoded:
             return
@@ -180,11 +180,11 @@ class LabelTable:
     def training_labels(self, task: str) -> tuple[Tensor, Tensor]:
         """Return the targets of the training rows that carry a label of the task, and their mask.
 
-        Where mirrored images have other labels, these are included, in the proportion in which
-        training meets them.
+        If mirrored images have other labels, these are included, in the proportion in which
+        training uses them.
 
         Returns:
-            ``(n, ...)`` targets, and bool of the shape of the task's losses.
+            ``(n, ...)`` targets, and a bool mask with the shape of the task's losses.
         """
         encoded = self.encoded[task]
         rows = self.table.in_split("train") & (encoded.counts() > 0)
@@ -196,16 +196,16 @@ class LabelTable:
         return torch.from_numpy(targets), torch.from_numpy(labelled)
 
     def population(self, rows: NDArray[np.int64]) -> Population:
-        """Return what a sampling may know of some rows."""
+        """Return the data on some rows that a sampling may use."""
         strata = {name: self.tasks[name].strata(own)[rows] for name, own in self.encoded.items()}
         return Population(self.table.source[rows], self.table.shard[rows], strata)
 
     def image_name(self, row: int) -> str:
-        """Return the image of a row and the place that names it, for messages."""
+        """Return the image of a row and its location in a table, for messages."""
         return f"{self.table.images[row]} ({self.table.location(row)})"
 
     def notes(self) -> list[str]:
-        """Return what a user should know of the labels before training, a line each."""
+        """Return notes for the user on the labels, before training, one line each."""
         table = self.table
         notes = table.notes()
         if table.val_from_train:

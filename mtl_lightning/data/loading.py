@@ -1,4 +1,4 @@
-"""The loader: batches of the step plan, begun late, loaded by processes that heed no signal."""
+"""The loader: batches of the step plan, started late, by workers that ignore signals."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -18,18 +18,18 @@ def loader(
     num_workers: int,
     passed_on: Callable[[Iterator[Batch]], Iterator[Batch]],
 ) -> DataLoader[Batch]:
-    """Return what loads the batches that a sampler asks for.
+    """Return the loader of the batches that a sampler requests.
 
     Args:
-        dataset: Answers a request with a batch.
-        sampler: Of one rank.
-        num_workers: Processes that load images; 0: this one does.
+        dataset: Returns a batch for a request.
+        sampler: The sampler of one rank.
+        num_workers: Number of processes that load images; 0 to load in this one.
         passed_on: See `LateLoader`.
     """
     return LateLoader(
         dataset,
         passed_on=passed_on,
-        # The data set is asked for a whole batch by one request instead of a list of rows.
+        # The data set gets one request for a whole batch instead of a list of rows.
         batch_sampler=sampler,
         collate_fn=_as_it_is,  # the data set collates already
         num_workers=num_workers,
@@ -40,15 +40,15 @@ def loader(
 
 
 class LateLoader(DataLoader[Batch]):
-    """A loader that asks its sampler only when the first batch is wanted.
+    """A loader that reads its sampler only when the first batch is requested.
 
-    Lightning makes the iterator before it restores a checkpoint's epoch and position; workers
-    would by then be loading the wrong images.
+    Lightning makes the iterator before it restores a checkpoint's epoch and position; by then,
+    workers would be loading the wrong images.
 
     Args:
-        arguments: A ``DataLoader``'s.
-        passed_on: What batches go through, in the main process; it is the one to know of the ranks.
-        options: A ``DataLoader``'s.
+        arguments: Arguments of ``DataLoader``.
+        passed_on: Applied to the batches in the main process, the only one that knows the ranks.
+        options: Options of ``DataLoader``.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class LateLoader(DataLoader[Batch]):
         self.passed_on = passed_on
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator, on purpose
-        """Begin when the first batch is asked for."""
+        """Start when the first batch is requested."""
         yield from self.passed_on(whole(super().__iter__()))
 
 
 def whole(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Raise here what a loading process met: raised there, its traceback would be the message."""
+    """Raise a worker's failure here: raised there, the message would be a traceback."""
     for batch in batches:
         if batch.failure:
             raise SourceError(batch.failure)
@@ -74,7 +74,7 @@ def whole(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def _ignore_signals(_: int) -> None:
-    """Let the training process decide when to end: signals come to all processes of a terminal."""
+    """Leave it to the training process when to end: a terminal signals all its processes."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

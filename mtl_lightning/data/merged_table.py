@@ -15,12 +15,12 @@ from mtl_lightning.data.splits import SPLITS, Splits
 from mtl_lightning.system.errors import UserError, image_error
 
 HOLDS = {"first": "the first holds", "drop": "none holds"}
-"""Which of several labels that contradict each other holds, where that is no error."""
+"""Which of several contradicting labels holds, if they are not an error."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of images and labels; what two sources have counts in both.
+    """Numbers of images and labels; what two sources share is counted in both.
 
     Attributes:
         images: (source, split) to distinct images.
@@ -34,17 +34,17 @@ class Counts:
 
 @dataclass(frozen=True)
 class MergedTable:
-    """All images of all sources, one row an image, in order of first appearance.
+    """All images of all sources, one row per image, in order of first appearance.
 
     Attributes:
         images: (N,) str: the resolved path, or the source's own key.
-        cells: Task to its labels, (N,) str or None.
+        cells: Column to its labels, (N,) str or None.
         splits: (N,) int8: positions in `splits.SPLITS`.
         named_splits: (N,) str: the split that a source names for the image, or None.
         source: (N,) int16: the position in `names` of the source that loads the image.
-        keys: (N,) str: a name of the image that is the same on every machine.
-        shard: (N,) int64: the number of the file that holds this image and others, -1 where an
-            image is a file of its own; no two sources share a number.
+        keys: (N,) str: a name of the image that is the same on all machines.
+        shard: (N,) int64: the number of the file that holds this image and others, -1 if the image
+            is a file of its own; no two sources share a number.
         names: The sources' names, in the config's order.
         sources: The sources.
         val_from_train: Whether `val` had to be taken from rows that a table names train.
@@ -73,19 +73,19 @@ class MergedTable:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether any image lies in a file that holds others, too."""
+        """Whether any image is in a file that holds others, too."""
         return bool((self.shard >= 0).any())
 
     def in_split(self, split: str) -> npt.NDArray[np.bool_]:
-        """Return which rows are in a split, ``(N,)``."""
+        """Return the mask of the rows in a split, ``(N,)``."""
         inside: npt.NDArray[np.bool_] = self.splits == SPLITS.index(split)
         return inside
 
     def location(self, row: int, task: str | None = None) -> str:
-        """Name an image for a message: ``type.csv row 17``.
+        """Return the location of an image for a message: ``type.csv row 17``.
 
         Args:
-            row: The image's position.
+            row: The row of the image.
             task: Name the row that labels the image for this task, if there is one, instead of
                 the first that mentions it.
         """
@@ -110,7 +110,7 @@ class MergedTable:
             return pixels
 
     def content(self, row: int) -> bytes:
-        """Return the image of a row as a file, see `Source.content`.
+        """Return the image of a row as a file; see `Source.content`.
 
         Raises:
             UserError: If the image cannot be read; names the row as `location` does.
@@ -128,7 +128,7 @@ class MergedTable:
             raise UserError(f"{self.location(row)}: {image_error(error)}") from error
 
     def notes(self) -> list[str]:
-        """Return what a user should know of the sources before training, a line each."""
+        """Return notes for the user on the sources, before training, one line each."""
         notes = [
             f"data.sources.{name}: {note}"
             for name, table in zip(self.names, self._source_rows.tables, strict=True)
@@ -139,7 +139,7 @@ class MergedTable:
         return notes
 
     def contradicted(self) -> list[str]:
-        """Return a line for each task some of whose labels contradict each other."""
+        """Return a line for each task with labels that contradict each other."""
         holds = HOLDS.get(self.on_conflict, "the first holds")
         return [
             f"images with labels that contradict each other, task {task}: {count:,}; {holds}"
@@ -150,7 +150,7 @@ class MergedTable:
         """Count images and labels by source and split.
 
         Args:
-            fields: Task to the names of its columns; an image counts that has a label in any.
+            fields: Task to the names of its columns; an image with a label in any of them counts.
         """
         images, labelled = {}, {}
         for position, name in enumerate(self.names):
@@ -173,6 +173,6 @@ class MergedTable:
 
 
 def _answered(cells: Texts) -> npt.NDArray[np.bool_]:
-    """Return which rows have an answer in any column, (n,)."""
+    """Return the mask of rows with an answer in any column, (n,)."""
     answered: npt.NDArray[np.bool_] = np.any(pd.notna(cells).reshape(len(cells), -1), axis=1)
     return answered

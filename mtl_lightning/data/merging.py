@@ -1,4 +1,4 @@
-"""Merging: the tables of several sources become one, with a row per image."""
+"""Merging the tables of several sources into one, with one row per image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,12 +27,12 @@ class MergeOptions:
     """How sources become one table.
 
     Attributes:
-        fractions: Share of `val` and `test` of the images that no table gives a split.
-        seed: Of that division.
+        fractions: Shares of `val` and `test` among the images without a split in any table.
+        seed: The seed of the random splits.
         stratify: Whether each split gets its share of each label.
         same_by: Which rows are about the same image, see `identities`.
-        on_conflict: ``first`` and ``drop``: contradicting labels are no error, but the first one in
-            the order of sources and rows holds, or none. Splits that contradict are always one.
+        on_conflict: ``first`` and ``drop``: contradicting labels are not an error; the first one in
+            the order of sources and rows holds, or none. Contradicting splits always are an error.
     """
 
     fractions: Mapping[str, float] = field(default_factory=dict)
@@ -56,21 +56,21 @@ def merge(
 
     Args:
         sources: The sources by name.
-        tasks: The names of all tasks, and ``task/label`` for each label of one that has many.
+        tasks: The names of all tasks, and ``task/label`` for each label of a multi-label task.
         options: How to divide and merge.
         on_contradiction: Called for each contradiction; if it returns, the first value holds.
-        meanings: Task (or ``task/label``) to what it reads in a text, where different texts may
-            mean the same.
+        meanings: Task (or ``task/label``) to a function from a text to its meaning, if different
+            texts may mean the same.
 
     Returns:
-        One row per distinct image, images without any label included.
+        One row per distinct image, including images without any label.
 
     Raises:
         UserError: If there is no source, a source cannot be read, or two rows contradict each
             other about an image's label or split, or a group's split.
     """
     if not sources:
-        raise UserError("data.sources is empty; expected at least one source")
+        raise UserError("data.sources should name at least one source. Found none")
     check_fractions(options.fractions)
     tables = [_read(name, source, tasks) for name, source in sources.items()]
     source_rows = SourceRows(tables, options.same_by)
@@ -124,7 +124,7 @@ def _read(name: str, source: Source, tasks: Sequence[str]) -> SourceTable:
     labels = {task: normalised(cells) for task, cells in table.labels.items()}
     groups = None if table.groups is None else normalised(table.groups, identifier)
     keys = table.keys
-    if not "".join(keys).isascii():  # systems write one name in several ways
+    if not "".join(keys).isascii():  # systems normalise the same name differently
         keys = texts([normalize("NFC", key) for key in keys])
     return replace(table, labels=labels, groups=groups, keys=keys)
 
@@ -149,7 +149,7 @@ def _check_intensities(sources: Mapping[str, Source], source_rows: SourceRows, f
 
 
 def _shards(tables: Sequence[SourceTable]) -> Rows:
-    """Return the shard of each row of all tables, -1 where there is none."""
+    """Return the shard of each row of all tables, -1 if there is none."""
     numbers, before = [], 0
     for table in tables:
         if table.shards is None:
@@ -161,7 +161,7 @@ def _shards(tables: Sequence[SourceTable]) -> Rows:
 
 
 def _keys(source_rows: SourceRows, first: Rows) -> Texts:
-    """Return each image's key: the least that any row has, whatever the order of the sources."""
+    """Return each image's key: the smallest of its rows, whatever the order of the sources."""
     row_keys = source_rows.concatenate([table.keys for table in source_rows.tables])
     keys = row_keys[first]
     repeated = np.flatnonzero(first[source_rows.image_of_row] != np.arange(len(row_keys)))
@@ -171,7 +171,7 @@ def _keys(source_rows: SourceRows, first: Rows) -> Texts:
 
 
 def _joined_groups(source_rows: SourceRows, groups: Texts) -> Texts | None:
-    """Return a group for each image, the same for all whose groups an image links, or None."""
+    """Return a group for each image, the same for groups that share an image, or None."""
     if source_rows.distinct:  # nothing links two groups
         return groups if pd.notna(groups).any() else None
     codes, names = pd.factorize(groups)
@@ -190,7 +190,7 @@ def _joined_groups(source_rows: SourceRows, groups: Texts) -> Texts | None:
         return group
 
     for one, other in links.tolist():
-        # The least name stands for all, so that the order of the rows does not matter.
+        # The smallest name stands for all, so that the order of the rows does not matter.
         low, high = sorted((root(one), root(other)), key=names.__getitem__)
         parents[high] = low
     joined = names[[root(group) for group in range(len(names))]]

@@ -277,7 +277,7 @@ def test_early_stopping_and_one_s_own_callback(cli):
         ({"trainer.logger": "WandbLogger"}, "Requirement 'wandb"),
         ({"data.image_size": 8}, "Torchvision squeezenet1_1 cannot take images of 8 x 8 pixels"),
         ({"model.dropout": 1}, "dropout should be in 0..1"),
-        ({"data": {"image_size": 32}}, "data.sources is empty: name at least one source"),
+        ({"data": {"image_size": 32}}, "data.sources should name at least one source"),
         (
             {"model.backbone": {"class_path": "VGG16", "init_args": {"weights": "no.pth"}}},
             "weights",

@@ -308,7 +308,7 @@ def test_image_shape():
     assert image_shape(32) == (32, 32)
     assert image_shape([32, 48]) == (32, 48)
     for wrong in (0, [32], [32, 32, 3], [32, -1], []):
-        with pytest.raises(UserError, match=r"image_size is .*expected pixels"):
+        with pytest.raises(UserError, match=r"image_size should be pixels: .* Found "):
             image_shape(wrong)
 
 

@@ -322,7 +322,9 @@ def test_digits():
 
 
 def test_errors_say_which_source(tmp_path):
-    with pytest.raises(UserError, match=r"data.sources is empty"):
+    with pytest.raises(
+        UserError, match=r"data.sources should name at least one source. Found none"
+    ):
         merge({}, ["type"], MergeOptions())
     with pytest.raises(UserError, match=r"^data.sources.types: .*t.csv does not exist"):
         merge({"types": TableSource(tmp_path / "t.csv")}, ["type"], MergeOptions())

@@ -1,4 +1,4 @@
-"""Mirroring of training images and of their labels: left becomes right."""
+"""Mirroring of training images and their labels: left becomes right."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,20 +13,20 @@ from mtl_lightning.system.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks import Encoded, Task
 
 _DRAW = 1
-"""Keeps these random numbers apart from those of the augmentation, of the same counters."""
+"""Separates these random numbers from those of the augmentation with the same counters."""
 
 
 @dataclass(frozen=True)
 class Mirror:
     """Mirrors training images at random, and swaps labels that name a side.
 
-    Whether an image is mirrored depends on (seed, epoch, image) alone. It comes before all other
+    Whether an image is mirrored depends only on (seed, epoch, image). It comes before all other
     augmentation.
 
     Args:
-        swap: Task to pairs of its classes (or of its labels, where it has many) that change places
-            in a mirrored image; ``left: right`` also means ``right: left``.
-        probability: Of an image to be mirrored.
+        swap: Task to pairs of its classes (or labels, if it is multi-label) that swap in a mirrored
+            image; ``left: right`` also means ``right: left``.
+        probability: The probability that an image is mirrored.
     """
 
     swap: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Mirror:
         (Not in the constructor, whose errors jsonargparse would hide.)
 
         Args:
-            augmentation: What else is done to the images.
+            augmentation: The augmentation of the images.
 
         Raises:
             UserError: If the probability is out of range, or images would be mirrored twice.
@@ -59,12 +59,12 @@ class Mirror:
         encoded: Mapping[str, Encoded],
         left_out: Collection[str] = (),
     ) -> dict[str, Encoded]:
-        """Return the labels of all images once they are mirrored, for the tasks in `swap`.
+        """Return the labels of all images after mirroring, for the tasks in `swap`.
 
         Args:
-            tasks: The tasks, which know their classes by now.
+            tasks: The tasks, whose classes are known.
             encoded: Task to the labels of all images.
-            left_out: Tasks that may be named though this run leaves them out.
+            left_out: Tasks that may be named although this run leaves them out.
 
         Raises:
             UserError: If there is no such task, class or label, or a task has none.
@@ -99,12 +99,12 @@ class Mirror:
 
 @dataclass(frozen=True)
 class Mirroring:
-    """Which images are mirrored when, and their labels: `Mirror` for the data sets of one run.
+    """Which images are mirrored in an epoch, and their labels: `Mirror` in one run's data sets.
 
     Attributes:
-        probability: Of an image to be mirrored.
-        seed: Of the run.
-        labels: Task to the labels of all mirrored images; the others keep their labels.
+        probability: The probability that an image is mirrored.
+        seed: The seed of the run.
+        labels: Task to the labels of all mirrored images; other tasks keep their labels.
     """
 
     probability: float
@@ -112,7 +112,7 @@ class Mirroring:
     labels: Mapping[str, Encoded]
 
     def mirrored(self, epoch: int, rows: Sequence[int]) -> NDArray[np.bool_]:
-        """Return which rows are mirrored in an epoch, ``(B,)``; padding never is."""
+        """Return the mask of the rows mirrored in an epoch, ``(B,)``; padding never is."""
         return np.array([self._is_mirrored(epoch, row) for row in rows], dtype=bool)
 
     def _is_mirrored(self, epoch: int, row: int) -> bool:
@@ -131,7 +131,7 @@ class Mirroring:
             task: The task.
             encoded: Its labels of all rows.
             rows: ``(B,)``.
-            mirrored: ``(B,)``, which of them are mirrored.
+            mirrored: ``(B,)``, the mask of the mirrored ones.
         """
         targets, labelled = encoded.targets[rows], encoded.labelled[rows]
         if task in self.labels:

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 
 _OTHER = {"left": "right", "right": "left"}
 _WORD = re.compile(r"[^\W\d_]+")
-"""Letters alone: ``left_arm`` and ``front-left`` have the word, ``leftover`` has not."""
+"""Letters only: ``left_arm`` and ``front-left`` contain the word, ``leftover`` does not."""
 
 
 def has_side(name: str) -> bool:
-    """Return whether a name has the word left or right in it."""
+    """Whether a name contains the word left or right."""
     return any(word.lower() in _OTHER for word in _WORD.findall(name))
 
 
 def partners(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs of names that differ in their side alone, in the order of the names."""
+    """Return the pairs of names that differ only in their side, in the order of the names."""
     return [
         (name, other)
         for number, name in enumerate(names)
@@ -23,7 +23,7 @@ def partners(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def mirrored(name: str) -> str:
-    """Return a name with its sides exchanged, in the same case."""
+    """Return a name with its sides swapped, in the same case."""
 
     def other(word: re.Match[str]) -> str:
         text = _OTHER.get(word[0].lower(), word[0])
