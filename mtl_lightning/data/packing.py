@@ -1,4 +1,4 @@
-"""Writing a pack, which is there as a whole or not at all."""
+"""Writing packs, atomically."""
 
 import json
 import os
@@ -60,19 +60,19 @@ class Packed:
 def pack(data: PartialLabels, output: Path, shard_bytes: int, progress: ProgressBar) -> Packed:
     """Write all labelled images of a data module, with labels and splits.
 
-    The images of a split come after those of another, and within a split in a random order that
-    depends on their number alone: so each shard is a sample of its split, whatever the order of
-    the tables, and a few shards make good steps.
+    The images are ordered by split, and within a split in a random order that depends only on
+    their number. So each shard is a sample of its split, whatever the order of the tables, and a
+    few shards make good steps.
 
     Args:
         data: Data whose labels have been set up for ``fit``.
         output: A folder that does not exist yet.
-        shard_bytes: The most bytes of a shard, unless it is a single image that is larger.
-        progress: Shows how far it is.
+        shard_bytes: The largest size of a shard, unless a single image is larger.
+        progress: Shows the progress.
 
     Raises:
-        UserError: If an image cannot be read (and is not to be skipped), or there is none. There
-            is no ``output`` then.
+        UserError: If an image cannot be read (and should not be skipped), or there is none;
+            ``output`` does not exist then.
     """
     table = data.labels.table
     rows = np.concatenate([_shuffled(data.labels.rows(split)) for split in SPLITS])
@@ -116,7 +116,7 @@ def pack(data: PartialLabels, output: Path, shard_bytes: int, progress: Progress
 def _contents(
     data: PartialLabels, rows: npt.NDArray[np.int64], progress: ProgressBar
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield rows with the bytes of their images, without those that are to be skipped."""
+    """Yield rows with the bytes of their images, without those to be skipped."""
     table = data.labels.table
     read = partial(_read, table, data.max_pixels)
     numbers = rows.tolist()
@@ -136,7 +136,7 @@ def _shuffled(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _read(table: MergedTable, max_pixels: int, row: int) -> bytes | UserError:
-    """Return the bytes of an image that can be decoded, or why it cannot."""
+    """Return the bytes of an image that can be decoded, or the reason why it cannot."""
     try:
         content = table.content(row)
         decode(table.name(row), max_pixels, content)
@@ -149,10 +149,10 @@ def _read(table: MergedTable, max_pixels: int, row: int) -> bytes | UserError:
 
 @contextmanager
 def _staged(output: Path) -> Iterator[Path]:
-    """Give an empty folder beside ``output``, which is renamed to it once it is complete.
+    """Create an empty folder next to ``output``, and rename it to that once it is complete.
 
     Raises:
-        UserError: If the folder is there already.
+        UserError: If ``output`` exists.
     """
     check_free(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ def _staged(output: Path) -> Iterator[Path]:
     folder.mkdir()
     try:
         yield folder
-        for path in folder.iterdir():  # a power cut must not leave a pack of empty files
+        for path in folder.iterdir():  # a power failure must not leave a pack of empty files
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
         check_free(output)
@@ -170,7 +170,7 @@ def _staged(output: Path) -> Iterator[Path]:
 
 
 def check_free(output: Path) -> None:
-    """Raise a `UserError` if anything has that name, be it an empty folder."""
+    """Raise a `UserError` if anything has that name, even an empty folder."""
     if os.path.lexists(output):
         raise UserError(
             f"--output should be a folder that does not exist yet. Found {output}, which is never "
@@ -195,7 +195,7 @@ def _write_labels(
 
 
 def _write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    """Write the manifest, after all else: without it there is no pack."""
+    """Write the manifest, after everything else: without it there is no pack."""
     labels = (folder / LABELS).read_bytes()
     manifest = {
         "format": FORMAT,

@@ -1,9 +1,9 @@
 """The step plan: which rows each rank sees when, and how many labels a whole step has.
 
-One pure function of (seed, epoch, ranks, accumulation, label matrix), computed alike on every
-rank. A batch therefore knows the label counts of its *whole* optimizer step before it is loaded,
-and "sum over labelled rows / labelled rows in the step" needs no communication and no knowledge
-of later micro-batches.
+A pure function of (seed, epoch, ranks, accumulation, label matrix), computed in the same way on
+every rank. A batch therefore knows the label counts of its *whole* optimizer step before it is
+loaded, and "sum over labelled rows / labelled rows in the step" needs no communication and no
+knowledge of later micro-batches.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ from mtl_lightning.data.batch import PADDING
 
 @dataclass(frozen=True)
 class Request:
-    """What one rank loads for one micro-batch; see :class:`~mtl_lightning.data.batch.Batch`."""
+    """The rows of one rank in one micro-batch; see :class:`~mtl_lightning.data.batch.Batch`."""
 
     rows: NDArray[np.int64]
     counts: dict[str, int]
@@ -28,24 +28,25 @@ class Request:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The rows of one split, dealt out to ranks and micro-batches.
+    """The rows of one split, distributed to ranks and micro-batches.
 
     A micro-batch of all ranks takes the next ``batch_size * world_size`` rows; ``accumulate`` of
-    these are one optimizer step. The last micro-batch is dealt out evenly, and a rank that would
-    have no row gets one of padding, so that all ranks do the same number of steps.
+    them are one optimizer step. The last micro-batch is distributed evenly, and a rank without a
+    row gets one of padding, so that all ranks do the same number of steps.
 
     Attributes:
         rows: ``(n,)`` int64, the split's rows in the merged table.
-        labels: Task to ``(n,)`` int, how many labels of the task each of these rows has.
+        labels: Task to ``(n,)`` int, the number of the task's labels of each of these rows.
         batch_size: Rows of one rank in one micro-batch.
         world_size: Number of ranks.
         accumulate: Micro-batches of one optimizer step.
         limit: Stop after so many micro-batches (``trainer.limit_train_batches``).
-        shuffle_seed: Shuffle each epoch in another way, with this seed; ``None``: keep the order.
-        draw: What an epoch takes instead, from the rows of a step and random numbers:
+        shuffle_seed: The seed by which each epoch is shuffled differently; ``None`` keeps the
+            order.
+        draw: Chooses what an epoch takes, from the rows of a step and random numbers; see
             `Sampling.draw`.
-        resumed: ``(epoch, rows)``: an earlier process, of whatever batch size and number of ranks,
-            has taken the first rows of this epoch.
+        resumed: ``(epoch, rows)``: an earlier process, of any batch size and number of ranks, has
+            processed the first rows of this epoch.
     """
 
     rows: NDArray[np.int64]
@@ -73,10 +74,10 @@ class StepPlan:
         return self.draw(self.step_width, random)
 
     def start(self, epoch: int) -> int:
-        """Return the number of the micro-batch with which this process begins the epoch.
+        """Return the number of the micro-batch with which this process starts the epoch.
 
-        It is 0 but for an epoch of which rows were taken before. Those that remain are then the
-        last micro-batches of the epoch, whatever the size of those before them was.
+        It is 0 unless rows of the epoch were processed before. The remaining rows are then the last
+        micro-batches of the epoch, whatever the size of the earlier ones was.
         """
         if epoch != self.resumed[0]:
             return 0
@@ -84,7 +85,7 @@ class StepPlan:
         return len(self) - -(-remaining // self._width)
 
     def rows_before(self, epoch: int, number: int) -> int:
-        """Return how many rows of the epoch come before micro-batch ``number``."""
+        """Return the number of rows of the epoch before micro-batch ``number``."""
         rows = number * self._width
         if epoch == self.resumed[0]:
             rows += self.resumed[1] - self.start(epoch) * self._width
@@ -95,7 +96,7 @@ class StepPlan:
         return max(number // self.accumulate * self.accumulate, self.start(epoch))
 
     def requests(self, epoch: int, rank: int, start: int = 0) -> Iterator[Request]:
-        """Yield what ``rank`` loads, from its micro-batch number ``start`` on."""
+        """Yield the requests of ``rank`` from micro-batch ``start`` on."""
         order = self.order(epoch)[: self._used]
         gradient_divisor = self.world_size * self.accumulate
         for number in range(max(start, self.start(epoch)), len(self)):
@@ -114,7 +115,7 @@ class StepPlan:
 
     @property
     def step_width(self) -> int:
-        """The rows of a whole optimizer step, on all ranks together."""
+        """The number of rows of a whole optimizer step, over all ranks."""
         return self._width * self.accumulate
 
     @property
@@ -123,5 +124,5 @@ class StepPlan:
 
     @property
     def _used(self) -> int:
-        """The rows of an epoch that its micro-batches have room for."""
+        """The number of rows of an epoch that fit into its micro-batches."""
         return min(len(self) * self._width, len(self.rows))

@@ -1,4 +1,4 @@
-"""The step plan of a split, and of what an epoch takes where a sampling decides that."""
+"""The step plan of a split, and of an epoch chosen by a sampling."""
 
 from dataclasses import replace
 from functools import partial
@@ -27,15 +27,15 @@ def plan_training(
 
     Args:
         labels: The labels of all images.
-        sampling: What an epoch takes; ``None``: each image once, and where images lie in shards,
-            as `Shards` does by default.
+        sampling: Chooses what an epoch takes; ``None`` for each image once, and if images are in
+            shards, for `Shards` with its defaults.
         batch_size: Rows of one rank in one micro-batch.
         world_size: Number of ranks.
         accumulate: Micro-batches of one optimizer step.
-        shuffle_seed: ``None``: each image once, in order, whatever the sampling.
+        shuffle_seed: ``None`` for each image once, in order, whatever the sampling.
 
     Raises:
-        UserError: If the sampling asks for what these images do not have.
+        UserError: If these images do not allow the sampling.
     """
     plan = plan_split(labels, "train", batch_size, world_size)
     plan = replace(plan, accumulate=accumulate, shuffle_seed=shuffle_seed)
@@ -56,12 +56,12 @@ def limit_plan(plan: StepPlan, limit: int | float) -> StepPlan:
 
 
 def sampling_notes(labels: LabelTable, sampling: Sampling, plan: StepPlan) -> list[str]:
-    """Return what a user should know of a sampling before training, a line each."""
+    """Return notes for the user on a sampling, before training, one line each."""
     name, table = type(sampling).__name__, labels.table
     notes = [f"{name}: {composition(plan, table.source, table.names)}"]
     if table.is_sharded and not isinstance(sampling, Shards):
         notes.append(
-            f"{name} heeds no shards: each step opens many, which is slow where they are fetched; "
+            f"{name} ignores shards: each step opens many, which is slow where they are fetched; "
             "data.sampling: Shards takes a few at a time"
         )
     return notes

@@ -1,9 +1,9 @@
-"""Shards: files of records, one after another; packs and caches on disk are made of them.
+"""Shards: files of consecutive records, which packs and caches on disk consist of.
 
-A shard holds nothing but its records. Where each of them lies is in a Parquet file beside the
-shards, which is written once the records that it lists are on the disk: a process that is killed
-leaves at worst bytes that no index lists. Records never change in place, so what a process has
-mapped stays as it is, whoever removes the file's name.
+A shard holds nothing but its records. Their positions are in a Parquet file next to the shards,
+which is written once the records that it lists are on disk: a process that is killed leaves at
+worst bytes that no index lists. Records never change in place, so a mapped file stays valid, even
+if its name is removed.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from typing import IO, Any
 
 
 def cache_folder() -> Path:
-    """Return the folder in which this package keeps caches unless a config names another."""
+    """Return the folder of this package's caches unless a config names another."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "mtl-lightning"
 
@@ -30,8 +30,8 @@ class RecordWriter:
 
     Args:
         folder: The folder of the shards.
-        shard_bytes: The most bytes of a shard, unless it is a single record that is larger.
-        numbers: The numbers of the shards; 0, 1, 2, ... by default. One that is there is continued.
+        shard_bytes: The largest size of a shard, unless a single record is larger.
+        numbers: The numbers of the shards; 0, 1, 2, ... by default. Existing ones are continued.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class RecordWriter:
         self._file: IO[bytes] | None = None
 
     def append(self, record: bytes | memoryview) -> tuple[int, int]:
-        """Write a record; return the number of its shard and its first byte there."""
+        """Write a record; return the number of its shard and the position of its first byte."""
         size = memoryview(record).nbytes
         while self._file is None or 0 < self._file.tell() > self.shard_bytes - size:
             self.close()
@@ -56,7 +56,7 @@ class RecordWriter:
         return self.number, start
 
     def close(self) -> None:
-        """Have the records of the present shard on the disk, so that an index may list them."""
+        """Flush the records of the current shard to disk, so that an index may list them."""
         file, self._file = self._file, None
         if file is not None:
             with file:
@@ -65,23 +65,23 @@ class RecordWriter:
 
 
 class MappedFile(mmap.mmap):
-    """A file as memory.
+    """A memory-mapped file.
 
     Attributes:
-        inode: Tells it from a file that has taken its name.
+        inode: Distinguishes it from a file that has taken its name.
     """
 
     inode: int
 
 
 class MappedFiles:
-    """Files as memory, each mapped when it is first read; those mapped first are closed first.
+    """Memory-mapped files, each mapped when first read; those mapped first are closed first.
 
     Forked processes share the mappings; a pickled copy maps the files again.
 
     Args:
-        open_file: Opens a file, by number.
-        most: How many are open at a time.
+        open_file: Opens a file by number.
+        most: The largest number of open files.
     """
 
     def __init__(self, open_file: Callable[[int], IO[bytes]], most: int) -> None:
@@ -100,7 +100,7 @@ class MappedFiles:
         return self.replace(number, self.open_file(number)) if found is None else found
 
     def replace(self, number: int, opened: IO[bytes]) -> MappedFile:
-        """Map an open file, which is closed, under a number from now on."""
+        """Map an open file, which is then closed, under a number."""
         with opened as file:
             mapped = MappedFile(file.fileno(), 0, access=mmap.ACCESS_READ)
             mapped.inode = os.fstat(file.fileno()).st_ino

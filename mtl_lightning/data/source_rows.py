@@ -1,4 +1,4 @@
-"""The rows of all sources in one sequence, before those about one image are merged."""
+"""The rows of all sources in one sequence, before rows about the same image are merged."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Literal, NamedTuple
@@ -15,10 +15,10 @@ from mtl_lightning.system.errors import quoted, short
 Rows = npt.NDArray[np.int64]
 
 Meaning = Callable[[str], Hashable]
-"""Gives what a task reads in a text, see `Task.meaning`."""
+"""Returns what a task reads in a text, see `Task.meaning`."""
 
 OnConflict = Literal["error", "first", "drop"]
-"""What becomes of an image's label for a task where two rows contradict each other."""
+"""What happens to an image's label for a task if two rows contradict each other."""
 
 
 class Resolved(NamedTuple):
@@ -26,8 +26,8 @@ class Resolved(NamedTuple):
 
     Attributes:
         values: (images,) str or None.
-        rows: (images,) the row that each value is taken from, or -1.
-        conflicts: The number of images for which rows have different values.
+        rows: (images,) the row of each value, or -1.
+        conflicts: The number of images whose rows have different values.
     """
 
     values: Texts
@@ -36,17 +36,17 @@ class Resolved(NamedTuple):
 
 
 class SourceRows:
-    """The rows of all sources, numbered through.
+    """The rows of all sources, numbered consecutively.
 
     Args:
-        tables: What the sources have read.
+        tables: The tables of the sources.
         same_by: Which rows are about the same image.
 
     Attributes:
         starts: (sources + 1,) the number of the first row of each source.
         images: (images,) str: the distinct images, in order of first appearance.
-        image_of_row: (rows,) the number of the image that each row is about.
-        distinct: Whether no two rows are about the same image.
+        image_of_row: (rows,) the number of each row's image.
+        distinct: Whether all rows are about different images.
     """
 
     def __init__(self, tables: Sequence[SourceTable], same_by: SameBy) -> None:
@@ -57,7 +57,7 @@ class SourceRows:
         self.image_of_row: Rows = np.arange(len(identity))
         self.distinct = len(set(identity)) == len(identity)  # the usual case, which is fast
         if not self.distinct:
-            codes, _ = pd.factorize(identity)  # numbered as they first occur
+            codes, _ = pd.factorize(identity)  # numbered by first occurrence
             self.image_of_row = codes.astype(np.int64)
             self.images = self.images[np.unique(codes, return_index=True)[1]]
 
@@ -66,15 +66,15 @@ class SourceRows:
         return slice(int(self.starts[source]), int(self.starts[source + 1]))
 
     def location(self, row: int, task: str | None = None, column: int | None = None) -> str:
-        """Name a row, and a task's columns or one of them, for a message."""
+        """Return the location of a row, and of one or all columns of a task, for a message."""
         source = int(np.searchsorted(self.starts, row, side="right")) - 1
         return self.tables[source].location(row - int(self.starts[source]), task, column)
 
     def concatenate(self, columns: Sequence[Texts | None]) -> Texts:
-        """Concatenate the columns of the sources, None where a source has none.
+        """Concatenate the columns of the sources, None for a source that has none.
 
         Returns:
-            (rows,), or (rows, columns) where a source has several.
+            (rows,), or (rows, columns) if a source has several.
         """
         rows = int(self.starts[-1])
         widths = [column.shape[1] for column in columns if column is not None and column.ndim > 1]
@@ -89,12 +89,12 @@ class SourceRows:
         """Return the position of each image's first code that is not negative, or -1.
 
         Args:
-            codes: (rows,), or of several columns one after the other in each row.
+            codes: (rows,), or (rows * columns,) with the columns of each row next to each other.
         """
         images = np.repeat(self.image_of_row, len(codes) // max(1, len(self.image_of_row)))
         known = np.flatnonzero(codes >= 0)
         first = np.full(len(self.images), -1, dtype=np.int64)
-        first[images[known[::-1]]] = known[::-1]  # the last assignment stays
+        first[images[known[::-1]]] = known[::-1]  # the last assignment wins
         return first
 
     def resolve(
@@ -105,14 +105,14 @@ class SourceRows:
         on_conflict: OnConflict = "error",
         meaning: Meaning | None = None,
     ) -> Resolved:
-        """Return one value for each image: the first that a row has.
+        """Return one value for each image: the first one in its rows.
 
         Args:
             values: The value of each row, or None; see `concatenate`.
-            on_contradiction: Called for each contradiction where ``on_conflict`` is ``error``.
-            task: Whose labels they are; None: they are splits.
-            on_conflict: Which value an image gets whose rows, or columns, have different ones.
-            meaning: What is read in a text: different texts that mean the same do not contradict.
+            on_contradiction: Called for each contradiction if ``on_conflict`` is ``error``.
+            task: The task whose labels they are; None for splits.
+            on_conflict: Which value an image gets if its rows, or columns, have different ones.
+            meaning: The meaning of a text: different texts that mean the same do not contradict.
         """
         if self.distinct and values.ndim == 1:
             return Resolved(values, np.where(pd.notna(values), self.image_of_row, -1), 0)

@@ -1,4 +1,4 @@
-"""Splits that have each label in the share of all labels that they should have."""
+"""Splits in which each label has its share."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,23 +17,23 @@ def stratify(
     shares: Sequence[float],
     needed: Sequence[int] = (),
 ) -> Codes:
-    """Divide units of rows by iterative stratification, over all columns of labels at once.
+    """Distribute units of rows by iterative stratification, over all columns of labels jointly.
 
-    From the rarest label on, each unit that has it goes to where most of this label is still
-    wanted, then to where most rows are (Sechidis, Tsoumakas and Vlahavas 2011, "On the
-    stratification of multi-label data", algorithm 1; here for units of several rows). That a column
-    says anything counts as a label of it, too; a text that is there fewer times than there are
-    splits does not. No random number is drawn.
+    From the rarest label on, each unit with the label goes to the split that still needs most of
+    it, then to the one that needs most rows (Sechidis, Tsoumakas and Vlahavas 2011, "On the
+    stratification of multi-label data", algorithm 1; here for units of several rows). Having any
+    text in a column also counts as a label of it; a text that occurs fewer times than there are
+    splits does not. No random numbers are used.
 
     Args:
-        units: (n,) the number of the unit of each row, from 0; a unit is not cut.
-        ranks: For each unit, its place among units that are alike in all else.
+        units: (n,) the number of the unit of each row, from 0; units are never split.
+        ranks: For each unit, its place among units that are otherwise equal.
         columns: Name to (n,) str or None.
-        shares: For each split, its share of all; they add up to 1.
-        needed: Splits that get a unit at least, if there are enough.
+        shares: The share of each split; they sum to 1.
+        needed: Splits that get at least one unit, if there are enough.
 
     Returns:
-        For each unit, the number of its split.
+        The number of the split of each unit.
     """
     sizes = np.bincount(units, minlength=len(ranks))
     own: list[list[tuple[int, int]]] = [[] for _ in ranks]
@@ -71,7 +71,7 @@ def stratify(
 def _labels(
     columns: Mapping[str, Objects], fewest: int
 ) -> dict[tuple[str, str], npt.NDArray[np.intp]]:
-    """Return the rows of each label, and of any label of each column."""
+    """Return the rows of each label, and those with any label of each column."""
     found = {}
     for name in sorted(columns):
         codes, texts = pd.factorize(columns[name])
@@ -87,7 +87,7 @@ def _labels(
 
 
 def _fill(out: Codes, sizes: Codes, ranks: Sequence[int], needed: Sequence[int]) -> None:
-    """Give each split that needs one a small unit of the largest split."""
+    """Give each empty split that needs one a small unit of the largest split."""
     for split in needed:
         if not (out == split).any() and len(out) > len(needed):
             counts = np.bincount(out, weights=sizes)

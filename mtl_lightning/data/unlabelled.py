@@ -1,4 +1,4 @@
-"""The images of a prediction: from a folder, a table or a glob, in its order, without labels."""
+"""The images of a prediction: from a folder, a table or a glob, in order, without labels."""
 
 import glob
 import os
@@ -21,12 +21,12 @@ class UnlabelledImages:
     """Images by number.
 
     Attributes:
-        names: What each is called in the predictions: as the table writes it, else its path.
+        names: The name of each image in the predictions: as the table writes it, else its path.
         paths: The files.
         max_pixels: Larger images are refused.
         cover: See `Source.cover`.
         intensity: See `Source.intensity`.
-        notes: What the user should know, a line each.
+        notes: Notes for the user, one line each.
     """
 
     names: list[str]
@@ -48,14 +48,14 @@ class UnlabelledImages:
         return self.paths[row]
 
     def location(self, row: int) -> str:
-        """Return what a message calls the place that names an image."""
+        """Return the location of an image for a message."""
         return f"--images, image {row + 1}"
 
     @classmethod
     def find(
         cls, spec: str, allow_outside_root: bool = False, max_pixels: int = MAX_PIXELS
     ) -> "UnlabelledImages":
-        """Find what ``--images`` means.
+        """Find the images of ``--images``.
 
         Args:
             spec: A folder (all images below it, sorted), a table with a column ``image`` (in its
@@ -65,7 +65,7 @@ class UnlabelledImages:
             max_pixels: Larger images are refused when they are loaded.
 
         Raises:
-            UserError: If there is nothing, or a file of a table is not there or may not be taken.
+            UserError: If there are no images, or a file of a table does not exist or is outside.
         """
         spec = os.path.expanduser(spec)
         if os.path.isdir(spec):
@@ -77,7 +77,7 @@ class UnlabelledImages:
             names, files = source.read_images()
             return cls(names.tolist(), files.tolist(), max_pixels)
         if url(spec):
-            raise UserError(f"--images {spec} is a URL; download the images and say where they are")
+            raise UserError(f"--images {spec} is a URL; download the images and name their folder")
         paths = sorted(path for path in glob.glob(spec, recursive=True) if os.path.isfile(path))
         if not paths:
             folder, name = os.path.split(spec)
@@ -96,5 +96,5 @@ def _below(folder: str, allow_outside_root: bool, passed: PassedOver) -> list[st
     if not allow_outside_root:
         _, taken = locate(folder, names)
         for row in np.flatnonzero(~taken):
-            check_inside(folder, names[row])  # what links to nothing is found when it is read
+            check_inside(folder, names[row])  # a broken link is found when it is read
     return [os.path.join(folder, name) for name in names]

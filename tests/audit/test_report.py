@@ -141,7 +141,7 @@ def test_a_lost_shard_is_no_bad_image(tmp_path):
 
 
 def test_without_sources(tmp_path):
-    with pytest.raises(UserError, match=r"data\.sources is empty"):
+    with pytest.raises(UserError, match=r"data\.sources should name at least one source"):
         audited(small({"data": {"image_size": 32}}))
 
 

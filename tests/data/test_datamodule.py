@@ -381,7 +381,7 @@ def test_a_sampling_decides_what_an_epoch_takes_and_says_so(tmp_path):
     taken = data.train_plan.order(0)
     assert note.startswith(
         f"AtLeast: of {len(taken)} training images the first epoch takes "
-        f"{len(set(taken.tolist()))}; with those that it takes again, by source: memory "
+        f"{len(set(taken.tolist()))}; with repetitions, by source: memory "
         f"{len(taken)}; labels: kind "
     )
 

@@ -1,4 +1,4 @@
-"""``pack.json``, which is read before anything else of a pack."""
+"""``pack.json``, which is read before everything else in a pack."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mtl_lightning.system.errors import UserError
 
 FORMAT = 2
-"""The version of the format; 1 was litdata's shards."""
+"""The version of the format; version 1 was litdata's shards."""
 
 MANIFEST, LABELS = "pack.json", "labels.parquet"
 
@@ -19,9 +19,9 @@ class Manifest:
 
     Attributes:
         images: The number of images.
-        tasks: The tasks, and ``task/label`` for each label of a task that has several.
-        size: The bytes of ``labels.parquet``.
-        sha256: Their SHA-256, in hexadecimal digits.
+        tasks: The tasks, and ``task/label`` for each label of a multi-label task.
+        size: The size of ``labels.parquet`` in bytes.
+        sha256: Its SHA-256, in hexadecimal digits.
     """
 
     images: int

@@ -18,7 +18,7 @@ from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import SourceError, UserError, short
 
 OPEN_SHARDS = 16
-"""Shards that a process has mapped: more than `Shards` takes from at a time, by default."""
+"""Number of shards that a process has mapped: more than `Shards` takes from by default."""
 
 Strings: TypeAlias = npt.NDArray[np.object_]
 _REPLACING = threading.Lock()
@@ -32,13 +32,13 @@ class Pack:
         storage: Access to its files.
 
     Attributes:
-        keys: (N,) str, the names of the images, the same on every machine.
+        keys: (N,) str, the names of the images, the same on all machines.
         splits: (N,) str, ``train``, ``val`` or ``test``.
         labels: Task to (N,) str or None.
         shards: (N,) int64, the number of the shard that holds the image.
 
     Raises:
-        UserError: If the manifest or the table is not there, damaged, or of another format.
+        UserError: If the manifest or the table does not exist, is damaged, or of another format.
     """
 
     def __init__(self, storage: PackStorage) -> None:
@@ -66,13 +66,13 @@ class Pack:
             )
         self._files = MappedFiles(self._open, OPEN_SHARDS)
         self._replaced: set[int] = set()
-        """Damaged shards whose copy was replaced: it is now what the storage holds."""
+        """Damaged shards whose copy was replaced by what the storage holds."""
 
     def content(self, row: int) -> bytes:
         """Return the bytes of an image.
 
         Raises:
-            SourceError: If its shard is not there, or cut short.
+            SourceError: If its shard does not exist, or is cut short.
             UserError: If the image is damaged.
         """
         shard, start = int(self.shards[row]), self._offsets[row]
@@ -92,7 +92,7 @@ class Pack:
 
     def _replace(self, shard: int, damaged: int) -> bool:
         """Replace a damaged copy of a shard, once; return whether there is another one now."""
-        with _REPLACING:  # threads that meet the same damage wait for the first
+        with _REPLACING:  # threads that find the same damage wait for the first
             try:
                 if self._files[shard].inode != damaged:
                     return True
@@ -105,7 +105,7 @@ class Pack:
 
 
 def _table(storage: PackStorage, manifest: Manifest) -> bytes:
-    """Return the content of ``labels.parquet``; a damaged copy is replaced, once."""
+    """Return the content of ``labels.parquet``, replacing a damaged copy once."""
     damaged = 0
     for _ in range(2):
         with storage.open(LABELS, manifest.size, damaged) as file:
@@ -143,7 +143,7 @@ def _numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 def _layout(
     shards: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return where each of N images begins in its shard, (N,), and the sizes of S shards, (S,)."""
+    """Return the start of each of N images in its shard, (N,), and the sizes of S shards, (S,)."""
     first = np.flatnonzero(np.diff(shards, prepend=-1))  # the first image of each shard
     if not np.array_equal(shards[first], np.arange(len(first))) or sizes.min() < 1:
         raise ValueError("the images are not in the order of the shards, or one has no bytes")

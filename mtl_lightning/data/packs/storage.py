@@ -1,4 +1,4 @@
-"""Access to the files of a pack: in a folder, or in an object storage, of which copies are kept."""
+"""Access to the files of a pack: in a folder, or in an object store with a local cache."""
 
 import os
 import time
@@ -20,20 +20,20 @@ T = TypeVar("T")
 class PackStorage:
     """The files of a pack.
 
-    Those of a folder are opened where they are. Those of a URL are copied to this machine, once for
-    all its processes; the copies opened last are kept.
+    Files in a folder are opened in place. Files at a URL are copied to this machine, once for
+    all its processes; the most recently opened copies are kept.
 
     Args:
-        path: The folder or URL; see `StreamSource`, as for the others.
-        cache_dir: The folder for copies; None: one in the user's folder of caches.
+        path: The folder or URL; for all arguments see `StreamSource`.
+        cache_dir: The folder for copies; None for one in the user's cache folder.
         cache_gb: Gigabytes of copies to keep.
-        options: For fsspec's client of the storage.
+        options: Options of fsspec's client for the storage.
 
     Attributes:
         name: The folder or URL, for messages.
 
     Raises:
-        UserError: If it is a URL of a kind that fsspec does not know.
+        UserError: If fsspec does not know URLs of this kind.
     """
 
     def __init__(
@@ -65,20 +65,20 @@ class PackStorage:
         """
         content = self._fetched(MANIFEST, lambda storage, path: bytes(storage.cat_file(path)))
         if self.remote:
-            # Another pack at the same address must not find copies of this one's files.
+            # Another pack at the same address must not use copies of this one's files.
             self._folder = self.cache_dir / sha256(content)[:32]
         return content
 
     def open(self, file: str, size: int, damaged: int = 0) -> IO[bytes]:
-        """Open another file, of which a copy is fetched if need be.
+        """Open another file, fetching a copy if necessary.
 
         Args:
             file: The file's name.
-            size: The bytes that it should have.
+            size: The size that it should have, in bytes.
             damaged: The inode of a copy that turned out to be damaged: another one is fetched.
 
         Raises:
-            SourceError: If it is not there, cannot be read, or has another size.
+            SourceError: If it does not exist, cannot be read, or has another size.
         """
         path = self._folder / file
         if self.remote:
@@ -98,7 +98,7 @@ class PackStorage:
                 with FileLock(path.with_name(f".{path.name}.lock")):  # one process fetches
                     opened = _found(path, size, damaged) or self._fetch_copy(path, size)
                 self._make_room(path)
-            with suppress(FileNotFoundError):  # another process makes room, too
+            with suppress(FileNotFoundError):  # another process may have removed it
                 os.utime(path, ns=(time.time_ns(), time.time_ns()))  # a file's own clock is coarse
             return opened
         except OSError as error:
@@ -118,7 +118,7 @@ class PackStorage:
             part.unlink(missing_ok=True)
 
     def _fetched(self, file: str, fetch: Callable[[fsspec.AbstractFileSystem, str], T]) -> T:
-        """Return what the storage's client gives; each client has errors of its own."""
+        """Return the result of the storage's client; each client has errors of its own."""
         try:
             storage, root = fsspec.url_to_fs(self.name, **self.options)
             return fetch(storage, f"{root}/{file}")
@@ -136,21 +136,21 @@ class PackStorage:
             ) from error
 
     def _make_room(self, but: Path) -> None:
-        """Remove the shards that were not opened for longest, past the limit."""
+        """Remove the least recently opened shards beyond the limit."""
         found = []
         for path in self._folder.glob("*.bin"):
-            with suppress(FileNotFoundError):  # another process makes room, too
+            with suppress(FileNotFoundError):  # another process may have removed it
                 found.append((path.stat(), path))
         total = sum(stat.st_size for stat, _ in found)
         for stat, path in sorted(found, key=lambda each: each[0].st_mtime_ns):
             if total > self.most and path != but:
-                # Who has it open reads on: its bytes go when the last one closes it.
+                # Processes that have it open can read on: its bytes go when the last one closes it.
                 path.unlink(missing_ok=True)
                 total -= stat.st_size
 
 
 def _found(path: Path, size: int, damaged: int) -> IO[bytes] | None:
-    """Open a copy, if there is one that is whole and not the damaged one."""
+    """Open a copy, if there is one that is complete and not the damaged one."""
     try:
         opened = _checked(path, size, path.name)
     except (FileNotFoundError, SourceError):
@@ -162,7 +162,7 @@ def _found(path: Path, size: int, damaged: int) -> IO[bytes] | None:
 
 
 def _checked(path: Path, size: int, name: str) -> IO[bytes]:
-    """Open a file that should have so many bytes."""
+    """Open a file, checking its size in bytes."""
     opened = open(path, "rb")  # noqa: SIM115 - for the caller
     found = os.fstat(opened.fileno()).st_size
     if found == size:

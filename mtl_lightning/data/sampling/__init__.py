@@ -1,4 +1,4 @@
-"""What an epoch takes, in which order: one file a way; ``base`` says how to add one."""
+"""Samplings: which images an epoch takes; one file each. ``base`` says how to add one."""
 
 from mtl_lightning.data.sampling.at_least import AtLeast
 from mtl_lightning.data.sampling.base import Population, Sampling

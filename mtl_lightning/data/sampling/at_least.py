@@ -13,14 +13,14 @@ from mtl_lightning.system.errors import UserError
 
 
 class AtLeast(Sampling):
-    """So many labelled images of every task in each step, on all ranks together.
+    """A number of labelled images of every task in each step, over all ranks.
 
-    The rarest task is dealt out first. Where a task has too few labels for all steps its images are
-    taken again, and as many others are left out of the epoch. In a last step that is shorter than
-    the others there is what has room, in the same order.
+    The rarest task is distributed first. If a task has too few labels for all steps, its images are
+    repeated, and as many others are left out of the epoch. If the last step is shorter than the
+    others, it gets what fits, in the same order.
 
     Args:
-        number: Of images of each task, in each step.
+        number: Number of images of each task in each step.
     """
 
     def __init__(self, number: int = 1) -> None:
@@ -29,7 +29,7 @@ class AtLeast(Sampling):
         self.number = number
 
     def check(self, population: Population, step_rows: int) -> None:
-        """Refuse more than a step has room for."""
+        """Refuse more images than fit in a step."""
         needed = self.number * len(population.strata)
         if needed > step_rows:
             raise UserError(
@@ -41,7 +41,7 @@ class AtLeast(Sampling):
     def draw(
         self, population: Population, step_rows: int, random: np.random.Generator
     ) -> Positions:
-        """Return steps that each have their share of every task; see `Sampling.draw`."""
+        """Return steps that each have their images of every task; see `Sampling.draw`."""
         total = len(population)
         has = np.stack([strata >= 0 for strata in population.strata.values()], axis=1)
         room = np.full(-(-total // step_rows), step_rows)
@@ -66,7 +66,7 @@ class AtLeast(Sampling):
         free: NDArray[np.bool_],
         random: np.random.Generator,
     ) -> None:
-        """Add to each step what it lacks of a task: images that are free, then again any."""
+        """Add to each step what it lacks of a task: unused images first, then any."""
         lacks = [
             max(min(self.number - int(labelled[step].sum()), int(size) - len(step)), 0)
             for step, size in zip(steps, room, strict=True)
@@ -75,6 +75,6 @@ class AtLeast(Sampling):
         again = cycled(np.flatnonzero(labelled), max(sum(lacks) - len(fresh), 0), random)
         positions = np.concatenate([fresh, again]).tolist()
         free[fresh[: sum(lacks)]] = False
-        for number in random.permutation(len(steps)).tolist():  # not always the last go without
+        for number in random.permutation(len(steps)).tolist():  # not always short in the last steps
             steps[number] += positions[: lacks[number]]
             del positions[: lacks[number]]

@@ -1,11 +1,11 @@
 """The base class of samplings, which choose what an epoch trains on.
 
 Adding one: one file here with one class, one line in ``__init__.py`` and one test file. Derive from
-`Sampling`; the constructor takes what a config says, explicit and annotated.
+`Sampling`; the constructor takes the settings of a config, explicit and annotated.
 
-The step plan deals out what `Sampling.draw` gives to ranks and micro-batches, counts its labels,
-and finds its place in it again after an interruption: so it must depend on its arguments alone. An
-epoch has as many positions as there are training images, whichever images stand at them.
+The step plan distributes the result of `Sampling.draw` to ranks and micro-batches, counts its
+labels, and finds its position in it after an interruption: so it must depend only on its arguments.
+An epoch has as many positions as there are training images, whichever images are in them.
 """
 
 from abc import ABC, abstractmethod
@@ -20,14 +20,14 @@ Positions = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Population:
-    """What is known of the training images, n of them.
+    """Data on the n training images that a sampling may use.
 
     Attributes:
-        source: (n,) int, the number of the source that each is of.
-        shard: (n,) int64, the number of the file that holds it beside others, -1 where it is found
-            by itself.
-        strata: Task to (n,) int64, which class of the task each is of, 0 where the task has no
-            classes, or -1 where it carries no label.
+        source: (n,) int, the number of each image's source.
+        shard: (n,) int64, the number of the file that holds the image and others, -1 if it is a
+            file of its own.
+        strata: Task to (n,) int64, the class of each image, 0 if the task has no classes, or -1 if
+            the image has no label.
     """
 
     source: NDArray[np.integer]
@@ -39,17 +39,17 @@ class Population:
 
 
 class Sampling(ABC):
-    """A way to choose what an epoch trains on."""
+    """Chooses what an epoch trains on."""
 
     def check(self, population: Population, step_rows: int) -> None:
         """Refuse settings that these images cannot meet.
 
         Args:
             population: The training images.
-            step_rows: How many images one optimizer step has, on all ranks together.
+            step_rows: The number of images of one optimizer step, over all ranks.
 
         Raises:
-            UserError: If there are such.
+            UserError: If it cannot.
         """
         del population, step_rows
 
@@ -57,19 +57,19 @@ class Sampling(ABC):
     def draw(
         self, population: Population, step_rows: int, random: np.random.Generator
     ) -> Positions:
-        """Return what an epoch takes, in order.
+        """Return the images of an epoch in order.
 
         Args:
             population: The training images.
-            step_rows: How many images one optimizer step has, on all ranks together.
-            random: Of this epoch, the same on every rank.
+            step_rows: The number of images of one optimizer step, over all ranks.
+            random: The generator of this epoch, the same on every rank.
 
         Returns:
-            (n,) positions of images; some may be there twice, and others not.
+            (n,) positions of images; some may occur twice, and others not at all.
         """
 
 
 def cycled(positions: Positions, number: int, random: np.random.Generator) -> Positions:
-    """Return so many of the positions in random order, none again before all have been there."""
+    """Return positions in random order, repeating one only after all have occurred."""
     rounds = [random.permutation(positions) for _ in range(-(-number // len(positions)))]
     return np.concatenate([*rounds, positions[:0]])[:number]

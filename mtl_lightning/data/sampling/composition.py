@@ -1,4 +1,4 @@
-"""What a sampling makes of an epoch, in words."""
+"""A summary of an epoch under a sampling."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from mtl_lightning.data.plan import StepPlan
 
 
 def composition(plan: StepPlan, source: NDArray[np.integer], names: Sequence[str]) -> str:
-    """Say what the first epoch of a plan takes.
+    """Describe what the first epoch of a plan takes.
 
     Args:
-        plan: Of the training images.
+        plan: The plan of the training images.
         source: (N,) the number of the source of each row of the merged table.
-        names: Of the sources.
+        names: The names of the sources.
     """
     taken = plan.order(0)
     numbers = np.bincount(source[plan.rows[taken]], minlength=len(names)).tolist()
@@ -22,5 +22,5 @@ def composition(plan: StepPlan, source: NDArray[np.integer], names: Sequence[str
     labels = ", ".join(f"{task} {int(n[taken].sum()):,}" for task, n in plan.labels.items())
     return (
         f"of {len(taken):,} training images the first epoch takes {len(np.unique(taken)):,}; "
-        f"with those that it takes again, by source: {sources}; labels: {labels}"
+        f"with repetitions, by source: {sources}; labels: {labels}"
     )

@@ -1,4 +1,4 @@
-"""Rare tasks and rare classes more often."""
+"""Sampling rare tasks and rare classes more often."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,14 +8,14 @@ from mtl_lightning.system.errors import UserError
 
 
 class LabelBalanced(Sampling):
-    """Images with rare labels are taken more often, and some of the others left out of an epoch.
+    """Images with rare labels are taken more often, and some others are left out of an epoch.
 
-    Every task gets the same share, every class of a task the same share of that, every image of a
-    class the same again; an image with several labels has the sum. How often an image is taken is
-    its share, rounded up or down at random, so that an epoch is as balanced as it can be.
+    Every task gets the same share, every class of a task the same share of that, and every image of
+    a class the same share again; an image with several labels gets the sum. How often an image is
+    taken is its share, rounded up or down at random, so that an epoch is as balanced as possible.
 
     Args:
-        strength: From 0, each image once, to 1, wholly balanced; in between, the shares are mixed.
+        strength: From 0 (each image once) to 1 (fully balanced); shares are mixed in between.
     """
 
     def __init__(self, strength: float = 1.0) -> None:
@@ -30,8 +30,8 @@ class LabelBalanced(Sampling):
         del step_rows
         number = len(population)
         shares = (1 - self.strength) / number + self.strength * self._balanced(population)
-        # One draw for all, at equal steps along the shares, so that those of like labels, which
-        # stand together in random order, are taken as often as is their due.
+        # Systematic sampling: one draw, then equal steps along the shares, so that images with the
+        # same labels, which are adjacent in random order, are taken as often as they should be.
         order = np.lexsort([random.random(number), *population.strata.values()])
         ends = np.cumsum(shares[order])
         marks = (np.arange(number) + random.random()) / number * ends[-1]

@@ -1,4 +1,4 @@
-"""Sources in set shares, in every step alike."""
+"""Sources in fixed shares, the same in every step."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,15 @@ from mtl_lightning.system.errors import UserError
 
 
 class Mixed(Sampling):
-    """Sources in set shares, spread evenly over the epoch so that every step has all of them.
+    """Sources in fixed shares, spread evenly over the epoch so that every step has all of them.
 
     A source of n images gets a share in proportion to n^(1/T) (Arivazhagan et al. 2019, "Massively
-    multilingual neural machine translation in the wild"). No image of a source is taken twice
-    before all of it have been taken.
+    multilingual neural machine translation in the wild"). No image of a source is repeated before
+    all of its images have been taken.
 
     Args:
-        temperature: T. 1: in proportion to their sizes, each image once; the higher, the more often
-            small sources are taken, up to equal shares.
+        temperature: T. At 1 shares are proportional to the sizes, each image once; the higher, the
+            more often small sources are taken, up to equal shares.
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
@@ -41,7 +41,7 @@ class Mixed(Sampling):
         for name, number in zip(names, numbers.tolist(), strict=True):
             own = np.flatnonzero(population.source == name)
             positions.append(cycled(own, number, random))
-            # Each in a stretch of its own, of equal lengths: they are neither bunched nor in step.
+            # Each in a segment of its own, of equal lengths: neither bunched nor in phase.
             moments.append((np.arange(number) + random.random(number)) / max(number, 1))
         order = np.argsort(np.concatenate(moments), kind="stable")
         taken: Positions = np.concatenate(positions)[order]
@@ -49,7 +49,7 @@ class Mixed(Sampling):
 
 
 def apportioned(shares: NDArray[np.float64], total: int) -> Positions:
-    """Return whole numbers in proportion to the shares that add up to the total."""
+    """Return integers in proportion to the shares that sum to the total."""
     exact = shares / shares.sum() * total
     whole: Positions = np.floor(exact).astype(np.int64)
     rest = np.argsort(whole - exact, kind="stable")[: total - int(whole.sum())]

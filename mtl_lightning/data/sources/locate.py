@@ -106,7 +106,7 @@ def absence(root: Path, path: str, allow_outside_root: bool = False) -> tuple[st
     name, top = quoted(path), os.path.abspath(root)
     if url(path) or url(root):
         what = f"{name} is a URL" if url(path) else f"the root {quoted(os.fspath(root))} is a URL"
-        return what, "download the images and say where they are"
+        return what, "download the images and name their folder"
     real = "" if allow_outside_root or len(path) > LONGEST_PATH else outside(root, path)
     if real:
         linked = is_below(os.path.normpath(os.path.join(top, path)), top)

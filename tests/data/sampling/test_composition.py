@@ -13,6 +13,6 @@ def test_what_is_taken_again_counts_again():
         draw=lambda step_rows, random: np.array([1, 0, 1, 3]),
     )
     assert composition(plan, np.array([0, 0, 9, 1, 9, 1]), ["old", "new"]) == (
-        "of 4 training images the first epoch takes 3; with those that it takes again, "
+        "of 4 training images the first epoch takes 3; with repetitions, "
         "by source: old 1, new 3; labels: kind 1, tags 6"
     )

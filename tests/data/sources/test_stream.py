@@ -238,7 +238,7 @@ def test_a_sampling_that_heeds_no_shards_is_noted(tmp_path):
     for sampling, noted in ((None, 0), (Shards(2), 0), (LabelBalanced(), 1)):
         data = packs.streamed(tmp_path / "p", sampling=sampling)
         fit(tmp_path, data, make_module(tasks=make_more_tasks()), limit_train_batches=1)
-        notes = [note for note in data.notes() if "heeds no shards" in note]
+        notes = [note for note in data.notes() if "ignores shards" in note]
         assert len(notes) == noted, sampling
 
 
