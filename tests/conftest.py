@@ -16,7 +16,7 @@ from pytorch_lightning import Callback
 from mtl_lightning.__main__ import main
 from mtl_lightning.audit.report import Report
 from mtl_lightning.commands.quiet import NOISE, REMARKS, quieten
-from tests.helpers import messy
+from tests.helpers.files import messy
 
 # The same examples in each run; `--hypothesis-profile default` tries others.
 settings.register_profile("same", derandomize=True, deadline=None, database=None)

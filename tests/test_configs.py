@@ -9,9 +9,9 @@ import pytest
 from pytorch_lightning import Callback
 
 from mtl_lightning.__main__ import main
-from tests.helpers import downloads
-from tests.helpers.downloads import photos
-from tests.helpers.support import SHARED
+from tests.helpers.data import SHARED
+from tests.helpers.files import downloads
+from tests.helpers.files.downloads import photos
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 QUICK = [

@@ -16,20 +16,11 @@ from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
 from mtl_lightning.tasks.results import Results
 from mtl_lightning.training.module import MultiTask
-from tests.helpers import rank_cases, two_ranks
-from tests.helpers.rank_cases import ABSENT, ONE_SIDED, UNEVEN, evaluated, every_label, trained
-from tests.helpers.support import (
-    KINDS,
-    Memory,
-    Small,
-    fit,
-    largest_difference,
-    make_data,
-    make_module,
-    make_more_tasks,
-    make_tasks,
-    weights,
-)
+from tests.helpers import ranks
+from tests.helpers.data import KINDS, Memory, make_data, make_more_tasks, make_tasks
+from tests.helpers.models import Small
+from tests.helpers.ranks import ABSENT, ONE_SIDED, UNEVEN, evaluated, every_label, trained
+from tests.helpers.training import fit, largest_difference, make_module, weights
 
 # --------------------------------------------------------------------- 1: values travel with masks
 
@@ -113,17 +104,17 @@ def both(tmp_path_factory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("ranks")
     here = __name__
     own = {"folder": folder, "devices": 2}
-    cases: dict[str, two_ranks.Case] = {
-        str(case): (f"{rank_cases.__name__}.trained", own | case) for case in CASES + FLOAT32
+    cases: dict[str, ranks.Case] = {
+        str(case): (f"{ranks.__name__}.trained", own | case) for case in CASES + FLOAT32
     }
     for what in EVALUATIONS:
         arguments = dict(zip(("split", "rows", "batch_size"), what, strict=True))
-        cases[str(what)] = (f"{rank_cases.__name__}.evaluated", own | arguments)
+        cases[str(what)] = (f"{ranks.__name__}.evaluated", own | arguments)
     for kind in (PartialLabels, Garbage):
         cases[kind.__name__] = (f"{here}.garbage_run", own | {"kind": kind})
     cases["never"] = (f"{here}.never_learns", own)
     cases["absent"] = (f"{here}.absent_steps", own)
-    results = two_ranks.run(list(cases.values()), folder)
+    results = ranks.run(list(cases.values()), folder)
     return dict(zip(cases, results, strict=True))
 
 

@@ -18,7 +18,7 @@ from mtl_lightning.tasks import (
 )
 from mtl_lightning.tasks.results import Results
 from tests.helpers import reference
-from tests.helpers.simulated import Case, Simulation
+from tests.helpers.reference import Case, Simulation
 
 # --------------------------------------------------------------------- what may be drawn
 

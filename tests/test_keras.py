@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from mtl_lightning import VGG16, MultiTask
 from mtl_lightning.data.batch import Batch
-from tests.helpers.support import make_trainer
+from tests.helpers.training import make_trainer
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SIZE, BATCH_SIZE, STEPS, LR = 32, 6, 3, 0.02

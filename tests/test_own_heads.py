@@ -16,16 +16,11 @@ from mtl_lightning.models import FeatureSpec, Hard, HeadOptions, Sharing, Soft
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, Regression, Task
 from mtl_lightning.training.module import MultiTask
-from tests.helpers import two_ranks
+from tests.helpers import ranks
 from tests.helpers.balancing import flat, one_step, reference, shared_names
+from tests.helpers.data import KINDS, make_data
 from tests.helpers.models import LAYERED, Adapters, Layered
-from tests.helpers.support import (
-    KINDS,
-    fit,
-    largest_difference,
-    make_data,
-    weights,
-)
+from tests.helpers.training import fit, largest_difference, weights
 
 
 class Dense(nn.Module):
@@ -251,7 +246,7 @@ def on_ranks(
 @pytest.fixture(scope="module")
 def on_two_ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    return two_ranks.run(
+    return ranks.run(
         [
             (f"{__name__}.on_ranks", {"folder": folder, "sharing": s, "devices": 2} | more)
             for s, more in CASES

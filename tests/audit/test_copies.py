@@ -8,7 +8,7 @@ from mtl_lightning.audit.findings import Level
 from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.sources import TableSource
 from mtl_lightning.system.errors import UserError
-from tests.helpers.support import Memory
+from tests.helpers.data import Memory
 
 
 def merged(labels, splits):

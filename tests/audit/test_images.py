@@ -11,8 +11,8 @@ from mtl_lightning.audit.images import findings, survey_images, thumbnail
 from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.sources import FolderSource
 from mtl_lightning.system.progress import ProgressBar
-from tests.helpers.messy import photo
-from tests.helpers.support import Memory
+from tests.helpers.data import Memory
+from tests.helpers.files.messy import photo
 
 QUIET = ProgressBar(Console(file=io.StringIO()))
 

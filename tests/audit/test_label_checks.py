@@ -2,7 +2,7 @@ from mtl_lightning.audit import label_checks
 from mtl_lightning.audit.absence_odds import StepSize
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.tasks import Classification, MultiLabel, Regression
-from tests.helpers.support import Memory, make_data, make_more_tasks
+from tests.helpers.data import Memory, make_data, make_more_tasks
 
 
 def noted(labels, splits, tasks, size=1):

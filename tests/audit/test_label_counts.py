@@ -1,7 +1,7 @@
 from mtl_lightning.audit.label_counts import label_counts
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.runs.facts import LabelCounts
-from tests.helpers.support import Memory, make_tasks
+from tests.helpers.data import Memory, make_tasks
 
 
 def test_each_source_and_all_of_them_are_counted_by_split():

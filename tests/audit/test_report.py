@@ -7,10 +7,10 @@ from mtl_lightning.audit.findings import Level
 from mtl_lightning.audit.report import label_text, samples
 from mtl_lightning.system.errors import UserError
 from tests.conftest import small
-from tests.helpers import messy
-from tests.helpers.messy import audited
-from tests.helpers.packs import photos_packed
-from tests.helpers.support import SHARED
+from tests.helpers.data import SHARED
+from tests.helpers.files import messy
+from tests.helpers.files.messy import audited
+from tests.helpers.files.packs import photos_packed
 
 
 def test_everything_that_is_wrong_is_told_at_once(messy_report):

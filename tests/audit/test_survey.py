@@ -14,8 +14,8 @@ from mtl_lightning.data.sources import FolderSource, TableSource
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
-from tests.helpers.messy import photo
-from tests.helpers.support import Memory
+from tests.helpers.data import Memory
+from tests.helpers.files.messy import photo
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch import nn
 
 from mtl_lightning.commands.prepare import prepare
 from tests.bad_inputs import Case
-from tests.helpers import checkpoints
+from tests.helpers.files import checkpoints
 
 LAST = Path("runs/shop/version_0/checkpoints/last.ckpt")
 X = "error: checkpoint runs/shop/version_0/checkpoints/last.ckpt: "

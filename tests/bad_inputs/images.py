@@ -12,8 +12,8 @@ from mtl_lightning import Classification, PartialLabels, TableSource
 from mtl_lightning.data.intensity import Intensity
 from tests.bad_inputs import Case
 from tests.bad_inputs._shop import first_image
-from tests.helpers.bombs import png
-from tests.helpers.tiff import tiff
+from tests.helpers.files.bombs import png
+from tests.helpers.files.tiff import tiff
 
 IMAGE = Path("shop/a.jpg")
 ROW = r"error: shop/t\.csv row 2: image /here/shop/a\.jpg "

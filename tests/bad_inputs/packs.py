@@ -17,7 +17,7 @@ from mtl_lightning.data.packing import pack
 from mtl_lightning.system.progress import ProgressBar
 from tests.bad_inputs import Case
 from tests.bad_inputs._shop import TASKS, Make, first_image, nothing
-from tests.helpers.packs import flip, sign
+from tests.helpers.files.packs import flip, sign
 
 PACK, SHARD, MANIFEST = Path("p"), Path("p/shard-00000.bin"), Path("p/pack.json")
 

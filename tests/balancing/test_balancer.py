@@ -17,7 +17,8 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
 from tests.helpers.balancing import GRADIENT, LOSS
-from tests.helpers.support import KINDS, Memory, fit, make_module
+from tests.helpers.data import KINDS, Memory
+from tests.helpers.training import fit, make_module
 from tests.training.test_finite import BAD, POISON, ROWS, BadGradient, Poisoned
 
 

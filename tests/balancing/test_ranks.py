@@ -10,14 +10,8 @@ import torch
 from mtl_lightning.commands.quiet import quieten
 from tests.helpers import models
 from tests.helpers.balancing import GRADIENT, LOSS, SOLVED
-from tests.helpers.support import (
-    fit,
-    largest_difference,
-    make_data,
-    make_module,
-    make_more_tasks,
-    weights,
-)
+from tests.helpers.data import make_data, make_more_tasks
+from tests.helpers.training import fit, largest_difference, make_module, weights
 
 CASES = [(name, "losses") for name in LOSS] + [(name, "parameters") for name in GRADIENT]
 CASES += [(name, "features") for name in ("IMTLG", "GradNorm", "PCGrad")]

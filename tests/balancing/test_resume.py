@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers import two_ranks
+from tests.helpers import ranks
 from tests.helpers.balancing import GRADIENT, LOSS
-from tests.helpers.support import largest_difference
+from tests.helpers.training import largest_difference
 from tests.training.test_resume import ELASTIC, assert_same, middle, run_of, train
 
 REMEMBERING = [("DWA", "losses"), ("FAMO", "losses"), ("UW", "losses"), ("IMTLL", "losses")]
@@ -60,7 +60,7 @@ def killed_on_two_ranks(folder: Path, case: tuple[str, str]) -> None:
 def test_on_another_number_of_ranks_the_memory_is_the_same(tmp_path, case):
     whole, folder = run_of(tmp_path, "whole"), run_of(tmp_path, "two")
     train(whole, **elastic(*case, devices=1))
-    two_ranks.run([(f"{__name__}.killed_on_two_ranks", {"folder": folder, "case": case})], tmp_path)
+    ranks.run([(f"{__name__}.killed_on_two_ranks", {"folder": folder, "case": case})], tmp_path)
     killed = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert 0 < killed["resume"]["position"]["rows"] < 45, "within an epoch"
     train(folder, **elastic(*case, devices=1))

@@ -16,7 +16,7 @@ from mtl_lightning.balancing import LossBalancingMethod
 from mtl_lightning.balancing.build import make_balancer
 from mtl_lightning.balancing.ranks import shared_seed
 from mtl_lightning.system.errors import UserError
-from tests.helpers import two_ranks
+from tests.helpers import ranks
 from tests.helpers.balancing import CPU, METHODS, ROWS, SOLVED, Trained, trained
 
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "make_balancing_table.py"
@@ -69,7 +69,7 @@ def weights_on_ranks() -> dict[str, dict[str, Tensor]]:
     return {name: trained(name, RANKS).weights for name in NAMES}
 
 
-CASE: two_ranks.Case = (f"{__name__}.weights_on_ranks", {})
+CASE: ranks.Case = (f"{__name__}.weights_on_ranks", {})
 
 
 def absent_on_a_rank(name: str, other: Mapping[str, Tensor]) -> bool:
@@ -147,7 +147,7 @@ def table_row(name: str, on_ranks: Mapping[str, Mapping[str, Tensor]]) -> str:
 def table(folder: Path) -> str:
     """Measure all cells and return the table."""
     head = ["| method | " + " | ".join(CONDITIONS) + " |", "|---|" + "---|" * len(CONDITIONS)]
-    (on_ranks,) = two_ranks.run([CASE], folder)
+    (on_ranks,) = ranks.run([CASE], folder)
     return "\n".join([*head, *(table_row(name, on_ranks) for name in NAMES)])
 
 

@@ -11,7 +11,8 @@ from mtl_lightning.callbacks.bad_images import BadImagesFile
 from mtl_lightning.data.bad_images import BadImage
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.system.errors import UserError
-from tests.helpers.support import Memory, fit, make_module, make_tasks, make_trainer
+from tests.helpers.data import Memory, make_tasks
+from tests.helpers.training import fit, make_module, make_trainer
 
 HEADER = ["image", "where", "split", "reason"]
 

@@ -9,7 +9,8 @@ from mtl_lightning.callbacks import BalancingMonitor
 from mtl_lightning.models import Soft
 from mtl_lightning.system.errors import UserError
 from tests.helpers.balancing import module_of, one_step, reference, shared_rows
-from tests.helpers.support import fit, make_data, make_module, weights
+from tests.helpers.data import make_data
+from tests.helpers.training import fit, make_module, weights
 
 
 class Log(Logger):

@@ -8,16 +8,9 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Regression
 from mtl_lightning.training.module import MultiTask
-from tests.helpers.support import (
-    Memory,
-    Small,
-    fit,
-    make_data,
-    make_module,
-    make_more_tasks,
-    make_trainer,
-    weights,
-)
+from tests.helpers.data import Memory, make_data, make_more_tasks
+from tests.helpers.models import Small
+from tests.helpers.training import fit, make_module, make_trainer, weights
 
 
 def train(folder, callbacks, module=None, data=None, **trainer):

@@ -18,15 +18,8 @@ from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.weights import NamedWeights
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.training.module import MultiTask
-from tests.helpers.support import (
-    fit,
-    largest_difference,
-    make_data,
-    make_module,
-    make_tasks,
-    make_trainer,
-    weights,
-)
+from tests.helpers.data import make_data, make_tasks
+from tests.helpers.training import fit, largest_difference, make_module, make_trainer, weights
 
 
 class Normed(Backbone):

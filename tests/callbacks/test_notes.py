@@ -9,7 +9,8 @@ from torch import nn
 
 from mtl_lightning.callbacks import notes
 from mtl_lightning.data.datamodule import PartialLabels
-from tests.helpers.support import make_data, make_trainer
+from tests.helpers.data import make_data
+from tests.helpers.training import make_trainer
 
 
 @pytest.mark.parametrize(

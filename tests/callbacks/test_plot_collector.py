@@ -5,7 +5,7 @@ import pytest
 
 from mtl_lightning.tasks import Classification
 from mtl_lightning.tasks.plot_data import ConfusionPlotData
-from tests.helpers.evaluations import evaluated
+from tests.helpers.training import evaluated
 
 
 def test_the_records_are_of_the_labelled_rows(tmp_path):

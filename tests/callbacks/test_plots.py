@@ -18,15 +18,9 @@ from mtl_lightning.runs.loggers import ResumableCSVLogger
 from mtl_lightning.tasks import Classification
 from mtl_lightning.tasks.plot_data import ConfusionPlotData
 from mtl_lightning.training.module import MultiTask
-from tests.helpers.support import (
-    Memory,
-    Small,
-    fit,
-    make_data,
-    make_more_tasks,
-    make_trainer,
-    sparse_labels,
-)
+from tests.helpers.data import Memory, make_data, make_more_tasks, sparse_labels
+from tests.helpers.models import Small
+from tests.helpers.training import fit, make_trainer
 
 
 class Answering(MultiTask):

@@ -8,8 +8,9 @@ import torch
 
 from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
 from mtl_lightning.system.errors import UserError
-from tests.helpers import two_ranks
-from tests.helpers.support import KINDS, make_data, make_module, make_trainer
+from tests.helpers import ranks
+from tests.helpers.data import KINDS, make_data
+from tests.helpers.training import make_module, make_trainer
 
 
 class Images:
@@ -110,7 +111,7 @@ def two(tmp_path_factory):
     cases = [(name, {"folder": folder, "devices": 2, "count": count}) for count in COUNTS]
     bad = {"count": 8, "bad": (0, 3, 5, 7), "what": "skip"}
     cases.append((name, {"folder": folder, "devices": 2, **bad}))
-    return dict(zip([*COUNTS, "bad"], two_ranks.run(cases, folder), strict=True))
+    return dict(zip([*COUNTS, "bad"], ranks.run(cases, folder), strict=True))
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -4,7 +4,8 @@ import pytest
 
 from mtl_lightning.callbacks.results_file import ResultsFile
 from mtl_lightning.data.datamodule import PartialLabels
-from tests.helpers.support import Memory, make_module, make_tasks, make_trainer
+from tests.helpers.data import Memory, make_tasks
+from tests.helpers.training import make_module, make_trainer
 
 
 @pytest.fixture

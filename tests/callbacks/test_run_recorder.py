@@ -14,8 +14,8 @@ from mtl_lightning.runs import run_file
 from mtl_lightning.runs.facts import Checkpoint as WrittenCheckpoint
 from mtl_lightning.runs.facts import RunFacts
 from mtl_lightning.system.errors import Stopped
-from tests.helpers.evaluations import make_test_data
-from tests.helpers.support import make_data, make_module, make_more_tasks, make_trainer
+from tests.helpers.data import make_data, make_more_tasks
+from tests.helpers.training import make_module, make_test_data, make_trainer
 
 
 class Failing(Callback):

@@ -15,15 +15,9 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.runs import run_file
 from mtl_lightning.tasks import Classification, Regression
 from mtl_lightning.training.module import MultiTask
-from tests.helpers.support import (
-    Memory,
-    Small,
-    fit,
-    make_data,
-    make_module,
-    make_tasks,
-    make_trainer,
-)
+from tests.helpers.data import Memory, make_data, make_tasks
+from tests.helpers.models import Small
+from tests.helpers.training import fit, make_module, make_trainer
 
 WIDTH = 80
 

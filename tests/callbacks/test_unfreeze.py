@@ -20,14 +20,8 @@ from mtl_lightning.models.sharing.soft import Soft
 from mtl_lightning.models.weights import NamedWeights
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.training.module import MultiTask
-from tests.helpers.support import (
-    fit,
-    largest_difference,
-    make_data,
-    make_tasks,
-    make_trainer,
-    weights,
-)
+from tests.helpers.data import make_data, make_tasks
+from tests.helpers.training import fit, largest_difference, make_trainer, weights
 
 
 class Staged(Backbone):

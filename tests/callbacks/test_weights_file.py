@@ -11,7 +11,7 @@ from mtl_lightning.callbacks.weights_file import WeightsFile
 from mtl_lightning.system.errors import UserError
 from tests.conftest import small
 from tests.helpers.balancing import module_of
-from tests.helpers.support import fit
+from tests.helpers.training import fit
 
 CONSTANT = {
     "class_path": "torchjd.scalarization.Constant",

@@ -7,7 +7,7 @@ import pytest
 from mtl_lightning.commands.common import build_data, prepare_data, set_up
 from mtl_lightning.system.errors import UserError
 from tests.conftest import small
-from tests.helpers.preparing import prepare_fit
+from tests.helpers.training import prepare_fit
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import torch
 from mtl_lightning.__main__ import main
 from mtl_lightning.commands.inspect import step_size
 from tests.conftest import DROP, small
-from tests.helpers import messy
+from tests.helpers.files import messy
 
 
 def test_good_data(cli):

@@ -7,7 +7,7 @@ from mtl_lightning.commands.prepare import prepare
 from mtl_lightning.runs.checkpoint_reading import saved_config
 from mtl_lightning.tasks import Regression
 from tests.conftest import DROP, small
-from tests.helpers.preparing import refused
+from tests.helpers.training import refused
 
 DIGITS = [str(digit) for digit in range(10)]
 

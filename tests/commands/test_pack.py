@@ -12,7 +12,7 @@ import yaml
 
 from mtl_lightning.__main__ import main
 from tests.conftest import small
-from tests.helpers.support import labelled_photos
+from tests.helpers.data import labelled_photos
 
 
 def pack(*arguments):

@@ -6,7 +6,7 @@ import pytest
 from mtl_lightning.commands.prepare import prepare
 from mtl_lightning.runs.checkpoint_reading import saved_config
 from tests.conftest import DROP, small
-from tests.helpers.preparing import prepare_fit, refused
+from tests.helpers.training import prepare_fit, refused
 
 # --------------------------------------------------------------------- merging
 

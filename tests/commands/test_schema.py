@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import small
-from tests.helpers.preparing import prepare_fit, refused
+from tests.helpers.training import prepare_fit, refused
 
 NAMES = ["type", "help", "train", "keys", "forward", "config", "3", "no", "a-b", "größe"]
 

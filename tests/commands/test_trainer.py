@@ -19,8 +19,8 @@ from mtl_lightning.data.images import decode
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources import Source
 from tests.conftest import DROP, small
-from tests.helpers import checkpoints
-from tests.helpers.support import labelled_photos
+from tests.helpers.data import labelled_photos
+from tests.helpers.files import checkpoints
 
 RUN = Path("runs/small/version_0")
 

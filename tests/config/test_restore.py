@@ -9,8 +9,9 @@ import torch
 from mtl_lightning import Hard, MultiTask, PartialLabels
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.lightning_internals import is_built_by_cli
-from tests.helpers import checkpoints
-from tests.helpers.support import fit, make_data, make_module
+from tests.helpers.data import make_data
+from tests.helpers.files import checkpoints
+from tests.helpers.training import fit, make_module
 
 
 def test_objects_given_in_python_are_not_hyper_parameters(tmp_path):

@@ -16,7 +16,7 @@ from mtl_lightning.commands.prepare import prepare
 from mtl_lightning.config import untrusted
 from mtl_lightning.models.preprocessing import Normalize
 from mtl_lightning.system.errors import UserError
-from tests.helpers import checkpoints
+from tests.helpers.files import checkpoints
 
 PACKAGES = "mtl_lightning, torch, torchvision, timm or torchjd"
 NONE_OF = f", which is not a class of {PACKAGES}; if you trust it, "

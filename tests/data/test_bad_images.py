@@ -19,16 +19,14 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Encoded
-from tests.helpers import two_ranks
-from tests.helpers.support import (
+from tests.helpers import ranks
+from tests.helpers.data import Memory, make_more_tasks, sparse_labels
+from tests.helpers.training import (
     Batches,
-    Memory,
     fit,
     largest_difference,
     make_module,
-    make_more_tasks,
     make_trainer,
-    sparse_labels,
     weights,
 )
 
@@ -314,9 +312,9 @@ def both(tmp_path_factory) -> list[Any]:
     """Run everything that needs two ranks in one pair of processes."""
     folder = tmp_path_factory.mktemp("ranks")
     given = [{"folder": folder, "devices": 2, **case} for case in CASES]
-    cases: list[two_ranks.Case] = [(f"{__name__}.trained", case) for case in given]
+    cases: list[ranks.Case] = [(f"{__name__}.trained", case) for case in given]
     cases.append((f"{__name__}.stopped", {"folder": folder, "devices": 2}))
-    return two_ranks.run(cases, folder)
+    return ranks.run(cases, folder)
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=lambda i: str(CASES[i]))

@@ -23,8 +23,9 @@ from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.sources import Source, TableSource
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
-from tests.helpers import two_ranks
-from tests.helpers.support import Memory, fit, make_data, make_trainer
+from tests.helpers import ranks
+from tests.helpers.data import Memory, make_data
+from tests.helpers.training import fit, make_trainer
 
 SIZE = (16, 20)
 
@@ -151,7 +152,7 @@ def filled(folder):
 
 def test_two_processes_at_once_fill_one_file(merged, folder):
     (folder / "cases").mkdir()
-    (found,) = two_ranks.run([(f"{__name__}.filled", {"folder": folder})], folder / "cases")
+    (found,) = ranks.run([(f"{__name__}.filled", {"folder": folder})], folder / "cases")
     wanted = [covering(merged, row, SIZE, MAX_PIXELS) for row in range(9)]
     assert all(np.array_equal(*pair) for pair in zip(found, wanted, strict=True))
     (file,) = (folder / "cache").glob("*/*.bin")

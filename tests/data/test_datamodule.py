@@ -15,18 +15,9 @@ from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, Regression
 from mtl_lightning.training.module import MultiTask
-from tests.helpers.support import (
-    Batches,
-    Memory,
-    Small,
-    Tags,
-    fit,
-    make_data,
-    make_module,
-    make_tasks,
-    make_trainer,
-    weights,
-)
+from tests.helpers.data import Memory, Tags, make_data, make_tasks
+from tests.helpers.models import Small
+from tests.helpers.training import Batches, fit, make_module, make_trainer, weights
 
 
 def ready(data, stage="fit", world_size=1, rank=0, epoch=0, done=0, device="cpu"):

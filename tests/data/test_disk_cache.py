@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtl_lightning.data.disk_cache import DiskCache
-from tests.helpers.support import column
+from tests.helpers.data import column
 
 
 def picture(number, height=3, width=4):

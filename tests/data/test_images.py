@@ -20,7 +20,7 @@ from mtl_lightning.data.images import (
     suffixes,
 )
 from mtl_lightning.system.errors import UserError
-from tests.helpers import bombs
+from tests.helpers.files import bombs
 
 RED, GREEN, WHITE = [255, 0, 0], [0, 255, 0], [255, 255, 255]
 

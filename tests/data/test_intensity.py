@@ -8,7 +8,7 @@ from PIL import Image
 from mtl_lightning.data.images import decode
 from mtl_lightning.data.intensity import Intensity, scaled
 from mtl_lightning.system.errors import UserError
-from tests.helpers.tiff import COLOURS, WHITE_IS_ZERO, tiff
+from tests.helpers.files.tiff import COLOURS, WHITE_IS_ZERO, tiff
 
 CT = np.array([[-1000, -500, 500, 2000]], dtype=np.int16)
 RANGE = Intensity(min=-1000, max=2000)

@@ -10,7 +10,7 @@ from mtl_lightning.data.merging import MergeOptions
 from mtl_lightning.data.mirroring.mirror import Mirror
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, MultiLabel, Regression
-from tests.helpers.support import Memory
+from tests.helpers.data import Memory
 
 CELLS = {
     "side": ["left", "right", None, "left", "left", None],

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.data.test_datamodule import loaded, ready
-from tests.helpers.support import make_data
+from tests.helpers.data import make_data
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -3,7 +3,7 @@ import pytest
 from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.sources import TableSource
 from mtl_lightning.system.errors import UserError
-from tests.helpers.data import Filed, Rows, row
+from tests.helpers.data import Memory, Rows, row
 
 
 def test_a_broken_image_is_named_with_its_row(tmp_path):
@@ -25,6 +25,8 @@ def test_labels_of_one_task_in_several_columns_and_tables_are_counted_once():
 
 
 def test_the_content_of_an_image_that_cannot_be_read_names_its_row():
-    table = merge({"x": Filed("x", None)}, ["t"], MergeOptions())
-    with pytest.raises(UserError, match=r"^x x:1: image x:1 does not exist$"):
+    table = merge(
+        {"x": Memory({"t": ["a", None, "b"]}, [None] * 3, "x", bad=[1])}, ["t"], MergeOptions()
+    )
+    with pytest.raises(UserError, match=r"^x x:1: image x:1 cannot be read \(broken\)$"):
         table.content(1)

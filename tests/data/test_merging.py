@@ -17,7 +17,7 @@ from mtl_lightning.data.sources import (
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, MultiLabel, Regression
-from tests.helpers.data import Filed, Rows, row
+from tests.helpers.data import Memory, Rows, row
 
 FRACTIONS = {"val": 0.1, "test": 0.2}
 OWN = {task: [task] for task in ("type", "audience", "expression", "gender", "digit", "parity")}
@@ -368,12 +368,16 @@ def test_every_contradiction_is_told_to_who_asks_and_the_first_answer_holds():
     assert [SPLITS[split] for split in table.splits] == ["train", "test", "train"]
 
 
+def of_three(name, shards=None):
+    return Memory({"t": ["a", None, "b"]}, [None] * 3, name, shards=shards)
+
+
 def test_shards_are_numbered_over_all_sources():
-    sources = {"x": Filed("x", [0, 0, 1]), "y": Filed("y", None), "z": Filed("z", [0, 1, 1])}
+    sources = {"x": of_three("x", [0, 0, 1]), "y": of_three("y"), "z": of_three("z", [0, 1, 1])}
     table = merge(sources, ["t"], MergeOptions())
     assert table.shard.tolist() == [0, 0, 1, -1, -1, -1, 2, 3, 3]
     assert table.keys.tolist() == [f"{name}:{i}" for name in "xyz" for i in range(3)]
-    twice = merge({"y": Filed("x", None), "x": Filed("x", [0, 0, 1])}, ["t"], MergeOptions())
+    twice = merge({"y": of_three("x"), "x": of_three("x", [0, 0, 1])}, ["t"], MergeOptions())
     assert twice.shard.tolist() == [-1, -1, -1], "the source that loads the image decides"
 
 

@@ -10,7 +10,8 @@ from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.mirroring.mirror import Mirror
 from mtl_lightning.system.errors import UserError
 from tests.data.test_datamodule import ready
-from tests.helpers.support import Batches, fit, make_data, make_module, make_trainer, weights
+from tests.helpers.data import make_data
+from tests.helpers.training import Batches, fit, make_module, make_trainer, weights
 
 WAYS: dict[str, Any] = {
     "default": {"augmentation": "default"},

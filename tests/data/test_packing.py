@@ -13,7 +13,7 @@ from mtl_lightning.data.records import RecordWriter
 from mtl_lightning.data.sources import StreamSource
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import UserError
-from tests.helpers.packs import packed, shop
+from tests.helpers.files.packs import packed, shop
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from mtl_lightning.data.planning import limit_plan, plan_split, plan_training, s
 from mtl_lightning.data.sampling import AtLeast, Shards
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import MultiLabel, Regression
-from tests.helpers.support import Memory
+from tests.helpers.data import Memory
 
 
 class InShards(Memory):

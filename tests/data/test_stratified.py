@@ -8,7 +8,7 @@ from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import SPLITS, assign
 from mtl_lightning.data.stratified import stratify
-from tests.helpers.support import Memory
+from tests.helpers.data import Memory
 
 SHARES = (0.6, 0.2, 0.2)
 

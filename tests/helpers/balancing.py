@@ -23,8 +23,9 @@ from mtl_lightning.data.batch import Batch
 from mtl_lightning.models import Backbone, Hard, Network
 from mtl_lightning.tasks import Regression, Task
 from mtl_lightning.training.module import MultiTask
-from tests.helpers.networks import make_network
-from tests.helpers.support import Small, fit, make_data, make_module, make_tasks
+from tests.helpers.data import make_data, make_tasks
+from tests.helpers.models import Small, make_network
+from tests.helpers.training import fit, make_module
 
 CPU = torch.device("cpu")
 

@@ -1,17 +1,110 @@
-"""Made-up backbones and sharings, small and smooth enough for exact comparisons."""
+"""Made-up backbones, sharings and networks, small and smooth enough for exact comparisons."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mtl_lightning.models import Backbone, Hard, NamedModules, Sharing
+from mtl_lightning.models import (
+    Backbone,
+    Hard,
+    HeadOptions,
+    NamedModules,
+    Network,
+    Sharing,
+    build_head,
+)
 from mtl_lightning.models.features import POOLED, Features, FeatureSpec
-from mtl_lightning.models.inputs import Inputs, InputSpecs
+from mtl_lightning.models.heads import HeadFactory
+from mtl_lightning.models.inputs import IMAGE, Inputs, InputSpecs, image_input
 from mtl_lightning.models.weights import LoadReport, NamedWeights
 from mtl_lightning.system.errors import UserError
-from tests.helpers.networks import width_of
+
+
+class Small(Backbone):
+    """Two convolutions: fast, smooth, without batch norm."""
+
+    def __init__(self) -> None:
+        trunk = nn.Sequential(
+            nn.Conv2d(3, 6, 3, stride=2), nn.Tanh(), nn.Conv2d(6, 8, 3, stride=2), nn.Tanh()
+        )
+        super().__init__(trunk, {"all": list(trunk)}, None, "imagenet", "avg", None)
+
+    def named_weights(self, name: str) -> NamedWeights:
+        raise NotImplementedError
+
+
+IMAGES = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+
+
+class Trunk(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(1))  # in no stage, like a position embedding
+        self.a = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
+        self.b = nn.Sequential(nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), nn.Dropout(0.5))
+        self.c = nn.Conv2d(5, 6, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.c(self.b(self.a(images + self.offset)))
+
+
+class ThreeStages(Backbone):
+    def __init__(self, weights=None, pooling="avg", trainable_from=None, scheme="imagenet") -> None:
+        trunk = Trunk()
+        stages = {"a": [trunk.a], "b": [trunk.b], "c": [trunk.c]}
+        super().__init__(trunk, stages, weights, scheme, pooling, trainable_from)
+
+    def named_weights(self, name: str) -> NamedWeights:
+        tensors = {k: torch.full_like(v, 2) for k, v in Trunk().state_dict().items()}
+        return NamedWeights(tensors, f"ThreeStages {name}", [0.5] * 3, [0.5] * 3)
+
+
+def trainable(backbone: Backbone) -> set[str]:
+    return {n.split(".")[1] for n, p in backbone.named_parameters() if p.requires_grad}
+
+
+class Staged(Backbone):
+    """Two stages with batch norm, pretrained weights (all 0.01), and freezing."""
+
+    def __init__(self, trainable_from: str | None = None, weights: str | None = None) -> None:
+        layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3)]
+        trunk = nn.Sequential(*layers)
+        stages = {"low": layers[:3], "high": layers[3:]}
+        super().__init__(trunk, stages, weights, "imagenet", "avg", trainable_from)
+
+    def named_weights(self, name: str) -> NamedWeights:
+        tensors = {k: torch.full_like(v, 0.01) for k, v in self.trunk.state_dict().items()}
+        return NamedWeights(tensors, name)
+
+
+def heads_of(outputs: Mapping[str, int], **options: Any) -> dict[str, HeadFactory]:
+    """Return what makes the usual heads, by task."""
+    settings = HeadOptions(**options)
+    return {t: partial(build_head, num_outputs=n, options=settings) for t, n in outputs.items()}
+
+
+def make_network(
+    sharing: Sharing,
+    backbone: Backbone,
+    outputs: Mapping[str, int],
+    size: tuple[int, int],
+    **options: Any,
+) -> Network:
+    return Network(sharing, backbone, heads_of(outputs, **options), image_input(size))
+
+
+def pooled_of(module: Backbone, images: Tensor) -> Tensor:
+    """Return the pooled features (B, F) of images."""
+    features: Tensor = module({IMAGE: images})[POOLED]
+    return features
+
+
+def width_of(module: Backbone | Sharing, size: tuple[int, int]) -> int:
+    """Return F of images of (height, width) pixels."""
+    return module.describe(image_input(size)).pooled
 
 
 class Layered(Backbone):

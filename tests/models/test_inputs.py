@@ -13,7 +13,7 @@ from mtl_lightning.models.inputs import (
     take_rows,
 )
 from mtl_lightning.system.errors import UserError
-from tests.helpers.support import make_module
+from tests.helpers.training import make_module
 
 
 def test_the_image_has_one_name_in_batches_and_networks():

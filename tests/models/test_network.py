@@ -7,8 +7,7 @@ from torch import nn
 from mtl_lightning.models import Hard, Network, Torchvision
 from mtl_lightning.models.inputs import image_input
 from mtl_lightning.system.errors import UserError
-from tests.helpers.models import Adapters, Layered, Opaque
-from tests.helpers.networks import heads_of, make_network
+from tests.helpers.models import Adapters, Layered, Opaque, heads_of, make_network
 
 OUTPUTS = {"type": 4, "train": 1, "keys": 2, "forward": 3, "help": 1, "a.b": 2}
 IMAGES = {"image": torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)}

@@ -13,8 +13,8 @@ from mtl_lightning.reports.audit_console import (
     parts,
     share,
 )
-from tests.helpers import messy
-from tests.helpers.support import make_data
+from tests.helpers.data import make_data
+from tests.helpers.files import messy
 
 
 def printed(report, width=80, **options):

@@ -10,8 +10,8 @@ from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.audit.report import Report
 from mtl_lightning.reports import audit_page as pages
 from mtl_lightning.reports.audit_page import page, write
-from tests.helpers import messy
-from tests.helpers.support import make_data
+from tests.helpers.data import make_data
+from tests.helpers.files import messy
 
 
 class Outline(HTMLParser):

@@ -10,7 +10,7 @@ from mtl_lightning.reports.audit_sheet import (
     draw,
     write,
 )
-from tests.helpers.support import make_data
+from tests.helpers.data import make_data
 
 
 def test_a_sheet_has_a_band_for_each_task(messy_report, tmp_path):

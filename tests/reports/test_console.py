@@ -9,7 +9,7 @@ from mtl_lightning.reports.console import merged_table, metric_tables, results_t
 from mtl_lightning.runs.facts import Parameters, Sizes, TaskFacts
 from mtl_lightning.tasks import Classification, Regression
 from mtl_lightning.tasks.results import Results
-from tests.helpers.support import Memory, make_data, make_tasks
+from tests.helpers.data import Memory, make_data, make_tasks
 
 NAN = float("nan")
 WIDTH = 80

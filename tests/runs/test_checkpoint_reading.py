@@ -11,7 +11,7 @@ from torch import nn
 from mtl_lightning.commands.prepare import prepare
 from mtl_lightning.runs.checkpoint_reading import read_checkpoint, saved_config
 from mtl_lightning.system.errors import UserError
-from tests.helpers import checkpoints
+from tests.helpers.files import checkpoints
 
 RUN = Path("runs/shop")
 OURS = "was not written by `mtl-lightning fit`"

@@ -16,8 +16,8 @@ from mtl_lightning.runs import processes
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.lightning_internals import release_processes
 from tests.conftest import small
-from tests.helpers.packs import photos_packed
-from tests.helpers.support import labelled_photos
+from tests.helpers.data import labelled_photos
+from tests.helpers.files.packs import photos_packed
 
 LOST = RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:1")
 

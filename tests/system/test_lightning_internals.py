@@ -16,7 +16,7 @@ from torchmetrics.aggregation import SumMetric
 from mtl_lightning.commands.trainer import MultiTaskCLI
 from mtl_lightning.runs.loggers import ResumableCSVLogger, _Writer
 from mtl_lightning.system import lightning_internals
-from tests.helpers.support import make_module
+from tests.helpers.training import make_module
 
 OF_LOOPS = {
     "": ("_data_fetcher", "_restarting", "_restart_stage"),

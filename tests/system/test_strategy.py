@@ -5,7 +5,7 @@ from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleD
 
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.strategy import check_whole_weights, is_trial
-from tests.helpers.support import make_trainer
+from tests.helpers.training import make_trainer
 
 
 def trainer(strategy):

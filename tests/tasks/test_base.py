@@ -7,7 +7,7 @@ from mtl_lightning.models import FeatureSpec, HeadOptions, MapSpec
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, MultiLabel, Regression
 from mtl_lightning.tasks.metrics import TaskMetrics
-from tests.helpers.support import Tags, column
+from tests.helpers.data import Tags, column
 
 NAN, INF = float("nan"), float("inf")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mtl_lightning.tasks import cells
-from tests.helpers.support import column
+from tests.helpers.data import column
 
 
 @pytest.mark.parametrize(

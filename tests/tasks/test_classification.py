@@ -6,7 +6,8 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
-from tests.helpers.support import column, written
+from tests.helpers.data import column
+from tests.helpers.training import written
 
 
 def completed(*cells, **arguments):

@@ -2,7 +2,7 @@ import torch
 
 from mtl_lightning.tasks import MultiLabel
 from mtl_lightning.tasks.label_metrics import LabelMetrics
-from tests.helpers.support import written
+from tests.helpers.training import written
 
 
 def test_the_names_are_those_of_what_is_computed():

@@ -20,7 +20,7 @@ from mtl_lightning.tasks.metrics import (
     SharedAnswers,
     TaskMetrics,
 )
-from tests.helpers.support import written
+from tests.helpers.training import written
 
 
 def draw(shape, seed=0):

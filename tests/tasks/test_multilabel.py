@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Encoded, MultiLabel
 from mtl_lightning.tasks.metrics import TaskMetrics
-from tests.helpers.support import column, written
+from tests.helpers.data import column
+from tests.helpers.training import written
 
 LABELS = ["hat", "bag", "scarf"]
 

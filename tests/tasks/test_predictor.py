@@ -3,7 +3,8 @@ import torch
 from torch.export import Dim
 
 from mtl_lightning.models import Soft
-from tests.helpers.support import make_module, make_more_tasks
+from tests.helpers.data import make_more_tasks
+from tests.helpers.training import make_module
 
 IMAGES = torch.randint(
     0, 256, (5, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)

@@ -4,7 +4,8 @@ import torch
 
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Regression
-from tests.helpers.support import column, written
+from tests.helpers.data import column
+from tests.helpers.training import written
 
 YEARS = torch.tensor([1990.0, 2000.0, 2010.0, 2020.0])
 

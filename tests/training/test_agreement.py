@@ -6,7 +6,9 @@ from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, MultiLabel, Regression, Task
 from mtl_lightning.training.agreement import check_checkpoint, check_data, check_known, described
 from mtl_lightning.training.module import MultiTask
-from tests.helpers.support import KINDS, Memory, Small, fit, make_trainer
+from tests.helpers.data import KINDS, Memory
+from tests.helpers.models import Small
+from tests.helpers.training import fit, make_trainer
 
 SPLITS = ["train"] * 8 + ["val"] * 4 + ["test"] * 4
 

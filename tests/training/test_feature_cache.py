@@ -14,16 +14,10 @@ from mtl_lightning.models import Hard, Soft
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.training import feature_cache
 from mtl_lightning.training.module import MultiTask
-from tests.helpers import two_ranks
-from tests.helpers.support import (
-    Small,
-    largest_difference,
-    make_data,
-    make_module,
-    make_more_tasks,
-    make_trainer,
-    weights,
-)
+from tests.helpers import ranks
+from tests.helpers.data import make_data, make_more_tasks
+from tests.helpers.models import Small
+from tests.helpers.training import largest_difference, make_module, make_trainer, weights
 
 EPOCHS = 3
 PARTS = ("augmentation", "bad", "mirror")
@@ -174,7 +168,7 @@ ON_RANKS = (
 def pair(tmp_path_factory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("pair")
     options = {"folder": folder, "devices": 2, "strategy": "ddp", "precision": "64-true"}
-    return two_ranks.run([(f"{__name__}.train", options | case) for case in ON_RANKS], folder)
+    return ranks.run([(f"{__name__}.train", options | case) for case in ON_RANKS], folder)
 
 
 @pytest.mark.parametrize("number", range(len(ON_RANKS)))

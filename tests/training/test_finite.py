@@ -9,8 +9,9 @@ from torch import Tensor
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, Regression
-from tests.helpers import two_ranks
-from tests.helpers.support import KINDS, Memory, fit, make_module, weights
+from tests.helpers import ranks
+from tests.helpers.data import KINDS, Memory
+from tests.helpers.training import fit, make_module, weights
 
 POISON = 999.0
 ROWS = 24
@@ -130,7 +131,7 @@ def on_ranks(folder: Path, devices: int) -> dict[str, Any]:
 def test_all_ranks_do_alike(tmp_path):
     """One rank has the image; the other must not wait for it, nor make the step alone."""
     one = on_ranks(tmp_path, 1)
-    (two,) = two_ranks.run([(f"{__name__}.on_ranks", {"folder": tmp_path, "devices": 2})], tmp_path)
+    (two,) = ranks.run([(f"{__name__}.on_ranks", {"folder": tmp_path, "devices": 2})], tmp_path)
     assert two["message"] == one["message"]
     assert two["steps"] == one["steps"] == 2
     for run in ("stopped", "skipped"):

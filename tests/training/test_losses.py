@@ -3,7 +3,7 @@ import torch
 
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.tasks import MultiLabel
-from tests.helpers.support import make_module
+from tests.helpers.training import make_module
 
 
 def micro_batch(parts=1, **counts):

@@ -2,7 +2,7 @@ import torch
 
 from mtl_lightning.training.finite import MicroBatchResult
 from mtl_lightning.training.measuring import Measurements
-from tests.helpers.support import make_tasks
+from tests.helpers.data import make_tasks
 from tests.training.test_losses import micro_batch
 
 OUTPUTS = {

@@ -9,16 +9,14 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Regression
 from mtl_lightning.training.module import MultiTask
-from tests.helpers.backbones import staged
-from tests.helpers.support import (
-    Memory,
-    Small,
+from tests.helpers.data import Memory, make_data, make_tasks
+from tests.helpers.models import Small
+from tests.helpers.training import (
     fit,
     largest_difference,
-    make_data,
     make_module,
-    make_tasks,
     make_trainer,
+    staged,
     weights,
     written,
 )
@@ -149,7 +147,7 @@ def checkpoint(tmp_path_factory):
             "ink": {"class_path": "Regression"},
         },
         "model": {
-            "backbone": {"class_path": "tests.helpers.support.Small"},
+            "backbone": {"class_path": "tests.helpers.models.Small"},
             "dropout": 0.25,
             "lr_scheduler": {
                 "class_path": "torch.optim.lr_scheduler.OneCycleLR",

@@ -3,7 +3,8 @@ import pytest
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.training.monitored import check_monitor, monitored_names
-from tests.helpers.support import Memory, fit, make_module, make_tasks
+from tests.helpers.data import Memory, make_tasks
+from tests.helpers.training import fit, make_module
 
 
 def test_monitored_names_are_what_is_logged(tmp_path):

@@ -3,8 +3,8 @@ import torch
 
 from mtl_lightning.models import Soft
 from mtl_lightning.training.parameters import leave_absent, parameter_groups
-from tests.helpers.backbones import staged
-from tests.helpers.support import fit, make_data, make_module, weights
+from tests.helpers.data import make_data
+from tests.helpers.training import fit, make_module, staged, weights
 
 
 def groups(module):

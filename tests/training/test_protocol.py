@@ -3,7 +3,7 @@ from typing import get_type_hints
 from mtl_lightning.callbacks import EMA, Unfreeze
 from mtl_lightning.training.module import MultiTask
 from mtl_lightning.training.protocol import LateTraining, MultiTaskModule, multi_task
-from tests.helpers.support import make_module
+from tests.helpers.training import make_module
 
 
 def test_the_module_has_what_callbacks_read():

@@ -14,15 +14,9 @@ from pytorch_lightning import Callback, seed_everything
 from mtl_lightning.callbacks import EMA
 from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.runs.loggers import ResumableCSVLogger
-from tests.helpers import two_ranks
-from tests.helpers.support import (
-    Batches,
-    largest_difference,
-    make_data,
-    make_module,
-    make_more_tasks,
-    make_trainer,
-)
+from tests.helpers import ranks
+from tests.helpers.data import make_data, make_more_tasks
+from tests.helpers.training import Batches, largest_difference, make_module, make_trainer
 
 
 class Killed(BaseException):
@@ -271,7 +265,7 @@ def test_what_remains_of_an_epoch_is_seen_once_on_another_number_of_ranks(tmp_pa
     train(whole, **ELASTIC, **calls)
     # The twentieth hook is in the second step of the second epoch.
     case = {"folder": run_of(tmp_path, "two"), "devices": 2, "accumulate": 1, "batch_size": 8}
-    two_ranks.run([(f"{__name__}.killed_on_ranks", case | {"at": 20})], tmp_path)
+    ranks.run([(f"{__name__}.killed_on_ranks", case | {"at": 20})], tmp_path)
     content = torch.load(case["folder"] / "checkpoints" / "last.ckpt", weights_only=True)
     assert content["resume"]["position"] == {"epoch": 1, "rows": 16, "validate": False}
     batches = Batches()

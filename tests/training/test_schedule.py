@@ -11,7 +11,8 @@ from torch.optim import lr_scheduler as torch_schedulers
 
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.training.schedule import WHOLE_RUN, WarmupCosine, fill_lengths
-from tests.helpers.support import fit, make_data, make_module, make_trainer
+from tests.helpers.data import make_data
+from tests.helpers.training import fit, make_module, make_trainer
 
 
 class Rates(Callback):

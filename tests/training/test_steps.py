@@ -4,7 +4,8 @@ from pytorch_lightning import Callback, seed_everything
 from torch.utils.data import DataLoader
 
 from mtl_lightning.system.errors import UserError
-from tests.helpers.support import fit, make_data, make_module, make_trainer, weights
+from tests.helpers.data import make_data
+from tests.helpers.training import fit, make_module, make_trainer, weights
 
 
 def test_results_are_logged_under_the_promised_names(tmp_path):

@@ -18,8 +18,9 @@ from tests.helpers.balancing import (
     shared_rows,
     shared_update,
 )
+from tests.helpers.data import Memory, make_data, make_tasks
 from tests.helpers.models import LAYERED, Layered, Opaque
-from tests.helpers.support import Memory, fit, make_data, make_tasks, weights
+from tests.helpers.training import fit, weights
 
 CPU = torch.device("cpu")
 THEIRS = [name for name in GRADIENT if name not in OURS]

@@ -12,16 +12,18 @@ from mtl_lightning.balancing.gradients.split_pass import segmented_pass, whole_p
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.models import Hard
 from mtl_lightning.system.errors import UserError
-from tests.helpers.balancing import (
-    flat,
-    module_of,
-    one_step,
-    reference,
-    shared_names,
+from tests.helpers.balancing import flat, module_of, one_step, reference, shared_names
+from tests.helpers.data import make_data
+from tests.helpers.models import (
+    LAYERED,
+    Adapters,
+    Bottleneck,
+    Interleaved,
+    Layered,
+    Opaque,
+    make_network,
 )
-from tests.helpers.models import LAYERED, Adapters, Bottleneck, Interleaved, Layered, Opaque
-from tests.helpers.networks import make_network
-from tests.helpers.support import fit, largest_difference, make_data, weights
+from tests.helpers.training import fit, largest_difference, weights
 
 LABELLED = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0], [1, 1, 1]]).bool()
 TASKS = ("a", "b", "c")

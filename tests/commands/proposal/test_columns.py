@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mtl_lightning.commands.proposal.columns import Kind, as_numbers, classify_column
-from tests.helpers.support import column
+from tests.helpers.data import column
 
 
 def of(*values, times=10):

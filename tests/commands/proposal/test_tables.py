@@ -5,7 +5,7 @@ import pytest
 
 from mtl_lightning.commands.proposal.tables import inspect_table
 from mtl_lightning.system.errors import UserError
-from tests.helpers.messy import photo
+from tests.helpers.files.messy import photo
 
 
 def photos(folder, number=12):

@@ -9,7 +9,7 @@ from mtl_lightning.commands.proposal.task_plans import (
     name_generator,
     plan_tasks,
 )
-from tests.helpers.support import column
+from tests.helpers.data import column
 
 
 def table(path, **labels):

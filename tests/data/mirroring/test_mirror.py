@@ -15,8 +15,10 @@ from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, MultiLabel, Regression
 from mtl_lightning.training.module import MultiTask
 from tests.data.test_datamodule import assert_counts_are_those_of_each_step, ready
-from tests.helpers import two_ranks
-from tests.helpers.support import Batches, Memory, Small, Tags, column, fit, make_module, weights
+from tests.helpers import ranks
+from tests.helpers.data import Memory, Tags, column
+from tests.helpers.models import Small
+from tests.helpers.training import Batches, fit, make_module, weights
 
 SIDES = ("left", "right", "front")
 SWAP = {"pose": {"left": "right"}, "arms": {"right_arm": "left_arm"}, "votes": {"left": "right"}}
@@ -240,8 +242,8 @@ WHERE = ("cpu", "device")
 def test_two_ranks_equal_one_process(tmp_path):
     """Images are augmented, too, by numbers that know of no rank."""
     cases = [{"folder": tmp_path, "devices": 2, "augment_on": where} for where in WHERE]
-    ranks = two_ranks.run([(f"{__name__}.trained", case) for case in cases], tmp_path)
-    for two, where in zip(ranks, WHERE, strict=True):
+    on_ranks = ranks.run([(f"{__name__}.trained", case) for case in cases], tmp_path)
+    for two, where in zip(on_ranks, WHERE, strict=True):
         one = trained(tmp_path, augment_on=where)
         for name in one:
             assert torch.allclose(one[name], two[name], rtol=1e-10, atol=1e-12), name

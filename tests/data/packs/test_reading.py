@@ -10,7 +10,7 @@ from mtl_lightning.data.packs import reading
 from mtl_lightning.data.packs.reading import Pack
 from mtl_lightning.data.packs.storage import PackStorage
 from mtl_lightning.system.errors import SourceError, UserError
-from tests.helpers.packs import flip, packed, rows_of, shop, sign
+from tests.helpers.files.packs import flip, packed, rows_of, shop, sign
 
 
 @pytest.fixture

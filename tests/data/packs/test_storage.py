@@ -15,7 +15,7 @@ import pytest
 from mtl_lightning.data.packs.reading import Pack
 from mtl_lightning.data.packs.storage import PackStorage
 from mtl_lightning.system.errors import SourceError, UserError
-from tests.helpers.packs import flip, packed, rows_of, shop
+from tests.helpers.files.packs import flip, packed, rows_of, shop
 
 FIRST, SECOND, THIRD, FOURTH = (f"shard-{number:05}.bin" for number in range(4))
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mtl_lightning.data.sampling import AtLeast
 from mtl_lightning.system.errors import UserError
-from tests.helpers.populations import population, random, taken
+from tests.helpers.data import population, random, taken
 
 
 def labels(given, positions):

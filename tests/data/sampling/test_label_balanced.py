@@ -3,7 +3,7 @@ import pytest
 
 from mtl_lightning.data.sampling import LabelBalanced
 from mtl_lightning.system.errors import UserError
-from tests.helpers.populations import population, random, taken
+from tests.helpers.data import population, random, taken
 
 KINDS = [0] * 60 + [1] * 20 + [-1] * 40
 AGES = [-1] * 80 + [0] * 40

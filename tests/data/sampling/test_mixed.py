@@ -4,7 +4,7 @@ import pytest
 from mtl_lightning.data.sampling import Mixed
 from mtl_lightning.data.sampling.mixed import apportioned
 from mtl_lightning.system.errors import UserError
-from tests.helpers.populations import population, taken
+from tests.helpers.data import population, taken
 
 SOURCES = [0] * 90 + [1] * 10 + [2] * 20
 GIVEN = population(SOURCES, t=[0] * 120)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from mtl_lightning.data.sampling import Population, Shards
 from mtl_lightning.system.errors import UserError
-from tests.helpers.populations import population, taken
+from tests.helpers.data import population, taken
 
 
 def of(*sizes, alone=0):

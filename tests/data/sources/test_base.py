@@ -13,7 +13,7 @@ from mtl_lightning.data.sources import (
 )
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.system.errors import UserError
-from tests.helpers.tiff import tiff
+from tests.helpers.files.tiff import tiff
 
 
 class One(Source):

@@ -2,7 +2,7 @@ import pytest
 
 from mtl_lightning.data.sources.columns import Columns
 from mtl_lightning.system.errors import UserError
-from tests.helpers.support import column
+from tests.helpers.data import column
 
 TASKS = ["type", "tags", "tags/hat", "tags/bag"]
 

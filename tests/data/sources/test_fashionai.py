@@ -6,7 +6,7 @@ from mtl_lightning.data.sources import FashionAISource
 from mtl_lightning.data.sources.fashionai import ATTRIBUTES
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
-from tests.helpers.support import column
+from tests.helpers.data import column
 
 TASKS = ["collar", "neck", "coat"]
 BASE = [

@@ -17,7 +17,7 @@ from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources import HuggingFaceSource
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import MultiLabel
-from tests.helpers import downloads
+from tests.helpers.files import downloads
 
 TASKS = ["kind", "age"]
 FEATURES = {

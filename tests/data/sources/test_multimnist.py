@@ -5,7 +5,7 @@ import pytest
 
 from mtl_lightning.data.sources import MultiMNISTSource
 from mtl_lightning.system.errors import UserError
-from tests.helpers.support import SHARED
+from tests.helpers.data import SHARED
 
 TASKS = ["left", "right"]
 

@@ -16,15 +16,10 @@ from mtl_lightning.data.sources import StreamSource, TableSource
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import SourceError, UserError
 from tests.data.test_datamodule import assert_counts_are_those_of_each_step
-from tests.helpers import packs, two_ranks
-from tests.helpers.support import (
-    Batches,
-    fit,
-    largest_difference,
-    make_module,
-    make_more_tasks,
-    weights,
-)
+from tests.helpers import ranks
+from tests.helpers.data import make_more_tasks
+from tests.helpers.files import packs
+from tests.helpers.training import Batches, fit, largest_difference, make_module, weights
 from tests.training import test_resume
 
 TASKS = ["kind", "size", "tags", "tags/hat", "tags/bag", "ink"]
@@ -263,7 +258,7 @@ def trained(folder: Path, devices: int, accumulate: int) -> dict[str, Any]:
 def test_two_ranks_equal_one_process(tmp_path, accumulate):
     one = trained(tmp_path, 1, 1)
     case = {"folder": tmp_path, "devices": 2, "accumulate": accumulate}
-    (two,) = two_ranks.run([(f"{__name__}.trained", case)], tmp_path)
+    (two,) = ranks.run([(f"{__name__}.trained", case)], tmp_path)
     assert largest_difference(one["weights"], two["weights"]) < 1e-12
     rows = [row for step in one["rows"][0] for row in step]
     theirs = [row for step in two["rows"][0] for row in step]

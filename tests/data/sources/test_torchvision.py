@@ -8,7 +8,7 @@ from torchvision import datasets
 
 from mtl_lightning.data.sources import TorchvisionSource
 from mtl_lightning.system.errors import UserError
-from tests.helpers import bombs, downloads
+from tests.helpers.files import bombs, downloads
 
 
 class Ours(datasets.VisionDataset):

@@ -10,14 +10,13 @@ from mtl_lightning.models.backbones import Backbone
 from mtl_lightning.models.features import MapSpec
 from mtl_lightning.models.inputs import image_input
 from mtl_lightning.system.errors import UserError
-from tests.helpers.backbones import IMAGES, Small, Trunk, trainable
-from tests.helpers.networks import pooled_of, width_of
+from tests.helpers.models import IMAGES, ThreeStages, Trunk, pooled_of, trainable, width_of
 
 SPECS = image_input((16, 16))
 
 
 def test_describing_leaves_no_trace():
-    backbone = Small().train()
+    backbone = ThreeStages().train()
     backbone.trunk.a[1].eval()
     state = copy.deepcopy(backbone.state_dict())
     modes = [module.training for module in backbone.modules()]
@@ -29,19 +28,19 @@ def test_describing_leaves_no_trace():
 
 
 def test_the_width_of_flatten_follows_height_and_width():
-    assert width_of(Small(pooling="flatten"), (16, 20)) == 6 * 5 * 7
-    assert width_of(Small(pooling="flatten").double(), (16, 16)) == 6 * 5 * 5
+    assert width_of(ThreeStages(pooling="flatten"), (16, 20)) == 6 * 5 * 7
+    assert width_of(ThreeStages(pooling="flatten").double(), (16, 16)) == 6 * 5 * 5
 
 
 def test_images_too_small_are_one_line_with_a_size_that_works():
-    with pytest.raises(UserError, match="Small cannot take images of 4 x 4 pixels") as caught:
-        width_of(Small(), (4, 4))
+    with pytest.raises(UserError, match="ThreeStages cannot take images of 4 x 4 pixels") as caught:
+        width_of(ThreeStages(), (4, 4))
     assert "set data.image_size to 32" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_trunk_that_leaves_nothing_is_too_small_as_well():
-    backbone = Small()
+    backbone = ThreeStages()
     backbone.trunk.c = nn.AvgPool2d(1)
     backbone.feature_map = lambda images: images[:, :, 20:, 20:]
     with pytest.raises(UserError, match=r"nothing is left.*image_size to 32"):
@@ -49,32 +48,32 @@ def test_a_trunk_that_leaves_nothing_is_too_small_as_well():
 
 
 def test_rows_do_not_touch_one_another_in_eval_mode():
-    backbone = Small().double().eval()
+    backbone = ThreeStages().double().eval()
     alone = torch.cat([pooled_of(backbone, row[None]) for row in IMAGES])
     torch.testing.assert_close(pooled_of(backbone, IMAGES), alone, rtol=1e-12, atol=1e-12)
 
 
 def test_the_constructor_touches_no_file_and_loading_is_asked_for(tmp_path):
     file = tmp_path / "small.pth"
-    backbone = Small(weights=str(file))
+    backbone = ThreeStages(weights=str(file))
     torch.save({k: torch.full_like(v, 3) for k, v in Trunk().state_dict().items()}, file)
     report = backbone.load_pretrained()
     assert report is not None
     assert report.complete
     assert report.source == "small.pth"
     assert (backbone.trunk.c.weight == 3).all()
-    assert Small(weights=None).load_pretrained() is None
+    assert ThreeStages(weights=None).load_pretrained() is None
 
 
 def test_weights_that_want_another_preprocessing_say_so():
-    backbone = Small(weights="DEFAULT")
+    backbone = ThreeStages(weights="DEFAULT")
     report = str(backbone.load_pretrained())
     assert (backbone.trunk.c.weight == 2).all()
     assert "set preprocessing to {mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}" in report
 
 
 def test_frozen_parameters_are_loaded_too():
-    backbone = Small(weights="DEFAULT", trainable_from="heads")
+    backbone = ThreeStages(weights="DEFAULT", trainable_from="heads")
     backbone.load_pretrained()
     assert (backbone.trunk.a[0].weight == 2).all()
     assert trainable(backbone) == set()
@@ -148,14 +147,16 @@ def test_a_pooling_that_nobody_reads_is_dropped_with_its_weights():
 @pytest.mark.parametrize("kind", ["weights elsewhere", "another order", "a stage that fails"])
 def test_stages_that_are_not_the_network_are_refused(kind):
     if kind == "weights elsewhere":
-        backbone = Small()  # its offset is 0, so that a trial alone would find no difference
+        backbone = ThreeStages()  # its offset is 0, so that a trial alone would find no difference
     else:
         backbone = Layers()
         order = "acb" if kind == "another order" else "bac"
         backbone._stages = {stage: backbone._stages[stage] for stage in order}
     assert not backbone.runs_by_stage(SPECS)
     assert list(backbone.describe(SPECS).maps) == [backbone.last_stage], "the last map alone"
-    with pytest.raises(UserError, match=r"^(Small|Layers) should run stage by stage here\. Found "):
+    with pytest.raises(
+        UserError, match=r"^(ThreeStages|Layers) should run stage by stage here\. Found "
+    ):
         backbone.require_stages(SPECS)
     Layers().require_stages(SPECS)
 

@@ -6,8 +6,7 @@ from torch import nn
 
 from mtl_lightning.models.backbones import Backbone
 from mtl_lightning.system.errors import UserError
-from tests.helpers.backbones import IMAGES, Small, trainable
-from tests.helpers.networks import pooled_of
+from tests.helpers.models import IMAGES, ThreeStages, pooled_of, trainable
 
 
 @pytest.mark.parametrize(
@@ -21,11 +20,11 @@ from tests.helpers.networks import pooled_of
     ],
 )
 def test_everything_before_trainable_from_is_frozen(trainable_from, expected):
-    assert trainable(Small(trainable_from=trainable_from)) == expected
+    assert trainable(ThreeStages(trainable_from=trainable_from)) == expected
 
 
 def test_frozen_stages_stay_in_eval_mode_and_keep_their_statistics():
-    backbone = Small(trainable_from="b")
+    backbone = ThreeStages(trainable_from="b")
     parent = nn.Sequential(backbone).train()
     assert backbone.training
     assert not backbone.trunk.a[1].training
@@ -40,14 +39,14 @@ def test_frozen_stages_stay_in_eval_mode_and_keep_their_statistics():
 
 
 def test_a_wholly_frozen_backbone_is_deterministic_and_needs_no_gradient():
-    backbone = Small(trainable_from="heads", pooling="gem").train()
+    backbone = ThreeStages(trainable_from="heads", pooling="gem").train()
     features = pooled_of(backbone, IMAGES)
     assert not features.requires_grad
     assert torch.equal(features, pooled_of(backbone, IMAGES))
 
 
 def test_a_copy_freezes_its_own_modules():
-    twin = copy.deepcopy(Small(trainable_from="b")).train()
+    twin = copy.deepcopy(ThreeStages(trainable_from="b")).train()
     assert not twin.trunk.a[1].training
     assert trainable(twin) == {"b", "c"}
     assert twin.frozen_modules == [twin.trunk.a]
@@ -55,9 +54,10 @@ def test_a_copy_freezes_its_own_modules():
 
 def test_unknown_stage_lists_the_stages():
     with pytest.raises(
-        UserError, match=r'should be a stage of Small.*a, b, c, heads\. Found "head"; did you mean'
+        UserError,
+        match=r'should be a stage of ThreeStages.*a, b, c, heads\. Found "head"; did you mean',
     ):
-        Small(trainable_from="head")
+        ThreeStages(trainable_from="head")
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_unknown_stage_lists_the_stages():
     ],
 )
 def test_unfreeze_is_as_if_trained_from_there(trainable_from, stage, expected):
-    backbone = Small(trainable_from=trainable_from)
+    backbone = ThreeStages(trainable_from=trainable_from)
     frozen = {p for p in backbone.parameters() if not p.requires_grad}
     freed = backbone.frozen_from(stage)
-    assert trainable(backbone) == trainable(Small(trainable_from=trainable_from))
+    assert trainable(backbone) == trainable(ThreeStages(trainable_from=trainable_from))
     backbone.unfreeze(stage)
     assert trainable(backbone) == expected
     trunk = backbone.trunk
@@ -87,7 +87,7 @@ def test_unfreeze_is_as_if_trained_from_there(trainable_from, stage, expected):
 
 
 def test_unfrozen_batch_norm_follows_the_data_and_the_rest_does_not():
-    backbone = Small(trainable_from="heads").train()
+    backbone = ThreeStages(trainable_from="heads").train()
     backbone.unfreeze("b")
     assert [backbone.trunk.a[1].training, backbone.trunk.b[1].training] == [False, True]
     backbone.eval().unfreeze()
@@ -96,7 +96,7 @@ def test_unfrozen_batch_norm_follows_the_data_and_the_rest_does_not():
 
 
 def test_frozen_batch_norm_is_in_eval_mode_before_anybody_asks():
-    backbone = Small(trainable_from="b")
+    backbone = ThreeStages(trainable_from="b")
     assert backbone.training
     assert [backbone.trunk.a[1].training, backbone.trunk.b[1].training] == [False, True]
 
@@ -105,7 +105,7 @@ def test_frozen_batch_norm_that_torch_replaces_stays_frozen():
     """As with ``trainer.sync_batchnorm``; VGG16's stages are lists of layers, as this is."""
     trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 3))
 
-    class Layers(Small):
+    class Layers(ThreeStages):
         def __init__(self) -> None:
             stages = {"a": list(trunk[:2]), "b": [trunk[2]]}
             Backbone.__init__(self, trunk, stages, None, "imagenet", "avg", "b")
@@ -120,6 +120,6 @@ def test_frozen_batch_norm_that_torch_replaces_stays_frozen():
 
 def test_an_unknown_stage_to_unfreeze_is_said():
     with pytest.raises(
-        UserError, match=r'stage should be a stage of Small.*a, b, c, heads\. Found "d"'
+        UserError, match=r'stage should be a stage of ThreeStages.*a, b, c, heads\. Found "d"'
     ):
-        Small(trainable_from="heads").unfreeze("d")
+        ThreeStages(trainable_from="heads").unfreeze("d")

@@ -8,7 +8,7 @@ import torch
 from mtl_lightning.models.backbones import Timm
 from mtl_lightning.models.inputs import image_input
 from mtl_lightning.system.errors import UserError
-from tests.helpers.networks import pooled_of, width_of
+from tests.helpers.models import pooled_of, width_of
 
 IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
 

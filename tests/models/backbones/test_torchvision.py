@@ -10,7 +10,7 @@ from mtl_lightning.models.backbones import Torchvision
 from mtl_lightning.models.backbones.torchvision import torchvision_weights
 from mtl_lightning.models.inputs import image_input
 from mtl_lightning.system.errors import UserError
-from tests.helpers.networks import pooled_of
+from tests.helpers.models import pooled_of
 
 SQUEEZENET = (
     Path(__file__).parents[3] / "../shared/weights/squeezenet1_1-imagenet-features.safetensors"

@@ -9,7 +9,7 @@ import torchvision
 from mtl_lightning.models.backbones import VGG16
 from mtl_lightning.models.inputs import image_input
 from mtl_lightning.system.errors import UserError
-from tests.helpers.networks import pooled_of, width_of
+from tests.helpers.models import pooled_of, width_of
 
 
 def file_of_torchvision(batch_norm: bool) -> dict[str, torch.Tensor]:

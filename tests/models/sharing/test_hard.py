@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from mtl_lightning.models import Hard, Sharing, Torchvision
-from tests.helpers.networks import width_of
+from tests.helpers.models import width_of
 
 TASKS = ["type", "audience"]
 

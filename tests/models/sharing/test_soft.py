@@ -14,7 +14,7 @@ from mtl_lightning.models import (
 )
 from mtl_lightning.models.weights import NamedWeights
 from mtl_lightning.system.errors import UserError
-from tests.helpers.networks import make_network, width_of
+from tests.helpers.models import make_network, width_of
 
 SIZE = (12, 12)
 TASKS = ["type", "a.b", "keys"]

@@ -23,7 +23,7 @@ from mtl_lightning.tasks import (
     Regression,
     Task,
 )
-from tests.helpers.support import labelled_photos, make_data, make_more_tasks
+from tests.helpers.data import labelled_photos, make_data, make_more_tasks
 
 KINDS = ("cat", "dog", None)
 
@@ -78,7 +78,7 @@ def packed(data: PartialLabels, output: Path, shard_bytes: int = 60_000) -> Pack
 
 
 def streamed(folder: Path, tasks: dict[str, Task] | None = None, **options: Any) -> PartialLabels:
-    """Return what `support.make_data` gives, of a pack of it in the folder, written if need be."""
+    """Return what `data.make_data` gives, of a pack of it in the folder, written if need be."""
     if not folder.exists():
         packed(make_data(tasks=make_more_tasks()), folder, shard_bytes=6_000)
     sources = {"pack": StreamSource(folder)}
@@ -86,7 +86,7 @@ def streamed(folder: Path, tasks: dict[str, Task] | None = None, **options: Any)
 
 
 def photos_packed(output: str) -> dict[str, Any]:
-    """Pack `support.labelled_photos`, a few images a shard; return a config that reads the pack."""
+    """Pack `data.labelled_photos`, a few images a shard; return a config that reads the pack."""
     changes = labelled_photos({})
     tasks = {"kind": Classification(), "size": Regression()}
     packed(PartialLabels(tasks, {"photos": TableSource("photos.csv")}), Path(output), 10_000)

@@ -1,5 +1,21 @@
-"""Trainings and evaluations in which two ranks should come to what one process comes to."""
+"""Runs cases on two processes (gloo, CPU), all in one pair of them; a test's other half.
 
+Each case is a function of this module's callers: its dotted name, with keyword arguments, called
+on both ranks; what it returns on rank 0 comes back. To start the pair, which imports torch twice,
+takes longer than most cases: it is kept for those of later tests.
+"""
+
+import atexit
+import functools
+import importlib
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,21 +29,96 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.models import Soft
 from mtl_lightning.tasks import Classification, Regression, Task
 from mtl_lightning.tasks.results import Results
-from tests.helpers.support import (
-    KINDS,
-    Memory,
-    fit,
-    make_module,
-    make_more_tasks,
-    make_trainer,
-    sparse_labels,
-    weights,
-)
+from tests.helpers.data import KINDS, Memory, make_more_tasks, sparse_labels
+from tests.helpers.training import fit, make_module, make_trainer, weights
+
+Case = tuple[str, dict[str, Any]]
+PATIENCE = 400
+"""Seconds that the cases of one call may take."""
+
+
+class Pair:
+    """Two processes that run cases until one of them fails."""
+
+    def __init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        root = Path(__file__).resolve().parents[2]
+        self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as they live
+        self.ranks = [
+            subprocess.Popen(
+                [sys.executable, "-W", "error::UserWarning", "-m", "tests.helpers.ranks"],
+                cwd=root,
+                env=os.environ
+                | {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2"}
+                | {"MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"},
+                stdin=subprocess.PIPE,
+                stdout=self.output,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        atexit.register(self.end)
+
+    def run(self, cases: list[Case], folder: Path) -> list[Any]:
+        """Run the cases, whose files go to an empty folder; see `run`."""
+        (folder / "cases.pkl").write_bytes(pickle.dumps(cases))
+        for rank in self.ranks:
+            assert rank.stdin is not None
+            print(folder, file=rank.stdin, flush=True)
+        results = [folder / f"results_{rank}.pkl" for rank in range(2)]
+        until = time.monotonic() + PATIENCE
+        while not all(result.exists() for result in results):
+            time.sleep(0.02)
+            if any(rank.poll() is not None for rank in self.ranks) or time.monotonic() > until:
+                self.end()
+                self.output.seek(0)
+                raise AssertionError(self.output.read()[-20_000:])
+        found: list[Any] = pickle.loads(results[0].read_bytes())
+        return found
+
+    def end(self) -> None:
+        """End both processes."""
+        _pair.cache_clear()
+        for rank in self.ranks:
+            rank.kill()
+
+
+@functools.cache
+def _pair() -> Pair:
+    return Pair()
+
+
+def run(cases: list[Case], folder: Path) -> list[Any]:
+    """Run the cases on two ranks and return what rank 0 gives for each."""
+    return _pair().run(cases, folder)
+
+
+def _main() -> None:
+    from mtl_lightning.commands.quiet import quieten
+
+    quieten()
+    for line in sys.stdin:
+        folder, rank = Path(line.rstrip("\n")), os.environ["LOCAL_RANK"]
+        results = []
+        for name, arguments in pickle.loads((folder / "cases.pkl").read_bytes()):
+            module, _, function = name.rpartition(".")
+            try:
+                results.append(getattr(importlib.import_module(module), function)(**arguments))
+            except BaseException:
+                traceback.print_exc()
+                sys.stdout.flush()
+                os._exit(1)  # without waiting for the other
+        part = folder / f"results_{rank}.part"
+        part.write_bytes(pickle.dumps(results if rank == "0" else None))
+        part.rename(folder / f"results_{rank}.pkl")
+
 
 ABSENT = "a task absent in the whole step"
 ONE_SIDED = "a rank without any label of a task"
 UNEVEN = "an uneven last batch"
-
 OPTIMIZERS = {
     "AdamW": lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1),
     "SGD": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=0.1),
@@ -144,3 +235,7 @@ def evaluated(folder: Path, devices: int, split: str, rows: int, batch_size: int
     if devices > 1:
         dist.all_gather_object(found, module.results[split])
     return found
+
+
+if __name__ == "__main__":
+    _main()

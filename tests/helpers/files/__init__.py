@@ -1,0 +1,1 @@
+"""Writers of files that tests read: one format or collection each."""
