@@ -1,12 +1,12 @@
 """Train one image network for many tasks, from images that each carry only some of the labels.
 
-Each room imports only from those below it, and none in a circle; pyproject.toml holds this.
+Each room imports only from rooms below it, without cycles; pyproject.toml enforces this.
 
 ================  ===============================================================================
 ``__main__``      the entry of the command line: lists and dispatches commands, imports no torch
 ``commands/``     ``trainer`` runs ``fit``, ``validate``, ``test`` and ``predict`` by LightningCLI;
                   ``inspect``, ``init`` (with ``proposal/``) and ``pack`` have a module each;
-                  ``prepare`` makes one complete, checked config of files, flags and checkpoint
+                  ``prepare`` makes one complete, checked config from files, flags and checkpoint
 ``callbacks/``    what a run adds to a training: tables, checkpoints, signals, predictions, notes;
                   ``EMA`` and ``Unfreeze`` for configs
 ``reports/``      views of facts: terminal, HTML pages, sheets, and ``plots/``; they compute none
