@@ -1,11 +1,11 @@
-"""What a checkpoint within the epoch costs, in training steps.
+"""Cost of a checkpoint within the epoch, in training steps.
 
     python benchmarks/checkpoint_cost.py [--size 64] [--batch 32] [--steps 12]
 
-Trains a VGG16 with AdamW (177 MB a checkpoint: weights, two moments) on images built before, and
+Trains a VGG16 with AdamW (checkpoints of 177 MB: weights, two moments) on prebuilt images, and
 saves every third step as `checkpoint.every_n_train_steps: 3` does, log files included. Prints the
-time of a save as a multiple of the time of a step in the same run, and what share of the time it is
-at 10, 100 and 1000 steps from one to the next.
+time of a save as a multiple of the time of a step in the same run, and its share of the time if it
+is made every 10, 100 or 1000 steps.
 """
 
 import argparse
@@ -30,32 +30,32 @@ CLASSES = {"one": 8, "two": 8}
 
 
 class Timed(Checkpoints):
-    """Keeps how long each save took."""
+    """Records the duration of each save."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "val/score", "max", every_n_train_steps=3)
         self.took: list[float] = []
 
     def save(self, trainer: Trainer) -> None:
-        """Save, and look at the clock."""
+        """Save, and note the time."""
         begun = time.perf_counter()
         super().save(trainer)
         self.took.append(time.perf_counter() - begun)
 
 
 class Steps(Callback):
-    """Keeps how long each step took, without the save at its beginning."""
+    """Records the duration of each step, without the save at its start."""
 
     def __init__(self, saves: Timed) -> None:
         self.saves = saves
         self.took: list[float] = []
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Look at the clock; what saves comes after this."""
+        """Note the time, before anything is saved."""
         self.begun, self.before = time.perf_counter(), sum(self.saves.took)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Look at the clock again."""
+        """Note the time again."""
         saving = sum(self.saves.took) - self.before
         self.took.append(time.perf_counter() - self.begun - saving)
 

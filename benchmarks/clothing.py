@@ -1,4 +1,4 @@
-"""A first run on real data: configs/clothing.yaml, trained and tested by the command line.
+"""Real data: configs/clothing.yaml, trained and tested by the command line.
 
     python benchmarks/clothing.py [--seeds 7] [-- any flags for `fit`]
 

@@ -4,11 +4,11 @@
 
 Every variant is configs/clothing.yaml with the same budget and images: `both` as it is, `type` and
 `audience` with `--only`, `soft` with a backbone for each task. The settings in the config were
-chosen on val with `both`; the strength of the soft penalty was not tuned. Test is measured once a
+chosen on val with `both`; the strength of the soft penalty was not tuned. Test is measured once per
 run, on the checkpoint that is best on val (by type accuracy, `audience` by its own). There are 81
 kids among the 1,089 test images, so balanced accuracy and the area under the ROC curve come with
-95 % intervals from 1,000 bootstrap samples of the test images. Needs ../shared; prints a line a run
-as it ends, then the means.
+95 % intervals from 1,000 bootstrap samples of the test images. Needs ../shared; prints a line when
+a run ends, and finally the means.
 """
 
 import argparse
@@ -28,7 +28,7 @@ SOFT = ("--model.sharing", "Soft", "--model.sharing.strength", "1.0e+4")
 VARIANTS = {
     "both": (),
     "type": ("--only", "type"),
-    # The config monitors type, which is not there.
+    # The config monitors type, which this variant lacks.
     "audience": ("--only", "audience", "--checkpoint.monitor", "val/audience/balanced_accuracy"),
     "soft": SOFT,
 }
@@ -56,7 +56,7 @@ def measured(variant: str, seed: int) -> dict[str, float]:
             runs.command("predict", *best, *images, *precision, log=log)
             found |= audience(pd.read_csv(answers))
             expected = tasks["audience"]["balanced_accuracy"]
-            # In another batch bfloat16 may round one image to the other side.
+            # In another batch, bfloat16 may round one image differently.
             assert abs(found["audience balanced"] - expected) < 0.01
         return found
 
@@ -64,12 +64,12 @@ def measured(variant: str, seed: int) -> dict[str, float]:
 def audience(answers: pd.DataFrame) -> dict[str, float]:
     """Return balanced accuracy and area under the curve on test, with 95 % intervals."""
     labels = pd.read_csv(DATA / "audience.csv")
-    rows = labels.merge(answers, on="image", suffixes=("", "_said")).query("split == 'test'")
+    rows = labels.merge(answers, on="image", suffixes=("", "_answer")).query("split == 'test'")
     truth = (rows["audience"] == "kids").to_numpy()
-    said = (rows["audience_said"] == "kids").to_numpy()
+    answer = (rows["audience_answer"] == "kids").to_numpy()
     probability = rows["audience:kids"].to_numpy()
     figures = {
-        "audience balanced": lambda i: balanced_accuracy_score(truth[i], said[i]),
+        "audience balanced": lambda i: balanced_accuracy_score(truth[i], answer[i]),
         "audience AUC": lambda i: roc_auc_score(truth[i], probability[i]),
     }
     draw = np.random.default_rng(0)

@@ -2,10 +2,10 @@
 
     python benchmarks/feature_cache.py [--epochs 10] [--images 1024] [--size 64] [--batch 32]
 
-Both are whole trainings of the same data, one after the other in one process: loading, the network,
-AdamW, a validation after each epoch. The weights are random, which changes nothing about time.
-Printed are the seconds, their ratio, and the largest difference between the trained head weights,
-relative to the largest of each tensor.
+Both are complete trainings on the same data, one after the other in one process: loading, the
+network, AdamW, a validation after each epoch. The weights are random, which does not affect the
+time. The output is the seconds, their ratio, and the largest difference between the trained head
+weights, relative to the largest of each tensor.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from mtl_lightning.training.module import MultiTask
 
 
 class Noise(Source):
-    """Images of noise in a colour that tells the class; each is labelled for one of two tasks."""
+    """Noise images in a colour that depends on the class, each labelled for one of two tasks."""
 
     def __init__(self, count: int, size: int) -> None:
         self.count, self.size = count, size

@@ -1,8 +1,8 @@
-"""How soon `mtl-lightning --help` answers, against importing pytorch_lightning alone.
+"""Time of `mtl-lightning --help`, relative to importing pytorch_lightning alone.
 
     python benchmarks/help_startup.py [--repeats 7]
 
-Both commands run in turn (A B A B ...) in new processes of this interpreter, after one of each
+Both commands alternate (A B A B ...) in new processes of this interpreter, after one of each
 that is not counted (it fills the file cache). Exits with 1 if the ratio of medians is above 0.25.
 """
 
@@ -29,7 +29,7 @@ def main() -> int:
     repeats = parser.parse_args().repeats
     script = shutil.which("mtl-lightning", path=sysconfig.get_path("scripts"))
     if script is None:
-        sys.exit(f"no mtl-lightning beside {Path(sys.executable).parent}: pip install -e .")
+        sys.exit(f"no mtl-lightning next to {Path(sys.executable).parent}: pip install -e .")
     commands: dict[str, list[str]] = {
         "mtl-lightning --help": [script, "--help"],
         "import pytorch_lightning": [sys.executable, "-c", "import pytorch_lightning"],
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def seconds(command: Sequence[str]) -> float:
-    """Return how long a command takes."""
+    """Return the duration of a command."""
     start = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start

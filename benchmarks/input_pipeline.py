@@ -4,17 +4,17 @@
         [--kinds "3 megapixels" "400 x 533" "200 px"] [--qualities 75 88 95]
 
 Both load the same JPEG files at the same size (128 px) in batches of 32, with the same number of
-workers, in turn, so that a busy machine is busy for both. The peer is what tutorials show:
+workers, alternating, so that a busy machine slows both down. The baseline is that of tutorials:
 ``Resize``, ``CenterCrop`` (``--augmented``: ``RandomResizedCrop`` and ``RandomHorizontalFlip``),
-``PILToTensor``. Ours is the whole path from the step plan to a `Batch`: labels, masks and counts
-included. Measured are decoding and resizing alone, without a loader and never augmented; the first
-epoch, which decodes; a cache in memory; and a cache on disk that is filled already.
+``PILToTensor``. Ours is the whole path from the step plan to a `Batch`, including labels, masks and
+counts. It measures decoding and resizing alone, without a loader and never augmented; the first
+epoch, which decodes; a cache in memory; and a cache on disk that is already filled.
 
-The files are cut at random out of scikit-learn's two photographs, enlarged twofold (a camera's
-pixels are smoother than those of a picture scaled down for the web) and continued by their mirror
-images. They are written in JPEG quality 75, Pillow's default, 88 and 95: of a large file, at an
-eighth of its size, little more is left to do than to read its Huffman code, which is longer the
-better the quality. A row begins with the quality and how large the files are.
+The files are random crops of scikit-learn's two photographs, enlarged twofold (a camera's pixels
+are smoother than those of a picture scaled down for the web) and extended by their mirror images.
+They are written in JPEG quality 75 (Pillow's default), 88 and 95: when a large file is decoded at
+an eighth of its size, mostly its Huffman decoding remains, which takes longer the higher the
+quality. A row starts with the quality and the size of the files.
 """
 
 import argparse
@@ -50,7 +50,7 @@ COLUMNS = ("alone", "first epoch", "memory", "disk")
 
 
 def photographs(folder: Path, height: int, width: int, count: int, quality: int) -> int:
-    """Write JPEG files into two classes; return how many bytes they have together."""
+    """Write JPEG files into two classes; return their total size in bytes."""
     draw = np.random.default_rng(0)
     motifs, size = [], 0
     for picture in load_sample_images().images:
@@ -70,7 +70,7 @@ def photographs(folder: Path, height: int, width: int, count: int, quality: int)
 
 
 def peer(folder: Path, workers: int, augmented: bool) -> DataLoader[torch.Tensor]:
-    """Return torchvision's way."""
+    """Return torchvision's loader."""
     crop = (
         [v2.RandomResizedCrop(SIZE, scale=(0.5, 1.0), antialias=True), v2.RandomHorizontalFlip()]
         if augmented
@@ -115,7 +115,7 @@ def ours_alone(folder: Path) -> Iterator[object]:
 
 
 def seconds(loader: Iterable[object]) -> float:
-    """Return how long an epoch takes."""
+    """Return the duration of an epoch."""
     begun = time.perf_counter()
     for _ in loader:
         pass
@@ -123,7 +123,7 @@ def seconds(loader: Iterable[object]) -> float:
 
 
 def measured(folder: Path, options: argparse.Namespace) -> tuple[float, list[float]]:
-    """Return the seconds of the peer's epoch, and by how much ours are faster; see `COLUMNS`."""
+    """Return the seconds of the baseline's epoch, and our speed-ups; see `COLUMNS`."""
     given = (options.workers, options.augmented)
     loaders = {cache: ours(folder, *given, cache) for cache in ("none", "memory", "disk")}
     theirs = peer(folder, *given)

@@ -1,11 +1,11 @@
-"""How long `mtl-lightning inspect` takes on 10,000 JPEGs, and on the clothing data if it is there.
+"""Time of `mtl-lightning inspect` on 10,000 JPEGs, and on the clothing data if it exists.
 
     python benchmarks/inspect_speed.py [--images 10000] [--height 533] [--width 400]
 
 The images are drawn into a temporary folder first (about 50 kB each), with two tables of labels.
 Each audit runs once in a new process, start-up included; the images are in the file cache. "cpu
-/ 2" is the CPU time over 2: what it would take at best on 2 cores that do nothing else. Target: at
-most 30 s without --all. Exits with 1 if it is missed.
+/ 2" is the CPU time over 2: the best possible time on 2 idle cores. Target: at most 30 s without
+--all. Exits with 1 if it is missed.
 """
 
 import argparse

@@ -7,16 +7,16 @@ The original: VGG16 without its top, max pooling, dropout, eight softmax heads, 
 one-hot labels, one label per image. 64 px, batches of 32. Ours: the same network, MultiTask and
 Trainer, with the loggers of the command line, in float32 and with ``precision: bf16-mixed``.
 
-Within each precision of ours, `fit` and the original take turns on the same batches, all in one
+For each of our precisions, `fit` and the original alternate on the same batches, all in one
 process. Batches are built before anything is measured; the original also gets its images already
 preprocessed and its labels already one-hot, while ours preprocesses in the network and measures its
-metrics, of which the original has none. Before they start, both are given the same weights, and
-their losses (without dropout) must agree to 1e-5.
+metrics, which the original does not have. Before they start, both get the same weights, and their
+losses (without dropout) must agree to 1e-5.
 
-The original is timed in three ways: as Keras comes (``channels_last``, float32: what a user gets),
-with its ``channels_first``, and with its policy ``mixed_bfloat16``, which a user could set. The
-target is twice the first one's images/s, for ours in bf16: exits with 1 if it is missed. "ratio" is
-the median of the ratios of neighbouring turns.
+The original is timed in three ways: with the defaults of Keras (``channels_last``, float32), with
+its ``channels_first``, and with its policy ``mixed_bfloat16``, which a user could set. The target
+is twice the first one's images/s, for ours in bf16: exits with 1 if it is missed. "ratio" is the
+median of the ratios of neighbouring turns.
 
 If other programs run on the machine: ``--threads 1 --clock cpu`` counts CPU time of one thread,
 which they disturb least.
@@ -52,7 +52,7 @@ TARGET = 2.0
 SIZE, BATCH_SIZE = 64, 32
 CLASSES = {f"task{i}": n for i, n in enumerate((5, 5, 5, 10, 9, 6, 6, 8))}
 ADAM = {"lr": 1e-4, "betas": (0.9, 0.999), "eps": 1e-7}
-"""Of both; betas and eps are those that Keras sets."""
+"""Learning rate of both; betas and eps are those of Keras."""
 
 DEFAULT = "channels_last"
 ORIGINALS = {
@@ -64,7 +64,7 @@ ORIGINALS = {
 
 
 def import_keras() -> Any:
-    """Import Keras on torch and the CPU, whatever the user's own settings of it are.
+    """Import Keras on torch and the CPU, whatever the user's settings are.
 
     Raises:
         ModuleNotFoundError: If it is not installed.
@@ -99,7 +99,7 @@ def original(
         include_top=False, weights=None, pooling="max", input_shape=shape
     )
     features = keras.layers.Dropout(dropout)(trunk.output)
-    # In float32 under every policy, as Keras' guide to mixed precision asks of a softmax.
+    # In float32 under every policy, as Keras' guide to mixed precision recommends for a softmax.
     heads = [
         keras.layers.Dense(n, activation="softmax", dtype="float32", name=name)(features)
         for name, n in classes.items()
@@ -114,7 +114,7 @@ def copy_weights(model: Any, network: Network) -> None:
     layers = [layer for layer in model.layers if layer.weights]
     ours = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     for layer, module in zip(layers, ours, strict=True):
-        kernel, bias = (weights.value for weights in layer.weights)  # tensors of torch
+        kernel, bias = (weights.value for weights in layer.weights)  # torch tensors
         # From (height, width, in, out), or (in, out).
         order = (3, 2, 0, 1) if isinstance(module, nn.Conv2d) else (1, 0)
         with torch.no_grad():
@@ -123,7 +123,7 @@ def copy_weights(model: Any, network: Network) -> None:
 
 
 def inputs_of(batch: Batch, data_format: str = "channels_last") -> np.ndarray:
-    """Return the images as the original wants them, preprocessed by Keras."""
+    """Return the images for the original, preprocessed by Keras."""
     images = batch.inputs["image"].permute(0, 2, 3, 1).numpy().astype("float32")
     images = import_keras().applications.vgg16.preprocess_input(images, data_format="channels_last")
     order = (0, 1, 2, 3) if data_format == "channels_last" else (0, 3, 1, 2)
@@ -139,7 +139,7 @@ def zero_filled(batch: Batch, classes: Mapping[str, int]) -> list[np.ndarray]:
 
 
 class Originals:
-    """The Keras models, and the batches as each of them wants them.
+    """The Keras models, and the batches in the format of each.
 
     Args:
         names: Keys of `ORIGINALS`.
@@ -167,7 +167,7 @@ class Originals:
         }
 
     def steps(self, name: str, numbers: range) -> None:
-        """Train one of them on these batches."""
+        """Train one model on these batches."""
         for number in numbers:
             self.models[name].train_on_batch(*self.data[name][number])
 
@@ -178,8 +178,8 @@ class TakeTurns(Callback):
     Args:
         originals: The Keras models.
         data: Data module whose batches all train on.
-        block: Steps of a turn.
-        clock: Seconds.
+        block: Number of steps per turn.
+        clock: Returns seconds.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class TakeTurns(Callback):
         self.start = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prepare the data of the originals, and see that the losses agree."""
+        """Prepare the data of the originals, and check that the losses agree."""
         self.originals.start(self.data.batches)
         model = next(iter(self.originals.models.values()))
         copy_weights(model, pl_module.network)
@@ -207,7 +207,7 @@ class TakeTurns(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """After a block: note the time, let the others run."""
+        """Note the time after a block, and let the others run."""
         done, block = batch_idx + 1, self.block
         if done % block:
             return
@@ -223,7 +223,7 @@ class TakeTurns(Callback):
 
 
 def difference(model: Any, module: MultiTask, batch: Batch) -> float:
-    """Return how far apart the losses of equal weights are, dropout off, against the original's."""
+    """Return the relative difference of the losses with equal weights and without dropout."""
     theirs = model.test_on_batch(inputs_of(batch), zero_filled(batch, CLASSES))[0]
     training = module.training
     module.eval()
@@ -238,7 +238,7 @@ def difference(model: Any, module: MultiTask, batch: Batch) -> float:
 
 
 def measure(precision: str, given: argparse.Namespace) -> TakeTurns:
-    """Train in turns, with a precision of ours."""
+    """Train alternately, with one of our precisions."""
     data = built_before(CLASSES, given.block * (given.blocks + 1), BATCH_SIZE, SIZE, every=False)
     turns = TakeTurns(Originals(given.originals), data, given.block, CLOCKS[given.clock])
     torch.manual_seed(0)
@@ -254,7 +254,7 @@ def measure(precision: str, given: argparse.Namespace) -> TakeTurns:
             max_epochs=1,
             accelerator="cpu",
             precision=precision,
-            # As the command line sets them.
+            # As set by the command line.
             logger=[
                 ResumableCSVLogger(folder, "csv", "0"),
                 EventsLogger(folder, "events", "0", default_hp_metric=False),
@@ -273,8 +273,8 @@ def measure(precision: str, given: argparse.Namespace) -> TakeTurns:
 def main() -> int:
     """Measure and print; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--blocks", type=int, default=5, help="turns that are measured")
-    parser.add_argument("--block", type=int, default=2, help="steps of a turn")
+    parser.add_argument("--blocks", type=int, default=5, help="number of measured turns")
+    parser.add_argument("--block", type=int, default=2, help="steps per turn")
     parser.add_argument("--clock", choices=[*CLOCKS], default="wall")
     parser.add_argument("--threads", type=int, help="of torch; by default all cores")
     parser.add_argument("--originals", nargs="+", choices=[*ORIGINALS], default=[*ORIGINALS])
@@ -310,7 +310,7 @@ def main() -> int:
         f"{given.clock} clock, {time.perf_counter() - start:.0f} s; {runs.load()}"
     )
     console.print(
-        f"bf16-mixed against the original as it comes: {ratio:.2f} (target: at least {TARGET})"
+        f"bf16-mixed against the original with defaults: {ratio:.2f} (target: at least {TARGET})"
     )
     return int(ratio < TARGET)
 

@@ -2,13 +2,13 @@
 
     python benchmarks/kill_points.py [--points 50] [--seed 0]
 
-Each point is a training by the real command line in a process of its own, killed after a random
-share of the time that the whole one takes (anew and sooner where it had ended by then; every third
-one a second time while it is resumed), and started again with the same command plus `--ckpt_path
+Each point is a training by the real command line in its own process, killed after a random share of
+the uninterrupted time (repeated and killed earlier if it had ended by then; every third one is
+killed a second time while it is resumed), and started again with the same command plus `--ckpt_path
 last` until it ends. Its weights, optimizer, schedule, averaged weights, best checkpoint and
-metrics.csv are then compared with those of the training that nobody has killed. It has OneCycleLR,
+metrics.csv are then compared with those of an uninterrupted training. It has OneCycleLR,
 accumulation, dropout, augmentation, EMA, two loader processes, validations within the epoch and a
-checkpoint each other step. Exits with 1 if anything differs.
+checkpoint every second step. Exits with 1 if anything differs.
 """
 
 import argparse
@@ -65,7 +65,7 @@ RUN = Path("runs/run/version_0")
 
 
 def started(folder: Path, *flags: str) -> int:
-    """Fork a process that trains in ``folder``; return its number."""
+    """Fork a process that trains in ``folder``; return its id."""
     child = os.fork()
     if child:
         return child
@@ -82,7 +82,7 @@ def started(folder: Path, *flags: str) -> int:
 
 
 def ended(child: int, after: float | None = None) -> bool:
-    """Wait for a process, or kill it after some seconds; return whether it came to its end."""
+    """Wait for a process, or kill it after some seconds; return whether it ended by itself."""
     until = None if after is None else time.monotonic() + after
     while until is None or time.monotonic() < until:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -95,10 +95,10 @@ def ended(child: int, after: float | None = None) -> bool:
 
 
 def killed(folder: Path, seconds: float, again: float | None) -> str:
-    """Kill a training once or twice and let it come to its end; return where it was killed."""
+    """Kill a training once or twice and let it finish; return where it was killed."""
     folder.mkdir()
     (folder / "run.yaml").write_text(CONFIG)
-    if ended(started(folder), seconds):  # the machine is faster than it was
+    if ended(started(folder), seconds):  # the machine is faster now
         shutil.rmtree(folder)
         return killed(folder, 0.8 * seconds, again)
     last = folder / RUN / "checkpoints" / "last.ckpt"
@@ -131,7 +131,7 @@ def differences(one: Any, other: Any, where: str) -> Iterator[str]:
 
 
 def compared(one: Path, other: Path) -> list[str]:
-    """Return what differs between two runs."""
+    """Return the differences between two runs."""
     found = []
     newest = sorted((other / "runs" / "run").glob("version_*"))[-1]
     for name in ("last.ckpt", "best.ckpt"):
@@ -174,7 +174,7 @@ def main() -> int:
         console.print(f"killed {place}: {number}", highlight=False)
     console.print(
         f"{given.points - wrong} of {given.points} are bit-identical to the training of "
-        f"{takes:.1f} s that nobody killed ({runs.load()})",
+        f"{takes:.1f} s that was not killed ({runs.load()})",
         highlight=False,
     )
     return int(wrong > 0)

@@ -76,7 +76,7 @@ class LeNet(Backbone):
         return maps[:, :, None, None]
 
     def named_weights(self, name: str) -> NamedWeights:
-        """There are none."""
+        """Raise an error: there are none."""
         raise UserError(f"the LeNet has no weights called {name}")
 
 
@@ -151,7 +151,7 @@ def losses_of(outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
 
 
 def reevaluate(net: Network, batch: Batch) -> dict[str, Tensor]:
-    """Return the losses of a batch as they are now."""
+    """Return the current losses of a batch."""
     return losses_of(net(batch.inputs), batch)
 
 
@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="the number of training images")
     parser.add_argument("--methods", nargs="+", default=["single", *METHODS])
     options = parser.parse_args()
-    warnings.simplefilter("ignore")  # of solvers
+    warnings.simplefilter("ignore")  # from solvers
     sets = {seed: dataset(options, seed) for seed in options.seeds}
     print(f"{options.epochs} epochs, seeds {options.seeds}, one label: {options.one_label}")
     base: dict[int, dict[str, float]] = {}

@@ -10,13 +10,13 @@ from mtl_lightning.data.sources.base import SourceTable
 
 
 class LabelledNoise(Noise):
-    """Random images, each with a label of one task, the tasks in turn; or with all labels.
+    """Random images, each with a label of one task, cycling through the tasks; or with all labels.
 
     Args:
-        rows: How many images.
+        rows: Number of images.
         size: Height and width in pixels.
         classes: Task to the number of its classes.
-        every: Every image has a label of every task.
+        every: Whether every image has a label of every task.
     """
 
     def __init__(self, rows: int, size: int, classes: Mapping[str, int], every: bool) -> None:
@@ -26,7 +26,7 @@ class LabelledNoise(Noise):
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Draw the labels."""
         rng = np.random.default_rng(0)
-        # One row more, for val: it would else be taken from train.
+        # One more row, for val: otherwise it would be taken from train.
         keys = np.array([f"noise:{row}" for row in range(self.rows + 1)], dtype=object)
         labels = {}
         for number, task in enumerate(tasks):
@@ -39,7 +39,7 @@ class LabelledNoise(Noise):
 
 
 def tasks_of(classes: Mapping[str, int]) -> dict[str, Classification]:
-    """Build the tasks, whose classes are called 0, 1, 2 and so on."""
+    """Build the tasks, with classes 0, 1, 2 and so on."""
     return {name: Classification([str(i) for i in range(n)]) for name, n in classes.items()}
 
 

@@ -3,8 +3,8 @@
     python benchmarks/quickstart.py [--seeds 1 2 3] [--ckpt best] [-- any flags for `fit`]
 
 Targets, for each seed: `fit` under three minutes on 2 CPU cores, accuracy on test of digit and of
-parity at least 0.90. "cpu / 2" is the CPU time over 2: what it would take at best on 2 cores that
-do nothing else. Exits with 1 if a target is missed.
+parity at least 0.90. "cpu / 2" is the CPU time over 2: the best possible time on 2 idle cores.
+Exits with 1 if a target is missed.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the benchmarks that train share: the real command line in a new process, and its results."""
+"""Shared by benchmarks that train: the real command line in a new process, and its results."""
 
 import json
 import os
@@ -17,10 +17,10 @@ SHARED = ROOT.parent / "shared"
 
 @dataclass(frozen=True)
 class Taken:
-    """What a command took.
+    """The cost of a command.
 
     Attributes:
-        wall: Seconds on the clock.
+        wall: Elapsed seconds.
         cpu: Seconds of CPU time, of the command and its loader processes.
     """
 
@@ -29,7 +29,7 @@ class Taken:
 
 
 def command(*arguments: str, log: Path) -> Taken:
-    """Run `mtl-lightning ARGUMENTS` in the root of the repository; what it prints goes to ``log``.
+    """Run `mtl-lightning ARGUMENTS` in the root of the repository, with its output in ``log``.
 
     A failure ends the benchmark and shows the end of the log.
     """
@@ -49,7 +49,7 @@ def command(*arguments: str, log: Path) -> Taken:
 
 
 def results(folder: Path, split: str) -> dict[str, dict[str, float]]:
-    """Return task to its metrics, as `validate` (val) or `test` wrote them into a run's folder."""
+    """Return the metrics of each task that `validate` (val) or `test` wrote into a run's folder."""
     tasks: dict[str, dict[str, float]] = json.loads((folder / f"{split}_metrics.json").read_text())[
         "tasks"
     ]
@@ -57,15 +57,15 @@ def results(folder: Path, split: str) -> dict[str, dict[str, float]]:
 
 
 def skip_without(paths: Sequence[Path]) -> None:
-    """End with one line if something that the benchmark reads is not there."""
+    """Exit with one line if something that the benchmark needs does not exist."""
     missing = [path for path in paths if not path.exists()]
     if missing:
-        print(f"skipped: {missing[0]} is not there (see the docstring)")
+        print(f"skipped: {missing[0]} does not exist (see the docstring)")
         sys.exit(0)
 
 
 def load() -> str:
-    """Return the machine's cores and how busy they are, for judging times."""
+    """Return the number of cores and the load, to judge the times."""
     return f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the end"
 
 
@@ -75,10 +75,10 @@ def _cpu() -> float:
 
 
 def peak_mib() -> float:
-    """Return the most memory that this process ever held. Linux only.
+    """Return the peak memory of this process. Linux only.
 
-    (``ru_maxrss`` is at least that of the process which started this one.)
+    (``ru_maxrss`` is at least that of the parent process.)
     """
-    said = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert said is not None
-    return int(said[1]) / 1024
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024

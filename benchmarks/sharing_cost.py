@@ -1,19 +1,19 @@
-"""What soft sharing of VGG16 costs above hard sharing: parameters, step time, peak memory.
+"""Cost of soft sharing of VGG16 relative to hard sharing: parameters, step time, peak memory.
 
     python benchmarks/sharing_cost.py [--threads 1 --clock cpu] [--rounds 2] [--steps 2]
 
 64 px, batches of 32, 2 and 8 tasks of 10 classes, float32, AdamW; each image with a label of one
-task, and each with labels of all. Every case is trained by `fit` (MultiTask and Trainer) in a
-process of its own, hard and soft in turn, on batches that are built beforehand; the first step is
-not timed. Printed are medians over all steps, and their ratios soft / hard.
+task, and each with labels of all. Every case is trained by `fit` (MultiTask and Trainer) in its
+own process, hard and soft alternating, on prebuilt batches; the first step is not timed. The output
+is medians over all steps, and their ratios soft / hard.
 
-"peak" is the most memory that the process ever held (``ru_maxrss``), about 900 MB of it Python,
-torch and Lightning; "network" is what it rose by from just before the network was built: weights,
-gradients, moments and activations.
+"peak" is the peak memory of the process (``ru_maxrss``), about 900 MB of which is Python, torch and
+Lightning; "network" is the increase since just before the network was built: weights, gradients,
+moments and activations.
 
-With every image labelled for one task, soft sharing runs as many images through backbones as hard
-sharing does, in smaller groups; with all labels, K times as many. K networks one for each task
-(`--only`) would cost the same less the penalty.
+If every image is labelled for one task, soft sharing runs as many images through backbones as hard
+sharing, in smaller groups; with all labels, K times as many. K separate networks (`--only`) would
+cost the same without the penalty.
 
 If other programs run on the machine: ``--threads 1 --clock cpu`` counts CPU time of one thread,
 which they disturb least.
@@ -48,13 +48,13 @@ LABELS = {"one": False, "all": True}
 
 @dataclass(frozen=True)
 class Cost:
-    """What a case took.
+    """The cost of a case.
 
     Attributes:
-        parameters: How many.
-        seconds: Of each step.
-        peak: Most memory of the process in MB.
-        network: What it rose by since before the network was built, in MB.
+        parameters: Number of parameters.
+        seconds: Seconds of each step.
+        peak: Peak memory of the process in MB.
+        network: Its increase since before the network was built, in MB.
     """
 
     parameters: int
@@ -67,7 +67,7 @@ class Times(Callback):
     """Times each step but the first.
 
     Args:
-        clock: Seconds.
+        clock: Returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -86,7 +86,7 @@ class Times(Callback):
         self.ends.append(self.clock())
 
     def seconds(self) -> list[float]:
-        """Return what each step took."""
+        """Return the seconds of each step."""
         return [end - start for start, end in zip(self.ends, self.ends[1:], strict=False)]
 
 
@@ -121,7 +121,7 @@ def train(sharing: str, num_tasks: int, every: bool, given: argparse.Namespace) 
 
 
 def peak_memory() -> float:
-    """Return the most memory that this process held so far, in MB."""
+    """Return the peak memory of this process so far, in MB."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in KiB, on macOS in bytes
     return most / (1e6 if sys.platform == "darwin" else 1e6 / 1024)
 
@@ -138,7 +138,7 @@ def in_own_process(sharing: str, num_tasks: int, labels: str, arguments: list[st
 
 
 def both(num_tasks: int, labels: str, given: argparse.Namespace) -> dict[str, Cost]:
-    """Train hard and soft in turn; return the median of the memory and all steps of each."""
+    """Train hard and soft alternately; return the median of the memory and all steps of each."""
     costs: dict[str, list[Cost]] = {"hard": [], "soft": []}
     for _ in range(given.rounds):
         for sharing, found in costs.items():
@@ -157,8 +157,8 @@ def both(num_tasks: int, labels: str, given: argparse.Namespace) -> dict[str, Co
 def main() -> int:
     """Measure and print; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=2, help="processes of each case")
-    parser.add_argument("--steps", type=int, default=2, help="steps that are timed in each")
+    parser.add_argument("--rounds", type=int, default=2, help="processes per case")
+    parser.add_argument("--steps", type=int, default=2, help="timed steps in each")
     parser.add_argument("--clock", choices=[*CLOCKS], default="wall")
     parser.add_argument("--threads", type=int, help="of torch; by default all cores")
     parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)

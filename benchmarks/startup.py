@@ -1,13 +1,13 @@
-"""Merging two tables to a million images: start-up, memory, and what a sampler's step costs.
+"""Merging two tables to a million images: start-up, memory, and the cost of a sampling's step.
 
     python benchmarks/startup.py [--rows 1000000] [--folder FOLDER]
 
-Two CSV tables, of 60 % of the images each: a fifth is in both. Measured in a new process is what
-`fit` does with data before it trains: reading, merging, splitting, encoding, and the first batch's
-request; its memory above what was there after the imports. Then what the step plan takes for the
-request of a batch of 64, with every sampling, over a plain step of VGG16 at 64 px and batch 64 on
-this machine, in turn. The files are empty, for none is opened. Linux only. Exits with 1 if a target
-is missed: 15 s, 1 GiB, 1 % of a step.
+Two CSV tables with 60 % of the images each: a fifth is in both. In a new process it measures the
+work of `fit` on data before training: reading, merging, splitting, encoding, and the first batch's
+request; and its memory above that of the imports. Then it measures the time of the step plan for
+the request of a batch of 64, with every sampling, relative to a plain step of VGG16 at 64 px and
+batch 64 on this machine, alternating. The files are empty, since none is opened. Linux only. Exits
+with 1 if a target is missed: 15 s, 1 GiB, 1 % of a step.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def write(folder: Path, rows: int) -> None:
 
 
 def data_of(folder: Path, sampling: Sampling | None = None) -> PartialLabels:
-    """Return the data module, set up as `fit` does it."""
+    """Return the data module, set up as by `fit`."""
     data = PartialLabels(
         {"type": Classification(), "audience": Classification()},
         {name: TableSource(str(folder / f"{name}.csv")) for name in ("type", "audience")},
@@ -94,7 +94,7 @@ def start(folder: Path, answer: Connection) -> None:
 
 
 def sampler_steps(folder: Path) -> dict[str, float]:
-    """Return the seconds of a request, by sampling, an epoch's drawing included in its share."""
+    """Return the seconds of a request by sampling, including its share of drawing the epoch."""
     found = {}
     for name, sampling in SAMPLINGS.items():
         data = data_of(folder, sampling)

@@ -1,14 +1,14 @@
-"""What a training step of `fit` costs above a bare PyTorch loop with the same network.
+"""Overhead of a training step of `fit` over a bare PyTorch loop with the same network.
 
     python benchmarks/step_overhead.py [--precision bf16-mixed] [--accelerator gpu] [--profile 10]
 
 One process holds both: `fit` (MultiTask, PartialLabels and Trainer, with the loggers of the
 command line) and a plain loop (same network, AdamW, a masked cross-entropy per task; no metrics,
-no logs). They take turns of ten steps on the same batches, which are built beforehand: no data
-loading is measured on either side. Everything that `fit` does between the start of one step and
-the start of the next is counted. After the first turn the weights of both must agree to rounding,
-so that both do the same work. Printed are medians over turns; the median of the ratios of
-neighbouring turns, and the least and greatest of them; and the ratio of the two fastest turns.
+no logs). They take turns of ten steps on the same prebuilt batches, so no data loading is measured
+on either side. Everything that `fit` does between the start of one step and the start of the next
+is counted. After the first turn, the weights of both must agree to rounding, so that both do the
+same work. The output is medians over turns; the median, minimum and maximum of the ratios of
+neighbouring turns; and the ratio of the two fastest turns.
 
 If other programs run on the machine: `--threads 1 --clock cpu` counts CPU time of one thread, which
 they disturb least. (Two threads that wait for each other and for a third program measure that.)
@@ -54,7 +54,7 @@ from mtl_lightning.runs.loggers import EventsLogger, ResumableCSVLogger
 TARGET = 1.03
 CLASSES = 10
 ROUNDING = 0.1
-"""How far the weights may be apart after the first turn, against how far they went in it."""
+"""Allowed difference of the weights after the first turn, relative to their change in it."""
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 SETTINGS = ((32, 64, 2), (32, 64, 8), (64, 32, 2), (64, 32, 8))
@@ -65,7 +65,7 @@ class Noise(Source):
     """Random images, each with a label for about half of the tasks.
 
     Args:
-        rows: How many.
+        rows: Number of images.
         size: Height and width in pixels.
     """
 
@@ -75,7 +75,7 @@ class Noise(Source):
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Draw the labels."""
         rng = np.random.default_rng(0)
-        # One row more, for val: it would else be taken from train.
+        # One more row, for val: otherwise it would be taken from train.
         keys = np.array([f"noise:{row}" for row in range(self.rows + 1)], dtype=object)
         labels = {}
         for task in tasks:
@@ -86,13 +86,13 @@ class Noise(Source):
         return SourceTable("noise", images=keys, keys=keys, labels=labels, splits=splits)
 
     def load(self, image: str) -> npt.NDArray[np.uint8]:
-        """Draw an image, always the same for one name."""
+        """Draw an image, always the same for a name."""
         rng = np.random.default_rng(int(image.removeprefix("noise:")))
         return rng.integers(256, size=(self.size, self.size, 3), dtype=np.uint8)
 
 
 class Built:
-    """A loader with nothing to do: a list would be taken for a list of loaders."""
+    """A loader of prebuilt batches: Lightning would take a list for a list of loaders."""
 
     def __init__(self, batches: list[Batch]) -> None:
         self.batches = batches
@@ -105,7 +105,7 @@ class Built:
 
 
 class BuiltBefore(PartialLabels):
-    """The real data module, whose batches are built once, before anything is measured."""
+    """The real data module with batches built once, before anything is measured."""
 
     device = torch.device("cpu")
 
@@ -117,7 +117,7 @@ class BuiltBefore(PartialLabels):
 
 @dataclass
 class Bare:
-    """The loop that one would write by hand for exactly this job."""
+    """The loop that one would write by hand for exactly this task."""
 
     network: Network
     dtype: torch.dtype | None
@@ -149,9 +149,9 @@ class TakeTurns(Callback):
     Args:
         bare: The bare loop.
         batches: Data module whose batches both train on.
-        block: Steps of a turn.
-        clock: Seconds.
-        profile: Of `fit`'s steps, or None.
+        block: Number of steps per turn.
+        clock: Returns seconds.
+        profile: A profile of `fit`'s steps, or None.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class TakeTurns(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """After a block: note the time, let the other one run."""
+        """Note the time after a block, and let the other one run."""
         done, block = batch_idx + 1, self.block
         if done % block:
             return
@@ -220,7 +220,7 @@ def measure(
         augmentation="none",
     )
     data.device = device
-    # Without dropout, whose random numbers the two would draw in turn, both train alike.
+    # Without dropout both train alike; they would draw its random numbers alternately.
     torch.manual_seed(0)
     module = MultiTask(dict(tasks), VGG16(weights=None), dropout=0.0, image_size=size)
     network = Network(
@@ -239,7 +239,7 @@ def measure(
             accelerator=given.accelerator,
             devices=1,
             precision=given.precision,
-            # As the command line sets them.
+            # As set by the command line.
             logger=[
                 ResumableCSVLogger(folder, "csv", "0"),
                 EventsLogger(folder, "events", "0", default_hp_metric=False),
@@ -258,7 +258,7 @@ def measure(
 
 
 def _apart(start: Sequence[torch.Tensor], ours: nn.Module, theirs: nn.Module) -> float:
-    """Return how far the two are apart, against how far they went from the start."""
+    """Return the difference of the two, relative to their change since the start."""
     ends = zip(start, ours.parameters(), theirs.parameters(), strict=True)
     apart = went = 0.0
     for before, a, b in ends:
@@ -271,14 +271,16 @@ def _apart(start: Sequence[torch.Tensor], ours: nn.Module, theirs: nn.Module) ->
 def main() -> int:
     """Measure and print; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--blocks", type=int, default=6, help="turns that are measured")
-    parser.add_argument("--block", type=int, default=10, help="steps of a turn")
+    parser.add_argument("--blocks", type=int, default=6, help="number of measured turns")
+    parser.add_argument("--block", type=int, default=10, help="steps per turn")
     parser.add_argument("--clock", choices=[*CLOCKS], default="wall")
     parser.add_argument("--threads", type=int, help="of torch; by default all cores")
     parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], default="32-true")
     parser.add_argument("--only", type=int, help="the number of one setting, from 0")
-    parser.add_argument("--profile", type=int, default=0, help="print the N dearest functions")
+    parser.add_argument(
+        "--profile", type=int, default=0, help="print the N most expensive functions"
+    )
     given = parser.parse_args()
     if given.threads is not None:
         torch.set_num_threads(given.threads)

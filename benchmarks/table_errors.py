@@ -1,14 +1,15 @@
-"""How soon an error in the last of a million rows is told, and how much memory that takes.
+"""Time and memory until an error in the last of a million rows is reported.
 
     python benchmarks/table_errors.py [--rows 1000000] [--only 3] [--folder FOLDER]
 
 A CSV file of a million rows (image, type, price, tags, split, group) about a million files in a
-thousand folders; the files are empty, for none is opened. Each kind of error is put into the last
-row in turn, and the table is read as `fit` does before it trains: rows, files, splits and labels of
-all tasks. MiB is the peak of a process of its own, above what it had after its imports and above
-the size of the file. Making the files takes about a minute and a million inodes in the system's
-folder of temporary files; `--folder` keeps them for the next time. Exits with 1 if an error is not
-told with its row, or a target is missed: under 10 s, and under 1 GiB above the table. Linux only.
+thousand folders; the files are empty, since none is opened. Each kind of error is put into the last
+row, one after the other, and the table is read as by `fit` before training: rows, files, splits and
+labels of all tasks. MiB is the peak memory of a separate process, above that of its imports and the
+size of the file. Making the files takes about a minute and a million inodes in the system's folder
+of temporary files; `--folder` keeps them for the next time. Exits with 1 if an error is not
+reported with its row, or a target is missed: under 10 s, and under 1 GiB above the table. Linux
+only.
 """
 
 import argparse
@@ -64,7 +65,7 @@ KINDS: dict[str, str | bytes] = {
     "NUL": "{last},\0,1,,train,",
     "million characters": "{last}," + "x" * 1_000_000 + ",1,,train,",
 }
-"""What is wrong with the last row, which is otherwise like all others."""
+"""The last row by kind of error; all other rows are valid."""
 
 
 def image(row: int) -> str:
@@ -84,7 +85,7 @@ def make_images(folder: Path, rows: int) -> None:
 
 
 def write(path: Path, rows: int, last: str | bytes) -> None:
-    """Write the table, all rows right but the last."""
+    """Write the table, in which only the last row is wrong."""
     with path.open("wb") as file:
         file.write(HEADER.encode())
         for row in range(rows - 1):
@@ -107,7 +108,7 @@ def write(path: Path, rows: int, last: str | bytes) -> None:
 
 
 def read(path: Path) -> str:
-    """Read the table as `fit` does before it trains; return what the user is told."""
+    """Read the table as `fit` does before training; return the message."""
     data = PartialLabels(
         {
             "type": Classification(["Dress", "Shirt", "Shoes"]),
@@ -124,11 +125,11 @@ def read(path: Path) -> str:
 
 
 def measured(work: Callable[[], str], answer: Connection) -> None:
-    """Do the work; answer what it said, seconds on the clock and of the CPU, and peak MiB."""
+    """Do the work; send its message, elapsed and CPU seconds, and peak MiB."""
     before, start, cpu = runs.peak_mib(), time.perf_counter(), time.process_time()
-    said = work()
+    message = work()
     now = time.perf_counter()
-    answer.send((said, now - start, time.process_time() - cpu, runs.peak_mib() - before))
+    answer.send((message, now - start, time.process_time() - cpu, runs.peak_mib() - before))
 
 
 def main() -> int:
@@ -136,13 +137,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--only", type=int, help="the number of one kind of error, from 0")
-    parser.add_argument("--folder", help="for the files, which then stay there")
+    parser.add_argument("--folder", help="for the files, which are kept")
     given = parser.parse_args()
     fork = multiprocessing.get_context("fork")
     chosen = list(KINDS) if given.only is None else [list(KINDS)[given.only]]
-    table = Table("error in the last row", "s", "cpu s", "MiB", "what is said")
+    table = Table("error in the last row", "s", "cpu s", "MiB", "message")
     worst_time = worst_memory = 0.0
-    told = True
+    reported = True
     with tempfile.TemporaryDirectory() as folder:
         path = Path(given.folder or folder, "images", "table.csv")
         make_images(path.parent, given.rows)
@@ -152,21 +153,21 @@ def main() -> int:
             receive, send = fork.Pipe(duplex=False)
             process = fork.Process(target=measured, args=(lambda: read(path), send))
             process.start()
-            said, seconds, cpu, peak = receive.recv()
+            message, seconds, cpu, peak = receive.recv()
             process.join()
-            told &= kind == "none" or f"row {given.rows + 1}" in said
+            reported &= kind == "none" or f"row {given.rows + 1}" in message
             worst_time, worst_memory = max(worst_time, seconds), max(worst_memory, peak - size)
-            said = said.replace(f"{path.parent}/", "").replace(f"{path.parent}", "its folder")
+            message = message.replace(f"{path.parent}/", "").replace(f"{path.parent}", "its folder")
             numbers = (f"{seconds:.1f}", f"{cpu:.1f}", f"{peak - size:.0f}")
-            table.add_row(kind, *numbers, short(said, 90))
+            table.add_row(kind, *numbers, short(message, 90))
     console = Console(width=140)
     console.print(table)
-    reached = told and worst_time < MOST_SECONDS and worst_memory < MOST_MIB
+    reached = reported and worst_time < MOST_SECONDS and worst_memory < MOST_MIB
     outcome = "reached" if reached else "MISSED"
     console.print(
         f"{len(chosen)} kinds in {given.rows:,} rows of {size:.0f} MiB: at most {worst_time:.1f} s "
         f"and {worst_memory:.0f} MiB above the table; targets {outcome}: "
-        f"under {MOST_SECONDS} s and {MOST_MIB} MiB, each told with its row ({runs.load()})"
+        f"under {MOST_SECONDS} s and {MOST_MIB} MiB, each reported with its row ({runs.load()})"
     )
     return int(not reached)
 

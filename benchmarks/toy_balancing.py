@@ -55,7 +55,7 @@ def losses(x: Tensor) -> Tensor:
     f2 = torch.maximum((0.5 * (-x1 + 3) + torch.tanh(-x2) + 2).abs(), least).log() + 6
     q1 = ((-x1 + 7) ** 2 + 0.1 * (-x2 - 8) ** 2) / 10 - 20
     q2 = ((-x1 - 7) ** 2 + 0.1 * (-x2 - 8) ** 2) / 10 - 20
-    zero = torch.zeros_like(x2)  # of a tie `maximum` has half a gradient, `clamp` none
+    zero = torch.zeros_like(x2)  # at a tie, `maximum` has half a gradient, `clamp` none
     c1 = torch.maximum(torch.tanh(0.5 * x2), zero)
     c2 = torch.maximum(torch.tanh(-0.5 * x2), zero)
     return torch.stack([0.1 * (c1 * f1 + c2 * q1), c1 * f2 + c2 * q2])
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # of solvers
+    warnings.simplefilter("ignore")  # from solvers
     points = front()
     print(f"{options.steps} steps; distance from the front, from {len(STARTS)} starts")
     print(f"{'method':<16}" + "".join(f"{s!s:>14}" for s in STARTS) + "   arrived     s")

@@ -1,4 +1,4 @@
-"""Measures what every method does under each condition, and writes it into docs/balancing.md.
+"""Measures every method under each condition, and writes the results into docs/balancing.md.
 
     python docs/make_balancing_table.py
 

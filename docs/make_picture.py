@@ -2,7 +2,7 @@
 
     .venv/bin/python docs/make_picture.py
 
-It trains (three minutes on two cores) in a temporary folder; the progress bar, which moves, is off.
+It trains (three minutes on two cores) in a temporary folder, without the moving progress bar.
 """
 
 import os
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def draw() -> None:
-    """Run fit and test, and write what was printed as a picture."""
+    """Run fit and test, and write their output as a picture."""
     rich.reconfigure(record=True, width=84, force_terminal=True)
     console = rich.get_console()
     config = str(ROOT / "configs/quickstart.yaml")
