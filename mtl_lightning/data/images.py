@@ -149,7 +149,7 @@ def reading(name: str, max_pixels: int) -> Iterator[None]:
             f"image {name} has {error}; say which are black and white: `intensity: {{min: 0, max: "
             f"4095}}` or `intensity: {{percentiles: [1, 99]}}` of its source (--intensity of "
             f"predict)"
-        ) from None
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = int(re.findall(r"\d+", str(error))[0])
         raise UserError(

@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 from mtl_lightning.__main__ import main
+from tests.helpers import downloads
 
 TINY = [
     *("--model.backbone", "Torchvision", "--model.backbone.name", "squeezenet1_1"),
@@ -67,6 +68,22 @@ def test_a_folder_of_tables(tables, capsys):
     config = yaml.safe_load(capsys.readouterr().out)
     paths = [source["init_args"]["path"] for source in config["data"]["sources"].values()]
     assert paths == ["shop/audience.tsv", "shop/types.csv"]
+
+
+@pytest.mark.parametrize("name", ["utkface", "celeba", "fashionai"])
+def test_data_sets_as_they_are_downloaded_run_as_they_are(name, own_process, capsys):
+    getattr(downloads, name)(Path(name), 40)
+    assert main(["init", name, "--output", "c.yaml"]) == 0
+    assert "`fit` will refuse" not in capsys.readouterr().err
+    assert main(["fit", "--config", "c.yaml", *TINY]) == 0, capsys.readouterr().err
+
+
+def test_folders_two_deep_run_as_they_are(own_process, capsys):
+    names = [f"{a}/{b}/{i}.jpg" for a in ("art", "photo") for b in ("dog", "elk") for i in range(9)]
+    downloads.photos(Path("pacs"), names)
+    assert main(["init", "pacs", "--output", "c.yaml"]) == 0
+    assert capsys.readouterr().out == ("written: c.yaml (36 images; tasks folder, subfolder)\n")
+    assert main(["fit", "--config", "c.yaml", *TINY]) == 0, capsys.readouterr().err
 
 
 def test_what_fit_would_refuse_is_said_but_proposed(tables, capsys):

@@ -11,6 +11,8 @@ from mtl_lightning.data.splits import SPELLINGS
 
 GENERIC = re.compile("(data(set)?|image|img|photo|picture|raw|file)s?")
 """Folder names that do not describe their classes."""
+MOSTLY = 0.9
+"""Inner folders are examined if they hold at least this share of the images."""
 
 
 @dataclass
@@ -22,6 +24,10 @@ class Folder:
         tables: Tables in it.
         task: A name for the task of its classes.
         classes: Class to its number of images, in all splits; empty if it has no classes.
+        inner_task: A name for the task of the inner folders; "" if they are no classes.
+        inner: Inner class to its number of images; empty if inner folders are no classes.
+        single: The inner folders if each is in one outer folder only.
+        loose: Whether some images are in no folder of a class.
         splits: Whether the folders at the top are splits.
         images: All images below it.
         passed: What else is below it.
@@ -31,6 +37,10 @@ class Folder:
     task: str
     tables: list[str] = field(default_factory=list)
     classes: dict[str, int] = field(default_factory=dict)
+    inner_task: str = ""
+    inner: dict[str, int] = field(default_factory=dict)
+    single: list[str] = field(default_factory=list)
+    loose: bool = False
     splits: bool = False
     images: list[str] = field(default_factory=list)
     passed: PassedOver = field(default_factory=PassedOver)
@@ -58,7 +68,28 @@ def inspect_folder(path: str) -> Folder:
     classes = Counter(part[depth] for part in parts if len(part) > depth + 1)
     if len(classes) > 1:
         folder.classes = dict(sorted(classes.items()))
+        folder.loose = any(len(part) <= depth + 1 for part in parts)
+        _inspect_inner(folder, [part[depth:] for part in parts if len(part) > depth + 2])
     return folder
+
+
+def _inspect_inner(folder: Folder, parts: list[list[str]]) -> None:
+    """Find out whether inner folders are classes of a second task.
+
+    They are if their names repeat: each domain has the same classes. A name that is in one outer
+    folder only may be a group, such as a person or a clip.
+    """
+    places: dict[str, set[str]] = {}
+    for outer, name, *_ in parts:
+        places.setdefault(name, set()).add(outer)
+    again = [name for name, outers in places.items() if len(outers) > 1]
+    if len(parts) < MOSTLY * sum(folder.classes.values()) or len(places) < 2:
+        return
+    if 2 * len(again) < len(places):
+        folder.single = sorted(places)
+        return
+    folder.task, folder.inner_task = "folder", "subfolder"
+    folder.inner = dict(sorted(Counter(name for _, name, *_ in parts).items()))
 
 
 def _is_table(name: str) -> bool:

@@ -1,16 +1,23 @@
 """Tables and folders as tasks and sources, with settings that fit them."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from mtl_lightning.audit.absence_odds import Absence, StepSize
-from mtl_lightning.commands.proposal import folders, tables
+from mtl_lightning.commands.proposal import downloads, folders, tables
+from mtl_lightning.commands.proposal.downloads import Download
 from mtl_lightning.commands.proposal.folders import Folder
+from mtl_lightning.commands.proposal.sources import (
+    SourcePlan,
+    download_source,
+    folder_source,
+    table_source,
+)
 from mtl_lightning.commands.proposal.tables import Table
 from mtl_lightning.commands.proposal.task_plans import (
     TaskPlan,
@@ -29,16 +36,6 @@ BATCHES, STEPS = (8, 16, 32, 64), 20
 """Batch sizes to choose from, and steps that an epoch should have at least."""
 RARELY = 0.05
 """A step should be without a task no more often than this."""
-
-
-@dataclass
-class SourcePlan:
-    """A proposed source: its class, its arguments, and a remark on some of them."""
-
-    name: str
-    class_path: str
-    arguments: dict[str, Any]
-    remarks: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -75,23 +72,26 @@ def propose(paths: Sequence[str]) -> Proposal:
         UserError: If one of them is not there or cannot be read, or nothing in them is a task.
     """
     left_out: list[tuple[str, str]] = []
-    found_tables, found_folders = _inspect_paths(paths, left_out)
-    columns, missing = classify_columns(found_tables, left_out)
+    found_tables, found_folders, known = _inspect_paths(paths, left_out)
+    columns, missing = classify_columns([*known, *found_tables], left_out)
     plans, place = plan_tasks(columns, missing, found_folders)
     if not plans:
         reasons = [f"{where}: {why}" for where, why in left_out]
         raise UserError(f"nothing in it is a task; {'; '.join(reasons[:6]) or 'there is no label'}")
     named = name_generator()
-    sources = [_table_source(table, place, missing, named) for table in found_tables]
-    sources += [_folder_source(folder, named) for folder in found_folders]
-    found = [each.images for each in found_tables] + [each.images for each in found_folders]
+    sources = [download_source(download, place, named) for download in known]
+    sources += [table_source(table, place, missing, named) for table in found_tables]
+    sources += [folder_source(folder, named) for folder in found_folders]
+    found = [each.images for each in (*known, *found_tables, *found_folders)]
     images = list(dict.fromkeys(image for own in found for image in own))
     shorter = _shorter_side(images)
     return Proposal(
         tasks=plans,
         sources=[source for source in sources if source is not None],
         images=len(images),
-        has_splits=any(t.split for t in found_tables) or any(f.splits for f in found_folders),
+        has_splits=any(t.split for t in found_tables)
+        or any(f.splits for f in found_folders)
+        or any(d.has_splits for d in known),
         image_size=max([size for size in SIZES if size <= shorter], default=SIZES[0]),
         shorter_side=shorter,
         batch_size=_batch_size(len(images), plans),
@@ -101,18 +101,23 @@ def propose(paths: Sequence[str]) -> Proposal:
             for table in found_tables
             if table.absent
         ]
-        + [f"{folder.path}: {note}" for folder in found_folders for note in folder.passed.notes()],
+        + [f"{folder.path}: {note}" for folder in found_folders for note in folder.passed.notes()]
+        + [note for download in known for note in download.notes],
     )
 
 
 def _inspect_paths(
     paths: Sequence[str], left_out: list[tuple[str, str]]
-) -> tuple[list[Table], list[Folder]]:
+) -> tuple[list[Table], list[Folder], list[Download]]:
     """Inspect the paths that the user named, and tables in folders; each only once."""
+    known: dict[str, Download] = {}
     found_tables: dict[str, Table] = {}
     found_folders: dict[str, Folder] = {}
     for path in map(os.path.expanduser, paths):
-        if os.path.isdir(path):
+        download = downloads.recognise(path)
+        if download is not None:
+            known[os.path.realpath(path)] = download
+        elif os.path.isdir(path):
             folder = folders.inspect_folder(path)
             if os.path.realpath(folder.path) not in found_folders:
                 found_folders[os.path.realpath(folder.path)] = folder
@@ -124,13 +129,34 @@ def _inspect_paths(
             raise UserError(
                 f"{path} should be a folder, or a table ({listed(SUFFIXES)}). Found neither"
             )
+    named = {image for download in known.values() for image in download.images}
     for folder in found_folders.values():
-        _inspect_tables_of(folder, found_tables, left_out, alone=len(paths) == 1)
-    return list(found_tables.values()), [f for f in found_folders.values() if f.classes]
+        _inspect_tables_of(folder, found_tables, named, left_out, alone=len(paths) == 1)
+    classed = [folder for folder in found_folders.values() if folder.classes]
+    left_out += [
+        (f"{folder.path}, folders within its folders", _maybe_groups(folder))
+        for folder in classed
+        if folder.single
+    ]
+    return list(found_tables.values()), classed, list(known.values())
+
+
+def _maybe_groups(folder: Folder) -> str:
+    """Return the reason why folders two deep are no task, and how they become groups."""
+    task = re.sub(r"\W", "_", folder.task)  # a folder may have any name, a group of a pattern not
+    pattern = ("(?P<split>[^/]+)/" * folder.splits) + f"(?P<{task}>[^/]+)/(?P<group>[^/]+)/.*"
+    return (
+        f"each is in one folder only ({listed(folder.single, 4)}); if the images in each belong "
+        f"together they are a group: FilenameSource with the pattern {pattern}"
+    )
 
 
 def _inspect_tables_of(
-    folder: Folder, found: dict[str, Table], left_out: list[tuple[str, str]], alone: bool
+    folder: Folder,
+    found: dict[str, Table],
+    known: Collection[str],
+    left_out: list[tuple[str, str]],
+    alone: bool,
 ) -> None:
     """Inspect the tables of a folder that name images; they take precedence over its folders."""
     errors = []
@@ -141,65 +167,22 @@ def _inspect_tables_of(
         except UserError as error:
             errors.append(error)
             left_out.append((path, str(error).removeprefix(f"{path}: ")))
-    if folder.classes and any(below & set(table.images) for table in found.values()):
+    is_named = bool(below & set(known)) or any(below & set(t.images) for t in found.values())
+    if folder.classes and is_named:
         why = f"a table names its images; its folders are {listed(folder.classes, 4)}"
         left_out.append((folder.path, why))
         folder.classes = {}
     elif not folder.classes and not folder.tables:
         if alone:
+            passed = "".join(f"; {note}" for note in folder.passed.notes())
             raise UserError(
                 f"{folder.path} should have labels: a table, or a folder per class. Found "
-                f"{len(folder.images):,} images without labels"
+                f"{len(folder.images):,} images without labels{passed}"
             )
-        if not any(below & set(table.images) for table in found.values()):
+        if not is_named:
             left_out.append((folder.path, f"{len(folder.images):,} images without labels"))
     elif errors and alone and not found and not folder.classes:
         raise errors[0]
-
-
-# --------------------------------------------------------------------- sources
-
-
-def _table_source(
-    table: Table,
-    place: Mapping[str, tuple[str, str]],
-    missing: Sequence[str],
-    named: Callable[[str], str],
-) -> SourcePlan | None:
-    """Return a table as a source, None if no column of it became a task."""
-    labels: dict[str, Any] = {}
-    for name in table.labels:
-        task, label = place.get(name, ("", ""))
-        if label:
-            labels.setdefault(task, {})[label] = name
-        elif task:
-            labels[task] = name
-    if not labels:
-        return None
-    stem = os.path.splitext(os.path.basename(table.path))[0]
-    arguments: dict[str, Any] = {"path": table.path, "image": table.image}
-    remarks: dict[str, str] = {}
-    if table.root is not None:
-        arguments["root"] = table.root
-    if table.outside:
-        arguments["allow_outside_root"] = True
-        remarks["allow_outside_root"] = "some images are not below the root; of trusted tables only"
-    arguments["labels"] = labels
-    if table.split is not None:
-        arguments["split"] = table.split
-    if table.group is not None:
-        arguments["group"] = table.group
-        remarks["group"] = "its rows stay in one split; delete the line if they need not"
-    own = set().union(*(table.labels[name] for name in table.labels if name in place))
-    if own & set(missing):
-        arguments["missing"] = sorted(own & set(missing))
-        remarks["missing"] = "taken to mean: not labelled"
-    return SourcePlan(named(stem), "TableSource", arguments, remarks)
-
-
-def _folder_source(folder: Folder, named: Callable[[str], str]) -> SourcePlan:
-    name = named(os.path.basename(os.path.abspath(folder.path)))
-    return SourcePlan(name, "FolderSource", {"path": folder.path, "task": folder.task})
 
 
 # --------------------------------------------------------------------- settings

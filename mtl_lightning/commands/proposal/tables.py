@@ -11,9 +11,9 @@ import pandas as pd
 from mtl_lightning.data.images import suffixes
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.data.sources.locate import locate
-from mtl_lightning.data.sources.tabular import TableFile, open_table
+from mtl_lightning.data.sources.tabular import TableFile, no_header, open_table
 from mtl_lightning.data.splits import SPELLINGS
-from mtl_lightning.system.errors import UserError, listed
+from mtl_lightning.system.errors import UserError, listed, quoted
 from mtl_lightning.tasks.cells import identifier, normalised
 
 LOOKED_AT = 200
@@ -72,6 +72,8 @@ def inspect_table(path: str) -> Table:
         except UserError:
             left_out[name] = "its cells are neither text nor numbers"
     image, folder = _image_column(file, columns)
+    if _found(folder, [image]):
+        raise UserError(no_header(path, image))
     root = None if _same(folder, _folder_of(path)) else folder
     paths = columns.pop(image)
     named = np.array([cell is not None for cell in paths], dtype=bool)
@@ -124,9 +126,11 @@ def _image_column(file: TableFile, columns: dict[str, Texts]) -> tuple[str, str]
             f'{file.path}: column "{name}" names "{cell}", which is not in any of {places}; run '
             f"the command from the folder that its paths are relative to"
         )
+    again = [name for name, cells in columns.items() if name in cells]
+    hint = f"; {quoted(again[0])} is a cell, too: is there no header?" if again else ""
     raise UserError(
         f"{file.path}: no column holds the paths of images that are in any of {places}; columns: "
-        f"{listed(file.names)}"
+        f"{listed(file.names)}{hint}"
     )
 
 

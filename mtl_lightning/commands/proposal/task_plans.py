@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtl_lightning.commands.proposal.columns import Column, Kind, classify_column
+from mtl_lightning.commands.proposal.downloads import Download
 from mtl_lightning.commands.proposal.folders import Folder
 from mtl_lightning.commands.proposal.tables import Table
 from mtl_lightning.commands.schema import RESERVED
@@ -55,7 +56,7 @@ class TaskPlan:
 
 
 def classify_columns(
-    found: Sequence[Table], left_out: list[tuple[str, str]]
+    found: Sequence[Table | Download], left_out: list[tuple[str, str]]
 ) -> tuple[dict[str, Column], list[str]]:
     """Classify the columns, those of one name in several tables as one.
 
@@ -120,12 +121,22 @@ def _yes(column: Column) -> int:
 
 def _add_folder(folder: Folder, plans: dict[str, TaskPlan], named: Callable[[str], str]) -> None:
     """Add the classes of a folder to the task of its name, or as a task of their own."""
-    plan = plans.get(folder.task)
+    folder.task = _add_classes(folder.task, folder.classes, plans, named)
+    if folder.inner:
+        folder.inner_task = _add_classes(folder.inner_task, folder.inner, plans, named)
+
+
+def _add_classes(
+    task: str, classes: Mapping[str, int], plans: dict[str, TaskPlan], named: Callable[[str], str]
+) -> str:
+    """Add classes to the task of a name, or to a new one; return its name."""
+    plan = plans.get(task)
     if plan is None or plan.kind is not Kind.CLASSES:
-        folder.task = named(folder.task)
-        plan = plans[folder.task] = TaskPlan(folder.task, Kind.CLASSES, {}, 0)
-    plan.counts = dict(Counter(plan.counts) + Counter(folder.classes))
-    plan.labels += sum(folder.classes.values())
+        task = named(task)
+        plan = plans[task] = TaskPlan(task, Kind.CLASSES, {}, 0)
+    plan.counts = dict(Counter(plan.counts) + Counter(classes))
+    plan.labels += sum(classes.values())
+    return task
 
 
 def name_generator(taken: Iterable[str] = ()) -> Callable[[str], str]:

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 
 from mtl_lightning.commands.proposal.columns import Kind
-from mtl_lightning.commands.proposal.propose import Proposal, SourcePlan
+from mtl_lightning.commands.proposal.propose import Proposal
+from mtl_lightning.commands.proposal.sources import SourcePlan
 from mtl_lightning.commands.proposal.task_plans import TaskPlan
 from mtl_lightning.config import yaml_io
 from mtl_lightning.data.mirroring.names import partners
@@ -104,7 +105,7 @@ def _source(source: SourcePlan) -> Iterator[str]:
         if isinstance(value, list):
             yield f"    {key}: [{', '.join(map(scalar, value))}]{remark}"
         elif isinstance(value, Mapping):
-            yield f"    {key}:"
+            yield f"    {key}:{remark}"
             yield from (f"      {line}" for line in _mapped(value))
         else:
             yield f"    {key}: {scalar(value)}{remark}"
@@ -115,6 +116,8 @@ def _mapped(value: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(own, Mapping):
             yield f"{scalar(key)}:"
             yield from (f"  {line}" for line in _mapped(own))
+        elif isinstance(own, list):
+            yield f"{scalar(key)}: [{', '.join(map(str, own))}]"
         else:
             yield f"{scalar(key)}: {scalar(own)}"
 

@@ -15,13 +15,14 @@ Adding a source
    (and `content`, if what you decode there is a file's content: packs then hold it as it is).
 4. ``keys`` decides the random split, so it must be the same on every machine: the path relative
    to the source's root, or the key of your own.
-5. Import the class in ``sources/__init__.py`` and test it in ``tests/data/sources/test_<name>.py``.
+5. If the format of its data is distinctive, `recognise` it: then ``init`` proposes the source.
+6. Import the class in ``sources/__init__.py`` and test it in ``tests/data/sources/test_<name>.py``.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +90,19 @@ class SourceTable:
         return f"{origin} row {self.rows[i]}{told}"
 
 
+@dataclass(frozen=True)
+class Recognised:
+    """Data in the format of a source.
+
+    Attributes:
+        arguments: Of the source's constructor, those that differ from its defaults.
+        labels: The names of all labels that the data have.
+    """
+
+    arguments: Mapping[str, Any]
+    labels: Sequence[str]
+
+
 class Source(ABC):
     """A collection of images that carries labels for some of the tasks.
 
@@ -106,6 +120,15 @@ class Source(ABC):
     cover: tuple[int, int] | None = None
     intensity: Intensity | None = None
     runs_code: bool = False
+
+    @classmethod
+    def recognise(cls, path: str) -> Recognised | None:
+        """Return how to read a folder or file if it has the format of this source.
+
+        By default none has: ``init`` inspects tables and folders itself.
+        """
+        del path
+        return None
 
     @property
     def threadsafe(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mtl_lightning.data.sources.base import Source, SourceTable, Texts
+from mtl_lightning.data.sources.base import Recognised, Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.locate import Path, texts
 from mtl_lightning.data.sources.rooted import rooted
@@ -20,6 +20,7 @@ from mtl_lightning.system.errors import (
 _FOLDERS = ("", "Anno", "Eval", "Img")
 """Where the official download, and torchvision, put the files."""
 
+_LIST, _PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
 _SPLITS = {"0": "train", "1": "val", "2": "test"}
 
 
@@ -63,9 +64,23 @@ class CelebASource(Source):
         self.identities = identities
         self.allow_outside_root = allow_outside_root
 
+    @classmethod
+    def recognise(cls, path: str) -> Recognised | None:
+        """Recognise the list of attributes, or a folder that holds it."""
+        folder = os.path.dirname(path) if os.path.basename(path) == _LIST else path
+        if folder != path and os.path.basename(folder) == "Anno":
+            folder = os.path.dirname(folder)
+        found = _found(folder or ".", _LIST)
+        if not os.path.isfile(found):
+            return None
+        with open(found, encoding="utf-8", errors="replace") as file:
+            names = [file.readline(), file.readline()][1].split()
+        parted = {} if _found(folder or ".", _PARTITION) else {"partition": False}
+        return Recognised({"path": folder or ".", **parted}, tuple(names))
+
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Read the lists and find the images; see `Source.read`."""
-        origin = self._find("list_attr_celeba.txt")
+        origin = self._find(_LIST)
         names, attributes = _attributes(origin)
         rows = np.arange(3, len(attributes) + 3, dtype=np.int64)
         columns = Columns(
@@ -78,7 +93,7 @@ class CelebASource(Source):
         chosen = columns.of_tasks(tasks, self.labels)
         split = None
         if self.partition:
-            split = self._of_images("list_eval_partition.txt", names, _SPLITS)
+            split = self._of_images(_PARTITION, names, _SPLITS)
         root = self._find("img_align_celeba") if self.images is None else self.images
         return SourceTable(
             origin=origin,
@@ -98,10 +113,9 @@ class CelebASource(Source):
         )
 
     def _find(self, name: str) -> str:
-        candidates = [os.path.join(self.path, folder, name) for folder in _FOLDERS]
-        for candidate in candidates:
-            if os.path.exists(candidate):
-                return candidate
+        found = _found(self.path, name)
+        if found:
+            return found
         raise UserError(
             f"{self.path} has no {name}, nor has one of its folders Anno, Eval and Img; expected "
             "the folder of the CelebA download"
@@ -124,6 +138,12 @@ class CelebASource(Source):
                     "2 (test)"
                 )
         return texts([meanings[code] if meanings else code for code in codes if code is not None])
+
+
+def _found(path: str, name: str) -> str:
+    """Return where a file or folder of the download is, ``""`` if it is not there."""
+    candidates = [os.path.join(path, folder, name) for folder in _FOLDERS]
+    return next(filter(os.path.exists, candidates), "")
 
 
 def _attributes(path: str) -> tuple[Texts, pd.DataFrame]:

@@ -2,6 +2,7 @@
 
 import csv
 import glob
+import itertools
 import os
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mtl_lightning.data.images import suffixes
-from mtl_lightning.data.sources.base import Source, SourceTable, Texts
+from mtl_lightning.data.sources.base import Recognised, Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels
 from mtl_lightning.data.sources.locate import Path, relative_keys, texts
 from mtl_lightning.data.sources.rooted import rooted
@@ -89,6 +90,13 @@ class FashionAISource(Source):
         self.maybe = maybe
         self.split = split
         self.allow_outside_root = allow_outside_root
+
+    @classmethod
+    def recognise(cls, path: str) -> Recognised | None:
+        """Recognise a label file by its rows, or a folder by the label files below it."""
+        below = sorted(glob.glob(os.path.join(glob.escape(path), "**", "*.csv"), recursive=True))
+        files = [file for file in ([path] if os.path.isfile(path) else below) if _is_typical(file)]
+        return Recognised({"paths": files}, tuple(ATTRIBUTES)) if files else None
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Read the files and find their images; see `Source.read`."""
@@ -195,6 +203,15 @@ class _File(NamedTuple):
     def location(self, i: int) -> str:
         """Name row ``i``."""
         return f"{self.path} row {self.rows[i]}"
+
+
+def _is_typical(path: str) -> bool:
+    """Whether a row at the beginning of a file names an attribute; there may be a header."""
+    if not path.lower().endswith(".csv"):
+        return False
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = [line.split(",") for line in itertools.islice(file, 2)]
+    return any(len(row) > 1 and row[1].strip() in ATTRIBUTES for row in rows)
 
 
 def _read(path: str) -> _File:

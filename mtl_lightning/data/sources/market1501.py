@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mtl_lightning.data.sources.base import Source, SourceTable, Texts
+from mtl_lightning.data.sources.base import Recognised, Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.folder import found_below, images_below
 from mtl_lightning.data.sources.locate import Path, texts
@@ -30,6 +30,7 @@ _ANSWERS = {
     "age": ["young", "teenager", "adult", "old"],
 }
 """What 1, 2, ... mean; of all other attributes: no, yes."""
+_WORN = ("hat", "backpack", "bag", "handbag")
 _COLOURS = {"upcolor": "up", "downcolor": "down"}
 
 
@@ -71,6 +72,15 @@ class Market1501AttributeSource(Source):
         self.labels = labels
         self.values = values
         self.allow_outside_root = allow_outside_root
+
+    @classmethod
+    def recognise(cls, path: str) -> Recognised | None:
+        """Recognise a folder by those in it and the names of their images."""
+        if not os.path.isdir(os.path.join(path, "bounding_box_train")):
+            return None
+        if not any(map(_NAME.fullmatch, images_below(path, "bounding_box_train"))):
+            return None
+        return Recognised({"path": path}, (*_ANSWERS, *_COLOURS, *_WORN))
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Read the attributes and find the images; see `Source.read`."""

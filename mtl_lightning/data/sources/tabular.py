@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from mtl_lightning.data.images import suffixes
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.data.sources.content import LONGEST_CELL, Cells
 from mtl_lightning.data.sources.delimited import read_delimited
@@ -28,6 +29,7 @@ _JSON_LINES = (".jsonl", ".ndjson")
 SUFFIXES = (*_SEPARATORS, *_JSON_LINES, ".parquet")
 """The suffixes of the files that `open_table` reads."""
 
+_LOOKED_AT = 100  # cells, for whether they are paths
 _FEW = 10_000  # different cells of a column
 
 
@@ -150,12 +152,31 @@ def open_table(path: str | os.PathLike[str]) -> TableFile:
             table = TableFile(path, *read_parquet(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    if suffix in _SEPARATORS:
+        _check_header(table)
     twice = [name for name, count in Counter(table.names).items() if count > 1]
     if twice:
         raise UserError(f"{path} has two columns named {quoted(twice[0])}; rename one of them")
     if not len(table.rows):
         raise UserError(f"{path} has no rows; expected at least one below the header")
     return table
+
+
+def no_header(path: str, image: str) -> str:
+    """Return the message about a table whose first row is not the names of its columns."""
+    return (
+        f"{path} has no header: its first row names the image {quoted(image)}; put a row with the "
+        f"names of the columns above it, such as image,label"
+    )
+
+
+def _check_header(table: TableFile) -> None:
+    """Refuse a header that names an image, as the cells below it do."""
+    for name in table.names:
+        if name.lower().endswith(suffixes()):
+            cells = table.column(name)[:_LOOKED_AT]
+            if any(cell is not None and cell.lower().endswith(suffixes()) for cell in cells):
+                raise UserError(no_header(table.path, name))
 
 
 def _neighbour(path: str) -> str:

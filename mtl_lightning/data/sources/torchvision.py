@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision import datasets
 
 from mtl_lightning.data.images import pixels_of, reading
-from mtl_lightning.data.sources.base import Source, SourceTable
+from mtl_lightning.data.sources.base import Recognised, Source, SourceTable
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.locate import Path, texts
 from mtl_lightning.data.sources.torchvision_targets import targets_of
@@ -28,6 +28,9 @@ _PARTS: dict[type, dict[str, dict[str, Any]]] = {
     datasets.OxfordIIITPet: {"train": {"split": "trainval"}, "test": {"split": "test"}},
 }
 """Split to the arguments by which a class gives it, where its signature does not say."""
+
+
+_PETS, _PET_LISTS = "oxford-iiit-pet", ("trainval", "test")
 
 
 class TorchvisionSource(Source):
@@ -86,6 +89,17 @@ class TorchvisionSource(Source):
         for name in self.arguments:
             _check_argument(dataset, name, known)
         self._opened: dict[str, Any] = {}
+
+    @classmethod
+    def recognise(cls, path: str) -> Recognised | None:
+        """Recognise the folder ``oxford-iiit-pet``, or one that holds it, by its annotations."""
+        for folder in (os.path.abspath(path), os.path.join(os.path.abspath(path), _PETS)):
+            lists = [os.path.join(folder, "annotations", f"{name}.txt") for name in _PET_LISTS]
+            if os.path.basename(folder) == _PETS and all(map(os.path.isfile, lists)):
+                root = os.path.relpath(os.path.dirname(folder))
+                known = {"dataset": datasets.OxfordIIITPet.__name__, "root": root}
+                return Recognised(known, ("category", "binary-category"))
+        return None
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Open the data set and read its targets; see `Source.read`."""

@@ -4,16 +4,23 @@ import os
 import re
 from collections.abc import Sequence
 
-from mtl_lightning.data.sources.base import Source, SourceTable
+from mtl_lightning.data.sources.base import Recognised, Source, SourceTable
 from mtl_lightning.data.sources.columns import Labels
 from mtl_lightning.data.sources.filename import Unmatched, match_names
+from mtl_lightning.data.sources.folder import images_below
 from mtl_lightning.data.sources.locate import Path, texts
 
 _NAME = re.compile(r"(?:.*/)?(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_[^/]*")
+_TYPICAL = re.compile(r"(?:.*/)?\d{1,3}_[01]_[0-4]_\d{14,17}\D[^/]*")
+"""With date and time: other names may begin with three numbers, too."""
 _MEANINGS = {
     "gender": {"0": "male", "1": "female"},
     "race": {"0": "White", "1": "Black", "2": "Asian", "3": "Indian", "4": "Others"},
 }
+
+
+_MOST = 0.9
+"""Of the names of a folder, these are typical."""
 
 
 class UTKFaceSource(Source):
@@ -47,6 +54,19 @@ class UTKFaceSource(Source):
         self.labels = labels
         self.malformed = malformed
         self.allow_outside_root = allow_outside_root
+
+    @classmethod
+    def recognise(cls, path: str) -> Recognised | None:
+        """Recognise a folder by the names of its images."""
+        if not os.path.isdir(path):
+            return None
+        names = list(images_below(path, "."))
+        typical = sum(_TYPICAL.fullmatch(name) is not None for name in names)
+        if not typical or typical < _MOST * len(names):
+            return None
+        strange = any(_NAME.fullmatch(name) is None for name in names)
+        arguments = {"path": path, **({"malformed": "skip"} if strange else {})}
+        return Recognised(arguments, ("age", *_MEANINGS))
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """List the images and read their names; see `Source.read`."""

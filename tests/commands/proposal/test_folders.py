@@ -48,6 +48,31 @@ def test_splits_beside_folders_without_images():
         inspect_folder("w")
 
 
+def test_classes_within_domains_are_both():
+    for domain in ("art", "photo", "sketch"):
+        images(*(f"pacs/{domain}/{kind}/{n}.jpg" for kind in ("dog", "elk") for n in "12"))
+    images("pacs/art/horse/1.jpg", "pacs/art/horse/more/2.jpg", "pacs/art/notes.txt")
+    folder = inspect_folder("pacs")
+    assert (folder.task, folder.classes) == ("folder", {"art": 6, "photo": 4, "sketch": 4})
+    assert (folder.inner_task, folder.inner) == ("subfolder", {"dog": 6, "elk": 6, "horse": 2})
+    assert not folder.loose
+    images("pacs/0.jpg")
+    assert inspect_folder("pacs").loose
+
+
+def test_folders_that_are_within_one_folder_only_are_no_classes():
+    images(*(f"w/{kind}/clip{n}/{i}.jpg" for n, kind in enumerate("aabb") for i in "12"))
+    folder = inspect_folder("w")
+    assert (folder.task, folder.inner, folder.inner_task) == ("w", {}, "")
+    assert folder.single == ["clip0", "clip1", "clip2", "clip3"]
+
+
+def test_a_few_images_in_deeper_folders_are_of_the_class():
+    images(*(f"w/{kind}/{i}.jpg" for kind in "ab" for i in range(9)), "w/a/x/1.jpg", "w/b/x/1.jpg")
+    folder = inspect_folder("w")
+    assert (folder.inner, folder.single) == ({}, [])
+
+
 @pytest.mark.parametrize("path", ["w/train", "w/val/"])
 def test_one_split_means_all(path):
     images("w/train/sun/a.jpg", "w/train/rain/b.jpg", "w/val/sun/c.jpg")

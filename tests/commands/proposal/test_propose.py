@@ -5,6 +5,7 @@ import pytest
 
 from mtl_lightning.commands.proposal.columns import Kind
 from mtl_lightning.commands.proposal.propose import propose
+from mtl_lightning.data.sources import FilenameSource
 from mtl_lightning.system.errors import UserError
 from tests.helpers.files.messy import photo
 
@@ -129,7 +130,40 @@ def test_splits_and_groups_and_missing_images():
     assert found.notes == ["a.csv: 5 rows name no image that is there"]
 
 
+def test_a_table_without_a_header_is_not_taken_for_one():
+    rows = [f"p/{i:02}.jpg,{'ab'[i % 2]},0" for i in range(20)]
+    Path("t.csv").write_text("\n".join(rows))
+    with pytest.raises(UserError, match=r't.csv has no header: its first row names the image "p/0'):
+        propose(["t.csv"])
+    Path("u.csv").write_text("\n".join(f"{i:02},{'ab'[i % 2]}" for i in range(20)))
+    with pytest.raises(UserError, match=r'no column .*; "a" is a cell, too: is there no header'):
+        propose(["u.csv"])
+    for i in range(20):
+        Path(f"p/{i:02}.jpg").rename(f"p/{i:02}")
+    Path("v.csv").write_text("\n".join(f"p/{i:02},{'ab'[i % 2]}" for i in range(20)))
+    with pytest.raises(UserError, match=r'v.csv has no header: its first row names the image "p/0'):
+        propose(["v.csv"])
+
+
 # ------------------------------------------------------------------- folders
+
+
+def test_folders_that_may_be_groups_are_said():
+    for i in range(24):
+        photo(Path(f"w/{'ab'[i % 2]}/clip{i // 2 % 3 * 2 + i % 2}/{i}.jpg"), i)
+    ((where, why),) = propose(["w"]).left_out
+    assert where == "w, folders within its folders"
+    assert why.endswith("FilenameSource with the pattern (?P<w>[^/]+)/(?P<group>[^/]+)/.*")
+    pattern = why.rpartition(" ")[2]
+    table = FilenameSource("w", pattern).read(["w"])
+    assert len(set(table.groups)) == 6
+
+
+def test_images_without_labels_name_the_files_beside_them():
+    photo(Path("q/a.jpg"), 0)
+    Path("q/annotations.txt").touch()
+    with pytest.raises(UserError, match=r"1 images without labels; files .* 1 \.txt"):
+        propose(["q"])
 
 
 def test_folders_of_classes():
@@ -217,7 +251,7 @@ def test_batches_are_as_large_as_rare_labels_and_few_images_want():
             ["p"],
             "p should have labels: a table, or a folder per class. Found 40 images without labels",
         ),
-        (["e"], "e: 0 images and no label of them"),
+        (["e"], "e should have labels: a table, or a folder per class. Found 0 images"),
         (["b.csv"], 'nothing in it is a task; b.csv, column "id": it names rows, or groups'),
         (["c.csv"], "c.csv: no column holds the paths of images"),
         (["d"], "d/c.csv: no column holds the paths of images"),

@@ -2,7 +2,8 @@ import pytest
 import yaml
 
 from mtl_lightning.commands.proposal.columns import Kind
-from mtl_lightning.commands.proposal.propose import Proposal, SourcePlan
+from mtl_lightning.commands.proposal.propose import Proposal
+from mtl_lightning.commands.proposal.sources import SourcePlan
 from mtl_lightning.commands.proposal.task_plans import TaskPlan
 from mtl_lightning.commands.proposal.writing import WIDTH, render, scalar
 from mtl_lightning.config import yaml_io

@@ -127,3 +127,17 @@ def test_a_list_that_is_no_text(download):
     (root / "Anno/list_attr_celeba.txt").write_bytes(b"3\n\xff\n")
     with pytest.raises(UserError, match=r"celeba.txt cannot be read: 'utf-8' codec"):
         CelebASource(root).read(TASKS)
+
+
+def test_it_is_recognised_by_its_list(download):
+    root = download()
+    for path in (root, root / "Anno/list_attr_celeba.txt"):
+        known = CelebASource.recognise(str(path))
+        assert known.arguments == {"path": str(root)}
+        assert known.labels == ("5_o_Clock_Shadow", "Male", "Smiling", "Young")
+    (root / "Eval/list_eval_partition.txt").unlink()
+    known = CelebASource.recognise(str(root))
+    assert known.arguments == {"path": str(root), "partition": False}
+    assert CelebASource(**known.arguments).read(known.labels).splits is None
+    assert CelebASource.recognise(str(root / "Img")) is None
+    assert CelebASource.recognise(str(root / "Img/img_align_celeba/000001.jpg")) is None

@@ -178,3 +178,25 @@ def test_what_a_file_says_is_shown_short_and_in_one_line(tmp_path):
     path = write(tmp_path / "a/b.csv", [f"1.jpg,collar_design_labels,{'y' * 200}\x1b"])
     with pytest.raises(UserError, match=r'is "y+\.\.\.y+\\x1b" \(201 characters\); expected 5'):
         labels(path)
+
+
+def test_it_is_recognised_by_its_rows(rounds):
+    files = [
+        str(rounds / name)
+        for name in (
+            "base/Annotations/label.csv",
+            "rank/Tests/question.csv",
+            "web/Annotations/neck_design_labels.csv",
+        )
+    ]
+    write(rounds / "base/Annotations/other.csv", ["image,kind,note", "a.jpg,b,c"])
+    known = FashionAISource.recognise(str(rounds))
+    assert (known.arguments, known.labels) == ({"paths": files}, tuple(ATTRIBUTES))
+    assert FashionAISource.recognise(files[1]).arguments == {"paths": files[1:2]}
+    assert FashionAISource.recognise(str(rounds / "base/Annotations/other.csv")) is None
+    assert FashionAISource.recognise(str(rounds / "base/Images")) is None
+
+
+def test_it_is_recognised_below_a_header(rounds):
+    write(rounds / "x/h.csv", ["image,attribute,label", *BASE])
+    assert FashionAISource.recognise(str(rounds / "x/h.csv")) is not None

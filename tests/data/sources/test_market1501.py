@@ -123,3 +123,16 @@ def test_links_out_of_the_folder_are_followed_only_where_that_is_allowed(market,
         Market1501AttributeSource(market).read(TASKS)
     table = Market1501AttributeSource(market, allow_outside_root=True).read(TASKS)
     assert table.images[4] == os.path.realpath(elsewhere / "0001_c1s1_001051_00.jpg")
+
+
+def test_it_is_recognised_by_its_folders_and_names(market, tmp_path):
+    known = Market1501AttributeSource.recognise(str(market))
+    assert known.arguments == {"path": str(market)}
+    table = Market1501AttributeSource(**known.arguments).read(known.labels)
+    assert set(table.labels) == {*("gender", "age", "up", "down", "backpack", "bag", "upcolor")} | {
+        "downcolor"
+    }
+    assert Market1501AttributeSource.recognise(str(market / "query")) is None
+    (tmp_path / "other/bounding_box_train").mkdir(parents=True)
+    (tmp_path / "other/bounding_box_train/x.jpg").touch()
+    assert Market1501AttributeSource.recognise(str(tmp_path / "other")) is None

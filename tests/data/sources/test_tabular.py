@@ -145,3 +145,20 @@ def test_absent_file(tmp_path):
         open_table(tmp_path / "type.csv")
     with pytest.raises(UserError, match=r"does not exist or is not a file$"):
         open_table(tmp_path / "no" / "type.csv")
+
+
+@pytest.mark.parametrize(("name", "separator"), [("t.csv", ","), ("t.tsv", "\t")])
+def test_a_first_row_that_names_an_image_is_no_header(tmp_path, name, separator):
+    rows = [["x/a.JPG", "0", "0"], ["x/b.jpg", "0", "0"]]
+    (tmp_path / name).write_text("\n".join(map(separator.join, rows)))
+    with pytest.raises(UserError) as error:
+        open_table(tmp_path / name)
+    assert str(error.value) == (
+        f'{tmp_path / name} has no header: its first row names the image "x/a.JPG"; put a row with '
+        "the names of the columns above it, such as image,label"
+    )
+
+
+def test_a_column_may_be_called_like_an_image(tmp_path):
+    (tmp_path / "t.csv").write_text("image,front.jpg\nx/a.jpg,yes\nx/b.jpg,no\n")
+    assert open_table(tmp_path / "t.csv").names == ["image", "front.jpg"]

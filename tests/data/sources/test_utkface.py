@@ -71,3 +71,21 @@ def test_links_out_of_the_folder_are_followed_only_where_that_is_allowed(tmp_pat
         UTKFaceSource(tmp_path / "UTKFace").read(["gender"])
     table = UTKFaceSource(tmp_path / "UTKFace", allow_outside_root=True).read(["gender"])
     assert table.images.tolist() == [os.path.realpath(tmp_path / name)]
+
+
+def test_it_is_recognised_by_names_with_a_date(faces):
+    assert UTKFaceSource.recognise(str(faces)).arguments == {"path": str(faces)}
+    (faces / MALFORMED[0]).touch()
+    assert UTKFaceSource.recognise(str(faces)) is None  # a fifth of the names is not typical
+    for i in range(20):
+        (faces / f"20_0_1_201701122135009{i:02}.jpg").touch()
+    known = UTKFaceSource.recognise(str(faces))
+    assert known.arguments == {"path": str(faces), "malformed": "skip"}
+    assert set(UTKFaceSource(**known.arguments).read(known.labels).labels) == set(known.labels)
+
+
+def test_other_names_of_three_numbers_are_not_recognised(tmp_path):
+    for name in ("1_0_2_cat.jpg", "22_1_3_0001.jpg"):
+        (tmp_path / name).touch()
+    assert UTKFaceSource.recognise(str(tmp_path)) is None
+    assert UTKFaceSource.recognise(str(tmp_path / "1_0_2_cat.jpg")) is None
