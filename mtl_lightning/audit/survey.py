@@ -10,9 +10,6 @@ from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.data.labels import LabelTable
 from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.data.sources.base import Source, SourceTable
-from mtl_lightning.data.sources.locate import locate, texts
-from mtl_lightning.data.sources.table import TableSource
-from mtl_lightning.data.sources.tabular import TableFile, open_table
 from mtl_lightning.data.splits import check_fractions
 from mtl_lightning.system.errors import UserError
 
@@ -67,44 +64,19 @@ def read_all(
         try:
             read[name] = ReadSource(source, source.read(fields))
         except UserError as error:
-            table, missing = _present(source)
+            missing = source.missing_images()
             if not missing:
                 findings.append(Finding(Level.ERROR, f"data.sources.{name}: {error}"))
                 continue
-            findings.append(_absent(name, str(error), missing))
-            if table is not None and isinstance(source, TableSource):
-                try:
-                    read[name] = ReadSource(source, source.read_rows(table, fields))
-                except UserError as second:
-                    findings.append(Finding(Level.ERROR, f"data.sources.{name}: {second}"))
+            findings.append(_absent(name, str(error), list(missing.values())))
+            try:
+                table = source.read_without(list(missing), fields)
+            except UserError as second:
+                findings.append(Finding(Level.ERROR, f"data.sources.{name}: {second}"))
+                continue
+            if table is not None:
+                read[name] = ReadSource(source, table)
     return read, findings
-
-
-def _present(source: Source) -> tuple[TableFile | None, list[str]]:
-    """Return the rows of a table whose images exist, if any, and the images that do not."""
-    if not isinstance(source, TableSource):
-        return None, []
-    try:
-        table = open_table(source.path)
-        paths = table.column(source.image) if source.image in table.names else texts([])
-        named = np.array([path is not None for path in paths], dtype=bool)
-        exists = np.zeros(len(paths), dtype=bool)
-        exists[named] = locate(source.root, paths[named].tolist(), source.allow_outside_root)[1]
-    except UserError:
-        return None, []
-    missing = [
-        f"{table.path} row {table.rows[i]}: {paths[i] or 'an empty cell'}"
-        for i in np.flatnonzero(~exists)
-    ]
-    return (_some(table, np.flatnonzero(exists)) if exists.any() else None), missing
-
-
-def _some(table: TableFile, chosen: npt.NDArray[np.int64]) -> TableFile:
-    def fetch(name: str) -> Sequence[object]:
-        cells = table.fetch(name)
-        return [cells[i] for i in chosen.tolist()]
-
-    return TableFile(table.path, table.names, table.rows[chosen], fetch)
 
 
 def _absent(name: str, error: str, missing: list[str]) -> Finding:

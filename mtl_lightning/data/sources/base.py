@@ -20,7 +20,7 @@ Adding a source
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -149,6 +149,17 @@ class Source(ABC):
         Raises:
             UserError: For whatever the user can mend: a file, column, row or name.
         """
+
+    def missing_images(self) -> dict[int, str]:
+        """Return the rows whose image does not exist: their index, and a message's name for them.
+
+        Empty where the source cannot say; asked after `read` has failed.
+        """
+        return {}
+
+    def read_without(self, rows: Collection[int], tasks: Sequence[str]) -> SourceTable | None:  # noqa: ARG002 - for subclasses
+        """Read all rows but some of `missing_images`; None if no other is left. See `read`."""
+        return None
 
     def load(self, image: str) -> npt.NDArray[np.uint8]:
         """Return the image that `read` named ``image`` as (height, width, 3) RGB, uint8.

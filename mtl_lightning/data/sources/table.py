@@ -1,7 +1,7 @@
 """Labels from the columns of a table, images from the files that it names."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ import pandas as pd
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
-from mtl_lightning.data.sources.locate import Path, relative_keys
+from mtl_lightning.data.sources.locate import Path, locate, relative_keys, texts
 from mtl_lightning.data.sources.rooted import rooted
 from mtl_lightning.data.sources.tabular import TableFile, open_table
 from mtl_lightning.system.errors import UserError
@@ -72,10 +72,30 @@ class TableSource(Source):
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Read the table and find its images; see `Source.read`."""
-        return self.read_rows(open_table(self.path), tasks)
+        return self._read(open_table(self.path), tasks)
 
-    def read_rows(self, table: TableFile, tasks: Sequence[str]) -> SourceTable:
-        """Do what `read` does with the rows of a table that is open already, all or some."""
+    def missing_images(self) -> dict[int, str]:
+        """Look for the images of all rows; see `Source.missing_images`."""
+        try:
+            table = open_table(self.path)
+            paths = table.column(self.image) if self.image in table.names else texts([])
+            named = np.array([path is not None for path in paths], dtype=bool)
+            exists = np.zeros(len(paths), dtype=bool)
+            exists[named] = locate(self.root, paths[named].tolist(), self.allow_outside_root)[1]
+        except UserError:
+            return {}
+        return {
+            int(i): f"{table.path} row {table.rows[i]}: {paths[i] or 'an empty cell'}"
+            for i in np.flatnonzero(~exists)
+        }
+
+    def read_without(self, rows: Collection[int], tasks: Sequence[str]) -> SourceTable | None:
+        """Read the other rows; see `Source.read_without`."""
+        table = open_table(self.path)
+        kept = np.setdiff1d(np.arange(len(table.rows)), list(rows))
+        return self._read(table.take(kept), tasks) if len(kept) else None
+
+    def _read(self, table: TableFile, tasks: Sequence[str]) -> SourceTable:
         columns = _columns(table)
         chosen = columns.of_tasks(tasks, self.labels, taken=self._no_labels())
         paths, images = self._located(columns)

@@ -53,6 +53,15 @@ class TableFile:
         """Name the cell of row ``i`` (a position in ``rows``) for a message."""
         return f"{self.path} row {self.rows[i]}, column {quoted(column)}"
 
+    def take(self, chosen: npt.NDArray[np.int64]) -> "TableFile":
+        """Return a table of some rows, by their positions in ``rows``."""
+
+        def fetch(name: str) -> Cells:
+            cells = self.fetch(name)
+            return [cells[i] for i in chosen.tolist()]
+
+        return TableFile(self.path, self.names, self.rows[chosen], fetch)
+
     def column(self, name: str) -> Texts:
         """Return a column as stripped text, None where a cell is empty or null.
 

@@ -125,6 +125,19 @@ def test_images_that_are_not_there(write, tmp_path):
     )
 
 
+def test_the_rows_whose_image_exists_can_be_read_alone(write):
+    path = write("image,type\na.jpg,Dress\nz.jpg,Hat\n,Hat\nc.jpg,Shirt\n")
+    source = TableSource(path)
+    missing = source.missing_images()
+    assert missing == {1: f"{path} row 3: z.jpg", 2: f"{path} row 4: an empty cell"}
+    table = source.read_without(list(missing), ["type"])
+    assert table.labels["type"].tolist() == ["Dress", "Shirt"]
+    assert [table.location(i) for i in range(2)] == [f"{path} row 2", f"{path} row 5"]
+    assert source.read_without(range(4), ["type"]) is None
+    assert TableSource(write("image,type\na.jpg,Dress\n", "all.csv")).missing_images() == {}
+    assert TableSource(write("name\na.jpg\n", "other.csv")).missing_images() == {}
+
+
 def test_images_outside_of_the_root(write, tmp_path):
     (tmp_path / "in").mkdir()
     path = write("image,type\n../a.jpg,x\n", "in/t.csv")
