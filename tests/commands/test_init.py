@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 from mtl_lightning.__main__ import main
-from tests.helpers import downloads
+from tests.helpers.files import downloads
 
 TINY = [
     *("--model.backbone", "Torchvision", "--model.backbone.name", "squeezenet1_1"),

@@ -6,8 +6,8 @@ from mtl_lightning.commands.proposal.columns import Kind
 from mtl_lightning.commands.proposal.downloads import recognise
 from mtl_lightning.commands.proposal.propose import propose
 from mtl_lightning.system.errors import UserError
-from tests.helpers import downloads
-from tests.helpers.messy import photo
+from tests.helpers.files import downloads
+from tests.helpers.files.messy import photo
 
 
 def test_utkface_is_known_by_its_names():

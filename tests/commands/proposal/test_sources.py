@@ -8,8 +8,8 @@ import yaml
 from mtl_lightning.commands.proposal.propose import propose
 from mtl_lightning.commands.proposal.writing import render
 from mtl_lightning.data.sources import FilenameSource
-from tests.helpers.messy import photo
-from tests.helpers.tiff import tiff
+from tests.helpers.files.messy import photo
+from tests.helpers.files.tiff import tiff
 
 
 def test_images_whose_range_nobody_knows_get_one():

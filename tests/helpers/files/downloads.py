@@ -83,7 +83,10 @@ def utkface(folder: Path, count: int = 30) -> None:
     photos(
         folder,
         [
-            *(f"{1 + 3 * (i % 30)}_{i % 2}_{i % 5}_201701161{i:08}.jpg.chip.jpg" for i in range(count)),
+            *(
+                f"{1 + 3 * (i % 30)}_{i % 2}_{i % 5}_201701161{i:08}.jpg.chip.jpg"
+                for i in range(count)
+            ),
             "61_1_20170109142408075.jpg.chip.jpg",
         ],
     )
