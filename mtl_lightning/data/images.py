@@ -146,9 +146,9 @@ def reading(name: str, max_pixels: int) -> Iterator[None]:
         raise UserError(f"image {name} does not exist") from None
     except UnknownRangeError as error:
         raise UserError(
-            f"image {name} has {error}; say which are black and white: `intensity: {{min: 0, max: "
-            f"4095}}` or `intensity: {{percentiles: [1, 99]}}` of its source (--intensity of "
-            f"predict)"
+            f"image {name} has {error}; set which values are black and white: "
+            f"`intensity: {{min: 0, max: 4095}}` or `intensity: {{percentiles: [1, 99]}}` of its "
+            f"source (--intensity of predict)"
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = int(re.findall(r"\d+", str(error))[0])

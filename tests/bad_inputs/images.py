@@ -59,7 +59,7 @@ def unreadable(reason: str) -> str:
 
 
 def unknown(pixels: str) -> str:
-    return rf"{ROW}has {pixels}; say which are black and white: `intensity: .*{MEND}"
+    return rf"{ROW}has {pixels}; set which values are black and white: `intensity: .*{MEND}"
 
 
 JPEG = encoded("JPEG")

@@ -61,7 +61,7 @@ CASES = [
     image("a file address", "file:///photos/b.jpg", ROW + ".* is a URL .*; download .*"),
     image("the root is a web address", "b.jpg", ".* root .* is a URL.*", root="s3://shop/photos"),
     image(
-        "the root is not there", "b.jpg", ".* /here/photos, which is no folder .*", root="photos"
+        "the root is not there", "b.jpg", ".* /here/photos, which is not a folder .*", root="photos"
     ),
     image("a path of Windows", r"sub\c.jpg", ROW + ".*; write / between folders"),
     image("a path of a million characters", MILLION, ROW + "there are 1,000,000 characters .*"),
@@ -104,7 +104,7 @@ CASES = [
     ),
     folder(
         "folder per class: two splits beside two classes",
-        r"error: .*named like splits \(train, val\) beside others with images \(Dress, Shirt\).*",
+        r"error: .*named like splits \(train, val\) next to others with images \(Dress, Shirt\).*",
         files("shop/train/Dress/1.jpg", "shop/val/Dress/2.jpg"),
     ),
     folder(

@@ -167,12 +167,12 @@ SHAPE = [
     text(
         "a quote that nothing closes",
         'image,type\na.jpg,"Dress\nb.jpg,Shirt\n',
-        T + ' row 2, column "type": the cell begins with a quote that nothing closes',
+        T + ' row 2, column "type": the cell starts with a quote that is never closed',
     ),
     text(
         "a quote that a later one closes",
         'image,note,type\na.jpg,"5,Dress\nb.jpg,"7",Shirt\n',
-        T + ' row 2, column "note": the cell goes on after its closing quote; .*',
+        T + ' row 2, column "note": the cell continues after its closing quote; .*',
     ),
     text(
         "a quote inside of a cell",
@@ -188,7 +188,7 @@ SHAPE = [
     text(
         "a column whose name has a million characters",
         f"image,{MILLION}\na.jpg,\n",
-        T + ".* columns: image, x+\\.\\.\\.x+; say .*",
+        T + ".* columns: image, x+\\.\\.\\.x+; set .*",
     ),
 ]
 JSON = [
@@ -264,17 +264,17 @@ PARQUETS = [
     parquet(
         "Parquet: text instead",
         GOOD.encode(),
-        P + r' is no Parquet file, it begins with "image,type\\na"',
+        P + r' is not a Parquet file; it starts with "image,type\\na"',
     ),
     parquet(
         "Parquet: its end cut off",
         PARQUET[:-100],
-        P + " is cut off, the end of a Parquet file is not there; copy it anew",
+        P + " is cut off, the end of a Parquet file is missing; copy it again",
     ),
     parquet(
         "Parquet: its middle cut out",
         PARQUET[:50] + PARQUET[-200:],
-        P + " is damaged; copy the file, or write it anew",
+        P + " is damaged; copy the file, or write it again",
     ),
     parquet("Parquet: four bytes", b"PAR1", P + " is damaged; .*"),
     parquet(
@@ -319,7 +319,7 @@ FILES = [
     table(
         "a table on the web",
         GOOD,
-        "error: .* https://example.com/t.csv is a URL; download the table and say where it is",
+        "error: .* https://example.com/t.csv is a URL; download the table and give its path",
         path="https://example.com/t.csv",
     ),
     table(

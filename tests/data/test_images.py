@@ -164,7 +164,7 @@ def test_broken_files_are_named(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=r"gone.jpg does not exist"):
         decode(tmp_path / "gone.jpg")
-    with pytest.raises(UserError, match="has pixels that are floats; say which are black"):
+    with pytest.raises(UserError, match="has pixels that are floats; set which values are black"):
         decode(saved(tmp_path, Image.new("F", (2, 2), 0.5), "x.tiff"))
 
 

@@ -36,7 +36,7 @@ def refused(content: bytes, intensity: Intensity | None = None) -> str:
 
 
 MEND = (
-    "; say which are black and white: `intensity: {min: 0, max: 4095}` or `intensity: "
+    "; set which values are black and white: `intensity: {min: 0, max: 4095}` or `intensity: "
     "{percentiles: [1, 99]}` of its source (--intensity of predict)"
 )
 

@@ -43,7 +43,7 @@ class CelebASource(Source):
         partition: Whether the splits are those of ``list_eval_partition.txt``.
         identities: Whether the images of one person (``identity_CelebA.txt``) form a group.
         allow_outside_root: Whether images may be elsewhere than below ``images``, by ``../``, an
-            absolute path or a link; say so only of a list that you trust.
+            absolute path or a link; only for a list that you trust.
     """
 
     def __init__(

@@ -118,7 +118,7 @@ class Columns:
             if not columns:
                 raise UserError(
                     f"{self.origin} has no {self.kind} named after a task; tasks: {listed(tasks)}; "
-                    f"{self.kind}s: {listed(self.names)}; say `labels: {{<task>: <{self.kind}>}}`"
+                    f"{self.kind}s: {listed(self.names)}; set `labels: {{<task>: <{self.kind}>}}`"
                 )
             return columns
         if not labels:

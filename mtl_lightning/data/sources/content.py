@@ -63,9 +63,9 @@ def check_parquet(path: str) -> None:
         raise UserError(f"{path} is an encrypted Parquet file; decrypt it")
     if not head.startswith(b"PAR1"):
         begins = quoted(head.decode("utf-8", "replace"))
-        raise UserError(f"{path} is no Parquet file, it begins with {begins}")
+        raise UserError(f"{path} is not a Parquet file; it starts with {begins}")
     if tail != b"PAR1":
-        raise UserError(f"{path} is cut off, the end of a Parquet file is not there; copy it anew")
+        raise UserError(f"{path} is cut off, the end of a Parquet file is missing; copy it again")
 
 
 def holds_nul(path: str) -> bool:

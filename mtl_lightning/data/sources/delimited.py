@@ -182,9 +182,9 @@ def _stray_quote(path: str, separator: str) -> str:
     while match := good.match(text, start):
         column, start = column + 1, match.end() + 1
     what = (
-        "goes on after its closing quote; a quote inside of a cell is written twice"
+        "continues after its closing quote; a quote inside a cell is written twice"
         if re.compile(quotes).match(text, start)
-        else "begins with a quote that nothing closes"
+        else "starts with a quote that is never closed"
     )
     return f"{path} row {number + 1}{_column(header, column)}: the cell {what}"
 

@@ -78,7 +78,7 @@ class DigitsSource(Source):
         if not set(kinds) & set(tasks):
             raise UserError(
                 f"digits: it has labels for {listed(_KINDS)}, but the tasks are {listed(tasks)}; "
-                "say `labels: {<task>: digit}`"
+                "set `labels: {<task>: digit}`"
             )
         for task, fraction in self.missing.items():
             if task not in kinds:

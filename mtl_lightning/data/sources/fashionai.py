@@ -70,7 +70,7 @@ class FashionAISource(Source):
         split: ``train``, ``val`` or ``test`` for all rows; by default the files in a folder
             ``Tests`` are test, and the others are divided by ``data.splits``.
         allow_outside_root: Whether images may be elsewhere than below ``root``, by ``../``, an
-            absolute path or a link; say so only of a file that you trust.
+            absolute path or a link; only for a file that you trust.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ class FilenameSource(Source):
         missing: Texts that mean "not labelled", besides the empty one.
         unmatched: What becomes of names that the pattern does not match: ``error``, or ``skip``:
             these images are left out, and ``fit`` says how many.
-        allow_outside_root: Whether links may lead out of ``path``; say so only of a folder that
+        allow_outside_root: Whether links may lead out of ``path``; only for a folder that
             you trust.
         intensity: Which values of the image files are black and white, see `Intensity`: ``{min:
             -1000, max: 2000}`` or ``{percentiles: [1, 99]}``; by default what the format says, and

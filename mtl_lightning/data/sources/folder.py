@@ -80,7 +80,7 @@ class FolderSource(Source):
     Args:
         path: The folder of folders.
         task: The task that the folders' names are the labels of.
-        allow_outside_root: Whether links may lead out of ``path``; say so only of a folder that
+        allow_outside_root: Whether links may lead out of ``path``; only for a folder that
             you trust.
         intensity: Which values of the image files are black and white, see `Intensity`: ``{min:
             -1000, max: 2000}`` or ``{percentiles: [1, 99]}``; by default what the format says, and
@@ -184,9 +184,9 @@ def are_splits(path: str, folders: Collection[str]) -> bool:
     others = [name for name in folders if name.lower() not in SPELLINGS]
     if len(named) > 1 and others:
         raise UserError(
-            f"folder {path} has folders that are named like splits ({listed(named)}) beside others "
-            f"with images ({listed(others)}), so that it is not clear which are the classes; move "
-            f"the others elsewhere, or rename them"
+            f"folder {path} has folders that are named like splits ({listed(named)}) next to "
+            f"others with images ({listed(others)}), so that it is not clear which are the "
+            f"classes; move the others elsewhere, or rename them"
         )
     return bool(named) and not others
 

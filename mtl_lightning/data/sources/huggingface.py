@@ -63,7 +63,7 @@ class HuggingFaceSource(Source):
             ``group`` if there is one that is no label.
         allow_outside_root: Whether images that are files of their own may be elsewhere than below
             ``path`` (or the library's folder of what it has fetched or unpacked), by ``../``, an
-            absolute path or a link; say so only of a data set that you trust.
+            absolute path or a link; only for a data set that you trust.
         intensity: Which values of the images are black and white, see `TableSource`.
     """
 
@@ -181,7 +181,7 @@ class HuggingFaceSource(Source):
         if os.path.exists(self.path):
             return f"{self.path} cannot be opened by the library datasets: {reason}"
         return (
-            f"{self.path} is no folder or file here, and as the name of a data set on the hub it "
+            f"{self.path} is neither a folder nor a file here, and as a data set on the hub it "
             f"cannot be fetched ({reason}); without internet, give the path of a folder that "
             "save_to_disk wrote, or of Parquet files"
         )
@@ -194,7 +194,7 @@ class HuggingFaceSource(Source):
         if self.image is None and len(images) != 1:
             raise UserError(
                 f"{self.path}, split {split}, has {len(images)} columns of images "
-                f"({listed(images) or 'none'}); say which it is: `image: <column>`; "
+                f"({listed(images) or 'none'}); name one: `image: <column>`; "
                 f"columns: {listed(data.column_names)}"
             )
         name = images[0] if self.image is None else self.image

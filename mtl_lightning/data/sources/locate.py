@@ -110,10 +110,12 @@ def absence(root: Path, path: str, allow_outside_root: bool = False) -> tuple[st
     real = "" if allow_outside_root or len(path) > LONGEST_PATH else outside(root, path)
     if real:
         linked = is_below(os.path.normpath(os.path.join(top, path)), top)
-        leads = f"leads by a link to {short(real)}," if linked else "is"
-        remedy = "put it below, or, if you trust these paths, say `allow_outside_root: true`"
+        leads = f"links to {short(real)}," if linked else "is"
+        remedy = "put it below, or, if you trust these paths, set `allow_outside_root: true`"
         return f"{name} {leads} outside of the root {top}", remedy
-    what = f"there is no file {name} in {top}{'' if os.path.isdir(top) else ', which is no folder'}"
+    what = (
+        f"there is no file {name} in {top}{'' if os.path.isdir(top) else ', which is not a folder'}"
+    )
     if "\\" in path:
         return what, "write / between folders"
     meant = _meant(top, path, allow_outside_root)

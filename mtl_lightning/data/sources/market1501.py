@@ -54,7 +54,7 @@ class Market1501AttributeSource(Source):
         labels: Task to attribute, see `TableSource`; by default the attributes that bear the name
             of a task or of a label.
         values: What texts mean, see `TableSource`.
-        allow_outside_root: Whether links may lead out of ``path``; say so only of a folder that
+        allow_outside_root: Whether links may lead out of ``path``; only for a folder that
             you trust.
     """
 
@@ -189,7 +189,7 @@ def _fields(path: str, split: str) -> dict[str, npt.NDArray[Any]]:
 
     if not os.path.isfile(path):
         raise UserError(
-            f"{path} does not exist; say where market_attribute.mat is: `attributes: <file>`"
+            f"{path} does not exist; set the path of market_attribute.mat: `attributes: <file>`"
         )
     try:
         fields = dict(loadmat(path, simplify_cells=True)["market_attribute"][split])

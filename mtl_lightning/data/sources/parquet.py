@@ -41,7 +41,7 @@ def read_parquet(path: str) -> Content:
 def _damage(error: Exception) -> str:
     if isinstance(error, pa.ArrowNotImplementedError):
         return f"cannot be read: {one_line(str(error))}"
-    return "is damaged; copy the file, or write it anew"  # Arrow's reason is for programmers
+    return "is damaged; copy the file, or write it again"  # Arrow's reason is for programmers
 
 
 def arrow_values(cells: pa.ChunkedArray, location: Callable[[int], str]) -> list[object]:

@@ -36,7 +36,7 @@ class TableSource(Source):
             {m: male, f: female}}``, which must then name every text that occurs (or have it as a
             meaning), or of all tasks, ``{m: male}``, which leaves other texts as they are.
         allow_outside_root: Whether images may be elsewhere than below ``root``, by ``../``, an
-            absolute path or a link; say so only of a table that you trust.
+            absolute path or a link; only for a table that you trust.
         key: The column of what an image is called in all tables and on every machine, for
             ``data.same_by: key`` and for random splits; by default its path relative to ``root``.
         intensity: Which values of the image files are black and white, see `Intensity`: ``{min:

@@ -143,7 +143,7 @@ def open_table(path: str | os.PathLike[str]) -> TableFile:
     path = os.fspath(path)
     suffix = os.path.splitext(path)[1].lower()
     if url(path):
-        raise UserError(f"{path} is a URL; download the table and say where it is")
+        raise UserError(f"{path} is a URL; download the table and give its path")
     if suffix not in SUFFIXES:
         raise UserError(f"{path} is not a table that can be read: expected {listed(SUFFIXES)}")
     if os.path.isdir(path):

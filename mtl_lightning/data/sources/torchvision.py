@@ -208,7 +208,7 @@ def _parts(cls: Any, name: str, known: _Parameters) -> dict[str, dict[str, Any]]
         return {"train": {"train": True}, "test": {"train": False}}
     if "split" in known:
         raise UserError(
-            f"{name} has an argument `split`: say which of its values are which, such as "
+            f"{name} has an argument `split`: map its values to splits, such as "
             "`splits: {train: {split: train}, test: {split: test}}`"
         )
     return {"": {}}

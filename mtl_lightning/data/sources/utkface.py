@@ -39,7 +39,7 @@ class UTKFaceSource(Source):
         labels: Task to one of the three kinds; by default the tasks of these names.
         malformed: ``error`` where a name is not as above, or ``skip``: these images are left out,
             and ``fit`` says how many.
-        allow_outside_root: Whether links may lead out of ``path``; say so only of a folder that
+        allow_outside_root: Whether links may lead out of ``path``; only for a folder that
             you trust.
     """
 

@@ -61,7 +61,7 @@ def test_a_source_that_reads_files_may_say_what_is_black_and_white(tmp_path):
         assert pixels[0, :, 0].tolist() == [0, 128, 255]
         np.testing.assert_array_equal(decode("x", content=source.content(image)), pixels)
         source.intensity = None
-        with pytest.raises(UserError, match="has 16-bit signed pixels, from -1,000 to 2,000; say"):
+        with pytest.raises(UserError, match="has 16-bit signed pixels, from -1,000 to 2,000; set"):
             source.load(image)
 
 

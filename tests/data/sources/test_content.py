@@ -37,13 +37,13 @@ def test_what_may_be_text_passes(content):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", 'it begins with ""'),
-        (b"a\x1b[2J", r'it begins with "a\\x1b\[2J"'),
-        (b"\xff" * 20, 'it begins with "\ufffd{12}"'),
+        (b"", 'it starts with ""'),
+        (b"a\x1b[2J", r'it starts with "a\\x1b\[2J"'),
+        (b"\xff" * 20, 'it starts with "\ufffd{12}"'),
         (b"PAR1 and so on", "is cut off"),
         (b"PAR1 and so on PARE", "is cut off"),
         (b"PARE and so on PARE", "is an encrypted Parquet file; decrypt it"),
-        (b"PARK", 'it begins with "PARK"'),
+        (b"PARK", 'it starts with "PARK"'),
     ],
 )
 def test_what_is_no_whole_parquet_file(content, message):

@@ -62,11 +62,11 @@ def test_line_ends(end, last):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ('"x,1,2', ', column "a": the cell begins with a quote that nothing closes'),
-        ('x,1," ""2', ', column "c": the cell begins with a quote that nothing closes'),
-        ('x, "1" 2,3', ', column "b": the cell goes on after its closing quote; a quote inside'),
-        ('x," 1\n,""",  "2"3', ', column "c": the cell goes on after its closing quote'),
-        ('x,1,2,"3', ": the cell begins with a quote that nothing closes"),
+        ('"x,1,2', ', column "a": the cell starts with a quote that is never closed'),
+        ('x,1," ""2', ', column "c": the cell starts with a quote that is never closed'),
+        ('x, "1" 2,3', ', column "b": the cell continues after its closing quote; a quote inside'),
+        ('x," 1\n,""",  "2"3', ', column "c": the cell continues after its closing quote'),
+        ('x,1,2,"3', ": the cell starts with a quote that is never closed"),
         (
             "x,1,2, y,",
             ' has 5 cells, the header 3: "y" is in no column; a cell that holds a comma',
@@ -79,7 +79,7 @@ def test_a_row_that_is_wrong_is_named_with_its_column(row, message):
 
 
 def test_quotes_of_the_header():
-    assert refused('a,"b\n1,2\n').startswith("t.csv row 1: the cell begins with a quote")
+    assert refused('a,"b\n1,2\n').startswith("t.csv row 1: the cell starts with a quote")
 
 
 @pytest.mark.parametrize("fault", [b"\xe9", b"\0"])

@@ -125,17 +125,17 @@ def test_a_split_that_leads_out_is_refused_and_not_listed(grow, tmp_path, monkey
     root = grow("test/dog/a.jpg", "../elsewhere/dog/b.jpg")
     (root / "train").symlink_to(tmp_path / "elsewhere")
     seen, message = listed_in(monkeypatch, lambda: FolderSource(root, "animal").read(["animal"]))
-    assert '"train" leads by a link to' in message
+    assert '"train" links to' in message
     assert str(tmp_path / "elsewhere") not in seen
 
 
 @pytest.mark.parametrize(
     ("link", "target", "message"),
     [
-        ("train", ".", '"train" leads by a link to .*/elsewhere, outside'),
-        ("cat", ".", '"cat" leads by a link to .*/elsewhere, outside of the root .*/photos; put'),
-        ("dog/more", ".", '"dog/more" leads by a link to .*/elsewhere, outside'),
-        ("dog/c.jpg", "b.jpg", '"dog/c.jpg" leads by a link to .*/elsewhere/b.jpg, outside'),
+        ("train", ".", '"train" links to .*/elsewhere, outside'),
+        ("cat", ".", '"cat" links to .*/elsewhere, outside of the root .*/photos; put'),
+        ("dog/more", ".", '"dog/more" links to .*/elsewhere, outside'),
+        ("dog/c.jpg", "b.jpg", '"dog/c.jpg" links to .*/elsewhere/b.jpg, outside'),
     ],
 )
 def test_links_that_lead_out_are_refused_and_not_listed(
@@ -162,7 +162,7 @@ def test_links_that_lead_out_are_refused_and_not_listed(
         ),
         (
             ["train/dog/a.jpg", "Val/dog/b.jpg", "more/c.jpg", "annotations/d.txt"],
-            r"has folders that are named like splits \(Val, train\) beside others with images "
+            r"has folders that are named like splits \(Val, train\) next to others with images "
             r"\(more\), so that it is not clear which are the classes; move the others elsewhere",
         ),
     ],

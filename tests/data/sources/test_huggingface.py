@@ -152,7 +152,7 @@ def test_names_values_and_missing_texts(tmp_path):
 def test_which_column_holds_the_images(tmp_path):
     two = data().add_column("other", [None] * 4)
     two.cast_column("other", ImageColumn()).save_to_disk(tmp_path / "two")
-    with pytest.raises(UserError, match=r"has 2 columns of images \(picture, other\); say which"):
+    with pytest.raises(UserError, match=r"has 2 columns of images \(picture, other\); name one"):
         HuggingFaceSource(tmp_path / "two").read(TASKS)
     assert len(HuggingFaceSource(tmp_path / "two", image="picture").read(TASKS).images) == 4
     with pytest.raises(UserError, match=r"two \(all\) row 0 has no image; expected one in every"):
@@ -194,7 +194,7 @@ def test_without_internet_one_line_says_how_to_go_on(monkeypatch, capfd):
     with pytest.raises(UserError) as caught:
         HuggingFaceSource("uoft-cs/cifar100").read(TASKS)
     assert str(caught.value) == (
-        "uoft-cs/cifar100 is no folder or file here, and as the name of a data set on the hub it "
+        "uoft-cs/cifar100 is neither a folder nor a file here, and as a data set on the hub it "
         "cannot be fetched (Couldn't reach 'uoft-cs/cifar100' on the Hub (OfflineModeIsEnabled)); "
         "without internet, give the path of a folder that save_to_disk wrote, or of Parquet files"
     )

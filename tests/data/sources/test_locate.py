@@ -120,12 +120,12 @@ def test_what_can_be_no_file_is_not_there(root, path):
 
 def test_where_a_link_leads_is_said(root, elsewhere):
     real = os.path.realpath(elsewhere / "x.jpg")
-    leads = f'"out.jpg" leads by a link to {real}, outside of the root {root}'
+    leads = f'"out.jpg" links to {real}, outside of the root {root}'
     assert absence(root, "out.jpg")[0] == leads
     message = f'"../rooted/x.jpg" is outside of the root {root}'
     assert absence(root, "../rooted/x.jpg")[0] == message
     assert absence(root, r"sub\b.jpg")[1] == "write / between folders"
-    assert absence(root / "none", "a.jpg")[0].endswith("/none, which is no folder")
+    assert absence(root / "none", "a.jpg")[0].endswith("/none, which is not a folder")
 
 
 @pytest.mark.parametrize(

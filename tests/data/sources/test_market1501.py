@@ -76,7 +76,7 @@ def test_each_image_has_the_attributes_of_its_person(market):
 
 def test_names_values_and_a_file_elsewhere(market, tmp_path):
     (market / "market_attribute.mat").rename(tmp_path / "a.mat")
-    with pytest.raises(UserError, match=r"market_attribute.mat does not exist; say where"):
+    with pytest.raises(UserError, match=r"market_attribute.mat does not exist; set the path"):
         Market1501AttributeSource(market).read(TASKS)
     source = Market1501AttributeSource(
         market,
@@ -119,7 +119,7 @@ def test_links_out_of_the_folder_are_followed_only_where_that_is_allowed(market,
     (market / IMAGES[6]).rename(elsewhere / "0001_c1s1_001051_00.jpg")
     (market / "query").rmdir()
     (market / "query").symlink_to(elsewhere)
-    with pytest.raises(UserError, match=r'"query" leads by a link to .*, outside of the root'):
+    with pytest.raises(UserError, match=r'"query" links to .*, outside of the root'):
         Market1501AttributeSource(market).read(TASKS)
     table = Market1501AttributeSource(market, allow_outside_root=True).read(TASKS)
     assert table.images[4] == os.path.realpath(elsewhere / "0001_c1s1_001051_00.jpg")

@@ -33,7 +33,7 @@ def test_more_rows_than_any_memory_holds_are_damage():
     message = refused(
         whole[: -8 - length] + claimed + len(claimed).to_bytes(4, "little") + b"PAR1", "a"
     )
-    assert message == "t.parquet is damaged; copy the file, or write it anew"
+    assert message == "t.parquet is damaged; copy the file, or write it again"
 
 
 def test_a_dot_in_a_name_is_no_path():
@@ -65,7 +65,7 @@ def test_a_column_that_is_damaged_is_named():
     whole = written(a=["x" * 50], b=["y" * 50])
     start = whole.index(b"y" * 20)
     message = refused(whole[:start] + bytes(20) + whole[start + 20 :], "b")
-    assert message == 't.parquet, column "b" is damaged; copy the file, or write it anew'
+    assert message == 't.parquet, column "b" is damaged; copy the file, or write it again'
     assert read_parquet("t.parquet").fetch("a") == ["x" * 50]
 
 

@@ -37,7 +37,7 @@ def test_the_first_that_is_not_there_is_named_and_all_are_counted(root):
 def test_what_is_elsewhere_is_taken_only_where_that_is_allowed(root):
     assert refused(root, "../other/c.jpg") == (
         f'row 0: "../other/c.jpg" is outside of the root {root} (1 of 1 images are not there); '
-        "put it below, or, if you trust these paths, say `allow_outside_root: true`"
+        "put it below, or, if you trust these paths, set `allow_outside_root: true`"
     )
     found = rooted(root, ["../other/c.jpg"], str, allow_outside_root=True)
     assert found[0] == os.path.realpath(root / "../other/c.jpg")

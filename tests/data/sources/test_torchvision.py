@@ -177,7 +177,7 @@ def test_the_same_image_is_one_and_another_is_another():
     [
         (("CIFAR10O", "."), r'torchvision.datasets has no "CIFAR10O".*did you mean "CIFAR10'),
         (("no.such.Class", "."), 'cannot import "no.such.Class": '),
-        (("SVHN", "."), "SVHN has an argument `split`: say which of its values"),
+        (("SVHN", "."), "SVHN has an argument `split`: map its values"),
         (("SVHN", ".", {"trian": {}}), '`splits` has "trian".*did you mean "train"'),
         (("SVHN", ".", {"train": {"splt": "x"}}), 'no argument `splt`.*did you mean "split"'),
         (("CIFAR100", ".", None, {"root": "x"}), "no argument `root` for `splits` or"),
