@@ -1,11 +1,12 @@
 """Copies of images: leaks between splits, duplicates, labels that contradict each other."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.audit.survey import is_file
+from mtl_lightning.data.fields import Field
 from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.data.splits import SPLITS
 
@@ -25,20 +26,26 @@ class Copies:
     labels: Mapping[str, tuple[str, ...]]
 
 
-def describe(table: MergedTable, groups: Iterable[Sequence[int]]) -> list[Copies]:
+def describe(
+    table: MergedTable, groups: Iterable[Sequence[int]], columns: Mapping[str, Field]
+) -> list[Copies]:
     """Return for each group of copies their splits, and the labels on which they differ.
 
     Args:
         table: The merged images.
         groups: The rows of each group.
+        columns: The meaning of a cell to its task: different texts may be the same label.
     """
     copies = []
     for rows in groups:
         labels = {}
         for task, cells in table.cells.items():
-            different = dict.fromkeys(str(cells[row]) for row in rows if cells[row] is not None)
-            if len(different) > 1:
-                labels[task] = tuple(different)
+            distinct: dict[Hashable, str] = {}
+            for cell in cells[list(rows)]:
+                if cell is not None:
+                    distinct.setdefault(columns[task].meaning(cell), cell)
+            if len(distinct) > 1:
+                labels[task] = tuple(distinct.values())
         splits = tuple(SPLITS[table.splits[row]] for row in rows)
         copies.append(Copies(tuple(rows), splits, labels))
     return copies

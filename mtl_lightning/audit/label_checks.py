@@ -39,8 +39,22 @@ def notes(data: PartialLabels, size: StepSize) -> list[str]:
     counted = class_counts(data.tasks, encoded, splits)
     for name, counts in counted.items():
         found += class_findings(name, counts)
-    found += sides.findings(data, counted)
+    found += sides.findings(data, counted) + remarks(data.tasks, encoded, splits)
     return [finding.line() for finding in found]
+
+
+def remarks(
+    tasks: Mapping[str, Task], encoded: Mapping[str, Encoded], splits: Splits
+) -> list[Finding]:
+    """Return what the tasks find strange about their training labels."""
+    training = splits == SPLITS.index("train")
+    findings = []
+    for name, own in encoded.items():
+        rows = training & (own.counts() > 0)
+        if rows.any():
+            found = tasks[name].remarks(own.targets[rows], own.labelled[rows])
+            findings += [Finding(Level.WARNING, f"task {name}: {s}", fix) for s, fix in found]
+    return findings
 
 
 def class_counts(

@@ -94,7 +94,7 @@ def audit(
             "data.sources should name at least one source of labelled images. Found none"
         )
     report = Report(name, data, size)
-    read, found = survey.read_all(data.sources, list(data.labels.meanings))
+    read, found = survey.read_all(data.sources, list(data.labels.columns))
     whole = len(read) == len(data.sources) and not found
     report.table, contradictions = survey.join(read, data.labels)
     found += contradictions
@@ -136,6 +136,7 @@ def _labels(report: Report, whole: bool) -> list[Finding]:
         found += label_checks.class_findings(name, counts)
         found += label_checks.minor_class_findings(name, counts)
     found += sides.findings(data, report.class_counts)
+    found += label_checks.remarks(data.tasks, report.encoded, splits)
     return found + [Finding(Level.NOTE, note) for note in notes]
 
 
@@ -172,7 +173,7 @@ def _unreadable(report: Report, name: str, encoded: Encoded) -> list[Finding]:
         Finding(
             Level.ERROR,
             f"task {name}: {len(places):,} labels cannot be read",
-            f"expected {labels.tasks[name].expected(texts[0])}",
+            labels.expected(name, texts[0]),
             tuple(where),
         )
     ]
@@ -209,7 +210,8 @@ def _images(
     except SourceError as error:
         return [Finding(Level.ERROR, str(error))]
     same = find_copies(table.images.tolist(), progress)
-    report.copies = copies.describe(table, same + survey_of_images.equal)
+    groups = same + survey_of_images.equal
+    report.copies = copies.describe(table, groups, report.data.labels.columns)
     report.images = survey_of_images
     found = copies.findings(table, report.copies)
     return found + images.findings(survey_of_images, report.data.size)

@@ -16,6 +16,7 @@ from mtl_lightning.system.errors import UserError
 CONTRADICTIONS = {
     "split": ("images with two splits", "name one split for each image"),
     "group": ("groups in two splits", "keep each group in one split"),
+    "doubt": ("columns of labels that could mean two things", "say what they mean in the source"),
 }
 """The subject of a contradiction to its description and fix."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mtl_lightning.system.errors import UserError, did_you_mean, one_line
 
-HELP = """usage: mtl-lightning init TABLE_OR_FOLDER... [--output FILE.yaml]
+HELP = """usage: mtl-lightning init TABLE_OR_FOLDER... [--task COLUMN] [--output FILE.yaml]
 
 Looks at tables (CSV, TSV, JSON Lines, Parquet) and folders (a folder a class; train, val and test
 with a folder a class in each; a folder of tables) and proposes a config: tasks with their classes,
@@ -16,13 +16,15 @@ sources, splits, image size, weights for rare classes. The config runs as it is,
 name alternatives. Columns that are not a task are left out, and listed.
 
 options:
+  --task COLUMN       make a task of a column that would be left out, or be taken for groups; may be
+                      given several times
   --output FILE.yaml  write the config there; a file that is there is never overwritten. Without it
                       the config is printed
   -h, --help          print this
 
 exit status: 0 if a config was proposed, 2 if not
 """
-OPTIONS = ("--output", "--help")
+OPTIONS = ("--output", "--task", "--help")
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -37,7 +39,8 @@ def run(arguments: list[str]) -> int:
         return 0
     from mtl_lightning.config import flags
 
-    outputs, paths = flags.pop_options(arguments, ("--output",))
+    outputs, rest = flags.pop_options(arguments, ("--output",))
+    as_tasks, paths = flags.pop_options(rest, ("--task",))
     output = Path(outputs[-1]) if outputs else None
     if output is not None:
         _check(output)
@@ -47,7 +50,7 @@ def run(arguments: list[str]) -> int:
             raise UserError(f"{option}: no such option of init{did_you_mean(option, OPTIONS)}")
     if not paths:
         raise UserError("init needs a table or a folder: mtl-lightning init types.csv photos/")
-    return _propose(paths, output)
+    return _propose(paths, as_tasks, output)
 
 
 def _check(output: Path) -> None:
@@ -60,15 +63,16 @@ def _check(output: Path) -> None:
         )
 
 
-def _propose(paths: list[str], output: Path | None) -> int:
+def _propose(paths: list[str], as_tasks: list[str], output: Path | None) -> int:
     # From here on torch is needed, which takes seconds to import.
     from mtl_lightning.commands.common import set_up
     from mtl_lightning.commands.proposal.propose import propose
     from mtl_lightning.commands.proposal.writing import render
 
     set_up([])
-    proposal = propose(paths)
-    typed = ["mtl-lightning", "init", *paths]
+    proposal = propose(paths, as_tasks)
+    chosen = [text for name in as_tasks for text in ("--task", name)]
+    typed = ["mtl-lightning", "init", *paths, *chosen]
     text = render(proposal, shlex.join(typed), str(output or "config.yaml"))
     messages = [f"left out: {where}: {why}" for where, why in proposal.left_out]
     messages += [f"note: {note}" for note in proposal.notes]

@@ -4,7 +4,6 @@ It needs no trainer and loads no image, so `inspect` and `pack` use it alone.
 """
 
 from collections.abc import Mapping
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,20 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mtl_lightning.data.fields import Field, column_name, fields_of
 from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.mirroring.mirror import Mirror
 from mtl_lightning.data.sampling import Population
-from mtl_lightning.data.source_rows import Meaning
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.splits import SPLITS, OnContradiction, raise_contradiction
 from mtl_lightning.system.errors import UserError, quoted
 from mtl_lightning.tasks import Encoded, Task
-
-
-def _column(task: str, field: str) -> str:
-    """Return the name of a task's column in the merged table; ``""`` is the task's own field."""
-    return f"{task}/{field}" if field else task
 
 
 class LabelTable:
@@ -77,7 +71,7 @@ class LabelTable:
         self, sources: Mapping[str, Source], on_contradiction: OnContradiction = raise_contradiction
     ) -> MergedTable:
         """Merge sources for these tasks; see `merging.merge`."""
-        return merge(sources, list(self.meanings), self.options, on_contradiction, self.meanings)
+        return merge(sources, list(self.columns), self.options, on_contradiction, self.columns)
 
     def reuse(self, table: MergedTable) -> None:
         """Use a table that was merged before, from the same sources and options."""
@@ -85,16 +79,12 @@ class LabelTable:
 
     def fields(self, task: str) -> list[str]:
         """Return the names of a task's columns in the table: ``task`` or ``task/label``."""
-        return [_column(task, field) for field in self.tasks[task].fields]
+        return [column_name(task, field) for field in self.tasks[task].fields]
 
     @property
-    def meanings(self) -> dict[str, Meaning]:
-        """How to compare the cells of each column of all tasks, including those left out."""
-        return {
-            _column(name, field): partial(task.meaning, field=field)
-            for name, task in {**self.tasks, **self.left_out}.items()
-            for field in task.fields
-        }
+    def columns(self) -> dict[str, Field]:
+        """The columns of all tasks by name, also of those left out."""
+        return fields_of(self.tasks, self.left_out)
 
     def cells(self, task: str) -> NDArray[np.object_]:
         """Return the task's cells: ``(N,)``, or ``(N, fields)`` if it has several columns."""
@@ -165,9 +155,26 @@ class LabelTable:
             more = f" ({count} labels like this)" if count > 1 else ""
             raise UserError(
                 f"{self.table.location(first[0], field)}: task {name} cannot read the label "
-                f"{quoted(cells[first])}{more}; expected {task.expected(cells[first])}"
+                f"{quoted(cells[first])}{more}; {self.expected(name, cells[first])}"
             )
         return encoded
+
+    def expected(self, name: str, cell: str) -> str:
+        """Say what a task expects instead of a label that it cannot read, and how to change it."""
+        table, task = self.table, self.tasks[name]
+        expected = f"expected {task.expected(cell)}"
+        rows = np.flatnonzero((self.cells(name) == cell).reshape(len(table), -1).any(axis=1))
+        if not task.learns_classes or table.in_split("train")[rows].any():
+            return expected
+        counts = {split: int(table.in_split(split)[rows].sum()) for split in SPLITS}
+        found = " and ".join(f"{count:,} in {split}" for split, count in counts.items() if count)
+        named = pd.notna(table.named_splits[rows]).all()
+        why = "where a table puts its images" if named else "where data.splits put its images"
+        return (
+            f"{expected}, for no training image has it ({found}, {why}); name all classes in the "
+            "task's `classes` to measure it though it cannot be learned, or leave it out: "
+            f"`missing: [{cell}]` in its source"
+        )
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Return the rows of the table that are in the split and carry any label."""

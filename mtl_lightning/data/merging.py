@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
 
+from mtl_lightning.data.covering import Occurrences
+from mtl_lightning.data.fields import Field
 from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.merged_table import MergedTable
-from mtl_lightning.data.source_rows import Meaning, OnConflict, Rows, SourceRows
+from mtl_lightning.data.source_rows import OnConflict, Rows, SourceRows
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import (
@@ -18,7 +21,7 @@ from mtl_lightning.data.splits import (
     check_fractions,
     raise_contradiction,
 )
-from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.errors import UserError, quoted
 from mtl_lightning.tasks.cells import identifier, normalised
 
 
@@ -47,7 +50,7 @@ def merge(
     tasks: Sequence[str],
     options: MergeOptions,
     on_contradiction: OnContradiction = raise_contradiction,
-    meanings: Mapping[str, Meaning] | None = None,
+    columns: Mapping[str, Field] | None = None,
 ) -> MergedTable:
     """Read the sources and merge their rows about each image.
 
@@ -59,8 +62,8 @@ def merge(
         tasks: The names of all tasks, and ``task/label`` for each label of a multi-label task.
         options: How to divide and merge.
         on_contradiction: Called for each contradiction; if it returns, the first value holds.
-        meanings: Task (or ``task/label``) to a function from a text to its meaning, if different
-            texts may mean the same.
+        columns: How tasks read their columns: different texts may mean the same, or one may be
+            doubtful. By default texts are compared literally.
 
     Returns:
         One row per distinct image, including images without any label.
@@ -73,12 +76,18 @@ def merge(
         raise UserError("data.sources should name at least one source. Found none")
     check_fractions(options.fractions)
     tables = [_read(name, source, tasks) for name, source in sources.items()]
+    for name, table in zip(sources, tables, strict=True):
+        _check_doubts(name, table, columns or {}, on_contradiction)
     source_rows = SourceRows(tables, options.same_by)
     cells, labelled_by, conflicts = {}, {}, {}
     for task in tasks:
         labels = source_rows.concatenate([table.labels.get(task) for table in tables])
         cells[task], labelled_by[task], conflicts[task] = source_rows.resolve(
-            labels, on_contradiction, task, options.on_conflict, (meanings or {}).get(task)
+            labels,
+            on_contradiction,
+            task,
+            options.on_conflict,
+            columns[task].meaning if columns else None,
         )
     named, _, _ = source_rows.resolve(
         source_rows.concatenate([table.splits for table in tables]), on_contradiction
@@ -94,6 +103,7 @@ def merge(
         location=lambda image: source_rows.location(int(first[image])),
         on_contradiction=on_contradiction,
         labels=cells if options.stratify else None,
+        classes=partial(Occurrences.of, cells, columns) if columns else None,
     )
     source = np.searchsorted(source_rows.starts, first, side="right") - 1
     _check_intensities(sources, source_rows, first)
@@ -127,6 +137,25 @@ def _read(name: str, source: Source, tasks: Sequence[str]) -> SourceTable:
     if not "".join(keys).isascii():  # systems normalise the same name differently
         keys = texts([normalize("NFC", key) for key in keys])
     return replace(table, labels=labels, groups=groups, keys=keys)
+
+
+def _check_doubts(
+    name: str,
+    table: SourceTable,
+    columns: Mapping[str, Field],
+    on_contradiction: OnContradiction,
+) -> None:
+    """Tell the columns of a source in which a cell could mean two things."""
+    for task, cells in table.labels.items():
+        answers = [cells] if cells.ndim == 1 else cells.T
+        for number, own in enumerate(answers if task in columns else ()):
+            found = columns[task].doubt({cell for cell in pd.unique(own) if cell is not None})
+            if found is not None:
+                cell, question = found
+                where = table.location(int(np.flatnonzero(own == cell)[0]), task, number)
+                on_contradiction(
+                    "doubt", f"data.sources.{name}: {where}: {quoted(cell)} {question}"
+                )
 
 
 def _check_intensities(sources: Mapping[str, Source], source_rows: SourceRows, first: Rows) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtl_lightning.data.covering import Occurrences, keep_in_train
 from mtl_lightning.data.stratified import stratify
 from mtl_lightning.system.errors import (
     UserError,
@@ -28,6 +29,7 @@ SPELLINGS = {
 
 Splits = npt.NDArray[np.int8]
 Objects = npt.NDArray[np.object_]
+Rows = npt.NDArray[np.int64]
 OnContradiction = Callable[[str, str], None]
 """Takes what a contradiction is about (``split``) and the line that says it."""
 
@@ -59,6 +61,7 @@ def assign(
     location: Callable[[int], str] = "row {}".format,
     on_contradiction: OnContradiction = raise_contradiction,
     labels: Mapping[str, Objects] | None = None,
+    classes: Callable[[], Occurrences] | None = None,
 ) -> Assignment:
     """Give every row a split, the same on every machine and in every order of the rows.
 
@@ -79,6 +82,7 @@ def assign(
             returns, the rows of the group stay where they are named.
         labels: Name to (N,) str or None: divide so that each split gets its share of each label,
             see `stratify`, instead of by the hash alone.
+        classes: Finds the classes of all rows, which train should have; see `keep_in_train`.
 
     Returns:
         The splits, and whether `val` was taken from train.
@@ -93,15 +97,23 @@ def assign(
     if groups is not None:
         _pull_along(splits, groups, location, on_contradiction)
     units = _units(groups, keys)
+
+    def draw(rows: Rows, shares: Mapping[str, float], filled: Collection[int]) -> None:
+        own = None if labels is None else {name: cells[rows] for name, cells in labels.items()}
+        codes, names = pd.factorize(units[rows])
+        order = np.argsort(hashed(names, seed), kind="stable")
+        splits[rows] = _divide(codes, order, shares, filled, own)
+        if classes is not None and rows.size:
+            ranks = np.argsort(order).tolist()
+            keep_in_train(splits, rows, codes, ranks, classes(), SPLITS.index("train"))
+
     rest = np.flatnonzero(splits < 0)
-    own = None if labels is None else {name: cells[rest] for name, cells in labels.items()}
-    splits[rest] = _divide(units[rest], fractions, seed, set(splits.tolist()), own)
+    draw(rest, fractions, set(splits.tolist()))
     val = SPLITS.index("val")
     if rest.size or not fractions.get("val") or (splits == val).any():
         return Assignment(splits, val_from_train=False)
     train = np.flatnonzero(splits == SPLITS.index("train"))
-    own = None if labels is None else {name: cells[train] for name, cells in labels.items()}
-    splits[train] = _divide(units[train], {"val": fractions["val"]}, seed, (), own)
+    draw(train, {"val": fractions["val"]}, ())
     return Assignment(splits, val_from_train=bool((splits == val).any()))
 
 
@@ -171,16 +183,22 @@ def _units(groups: Objects | None, keys: Objects) -> Objects:
 
 
 def _divide(
-    units: Objects,
+    codes: Rows,
+    order: Rows,
     fractions: Mapping[str, float],
-    seed: int,
     filled: Collection[int],
     labels: Mapping[str, Objects] | None,
 ) -> Splits:
-    """Divide rows, given their units; splits not in ``filled`` get one unit at least."""
-    codes, names = pd.factorize(units)
-    sizes = np.bincount(codes, minlength=len(names))
-    order = np.argsort(hashed(names, seed), kind="stable")
+    """Divide rows, given their units; splits not in ``filled`` get one unit at least.
+
+    Args:
+        codes: The number of the unit of each row.
+        order: The units as they are dealt out.
+        fractions: See `assign`.
+        filled: The splits that have rows.
+        labels: See `assign`.
+    """
+    sizes = np.bincount(codes, minlength=len(order))
     if labels is not None:
         shares = [fractions.get(name, 0.0) for name in SPLITS]
         shares[SPLITS.index("train")] = 1 - sum(shares)
@@ -191,16 +209,16 @@ def _divide(
     middles = np.cumsum(sizes[order]) - sizes[order] / 2
     wanted = [code for code, name in enumerate(SPLITS) if fractions.get(name)]
     empty = [code for code in wanted if code not in filled]
-    spare = len(names) > len(empty)
-    of_unit = np.full(len(names), SPLITS.index("train"), dtype=np.int8)
+    spare = len(order) > len(empty)
+    of_unit = np.full(len(order), SPLITS.index("train"), dtype=np.int8)
     start, share = 0, 0.0
     for position, code in enumerate(wanted):
         share += fractions[SPLITS[code]]
-        stop = int((middles < np.floor(share * len(units) + 0.5)).sum())
+        stop = int((middles < np.floor(share * len(codes) + 0.5)).sum())
         if spare:
             later = sum(other in empty for other in wanted[position + 1 :])
             stop = max(stop, start + (code in empty))
-            stop = min(stop, len(names) - 1 - later)
+            stop = min(stop, len(order) - 1 - later)
         stop = max(stop, start)
         of_unit[order[start:stop]] = code
         start = stop

@@ -16,7 +16,9 @@ Adding a kind of task is one file here, one line in ``__init__.py`` and one test
 4. Where outputs have names (classes, labels), ``identity`` gives those that a checkpoint must
    agree on.
 5. ``plot_data`` may collect what is plotted after an evaluation; see ``plot_data.py``.
-6. Where different texts give the same label (``5`` and ``5e0``), ``meaning`` says so.
+6. Where cells name classes, ``named_classes`` says which. Where different texts give the same
+   label (``5`` and ``5e0``), ``meaning`` says so; where a label is doubtful, ``doubt`` asks the
+   user, or ``remarks`` says so before training.
 7. Where its answers can name a side of the image, ``mirrored`` says what becomes of its labels
    when the image is mirrored (``mirroring.py`` helps); left out, ``data.mirror`` refuses to swap
    them.
@@ -27,7 +29,7 @@ before anything reads it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -91,6 +93,11 @@ class Task(nn.Module, ABC):
         self.head_options = head or HeadOptions()
 
     @property
+    def learns_classes(self) -> bool:
+        """Whether the classes are taken from the training labels, as the config names none."""
+        return False
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """The names of the task's columns, after its own; ``""`` is the task's own column.
 
@@ -123,6 +130,35 @@ class Task(nn.Module, ABC):
         del field
         return cell
 
+    def named_classes(self, cells: Sequence[str], field: str) -> list[Sequence[str]]:
+        """Return the classes (or labels that apply) that each of some different cells names.
+
+        A random split keeps them in train. The same whether classes are known yet or not, or two
+        commands would divide the images in two ways.
+
+        Args:
+            cells: Their texts, see `cells.canonical`.
+            field: The one of `fields` that the column is.
+
+        Returns:
+            As many as cells; or nothing, of a task without classes.
+        """
+        del cells, field
+        return []
+
+    def doubt(self, cells: Collection[str], field: str) -> tuple[str, str] | None:
+        """Return a cell with two possible meanings, which the user must settle.
+
+        Args:
+            cells: The different ones of the column of one source.
+            field: The one of `fields` that the column is.
+
+        Returns:
+            The cell, and the rest of the message about it; None if all is clear.
+        """
+        del cells, field
+        return None
+
     @abstractmethod
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
         """Turn cells (str, or None where there is no label) into targets and masks."""
@@ -149,6 +185,18 @@ class Task(nn.Module, ABC):
         Raises:
             UserError: If nothing can be learned from these labels.
         """
+
+    def remarks(
+        self, targets: NDArray[np.generic], labelled: NDArray[np.bool_]
+    ) -> list[tuple[str, str]]:
+        """Return doubts about labels that can be learned, each with its fix.
+
+        Args:
+            targets: Those of the training rows that carry any label, as `encode` gives them.
+            labelled: Their masks.
+        """
+        del targets, labelled
+        return []
 
     @property
     @abstractmethod

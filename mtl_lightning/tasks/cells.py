@@ -10,7 +10,7 @@ reads alike in two texts (``hat;bag`` and ``bag;hat``) is that task's business, 
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from decimal import Decimal
 
 import numpy as np
@@ -37,6 +37,7 @@ POSITIVE_CODES = ("99", "255", "999", "9999", "65535", "99999")
 _NUMBER = re.compile(r"([+-]?)(0|[1-9]\d*|(?=\.\d))(?:\.(\d*?)0*)?", re.ASCII)
 _EXPONENT = re.compile(r"[+-]?\d(?:\.\d*)?[eE][+-]\d\d?", re.ASCII)
 """As programs write it, ``1e+16``: without a sign, ``12e4`` may be part of a checksum."""
+_DECIMAL_COMMA = re.compile(r"[+-]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+", re.ASCII)
 _TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 
 
@@ -61,6 +62,13 @@ def canonical(text: str) -> str:
     sign, whole, fraction = match.groups()
     digits = f"{whole or 0}.{fraction}" if fraction else whole or "0"
     return f"-{digits}" if sign == "-" and digits != "0" else digits
+
+
+def decimal_point(text: str) -> str:
+    """Return a text that is a number with a decimal comma as a whole with a point instead."""
+    if not _DECIMAL_COMMA.fullmatch(text):
+        return text
+    return text.replace(".", "").replace(",", ".")
 
 
 def identifier(text: str) -> str:
@@ -165,6 +173,21 @@ def doubtful(column: Iterable[str]) -> list[str]:
     if largest in POSITIVE_CODES and values[largest] - 1 not in others and words + len(others) > 2:
         found.add(largest)
     return sorted(found)
+
+
+def outlying_codes(values: Collection[float]) -> list[float]:
+    """Return which of the distinct numbers of a column of amounts may stand for no label.
+
+    A negative code may where all others are 0 or more, a positive one where it is at least ten
+    times the largest other.
+    """
+    negative, positive = (set(map(float, codes)) for codes in (NEGATIVE_CODES, POSITIVE_CODES))
+    others = set(values) - negative
+    found = sorted(set(values) & negative) if others and min(others) >= 0 else []
+    largest = max(others, default=0.0)
+    if largest in positive and 10 * max(others - {largest}, default=largest) <= largest:
+        found.append(largest)
+    return found
 
 
 def number(text: str) -> float | None:

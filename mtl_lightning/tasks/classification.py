@@ -70,6 +70,7 @@ class Classification(Task):
         self.second_answers = second_answers
         self.class_weights = class_weights
         self.classes: list[str] = []
+        self._learns_classes = classes is None
         self._positions: dict[str, int] = {}
         """The position of each class by its canonical text."""
         if classes is not None:
@@ -147,6 +148,20 @@ class Classification(Task):
         total = sum(shares.values())
         own = [(name, round(share / total, 9)) for name, share in shares.items() if share]
         return cell if not own else own[0][0] if len(own) == 1 else frozenset(own)
+
+    def named_classes(self, cells: Sequence[str], field: str) -> list[Sequence[str]]:
+        """Return the class of each cell, or all that a divided one gives a share."""
+        del field
+        divided = [votes(cell) if "|" in cell else None for cell in cells]
+        return [
+            [cell] if shares is None else list(dict.fromkeys(name for name, n in shares if n))
+            for cell, shares in zip(cells, divided, strict=True)
+        ]
+
+    @property
+    def learns_classes(self) -> bool:
+        """Whether the config names no classes."""
+        return self._learns_classes
 
     def strata(self, encoded: Encoded) -> NDArray[np.int64]:
         """Return the position of each row's class, or of the most probable in a distribution."""

@@ -1,6 +1,6 @@
 """Many yes/no labels in one head, each of which may be missing on its own."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 from unicodedata import normalize
@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from mtl_lightning.models.heads import HeadOptions
-from mtl_lightning.system.errors import UserError, did_you_mean, listed
+from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
 from mtl_lightning.tasks.base import Encoded, Task, if_missing
 from mtl_lightning.tasks.cells import canonical, items
 from mtl_lightning.tasks.label_metrics import LabelMetrics
@@ -24,6 +24,9 @@ from mtl_lightning.tasks.plot_data import LabelPlotData
 YES = frozenset({"1", "yes", "y", "true", "t", "positive", "+"})
 NO = frozenset({"0", "-1", "no", "n", "false", "f", "negative"})
 YES_OR_NO = YES | NO
+MOST_WEIGHT = 100.0
+"""The largest balanced weight of a positive: with two positives in 19,000 each would weigh as much
+as 9,500 negatives, and the network would memorise these two images."""
 NONE = "none"
 """The cell of separated names for an image to which no label applies."""
 
@@ -38,8 +41,8 @@ class MultiLabel(Task):
     Args:
         labels: Their names, in the order of the outputs.
         pos_weights: The weight of a positive relative to a negative, one number per label; or
-            ``balanced``: how many times more frequent negatives are. The weights of each label
-            are scaled so that their mean over its training labels is 1.
+            ``balanced``: how many times more frequent negatives are, up to 100. The weights of
+            each label are scaled so that their mean over its training labels is 1.
         separator: The separator of names in a column of names.
         weight: Factor of this task's loss in the sum over tasks.
         head: Settings of this task's head; the model's apply where it has none.
@@ -112,6 +115,23 @@ class MultiLabel(Task):
         word = cell.lower()
         return word in YES if word in YES_OR_NO else cell
 
+    def named_classes(self, cells: Sequence[str], field: str) -> list[Sequence[str]]:
+        """Return the labels that apply."""
+        if not field:
+            return [list(dict.fromkeys(self._names(cell))) for cell in cells]
+        return [[field] if cell.lower() in YES else [] for cell in cells]
+
+    def doubt(self, cells: Collection[str], field: str) -> tuple[str, str] | None:
+        """Return -1 where another word means no: in some tables it means "not known"."""
+        words = {cell.lower() for cell in cells} if field else set()
+        beside = sorted(words & NO - {"-1"})
+        if "-1" not in words or not beside:
+            return None
+        return "-1", (
+            f"beside {quoted(beside[0])} may mean no, or not labelled; settle it in the "
+            "source: `values: {-1: no}`, or `missing: [-1]`"
+        )
+
     def _read_column(
         self,
         column: NDArray[np.object_],
@@ -158,12 +178,30 @@ class MultiLabel(Task):
         positive = ((targets > 0.5) & labelled).sum(0).double()
         negative = counts - positive
         if self.pos_weights == "balanced":
-            ratio = negative.clamp(min=1) / positive.clamp(min=1)
+            ratio = (negative.clamp(min=1) / positive.clamp(min=1)).clamp(max=MOST_WEIGHT)
         else:
             ratio = torch.tensor(self.pos_weights, dtype=torch.float64)
         mean = (ratio * positive + negative) / counts
         self.positive_weight.copy_(ratio / mean)
         self.negative_weight.copy_(1 / mean)
+
+    def remarks(
+        self, targets: NDArray[np.generic], labelled: NDArray[np.bool_]
+    ) -> list[tuple[str, str]]:
+        """Name the labels so rare that their balanced weight is bounded."""
+        if self.pos_weights != "balanced":
+            return []
+        counts = labelled.sum(0)
+        positive = ((targets.astype(np.float32) > 0.5) & labelled).sum(0)
+        rare = [
+            f"{name} ({n:,} of {count:,})"
+            for name, n, count in zip(self.labels, positive, counts, strict=True)
+            if count - n > MOST_WEIGHT * max(n, 1)
+        ]
+        if not rare:
+            return []
+        what = f"pos_weights: balanced is bounded at {MOST_WEIGHT:g} for "
+        return [(what + listed(rare, 5), "label more of them, or leave them out")]
 
     @property
     def num_outputs(self) -> int:

@@ -14,7 +14,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
 from mtl_lightning.models.heads import HeadOptions
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.base import Encoded, Task, if_missing
-from mtl_lightning.tasks.cells import number
+from mtl_lightning.tasks.cells import decimal_point, number, outlying_codes
 from mtl_lightning.tasks.metrics import R2
 from mtl_lightning.tasks.plot_data import ScatterPlotData
 
@@ -70,7 +70,9 @@ class Regression(Task):
 
     def expected(self, cell: str) -> str:
         """Ask for a finite number, with a hint if a comma stands for the decimal point."""
-        hint = " (with a decimal point, not a comma)" if "," in cell else if_missing(cell)
+        comma = decimal_point(cell) != cell
+        hint = ' (with a decimal point; or set `decimal: ","` in the source)'
+        hint = hint if comma else if_missing(cell)
         return f"a finite number{hint}"
 
     def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:
@@ -84,6 +86,22 @@ class Regression(Task):
             )
         self.mean.copy_(values.mean())
         self.std.copy_(std)
+
+    def remarks(
+        self, targets: NDArray[np.generic], labelled: NDArray[np.bool_]
+    ) -> list[tuple[str, str]]:
+        """Name a number that may stand for "not labelled": -1 where all others are positive."""
+        numbers = targets[labelled].astype(np.float64)
+        codes = outlying_codes(np.unique(numbers).tolist())
+        others = numbers[~np.isin(numbers, codes)]
+        return [
+            (
+                f"{(numbers == code).sum():,} of {len(numbers):,} training labels are {code:g}, "
+                f"the others are {others.min():g} to {others.max():g}",
+                f"if it means not labelled, set `missing: [{code:g}]` in the source",
+            )
+            for code in codes
+        ]
 
     @property
     def num_outputs(self) -> int:

@@ -5,10 +5,14 @@ from PIL import Image
 
 from mtl_lightning.audit.copies import describe, display_path, findings
 from mtl_lightning.audit.findings import Level
+from mtl_lightning.data.fields import fields_of
 from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.sources import TableSource
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.tasks import Classification, MultiLabel, Regression
 from tests.helpers.data import Memory
+
+KIND = fields_of({"kind": Classification()}, {})
 
 
 def merged(labels, splits):
@@ -22,7 +26,8 @@ def options(seed, **others):
 def test_leaks_conflicts_and_duplicates():
     kinds = ["a", "a", "b", "b", None, "a", "c"]
     table = merged({"kind": kinds, "size": range(7)}, ["train"] * 4 + ["val", "test", "test"])
-    copies = describe(table, [[0, 1], [2, 4, 5], [3, 6]])
+    columns = fields_of({"kind": Classification(), "size": Regression()}, {})
+    copies = describe(table, [[0, 1], [2, 4, 5], [3, 6]], columns)
     assert [copy.labels.get("kind") for copy in copies] == [None, ("b", "a"), ("b", "c")]
     assert copies[1].splits == ("train", "val", "test")
     found = findings(table, copies)
@@ -57,7 +62,7 @@ def test_a_leak_of_copies_is_mended_by_the_setting_that_is_named(tmp_path, split
     sources = photos(tmp_path, splits)
     seeds = range(30)
     leaking = [merge(sources, ["kind"], options(seed)) for seed in seeds]
-    found = [findings(table, describe(table, [[0, 1, 2]])) for table in leaking]
+    found = [findings(table, describe(table, [[0, 1, 2]], KIND)) for table in leaking]
     leaks = [own[0] for own in found if own[0].level is Level.ERROR]
     assert leaks
     assert {leak.fix for leak in leaks} == {
@@ -70,7 +75,7 @@ def test_a_leak_of_copies_is_mended_by_the_setting_that_is_named(tmp_path, split
 def test_a_leak_that_the_tables_name_is_not_mended_by_a_setting(tmp_path):
     sources = photos(tmp_path, ["train", "test", ""])
     table = merge(sources, ["kind"], options(0))
-    (leak, *_) = findings(table, describe(table, [[0, 1, 2]]))
+    (leak, *_) = findings(table, describe(table, [[0, 1, 2]], KIND))
     assert leak.fix.startswith("the tables name both splits")
     with pytest.raises(UserError, match=r'row 2 says "train", .* row 3 says "test"'):
         merge(sources, ["kind"], options(0, same_by="content"))
@@ -81,8 +86,18 @@ def test_copies_that_are_no_files_are_kept_together_by_a_group():
     splits = table.splits.copy()
     splits[1] = 2
     table = replace(table, splits=splits)
-    (leak,) = findings(table, describe(table, [[0, 1]]))
+    (leak,) = findings(table, describe(table, [[0, 1]], KIND))
     assert leak.fix == "keep one of each, or give all copies one group"
+
+
+def test_equal_labels_do_not_differ():
+    labels = {"tags": ["hat;bag", "bag;hat", "hat"], "tags/hat": ["1", "yes", None]}
+    table = merged(labels, ["train"] * 3)
+    columns = fields_of({"tags": MultiLabel(["hat", "bag"])}, {})
+    (copy,) = describe(table, [[0, 1]], columns)
+    assert copy.labels == {}
+    (copy,) = describe(table, [[0, 1, 2]], columns)
+    assert copy.labels == {"tags": ("hat;bag", "hat")}
 
 
 def test_no_copies_no_findings():

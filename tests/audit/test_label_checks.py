@@ -91,3 +91,12 @@ def test_classes_that_a_flip_leaves_behind():
     splits = ["train"] * 20 + ["val"] * 20
     (message,) = noted({"pose": ["left", "right"] * 20}, splits, {"pose": Classification()})
     assert message.endswith("; data.mirror: {swap: {pose: {left: right}}} swaps them")
+
+
+def test_what_tasks_remark_on_is_of_the_training_labels():
+    labels = {"size": [-1, 2.5, 3.5, 4.5, -1, -1]}
+    splits = ["train"] * 4 + ["val"] * 2
+    assert noted(labels, splits, {"size": Regression()}) == [
+        "task size: 1 of 4 training labels are -1, the others are 2.5 to 4.5; "
+        "if it means not labelled, set `missing: [-1]` in the source"
+    ]

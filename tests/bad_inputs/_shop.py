@@ -31,6 +31,7 @@ MILLION = "x" * 1_000_000
 IMAGES = ("shop/a.jpg", "shop/b.jpg", "shop/sub/c.jpg", "private/d.jpg")
 TASKS: dict[str, Callable[[], Task]] = {
     "type": lambda: Classification(["Dress", "Shirt"]),
+    "kind": Classification,
     "price": Regression,
     "tags": lambda: MultiLabel(["hat", "bag"]),
 }

@@ -43,7 +43,9 @@ CELLS = [
     number("inf for a number", "-inf", NUMBER + '"-inf"; expected a finite number'),
     number("a number past float32", "1e39", NUMBER + '"1e39"; expected a finite number'),
     number("text for a number", "cheap", NUMBER + '"cheap"; expected a finite number'),
-    number("a decimal comma", '"9,5"', NUMBER + '"9,5"; .*with a decimal point, not a comma.*'),
+    number("a decimal comma", '"9,5"', NUMBER + '"9,5"; .*decimal point; or say .decimal: ","..*'),
+    cell("a label that spreadsheets give", "#N/A", CELL + '"#N/A"' + CLASSES + MISSING),
+    cell("a code for a label that is not there", "-100", CELL + '"-100"' + CLASSES + MISSING),
     number("a number with its unit", "9.5 EUR", NUMBER + '"9.5 EUR"; expected a finite number'),
     number("numbers as text", '" 12 "', "handled: a.jpg: 9.5; b.jpg: 12; c.jpg: 12"),
     cell("an unknown name among tags", "hat;bagg", TAGS + '"hat;bagg".*mean "bag".*', "tags"),
@@ -108,6 +110,73 @@ TWICE = [
         'error: shop/a.csv row 2, column "type" says "Dress", shop/b.csv row 3, column "type" .*',
     ),
 ]
+SAME = [
+    table(
+        "a class written as 2 and as 2.0",
+        "image,kind\na.jpg,1\nb.jpg,2.0\nb.jpg,2\n",
+        "handled: a.jpg: 1; b.jpg: 2",
+        task="kind",
+    ),
+    table(
+        "a number written as 5 and as 5.00",
+        "image,price\na.jpg,5\nb.jpg,7\na.jpg,5.00\n",
+        "handled: a.jpg: 5; b.jpg: 7",
+        task="price",
+    ),
+    table(
+        "names in two orders",
+        "image,tags\na.jpg,hat;bag\nb.jpg,hat\na.jpg,bag;hat\n",
+        "handled: a.jpg: hat;bag; b.jpg: hat",
+        task="tags",
+    ),
+    table(
+        "votes in two orders",
+        "image,type\na.jpg,Dress:2|Shirt:1\nb.jpg,Dress\na.jpg,Shirt:1|Dress:2\n",
+        "handled: a.jpg: Dress:2.Shirt:1; b.jpg: Dress",
+    ),
+    table(
+        "two annotators who disagree",
+        "image,one,two\na.jpg,Dress,Dress\nb.jpg,Dress,Shirt\n",
+        'error: shop/t.csv row 3, column "one" says "Dress", shop/t.csv row 3, column "two" says '
+        '"Shirt" for .*; expected one answer, or data.on_conflict: first or drop',
+        labels={"type": ["one", "two"]},
+    ),
+    table(
+        "two annotators who disagree, on_conflict: drop",
+        "image,one,two\na.jpg,Dress,Dress\nb.jpg,Dress,Shirt\n",
+        "handled: a.jpg: Dress; b.jpg: not labelled",
+        merged={"on_conflict": "drop"},
+        labels={"type": ["one", "two"]},
+    ),
+]
+DOUBTS = [
+    table(
+        "a label that may be a class or a missing label",
+        "image,kind\na.jpg,cat\nb.jpg,dog\nsub/c.jpg,TBD\n",
+        'error: task kind: the label "TBD" may be a class or a missing label: name it in .*',
+        task="kind",
+    ),
+    table(
+        "-1 beside 0 in a column of yes or no",
+        "image,hat,bag\na.jpg,1,0\nb.jpg,0,1\nsub/c.jpg,-1.0,1\n",
+        'error: data.sources.shop: shop/t.csv row 4, column "hat": "-1" beside "0" may mean no, .*',
+        task="tags",
+    ),
+    table(
+        "-1 in a column of numbers, declared missing",
+        "image,price\na.jpg,3.5\nb.jpg,-1.0\nsub/c.jpg,2\n",
+        "handled: a.jpg: 3.5; b.jpg: not labelled; c.jpg: 2",
+        task="price",
+        missing=["-1"],
+    ),
+    table(
+        "a class that only test images have",
+        "image,kind,split\na.jpg,cat,train\nb.jpg,dog,train\nsub/c.jpg,eel,test\n",
+        'error: shop/t.csv row 4, column "kind": task kind cannot read the label "eel"; expected '
+        r"one of the classes cat, dog, for no training image has it \(1 in test, where a table .*",
+        task="kind",
+    ),
+]
 SPLITS = [
     table(
         "a split that is none",
@@ -141,4 +210,4 @@ SPLITS = [
     ),
 ]
 
-CASES = [*CELLS, *TWICE, *SPLITS]
+CASES = [*CELLS, *TWICE, *SAME, *DOUBTS, *SPLITS]

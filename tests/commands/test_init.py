@@ -70,20 +70,33 @@ def test_a_folder_of_tables(tables, capsys):
     assert paths == ["shop/audience.tsv", "shop/types.csv"]
 
 
-@pytest.mark.parametrize("name", ["utkface", "celeba", "fashionai"])
-def test_data_sets_as_they_are_downloaded_run_as_they_are(name, own_process, capsys):
-    getattr(downloads, name)(Path(name), 40)
-    assert main(["init", name, "--output", "c.yaml"]) == 0
-    assert "`fit` will refuse" not in capsys.readouterr().err
-    assert main(["fit", "--config", "c.yaml", *TINY]) == 0, capsys.readouterr().err
+def test_a_column_that_is_left_out_can_be_made_a_task(tables, capsys):
+    assert main(["init", *tables, "--task", "sender", "--task", "id"]) == 0
+    out, err = capsys.readouterr()
+    config = yaml.safe_load(out)
+    assert "sender" in config["tasks"]
+    assert "#   mtl-lightning init shop/types.csv shop/audience.tsv --task sender --task id" in out
+    assert "group" not in config["data"]["sources"]["audience"]["init_args"]
+    assert 'column "id": nearly as many values as rows' in err
 
 
-def test_folders_two_deep_run_as_they_are(own_process, capsys):
-    names = [f"{a}/{b}/{i}.jpg" for a in ("art", "photo") for b in ("dog", "elk") for i in range(9)]
-    downloads.photos(Path("pacs"), names)
-    assert main(["init", "pacs", "--output", "c.yaml"]) == 0
-    assert capsys.readouterr().out == ("written: c.yaml (36 images; tasks folder, subfolder)\n")
-    assert main(["fit", "--config", "c.yaml", *TINY]) == 0, capsys.readouterr().err
+def test_decimal_commas_and_chest_x_ray_labels_are_proposed_as_they_are_meant(tables, capsys):
+    frame = pd.DataFrame({"image": [f"photos/{i:02}.png" for i in range(60)]})
+    frame["edema"] = [1.0, 0.0, -1.0, None] * 15
+    frame["cough"] = [1.0, 0.0, 0.0, 1.0] * 15
+    frame["dose"] = [f"{i},{i % 10}" for i in range(60)]
+    frame["group"] = ["child", "adult", "adult"] * 20
+    frame.to_csv("shop/chest.csv", index=False)
+    assert main(["init", "shop/chest.csv", "--output", "c.yaml"]) == 0
+    err = capsys.readouterr().err
+    assert "fit` will refuse" not in err
+    assert 'note: column "edema": -1 beside 0 and 1 is taken to mean not labelled' in err
+    assert "--task group makes it a task" in err
+    config = yaml.safe_load(Path("c.yaml").read_text())
+    assert config["tasks"]["dose"] == {"class_path": "Regression"}
+    arguments = config["data"]["sources"]["chest"]["init_args"]
+    assert (arguments["decimal"], arguments["missing"]) == (",", ["-1"])
+    assert arguments["group"] == ""
 
 
 def test_what_fit_would_refuse_is_said_but_proposed(tables, capsys):

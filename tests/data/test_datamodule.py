@@ -494,3 +494,37 @@ def test_a_task_left_out_changes_neither_images_nor_splits():
         alone.labels.training_labels("size")[0].tolist()
         == whole.labels.training_labels("size")[0].tolist()
     )
+
+
+def test_a_class_that_no_training_image_has_says_that_it_is_the_split():
+    labels = {"kind": ["a", "b"] * 4 + ["rare", "rare"]}
+    named = Memory(labels, ["train"] * 8 + ["val", "test"])
+    data = PartialLabels({"kind": Classification()}, {"m": named}, image_size=16)
+    with pytest.raises(UserError) as caught:
+        data.setup("fit")
+    assert str(caught.value).endswith(
+        'cannot read the label "rare" (2 labels like this); expected one of the classes a, b, for '
+        "no training image has it (1 in val and 1 in test, where a table puts its images); name "
+        "all classes in the task's `classes` to measure it though it cannot be learned, or leave "
+        "it out: `missing: [rare]` in its source"
+    )
+    known = {"kind": Classification(["a", "b"])}
+    with pytest.raises(UserError, match=r"expected one of the classes a, b$"):
+        PartialLabels(known, {"m": named}, image_size=16).setup("fit")
+    each = Memory({"kind": [f"{i}" for i in range(40)]}, [None] * 40)
+    with pytest.raises(UserError, match=r"where data\.splits put its images\); name all classes"):
+        PartialLabels({"kind": Classification()}, {"m": each}, image_size=16).setup("fit")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_random_split_keeps_every_class_in_train_with_and_without_a_task(seed):
+    labels = {"kind": ["a", "b"] * 28 + list("cdef"), "size": range(60)}
+    source = Memory(labels, [None] * 60)
+    tasks = {"kind": Classification(), "size": Regression()}
+    whole = PartialLabels(tasks, {"m": source}, image_size=16, split_seed=seed)
+    whole.setup("fit")
+    assert tasks["kind"].classes == list("abcdef")
+    left = {"kind": Classification()}
+    alone = PartialLabels({"size": Regression()}, {"m": source}, split_seed=seed, left_out=left)
+    alone.setup("fit")
+    assert (alone.labels.table.splits == whole.labels.table.splits).all()

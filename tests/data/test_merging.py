@@ -505,3 +505,21 @@ def test_what_differs_in_its_normalisation_of_unicode_alone_is_the_same(tmp_path
     (tmp_path / f"photos/{decomposed}/x.png").touch()
     folder = merge({"f": FolderSource(tmp_path / "photos", "type")}, ["type"], MergeOptions())
     assert folder.cells["type"].tolist() == [composed]
+
+
+@formats
+def test_minus_one_beside_zero_must_be_settled(tmp_path, suffix):
+    path = written(tmp_path, suffix, image=list("0123"), edema=[1.0, 0.0, -1.0, None])
+    other = written(tmp_path, suffix, image=list("45"), edema=[1, -1])
+    tasks = {"x": MultiLabel(["edema"])}
+    data = PartialLabels(tasks, {"a": TableSource(path), "b": TableSource(other)})
+    with pytest.raises(UserError) as caught:
+        data.labels.table  # noqa: B018 - it is read when it is first asked for
+    row = 3 if suffix in (".jsonl", ".parquet") else 4
+    assert str(caught.value).startswith(
+        f'data.sources.a: {path} row {row}, column "edema": "-1" beside "0" may mean no, or not'
+    )
+    for settled, cell in [({"missing": ["-1"]}, None), ({"values": {"-1": "no"}}, "no")]:
+        sources = {"a": TableSource(path, **settled), "b": TableSource(other)}
+        table = PartialLabels(tasks, sources).labels.table
+        assert table.cells["x/edema"].tolist() == ["1", "0", cell, None, "1", "-1"]

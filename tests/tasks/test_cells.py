@@ -42,6 +42,15 @@ def test_only_a_text_that_is_a_number_as_a_whole_is_one(text):
     assert cells.canonical(text) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "point"),
+    [("12,5", "12.5"), ("-0,50", "-0.50"), ("1.234.567,8", "1234567.8"), ("12.345,6", "12345.6")]
+    + [(same, same) for same in ("12", "12.5", "1,2,3", "a,5", "1,5x", ",5", "12.34,5", "1.234")],
+)
+def test_decimal_commas(text, point):
+    assert cells.decimal_point(text) == point
+
+
 def test_of_an_identifier_only_whole_numbers_are_numbers():
     assert cells.identifier("1.0") == cells.identifier("1") == "1"
     assert cells.identifier("12.10") == "12.10"
@@ -147,6 +156,24 @@ def test_words_that_are_classes(text):
 )
 def test_numbers_that_may_stand_for_no_label(column, doubtful):
     assert cells.doubtful(column) == doubtful
+
+
+@pytest.mark.parametrize(
+    ("values", "codes"),
+    [
+        ([-1, 2.5, 3], [-1]),
+        ([-1, 0, 3], [-1]),
+        ([-999, -1, 3], [-999, -1]),
+        ([-1, -0.5, 3], []),
+        ([-1], []),
+        ([1, 80, 999], [999]),
+        ([1, 100, 999], []),
+        ([99], []),
+        ([255, 3, -9], [-9, 255]),
+    ],
+)
+def test_amounts_that_may_stand_for_no_label(values, codes):
+    assert cells.outlying_codes(values) == codes
 
 
 def test_numbers():

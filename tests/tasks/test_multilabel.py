@@ -60,6 +60,39 @@ def test_what_is_read_in_two_cells():
     assert meaning("maybe", "hat") == "maybe"
 
 
+@pytest.mark.parametrize("no", ["0", "no", "False"])
+def test_minus_one_beside_another_no_is_doubtful(no):
+    task = MultiLabel(LABELS)
+    cell, question = task.doubt({no, "-1", "1"}, "hat")
+    assert cell == "-1"
+    assert question == (
+        f'beside "{no.lower()}" may mean no, or not labelled; settle it in the source: '
+        "`values: {-1: no}`, or `missing: [-1]`"
+    )
+    assert task.doubt({"1", "-1"}, "hat") is None
+    assert task.doubt({"1", no}, "hat") is None
+    assert task.doubt({"-1", "0"}, "") is None, "these are names"
+
+
+def test_balanced_weights_of_a_very_rare_label_are_bounded_and_said():
+    targets = torch.zeros(19_000, 3)
+    targets[:2, 0] = targets[:200, 1] = targets[:9000, 2] = 1
+    labelled = torch.ones(19_000, 3, dtype=torch.bool)
+    task = MultiLabel(LABELS, pos_weights="balanced")
+    task.fit_statistics(targets, labelled)
+    ratio = task.positive_weight / task.negative_weight
+    assert ratio.tolist() == pytest.approx([100, 94, 10 / 9])
+    told = task.remarks(targets.numpy(), labelled.numpy())
+    assert told == [
+        (
+            "pos_weights: balanced is bounded at 100 for hat (2 of 19,000)",
+            "label more of them, or leave them out",
+        )
+    ]
+    assert task.remarks(targets[:, [2, 2, 2]].numpy(), labelled.numpy()) == []
+    assert MultiLabel(LABELS).remarks(targets.numpy(), labelled.numpy()) == []
+
+
 def test_columns_of_nothing_but_different_texts_are_read_in_no_time():
     texts = column([f"no label {i}" for i in range(200_000)])
     encoded = MultiLabel(["hat"]).encode(np.stack([texts, texts], axis=1))

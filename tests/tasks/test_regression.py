@@ -32,8 +32,22 @@ def test_what_is_read_in_two_cells():
     assert meaning("x", "") == "x"
 
 
+def test_a_few_numbers_that_may_mean_not_labelled_are_remarked_on():
+    encoded = Regression().encode(column(["-1", "3.5", "-1.0", None, "70"]))
+    assert Regression().remarks(encoded.targets, encoded.labelled) == [
+        (
+            "2 of 4 training labels are -1, the others are 3.5 to 70",
+            "if it means not labelled, set `missing: [-1]` in the source",
+        )
+    ]
+    encoded = Regression().encode(column(["-1", "3.5", "-2"]))
+    assert Regression().remarks(encoded.targets, encoded.labelled) == []
+
+
 def test_a_decimal_comma_is_named():
-    assert Regression().expected("1,5") == "a finite number (with a decimal point, not a comma)"
+    assert Regression().expected("1,5") == (
+        'a finite number (with a decimal point; or set `decimal: ","` in the source)'
+    )
     assert Regression().expected("x") == "a finite number"
 
 

@@ -4,6 +4,7 @@
 ``tables``      the image column of a table, its splits, its groups, columns for tasks
 ``folders``     the content of a folder: classes, splits of classes, tables, or bare images
 ``downloads``   public data sets in the form in which they are downloaded
+``inspection``  paths as tables, folders and downloads
 ``task_plans``  columns and classes as tasks
 ``sources``     tables, folders and downloads as the sources that read them
 ``propose``     tasks, sources and settings that fit

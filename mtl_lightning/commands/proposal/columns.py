@@ -10,7 +10,16 @@ import numpy as np
 import pandas as pd
 
 from mtl_lightning.data.sources.base import Texts
-from mtl_lightning.tasks.cells import POSITIVE_CODES, canonical, doubtful, items, votes
+from mtl_lightning.tasks.cells import (
+    POSITIVE_CODES,
+    canonical,
+    decimal_point,
+    doubtful,
+    items,
+    looks_missing,
+    normalised,
+    votes,
+)
 from mtl_lightning.tasks.multilabel import NO, NONE, YES
 
 MOST_CLASSES = 1000
@@ -21,6 +30,9 @@ FEW_NUMBERS, ROWS_A_NUMBER = 12, 5
 SEPARATORS = (";", "|", ",")
 SEPARATED, TIMES, MOST_NAMES = 0.1, 3, 200
 """Names are separated in this share of the rows, come back so often, and are no more than that."""
+COMBINATIONS = 2
+"""Names between blanks come in so many combinations each: else the words are those of classes."""
+_IN_SENTENCES = {"a", "an", "the", "of", "and", "with", "in", "on", "is", "to", "for"}
 _DATE = re.compile(r"\d{4}[-/]\d{1,2}[-/]\d{1,2}([ T].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
 
 
@@ -44,6 +56,7 @@ class Column:
         labels: How many cells are filled.
         missing: Texts in it that mean "not labelled".
         separator: Between names.
+        decimal: Whether its numbers have a decimal comma.
         reason: Why it is nothing; or what else it could be.
     """
 
@@ -52,6 +65,7 @@ class Column:
     labels: int = 0
     missing: tuple[str, ...] = ()
     separator: str = ""
+    decimal: bool = False
     reason: str = ""
 
 
@@ -62,6 +76,9 @@ def classify_column(cells: Texts) -> Column:
         counts[canonical(text)] += count
     if not counts:
         return Column(Kind.NOTHING, reason="it is empty")
+    decimal = _has_decimal_commas(counts)
+    if decimal:
+        return replace(classify_column(normalised(cells, decimal_point)), decimal=True)
     # "none" may as well be a class: no glasses, no collar.
     missing = {text for text in doubtful(counts) if text.lower() != NONE}
     column = _classify({text: n for text, n in counts.items() if text not in missing})
@@ -74,6 +91,17 @@ def classify_column(cells: Texts) -> Column:
         labels=sum(rest.values()),
         missing=tuple(sorted(missing)),
     )
+
+
+def _has_decimal_commas(counts: Mapping[str, int]) -> bool:
+    """Whether all cells are numbers, some with a decimal comma, and not lists of numbers."""
+    filled = [text for text in counts if not looks_missing(text)]
+    points = [decimal_point(text) for text in filled]
+    if points == filled or as_numbers(points) is None:
+        return False
+    pairs = [text.split(",") for text in filled if "," in text]
+    # The names in a list such as "3,17" are mostly sorted, and none begins with 0.
+    return any(more.startswith("0") or float(few) >= float(more) for few, more in pairs)
 
 
 def _classify(counts: Mapping[str, int]) -> Column:
@@ -92,7 +120,7 @@ def _classify(counts: Mapping[str, int]) -> Column:
     voted = _votes(counts)
     if voted:
         return Column(Kind.CLASSES, voted)
-    names = _separated_names(counts, rows)
+    names = _separated_names(counts, rows, SEPARATORS) or _words(counts, rows)
     if names is not None:
         return names
     if len(counts) > NEARLY_ALL * rows:
@@ -137,9 +165,21 @@ def _votes(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(voted)
 
 
-def _separated_names(counts: Mapping[str, int], rows: int) -> Column | None:
+def _words(counts: Mapping[str, int], rows: int) -> Column | None:
+    """Return the names that blanks separate: few, in many combinations, of one name and of more."""
+    found = _separated_names(counts, rows, " ")
+    if found is None or len(counts) < COMBINATIONS * len(found.counts):
+        return None
+    lengths = {len(text.split()) for text in counts}
+    sentences = _IN_SENTENCES & {name.lower() for name in found.counts}
+    return found if len(lengths) > 2 and 1 in lengths and not sentences else None
+
+
+def _separated_names(
+    counts: Mapping[str, int], rows: int, separators: Iterable[str]
+) -> Column | None:
     """Return the names that are separated in cells, None if they are not."""
-    for separator in SEPARATORS:
+    for separator in separators:
         divided = sum(n for text, n in counts.items() if separator in text or text[0] == "[")
         names: Counter[str] = Counter()
         for text, count in counts.items():

@@ -44,7 +44,7 @@ def recognise(path: str) -> Download | None:
     """
     for name, classes in sorted(concrete_subclasses((Source,)).items()):
         for cls in classes:
-            found = cls.recognise(path)
+            found = cls.recognise(path) if issubclass(cls, Source) else None
             if found is not None:
                 return _read(path, name, cls(**found.arguments), found)
     return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mtl_lightning.data.sources.folder import PassedOver, are_splits, images_below
 from mtl_lightning.data.sources.tabular import SUFFIXES
 from mtl_lightning.data.splits import SPELLINGS
+from mtl_lightning.tasks.cells import canonical
 
 GENERIC = re.compile("(data(set)?|image|img|photo|picture|raw|file)s?")
 """Folder names that do not describe their classes."""
@@ -65,7 +66,7 @@ def inspect_folder(path: str) -> Folder:
     folder.passed.folders = [name for name in _folders(path) if name not in top]
     folder.splits = are_splits(path, top)
     depth = 1 if folder.splits else 0
-    classes = Counter(part[depth] for part in parts if len(part) > depth + 1)
+    classes = Counter(canonical(part[depth]) for part in parts if len(part) > depth + 1)
     if len(classes) > 1:
         folder.classes = dict(sorted(classes.items()))
         folder.loose = any(len(part) <= depth + 1 for part in parts)

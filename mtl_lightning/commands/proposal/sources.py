@@ -1,16 +1,17 @@
 """Tables, folders and data sets as the sources that read them."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mtl_lightning.commands.proposal.columns import Column
 from mtl_lightning.commands.proposal.downloads import Download
 from mtl_lightning.commands.proposal.folders import Folder
 from mtl_lightning.commands.proposal.tables import Table
 from mtl_lightning.data.images import decode
 from mtl_lightning.data.intensity import UnknownRangeError
-from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.errors import UserError, quoted
 
 TRIED = 5
 """So many images of a source are decoded."""
@@ -28,6 +29,7 @@ class SourcePlan:
 
 def table_source(
     table: Table,
+    columns: Mapping[str, Column],
     place: Mapping[str, tuple[str, str]],
     missing: Sequence[str],
     named: Callable[[str], str],
@@ -49,12 +51,45 @@ def table_source(
         arguments["split"] = table.split
     if table.group is not None:
         arguments["group"] = table.group
-        remarks["group"] = "its rows stay in one split; delete the line if they need not"
-    own = set().union(*(table.labels[name] for name in table.labels if name in place))
+        remarks["group"] = 'its rows stay in one split; "" if they need not'
+        if not table.group:
+            remarks["group"] = "no column says which images belong together"
+    cells = {name: set(table.labels[name]) for name in table.labels if name in place}
+    own = set().union(*cells.values())
     if own & set(missing):
         arguments["missing"] = sorted(own & set(missing))
         remarks["missing"] = "taken to mean: not labelled"
+    commas = [name for name in cells if columns[name].decimal and _with_comma(cells[name])]
+    if commas:
+        arguments["decimal"] = ","
+        example = min(cell for cell in cells[commas[0]] if cell and "," in cell)
+        remarks["decimal"] = f"decimal comma, as {example} in column {quoted(commas[0])}"
+    values = _values(columns, place, cells, missing)
+    if values:
+        arguments["values"] = values
+        remarks["values"] = "null: taken to mean not labelled"
     return _with_intensity(SourcePlan(named(stem), "TableSource", arguments, remarks), table.images)
+
+
+def _with_comma(cells: Collection[str | None]) -> bool:
+    return any(cell is not None and "," in cell for cell in cells)
+
+
+def _values(
+    columns: Mapping[str, Column],
+    place: Mapping[str, tuple[str, str]],
+    cells: Mapping[str, Collection[str | None]],
+    missing: Sequence[str],
+) -> dict[str, dict[str, str | None]]:
+    """Return the meanings of the cells of columns of yes or no, where `missing` cannot say it."""
+    values = {}
+    for name in cells:
+        task, label = place[name]
+        unknown = set(columns[name].missing) - set(missing) & set(cells[name])
+        if label and unknown:
+            known = {text: text for text in sorted(columns[name].counts)}
+            values[f"{task}/{label}"] = dict.fromkeys(sorted(unknown)) | known
+    return values
 
 
 def _labels(columns: Iterable[str], place: Mapping[str, tuple[str, str]]) -> dict[str, Any]:

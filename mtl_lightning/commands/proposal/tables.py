@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,12 +14,14 @@ from mtl_lightning.data.sources.locate import locate
 from mtl_lightning.data.sources.tabular import TableFile, no_header, open_table
 from mtl_lightning.data.splits import SPELLINGS
 from mtl_lightning.system.errors import UserError, listed, quoted
-from mtl_lightning.tasks.cells import identifier, normalised
+from mtl_lightning.tasks.cells import identifier, normalised, number
 
 LOOKED_AT = 200
 """Cells of a column that are checked to be files."""
 FOLDERS = 50
 """Folders next to a table that are searched for them."""
+FEW_ANSWERS, ROWS_AN_ANSWER = 12, 20
+"""Up to so many values, each so often in the mean, are answers rather than groups."""
 GROUPS = re.compile(
     "(group|subject|patient|person|participant|user|sender|author|photographer|owner|session|scene|"
     "video|clip|sequence|case|household)"
@@ -40,7 +42,7 @@ class Table:
         absent: How many rows name files that are not.
         outside: Some are not below ``root``.
         split: The column of splits, if there is one.
-        group: The column of groups, if there is one.
+        group: The column of groups, if there is one; ``""``: that of this name is a question.
         labels: The cells of each column that may be a task.
         left_out: The reason for each other column.
     """
@@ -57,8 +59,12 @@ class Table:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def inspect_table(path: str) -> Table:
+def inspect_table(path: str, as_tasks: Collection[str] = ()) -> Table:
     """Inspect a table.
+
+    Args:
+        path: The table.
+        as_tasks: Columns that the user wants as tasks, whatever else they could be.
 
     Raises:
         UserError: If it cannot be read, or no column names images that are there.
@@ -82,7 +88,7 @@ def inspect_table(path: str) -> Table:
     outside = not np.array_equal(exists, locate(folder, paths[named].tolist())[1])
     found = images[exists].tolist()
     table = Table(path, image, root, found, absent, outside, left_out=left_out)
-    _roles(table, columns, len(paths))
+    _roles(table, columns, len(paths), as_tasks)
     return table
 
 
@@ -141,18 +147,29 @@ def _found(folder: str, paths: Sequence[str]) -> float:
     return sum(files) / len(files) if files else 0.0
 
 
-def _roles(table: Table, columns: dict[str, Texts], rows: int) -> None:
+def _roles(
+    table: Table, columns: dict[str, Texts], rows: int, as_tasks: Collection[str] = ()
+) -> None:
     """Decide what the other columns are for."""
-    table.split = _split_column(table.path, columns)
+    others = {name: cells for name, cells in columns.items() if name not in as_tasks}
+    table.split = _split_column(table.path, others)
     if table.split is not None:
         splits = columns.pop(table.split)
     for name, cells in columns.items():
         values = distinct(cells)
-        if name == "split":
+        if name in as_tasks:
+            table.labels[name] = normalised(cells)
+        elif name == "split":
             table.left_out[name] = "not the names of splits"
-        elif _names_a_group(name) and 1 < len(values) < rows and table.group is None:
+        elif _names_a_group(name) and 1 < len(values) < rows and not table.group:
             clash = table.split is not None and _clash(cells, splits)
-            if clash and name != "group":
+            if name == "group" and (clash or _is_question(values, rows)):
+                table.group = ""
+                table.left_out[name] = (
+                    f"its {len(values)} values ({listed(values, 4)}) are answers rather than "
+                    f"images that belong together; --task {name} makes it a task"
+                )
+            elif clash:
                 table.left_out[name] = "some of its values stand in two splits"
             else:
                 table.group = name
@@ -184,6 +201,12 @@ def _split_column(path: str, columns: dict[str, Texts]) -> str | None:
 def _names_a_group(name: str) -> bool:
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
     return GROUPS.fullmatch(words) is not None
+
+
+def _is_question(values: Sequence[str], rows: int) -> bool:
+    """Whether the values of a column called ``group`` are few words, each of many images."""
+    words = any(number(value) is None for value in values)
+    return words and len(values) <= FEW_ANSWERS and len(values) * ROWS_AN_ANSWER <= rows
 
 
 def _clash(groups: Texts, splits: Texts) -> bool:

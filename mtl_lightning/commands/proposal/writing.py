@@ -13,6 +13,7 @@ from mtl_lightning.commands.proposal.task_plans import TaskPlan
 from mtl_lightning.config import yaml_io
 from mtl_lightning.data.mirroring.names import partners
 from mtl_lightning.system.errors import one_line
+from mtl_lightning.tasks.multilabel import MOST_WEIGHT
 
 WIDTH = 96
 """Characters of a line, comments included."""
@@ -92,7 +93,9 @@ def _extremes(plan: TaskPlan) -> str:
     rare = min(plan.counts, key=lambda name: (plan.counts[name], name))
     most = max(plan.counts, key=lambda name: (plan.counts[name], name))
     if plan.kind is not Kind.CLASSES:
-        return f"{one_line(rare)} applies to {plan.counts[rare]:,} of {plan.labels:,}"
+        told = f"{one_line(rare)} applies to {plan.counts[rare]:,} of {plan.labels:,}"
+        bounded = plan.labels - plan.counts[rare] > MOST_WEIGHT * plan.counts[rare]
+        return told + (f"; each weighs {MOST_WEIGHT:g} times at most" if bounded else "")
     return f"{one_line(rare)} {plan.counts[rare]:,}, {one_line(most)} {plan.counts[most]:,}"
 
 
@@ -119,7 +122,7 @@ def _mapped(value: Mapping[str, Any]) -> Iterator[str]:
         elif isinstance(own, list):
             yield f"{scalar(key)}: [{', '.join(map(str, own))}]"
         else:
-            yield f"{scalar(key)}: {scalar(own)}"
+            yield f"{scalar(key)}: {'null' if own is None else scalar(own)}"
 
 
 def _settings(proposal: Proposal) -> Iterator[str]:

@@ -65,7 +65,7 @@ class Columns:
         """Return the cells of a column that the user names, or that bears a default name.
 
         Args:
-            name: What the user says.
+            name: What the user says; an empty text: there is none.
             default: The column's name otherwise, if there is one that is not ``taken``; and what
                 the column is for.
             taken: Columns that are something else.
@@ -73,8 +73,10 @@ class Columns:
         Raises:
             UserError: If there is no column of the name that the user gives.
         """
-        if name is not None:
+        if name:
             return self.fetch(self.required(name, default))
+        if name is not None:
+            return None
         return self.fetch(default) if default in self.names and default not in taken else None
 
     def splits(self, name: str | None, taken: Collection[str]) -> Texts | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mtl_lightning.data.images import suffixes
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
+from mtl_lightning.data.sources.columns import Columns
 from mtl_lightning.data.sources.locate import (
     Path,
     check_inside,
@@ -85,6 +86,7 @@ class FolderSource(Source):
         intensity: Which values of the image files are black and white, see `Intensity`: ``{min:
             -1000, max: 2000}`` or ``{percentiles: [1, 99]}``; by default what the format says, and
             an image of which it does not say so (signed, float, 12 bits in 16) is refused.
+        missing: Folders whose images are not labelled, such as ``unknown``.
     """
 
     def __init__(
@@ -93,11 +95,13 @@ class FolderSource(Source):
         task: str,
         allow_outside_root: bool = False,
         intensity: Intensity | None = None,
+        missing: list[str] | None = None,
     ) -> None:
         self.path = os.path.expanduser(path)
         self.task = task
         self.allow_outside_root = allow_outside_root
         self.intensity = intensity
+        self.missing = missing or []
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """List the images; see `Source.read`."""
@@ -133,13 +137,14 @@ class FolderSource(Source):
             )
         keys, labels, splits = (texts(column) for column in zip(*found, strict=True))
         origin = f"folder {self.path.rstrip('/')}/"
+        columns = Columns(origin, [self.task], lambda _: labels, lambda i, _: f"{origin} {keys[i]}")
         return SourceTable(
             origin=origin,
             images=found_below(self.path, keys.tolist(), self.allow_outside_root),
             keys=keys,
-            labels={self.task: labels},
+            labels=columns.labels({self.task: [self.task]}, tasks, missing=self.missing),
             splits=splits if by_split else None,
-            notes=[f"{origin}: {note}" for note in passed.notes()],
+            notes=[*(f"{origin}: {note}" for note in passed.notes()), *columns.notes],
         )
 
     def _with_images(self, folder: str, passed: PassedOver) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from mtl_lightning.data.sources.locate import Path, locate, relative_keys, texts
 from mtl_lightning.data.sources.rooted import rooted
 from mtl_lightning.data.sources.tabular import TableFile, open_table
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.tasks.cells import identifier, normalised
+from mtl_lightning.tasks.cells import decimal_point, identifier, normalised
 
 
 class TableSource(Source):
@@ -30,13 +31,14 @@ class TableSource(Source):
         split: The column of splits (train, val, test; empty: undecided); by default the column
             ``split`` if there is one that is no label.
         group: The column of groups, whose rows are never in two splits; by default the column
-            ``group`` if there is one that is no label.
+            ``group`` if there is one that is no label. (``""``: there are none, or no splits.)
         missing: Texts that mean "not labelled", besides the empty cell.
         values: What texts mean, null for "not labelled": either of one task, such as ``{gender:
             {m: male, f: female}}``, which must then name every text that occurs (or have it as a
             meaning), or of all tasks, ``{m: male}``, which leaves other texts as they are.
         allow_outside_root: Whether images may be elsewhere than below ``root``, by ``../``, an
             absolute path or a link; only for a table that you trust.
+        decimal: ``,`` where numbers are written with a decimal comma: ``12,5``, ``1.234,5``.
         key: The column of what an image is called in all tables and on every machine, for
             ``data.same_by: key`` and for random splits; by default its path relative to ``root``.
         intensity: Which values of the image files are black and white, see `Intensity`: ``{min:
@@ -56,6 +58,7 @@ class TableSource(Source):
         values: Values | None = None,
         allow_outside_root: bool = False,
         key: str | None = None,
+        decimal: Literal[".", ","] = ".",
         intensity: Intensity | None = None,
     ) -> None:
         self.path = os.path.expanduser(path)
@@ -68,6 +71,7 @@ class TableSource(Source):
         self.values = values
         self.allow_outside_root = allow_outside_root
         self.key = key
+        self.decimal = decimal
         self.intensity = intensity
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
@@ -96,7 +100,7 @@ class TableSource(Source):
         return self._read(table.take(kept), tasks) if len(kept) else None
 
     def _read(self, table: TableFile, tasks: Sequence[str]) -> SourceTable:
-        columns = _columns(table)
+        columns = self._columns(table)
         chosen = columns.of_tasks(tasks, self.labels, taken=self._no_labels())
         paths, images = self._located(columns)
         taken = {*self._no_labels(), *(name for names in chosen.values() for name in names)}
@@ -114,7 +118,16 @@ class TableSource(Source):
 
     def read_images(self) -> tuple[Texts, Texts]:
         """Return the image paths as the table writes them, and resolved, without any label."""
-        return self._located(_columns(open_table(self.path)))
+        return self._located(self._columns(open_table(self.path)))
+
+    def _columns(self, table: TableFile) -> Columns:
+        def fetch(name: str) -> Texts:
+            cells = table.column(name)
+            if self.decimal == "." or name == self.image:
+                return cells
+            return normalised(cells, decimal_point)
+
+        return Columns(table.path, table.names, fetch, table.location)
 
     def _located(self, columns: Columns) -> tuple[Texts, Texts]:
         paths = _filled(columns, columns.required(self.image, "image"), "the path of an image")
@@ -143,7 +156,3 @@ def _filled(columns: Columns, name: str, expected: str) -> Texts:
     if empty.size:
         raise UserError(f"{columns.location(int(empty[0]), name)} is empty; expected {expected}")
     return cells
-
-
-def _columns(table: TableFile) -> Columns:
-    return Columns(table.path, table.names, table.column, table.location)

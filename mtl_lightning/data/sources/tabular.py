@@ -3,8 +3,9 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
+from unicodedata import normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -163,6 +164,7 @@ def open_table(path: str | os.PathLike[str]) -> TableFile:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if suffix in _SEPARATORS:
         _check_header(table)
+    table = _composed(table)
     twice = [name for name, count in Counter(table.names).items() if count > 1]
     if twice:
         raise UserError(f"{path} has two columns named {quoted(twice[0])}; rename one of them")
@@ -186,6 +188,15 @@ def _check_header(table: TableFile) -> None:
             cells = table.column(name)[:_LOOKED_AT]
             if any(cell is not None and cell.lower().endswith(suffixes()) for cell in cells):
                 raise UserError(no_header(table.path, name))
+
+
+def _composed(table: TableFile) -> TableFile:
+    """Return the table with the names of its columns in Unicode's normal form C."""
+    written = {normalize("NFC", name): name for name in table.names}
+    if list(written) == table.names:
+        return table
+    names = [normalize("NFC", name) for name in table.names]
+    return replace(table, names=names, fetch=lambda name: table.fetch(written[name]))
 
 
 def _neighbour(path: str) -> str:

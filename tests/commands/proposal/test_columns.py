@@ -108,3 +108,38 @@ def test_names_come_back_and_are_not_too_many():
     assert classify_column(column(titles)).kind is Kind.NOTHING
     paths = ["a/b;c", "c", "c"] * 10
     assert classify_column(column(paths)).kind is Kind.CLASSES, "a label may not hold a slash"
+
+
+def test_names_between_blanks_are_told_from_classes_of_several_words():
+    draw = np.random.default_rng(0)
+    ids = [" ".join(map(str, sorted(draw.choice(20, n, False)))) for n in draw.integers(1, 5, 300)]
+    found = classify_column(column(ids))
+    assert (found.kind, found.separator, len(found.counts)) == (Kind.NAMES, " ", 20)
+    many = classify_column(column([*ids[:150], *ids[:150]]))
+    assert many.kind is Kind.NAMES, "though no more than half of the values differ"
+    shades = [f"{shade} {hue}" for shade in ("light", "dark", "pale") for hue in "abcdefg"]
+    assert classify_column(column([*shades, "black", "white"] * 9)).kind is Kind.CLASSES
+    words = draw.choice(["dog", "cat", "a", "runs", "sleeps", "old", "on", "grass"], (200, 6))
+    captions = [" ".join(row[: 1 + i % 6]) for i, row in enumerate(words)]
+    assert classify_column(column(captions)).kind is Kind.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (("12,5", "9,0"), Kind.NUMBERS),
+        (("12,5", "9", "1.000,25", "n/a"), Kind.NUMBERS),
+        (("1,0", "2,0"), Kind.CLASSES),
+        (("1,0", "0,0"), Kind.YES_NO),
+    ],
+)
+def test_decimal_commas(values, kind):
+    found = of(*values)
+    assert (found.kind, found.decimal) == (kind, True)
+
+
+@pytest.mark.parametrize(
+    "values", [("3,17", "3", "17"), ("1,2,3", "2,1"), ("red,blue", "red"), ("12.5", "9")]
+)
+def test_what_has_no_decimal_comma(values):
+    assert not of(*values).decimal

@@ -26,6 +26,12 @@ def test_a_folder_a_class():
     ]
 
 
+def test_classes_are_named_as_labels_are():
+    for name in ("1.0", "2", "cafe\u0301"):
+        images(f"set/{name}/a.jpg")
+    assert list(inspect_folder("set").classes) == ["1", "2", "caf\u00e9"]
+
+
 def test_splits_of_classes():
     images("w/train/sun/a.jpg", "w/train/rain/b.jpg", "w/Val/sun/c.jpg")
     folder = inspect_folder("w")

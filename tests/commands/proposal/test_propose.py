@@ -112,6 +112,44 @@ def test_what_is_a_value_in_one_column_is_one_in_all():
     assert found.tasks[0].names == ["-1", "x", "y"]
 
 
+def test_minus_one_beside_zero_is_said_and_no_is_nowhere_silent():
+    floats = {"edema": [1.0, 0.0, -1.0, None] * 5, "hat": ["yes", "no"] * 10}
+    found = propose([table("a.csv", **floats)])
+    assert found.sources[0].arguments["missing"] == ["-1"]
+    assert found.notes == [
+        'column "edema": -1 beside 0 and 1 is taken to mean not labelled; if it means no, use '
+        "`values: {-1: no}` instead"
+    ]
+    found = propose([table("a.csv", **floats, bag=[1, -1] * 10)])
+    arguments = found.sources[0].arguments
+    assert "missing" not in arguments
+    assert arguments["values"] == {"attributes/edema": {"-1": None, "0": "0", "1": "1"}}
+    assert found.tasks[0].counts == {"edema": 5, "hat": 10, "bag": 10}
+
+
+def test_decimal_commas_are_said_to_the_source_that_has_them():
+    one = table("a.csv", price=["12,5", "9,0", "7,25", "8,5"] * 5)
+    two = table("b.csv", 20, price=[1.5, 2.5] * 10)
+    found = propose([one, two])
+    assert found.tasks[0].kind is Kind.NUMBERS
+    assert [source.arguments.get("decimal") for source in found.sources] == [",", None]
+    assert found.sources[0].remarks["decimal"] == 'decimal comma, as 12,5 in column "price"'
+
+
+def test_a_column_called_group_that_is_a_question_can_be_a_task():
+    path = table("a.csv", kind=["x", "y", "y", "x"] * 10, group=["child", "adult"] * 20)
+    found = propose([path])
+    assert found.sources[0].arguments["group"] == ""
+    assert found.left_out[0][0] == 'a.csv, column "group"'
+    found = propose([path], ["group"])
+    assert [plan.name for plan in found.tasks] == ["kind", "group"]
+    assert "group" not in found.sources[0].arguments
+    with pytest.raises(
+        UserError, match=r'--task should be one of .* Found gruop; did you mean "group"'
+    ):
+        propose([path], ["gruop"])
+
+
 def test_what_is_left_out_is_said_with_its_place():
     found = propose([table("a.csv", kind=["x", "y"] * 10, id=range(20), note=[None] * 20)])
     assert found.left_out == [

@@ -97,6 +97,47 @@ def test_groups_that_cannot_be():
     assert second.left_out == {"item_id": "it names rows, or groups of rows"}
 
 
+def test_a_column_called_group_that_is_a_question():
+    names = photos(".", 60)
+    kinds, ages = ["a", "b"] * 30, ["child", "adult", "adult"] * 20
+    found = inspect_table(table("t.csv", image=names, kind=kinds, group=ages))
+    assert (found.group, list(found.labels)) == ("", ["kind"])
+    assert found.left_out == {
+        "group": "its 2 values (child, adult) are answers rather than images that belong together; "
+        "--task group makes it a task"
+    }
+    torn = inspect_table(
+        table("t.csv", image=names, kind=kinds, group=[1, 2, 3] * 20, split=["train", "test"] * 30)
+    )
+    assert (torn.group, "--task group" in torn.left_out["group"]) == ("", True)
+    kept = inspect_table(table("t.csv", image=names, kind=kinds, group=[1, 2, 3] * 20))
+    assert (kept.group, kept.left_out) == ("group", {})
+    other = inspect_table(
+        table("t.csv", image=names, kind=kinds, group=ages, patient=[*range(30)] * 2)
+    )
+    assert other.group == "patient"
+
+
+def test_a_column_that_the_user_asks_for_is_a_task():
+    names = photos(".", 60)
+    columns = {
+        "group": ["child", "adult", "adult"] * 20,
+        "split": ["x", "y"] * 30,
+        "id": [1, 2] * 30,
+    }
+    found = inspect_table(table("t.csv", image=names, **columns), ["group", "split", "id"])
+    assert (found.group, found.split, list(found.labels)) == (None, None, list(columns))
+
+
+def test_labels_and_groups_are_the_same_however_a_program_writes_them():
+    names, splits = photos("."), ["train"] * 6 + ["test"] * 6
+    torn = inspect_table(
+        table("t.csv", image=names, split=splits, sender=["1"] * 6 + ["1.0"] * 6, kind=["1.0"] * 12)
+    )
+    assert torn.left_out == {"sender": "some of its values stand in two splits"}
+    assert set(torn.labels["kind"]) == {"1"}
+
+
 def test_cells_that_are_no_text():
     photos(".", 2)
     Path("t.jsonl").write_text(

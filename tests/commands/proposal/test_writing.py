@@ -75,6 +75,8 @@ def proposal(**changes):
         "labels": {"kind": "k: d", "attributes": {"x": "1", "y": "y"}},
         "group": "sender",
         "missing": ["-1", "?"],
+        "decimal": ",",
+        "values": {"attributes/x": {"-1": None, "0": "0", "yes": "yes"}},
     }
     sources = [
         SourcePlan("t", "TableSource", arguments, {"group": "say\nwhat"}),
@@ -136,6 +138,24 @@ def test_comments_say_what_was_left_out_and_what_else_could_be():
     assert "offline" in text
     whole = render(proposal(has_splits=False), "x", "c.yaml")
     assert "# shares of all images, drawn at random" in whole
+
+
+def test_that_a_weight_is_bounded_is_said():
+    plan = TaskPlan("tags", Kind.NAMES, {"hat": 2, "bag": 9000}, 19_000)
+    text = render(proposal(tasks=[plan]), "x", "c.yaml")
+    told = "balanced   # hat applies to 2 of 19,000; each weighs 100 times at most"
+    assert f"\n    pos_weights: {told}\n" in text.replace("      ", "    ")
+
+
+def test_no_group_and_blanks_between_names_read_as_they_were_meant(tmp_path):
+    path = tmp_path / "c.yaml"
+    plan = TaskPlan("tags", Kind.NAMES, {"hat": 9, "bag": 9}, 20, separator=" ")
+    source = SourcePlan("t", "TableSource", {"path": "t.csv", "group": ""})
+    made = proposal(tasks=[plan], sources=[source])
+    path.write_text(render(made, "x", "c.yaml"), encoding="utf-8")
+    config = plain_values(yaml_io.load(path))
+    assert config["tasks"]["tags"]["init_args"]["separator"] == " "
+    assert config["data"]["sources"]["t"]["init_args"]["group"] == ""
 
 
 def test_labels_that_name_a_side_swap_in_mirrored_images(tmp_path):

@@ -29,6 +29,13 @@ def test_a_folder_per_class(grow):
     assert table.location(1) == f"folder {root}/ dog/b.JPG"
 
 
+def test_a_folder_may_hold_what_is_not_labelled(grow):
+    root = grow("dog/a.jpg", "unknown/b.jpg", "1.0/c.jpg")
+    table = FolderSource(root, "animal", missing=["unknown", "1", "cta"]).read(["animal"])
+    assert table.labels["animal"].tolist() == [None, "dog", None]
+    assert table.notes == ['"cta" of `missing` is in no cell of the labels']
+
+
 def test_folders_named_like_splits(grow):
     root = grow("Train/dog/a.jpg", "valid/dog/b.jpg", "test/cat/c.jpg", "train/cat/d.jpg")
     table = FolderSource(str(root) + "/", "animal").read(["animal"])

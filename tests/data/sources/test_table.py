@@ -223,3 +223,20 @@ def test_a_text_without_a_meaning_names_the_row(write):
     path = write("image,type\na.jpg,m\nb.jpg,F\n")
     with pytest.raises(UserError, match=r't.csv row 3, column "type": "F" is not among the `val'):
         TableSource(path, values={"type": {"m": "male", "f": "female"}}).read(TASKS)
+
+
+def test_decimal_commas(write):
+    path = write('image,size,group,type\na.jpg,"12,5","1,0","a,b"\nb.jpg,"1.234,5",2,"x"\n')
+    source = TableSource(path, labels={"type": "type", "size": "size"}, decimal=",")
+    table = source.read(["type", "size"])
+    assert table.labels["size"].tolist() == ["12.5", "1234.5"]
+    assert table.labels["type"].tolist() == ["a,b", "x"]
+    assert table.groups.tolist() == ["1.0", "2"]
+    source = TableSource(path, labels={"size": "size"}, decimal=",", missing=["12.50"])
+    assert source.read(["size"]).labels["size"].tolist() == [None, "1234.5"]
+
+
+def test_a_column_called_group_or_split_need_not_be_one(write):
+    path = write("image,type,split,group\na.jpg,x,train,g\nb.jpg,y,test,g\n")
+    table = TableSource(path, split="", group="").read(TASKS)
+    assert (table.splits, table.groups) == (None, None)

@@ -45,6 +45,14 @@ def test_texts_that_look_like_numbers_or_nulls_stay(tmp_path):
     assert table.column("a").tolist() == ["007", "1.0", "NA", "nan", "True", "null"]
 
 
+def test_columns_are_called_by_their_names_in_any_normalisation_of_unicode(tmp_path):
+    table = open_table(written(tmp_path, "x.csv", "image,cafe\u0301\na,b\n"))
+    assert table.names == ["image", "caf\u00e9"]
+    assert table.column("caf\u00e9").tolist() == ["b"]
+    with pytest.raises(UserError, match='has two columns named "caf\u00e9"'):
+        open_table(written(tmp_path, "y.csv", "cafe\u0301,caf\u00e9\na,b\n"))
+
+
 def test_json_lines(tmp_path):
     lines = [
         '{"image": "x", "a": 1, "big": 9007199254740993}',

@@ -1,0 +1,160 @@
+"""Random splits that keep every class in train: what is never seen there cannot be learned."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mtl_lightning.data.fields import Field
+
+Numbers = npt.NDArray[np.int64]
+
+LEAST_LEFT = 0.5
+"""The share of its rows that a split keeps, however many classes it alone has."""
+
+
+class Occurrences(NamedTuple):
+    """Which rows have which classes, a pair each.
+
+    Attributes:
+        rows: (P,) positions of rows.
+        classes: (P,) numbers of classes, those of all tasks, in the order of their names.
+    """
+
+    rows: Numbers
+    classes: Numbers
+
+    @classmethod
+    def of(
+        cls, cells: Mapping[str, npt.NDArray[np.object_]], columns: Mapping[str, Field]
+    ) -> "Occurrences":
+        """Find the classes that cells name.
+
+        Args:
+            cells: Column to its (N,) cells, str or None.
+            columns: How tasks read them; a task may have no classes.
+        """
+        numbers: dict[tuple[str, str], int] = {}
+        rows, classes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for column, field in columns.items():
+            if not field.named_classes([""]):
+                continue
+            codes, distinct = pd.factorize(cells[column])
+            named = field.named_classes(distinct.tolist())
+            for position in range(max(map(len, named), default=0)):
+                of_text = [
+                    numbers.setdefault((field.task_name, names[position]), len(numbers))
+                    if position < len(names)
+                    else -1
+                    for names in named
+                ]
+                of_row = np.array([*of_text, -1], dtype=np.int64)[codes]
+                rows.append(np.flatnonzero(of_row >= 0))
+                classes.append(of_row[rows[-1]])
+        places = np.empty(len(numbers), dtype=np.int64)
+        places[[numbers[name] for name in sorted(numbers)]] = np.arange(len(numbers))
+        return cls(np.concatenate(rows), places[np.concatenate(classes)])
+
+
+def keep_in_train(
+    splits: npt.NDArray[np.int8],
+    drawn: Numbers,
+    units: Numbers,
+    ranks: Sequence[int],
+    found: Occurrences,
+    train: int = 0,
+) -> None:
+    """Move units of drawn rows to train, in place, until train has each class that it can have.
+
+    For each unit that moves, one of the same size (or nearly) goes back, if train can spare it.
+
+    Args:
+        splits: (N,) the split of each row.
+        drawn: (n,) the rows that were divided at random.
+        units: (n,) the number of the unit of each of them; a unit is not cut.
+        ranks: For each unit, its place among units that are alike in all else.
+        found: The classes of all rows.
+        train: The number of this split.
+    """
+    count = int(found.classes.max(initial=-1)) + 1
+    in_train = np.bincount(found.classes[splits[found.rows] == train], minlength=count)
+    unit_of = np.full(len(splits), -1, dtype=np.int64)
+    unit_of[drawn] = units
+    movable = unit_of[found.rows] >= 0
+    lacking = np.unique(found.classes[movable])
+    lacking = lacking[in_train[lacking] == 0]
+    if lacking.size:
+        pairs = np.stack([unit_of[found.rows[movable]], found.classes[movable]], axis=1)
+        of_unit = np.full(len(ranks), -1, dtype=np.int64)
+        of_unit[units] = splits[drawn]
+        sizes = np.bincount(units, minlength=len(ranks))
+        _Exchange(of_unit, sizes, ranks, pairs, in_train, train).settle(lacking.tolist())
+        splits[drawn] = of_unit[units]
+
+
+class _Exchange:
+    """Units that change places between train and the other splits."""
+
+    def __init__(
+        self,
+        of_unit: Numbers,
+        sizes: Numbers,
+        ranks: Sequence[int],
+        pairs: Numbers,
+        in_train: Numbers,
+        train: int,
+    ) -> None:
+        self.of_unit, self.sizes, self.ranks, self.train = of_unit, sizes, ranks, train
+        self.in_train = in_train  # rows of each class in train
+        self.classes: dict[int, list[tuple[int, int]]] = {}
+        self.having: dict[int, list[int]] = {}
+        distinct, counts = np.unique(pairs, axis=0, return_counts=True)
+        for (unit, label), rows in zip(distinct.tolist(), counts.tolist(), strict=True):
+            self.classes.setdefault(unit, []).append((label, rows))
+            self.having.setdefault(label, []).append(unit)
+        self.rows_of = np.bincount(of_unit, weights=sizes, minlength=3)
+        self.least = LEAST_LEFT * self.rows_of
+        spare: dict[int, list[int]] = {}
+        for unit in sorted(np.flatnonzero(of_unit == train).tolist(), key=lambda u: -ranks[u]):
+            spare.setdefault(int(sizes[unit]), []).append(unit)
+        self.spare = spare  # by size, the first rank last
+
+    def settle(self, lacking: Sequence[int]) -> None:
+        """Move a unit of each class that is not in train, if a split can spare it."""
+        for label in lacking:
+            units = sorted(self.having[label], key=lambda u: (self.sizes[u], self.ranks[u]))
+            for unit in units if not self.in_train[label] else ():
+                if self._taken(unit):
+                    break
+
+    def _taken(self, unit: int) -> bool:
+        split, size = int(self.of_unit[unit]), int(self.sizes[unit])
+        self._put(unit, self.train)
+        other = self._spared(size)
+        if other is not None:
+            self._put(other, split)
+        elif self.rows_of[split] < max(1, self.least[split]):
+            self._put(unit, split)
+            return False
+        return True
+
+    def _put(self, unit: int, split: int) -> None:
+        before = int(self.of_unit[unit])
+        self.of_unit[unit] = split
+        self.rows_of[before] -= self.sizes[unit]
+        self.rows_of[split] += self.sizes[unit]
+        sign = (split == self.train) - (before == self.train)
+        for label, rows in self.classes.get(unit, ()):
+            self.in_train[label] += sign * rows
+
+    def _spared(self, size: int) -> int | None:
+        """Return a unit of train, of that size or nearly, whose classes others there have too."""
+        for near in sorted(self.spare, key=lambda other: (abs(other - size), other)):
+            while self.spare[near] and abs(near - size) <= size // 2:
+                unit = self.spare[near].pop()  # one that cannot go now need not be asked again
+                own = self.classes.get(unit, ())
+                if all(self.in_train[label] > rows for label, rows in own):
+                    return unit
+        return None
