@@ -1,4 +1,4 @@
-"""The columns of labels, as their tasks read them."""
+"""Columns of labels, each with the task that reads it."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ class Field:
 
     Attributes:
         task: The task.
-        task_name: What it is called.
-        name: The one of `Task.fields` that it is.
-        left_out: Whether this run is without the task: its labels decide on images and splits, as
-            in a run that has it, but nobody reads them.
+        task_name: The name of the task.
+        name: Its entry in `Task.fields`.
+        left_out: Whether the run leaves the task out. Its cells still decide on images and splits,
+            as in a run with the task, but are not encoded.
     """
 
     task: Task
@@ -24,7 +24,7 @@ class Field:
     left_out: bool = False
 
     def meaning(self, cell: str) -> Hashable:
-        """Return what is read in a cell, see `Task.meaning`."""
+        """Return the meaning of a cell, see `Task.meaning`."""
         return self.task.meaning(cell, self.name)
 
     def named_classes(self, cells: Sequence[str]) -> list[Sequence[str]]:
@@ -32,7 +32,7 @@ class Field:
         return self.task.named_classes(cells, self.name)
 
     def doubt(self, cells: Collection[str]) -> tuple[str, str] | None:
-        """Return which of the different cells of a column could mean two things, and a question."""
+        """Return a doubtful cell of the column and the message about it, see `Task.doubt`."""
         return None if self.left_out else self.task.doubt(cells, self.name)
 
 
@@ -46,5 +46,5 @@ def fields_of(tasks: Mapping[str, Task], left_out: Mapping[str, Task]) -> dict[s
 
 
 def column_name(task: str, field: str) -> str:
-    """Return what the column of a task's field is called: ``task`` or ``task/label``."""
+    """Return the name of the column of a task's field: ``task`` or ``task/label``."""
     return f"{task}/{field}" if field else task

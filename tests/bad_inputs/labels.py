@@ -43,7 +43,7 @@ CELLS = [
     number("inf for a number", "-inf", NUMBER + '"-inf"; expected a finite number'),
     number("a number past float32", "1e39", NUMBER + '"1e39"; expected a finite number'),
     number("text for a number", "cheap", NUMBER + '"cheap"; expected a finite number'),
-    number("a decimal comma", '"9,5"', NUMBER + '"9,5"; .*decimal point; or say .decimal: ","..*'),
+    number("a decimal comma", '"9,5"', NUMBER + '"9,5"; .*decimal point; or set .decimal: ","..*'),
     cell("a label that spreadsheets give", "#N/A", CELL + '"#N/A"' + CLASSES + MISSING),
     cell("a code for a label that is not there", "-100", CELL + '"-100"' + CLASSES + MISSING),
     number("a number with its unit", "9.5 EUR", NUMBER + '"9.5 EUR"; expected a finite number'),

@@ -5,7 +5,7 @@ from mtl_lightning.data.covering import LEAST_LEFT, Occurrences, keep_in_train
 from mtl_lightning.data.fields import fields_of
 from mtl_lightning.data.splits import assign
 from mtl_lightning.tasks import Classification, MultiLabel, Regression
-from tests.helpers.support import column
+from tests.helpers.data import column
 
 TASKS = {
     "kind": Classification(),

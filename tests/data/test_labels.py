@@ -58,9 +58,9 @@ def test_a_task_has_one_column_or_one_for_each_label():
 
 def test_cells_are_compared_by_what_each_task_reads_also_of_tasks_left_out():
     labels = table(own={"size": Regression()}, left_out={"tags": MultiLabel(["hat", "bag"])})
-    assert list(labels.meanings) == ["size", "tags", "tags/hat", "tags/bag"]
-    assert labels.meanings["size"]("5.0") == labels.meanings["size"]("5")
-    assert labels.meanings["tags/hat"]("1") == labels.meanings["tags/hat"]("yes")
+    assert list(labels.columns) == ["size", "tags", "tags/hat", "tags/bag"]
+    assert labels.columns["size"].meaning("5.0") == labels.columns["size"].meaning("5")
+    assert labels.columns["tags/hat"].meaning("1") == labels.columns["tags/hat"].meaning("yes")
     assert list(labels.table.cells) == ["size", "tags", "tags/hat", "tags/bag"], "merged"
     labels.encode()
     assert list(labels.encoded) == ["size"], "but not encoded"
