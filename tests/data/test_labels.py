@@ -172,7 +172,7 @@ def test_sources_are_read_once_and_not_at_all_where_a_table_is_reused():
 
 
 def test_without_sources_there_is_no_table():
-    with pytest.raises(UserError, match=r"^data\.sources is empty: name at least one source"):
+    with pytest.raises(UserError, match=r"^data\.sources should name at least one source"):
         _ = LabelTable(tasks(), {}, MergeOptions()).table
 
 

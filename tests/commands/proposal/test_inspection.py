@@ -6,7 +6,7 @@ import pytest
 
 from mtl_lightning.commands.proposal.inspection import inspect_paths
 from mtl_lightning.system.errors import UserError
-from tests.helpers.messy import photo
+from tests.helpers.files.messy import photo
 
 
 @pytest.fixture(autouse=True)
