@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
+from pytorch_lightning.callbacks import Checkpoint
 
 from mtl_lightning.runs import facts
 from mtl_lightning.system.errors import UserError, listed
@@ -72,9 +72,6 @@ class Checkpoints(Checkpoint):
         # At the end of a validation, the values of train are those of the previous epoch.
         measured = [name for name in known if name.startswith("val/")]
         check_monitor("checkpoint.monitor", self.monitor, measured)
-        for callback in trainer.early_stopping_callbacks:
-            if isinstance(callback, EarlyStopping):
-                check_monitor("EarlyStopping.monitor", callback.monitor, known)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count steps and time from here."""

@@ -37,9 +37,18 @@ from mtl_lightning.training.agreement import check_checkpoint, check_data, check
 from mtl_lightning.training.feature_cache import FeatureCache
 from mtl_lightning.training.losses import LossReduction
 from mtl_lightning.training.measuring import Measurements
+from mtl_lightning.training.monitored import check_monitors, check_plateau_frequency
 from mtl_lightning.training.parameters import parameter_groups
+from mtl_lightning.training.protocol import multi_task
 from mtl_lightning.training.resume import Resume
-from mtl_lightning.training.schedule import check_length, configure_scheduler
+from mtl_lightning.training.schedule import check_length, configure_scheduler, given_arguments
+from mtl_lightning.training.settings import (
+    SETTINGS,
+    class_name,
+    keep_settings,
+    keep_settings_of_trainer,
+    settings_of,
+)
 from mtl_lightning.training.steps import TrainingSteps, check_batch
 
 TASKS = "tasks"
@@ -133,6 +142,8 @@ class MultiTask(TrainingSteps):
         self._added_groups: dict[str, tuple[list[nn.Parameter], float]] = {}
         self.on_non_finite = on_non_finite
         self._begun = False
+        self._settings: dict[str, Any] = {}  # of optimizer and schedule, as they were made
+        self._loaded: dict[str, Any] = {}  # the checkpoint, until the optimizer is made
 
     @class_method
     def load_from_checkpoint(
@@ -221,9 +232,15 @@ class MultiTask(TrainingSteps):
         """Return the callbacks that resume a training exactly and that cache features."""
         return [Resume(), FeatureCache()]
 
+    def on_fit_start(self) -> None:
+        """Start measuring, and check that what is monitored is measured."""
+        super().on_fit_start()
+        check_monitors(multi_task(self), self.trainer)
+
     def on_train_start(self) -> None:
-        """Check before the first step whether a resumed schedule fits the training."""
+        """Check before the first step whether the schedule fits the training."""
         check_length(self.trainer)
+        check_plateau_frequency(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note that weights and statistics are loaded."""
@@ -233,6 +250,8 @@ class MultiTask(TrainingSteps):
         trainer: Any = trainer_of(self)  # none in load_from_checkpoint
         if trainer is None or trainer.state.fn != "fit":
             return
+        self._loaded = checkpoint
+        keep_settings_of_trainer(checkpoint, trainer)
         if self.balancer is not None:
             self.balancer.load_state_dict(checkpoint.get("balancing", {}))
         if "training_weights" not in checkpoint:
@@ -244,7 +263,9 @@ class MultiTask(TrainingSteps):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save what the outputs stand for, and the state that the balancing keeps of each task."""
+        """Save what outputs stand for, the settings, and the state that the balancing keeps."""
+        if self._settings:
+            checkpoint[SETTINGS] = self._settings
         checkpoint[TASKS] = {name: described(task) for name, task in self.tasks.items()}
         if self.balancer is not None:
             checkpoint["balancing"] = self.balancer.state_dict()
@@ -290,6 +311,20 @@ class MultiTask(TrainingSteps):
             if group["name"] in lr_scales:
                 group["lr"] *= lr_scales[group["name"]]
         if self.make_lr_scheduler is None:
+            self._keep_settings(settings_of(optimizer, None, {}))
             return optimizer
         scheduler = configure_scheduler(self.make_lr_scheduler, optimizer, self.trainer)
+        given = given_arguments(self.make_lr_scheduler)
+        self._keep_settings(settings_of(optimizer, class_name(scheduler["scheduler"]), given))
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def _keep_settings(self, settings: dict[str, Any]) -> None:
+        """Note the settings of this training, and hold to them where one is resumed."""
+        self._settings, loaded = settings, self._loaded
+        self._loaded = {}
+        changes = keep_settings(loaded, settings) if loaded else []
+        if changes and self.trainer.is_global_zero:
+            self.print(
+                f"note: model.optimizer: {', '.join(changes)}, from this step on; the first is "
+                f"what the checkpoint was trained with"
+            )

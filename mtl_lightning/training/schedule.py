@@ -121,7 +121,9 @@ def configure_scheduler(
     each_step = bool(filled) or isinstance(scheduler, OneCycleLR)
     config = LRSchedulerConfigType(scheduler=scheduler, interval="step" if each_step else "epoch")
     if isinstance(scheduler, ReduceLROnPlateau):
-        config["monitor"] = getattr(scheduler, "monitor", "val/loss")
+        config["monitor"] = monitor = getattr(scheduler, "monitor", "val/loss")
+        if monitor.startswith("val/"):  # between two validations there is nothing new to read
+            config["frequency"] = trainer.check_val_every_n_epoch or 1
     return config
 
 
@@ -146,6 +148,11 @@ def check_length(trainer: Trainer) -> None:
                     f"steps, this training has {steps}; resume with the trainer.max_epochs that it "
                     f"began with, or start a new training"
                 )
+
+
+def given_arguments(make: LRSchedulerCallable) -> dict[str, Any]:
+    """Return the arguments that a config gives a scheduler, without lengths that are left out."""
+    return {name: value for name, value in _inspected(make)[1].items() if value != WHOLE_RUN}
 
 
 def _inspected(make: LRSchedulerCallable) -> tuple[type | None, dict[str, Any]]:

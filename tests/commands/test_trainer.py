@@ -527,8 +527,21 @@ def test_a_prediction_asks_which_range_is_meant_where_sources_differ(cli):
     assert message.startswith(
         "predict: the sources of the training differ in `intensity` (scans: {"
     )
-    assert "say which is meant: --intensity '{min: 0, max: 4095}', or null" in message
+    assert "choose one: --intensity '{min: 0, max: 4095}', or null" in message
     cli.run("predict", *run, "--intensity", "{min: 0, max: 4095}")
+
+
+@pytest.mark.usefixtures("trained")
+def test_what_flags_change_of_the_optimizer_holds_when_a_training_is_resumed(cli):
+    resume = ("fit", "--config", small(), "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    out = " ".join(cli.run(*resume, "--model.optimizer.init_args.lr", "0.5").split())
+    assert "note: model.optimizer: lr: 0.001 -> 0.5, from this step on" in out
+    (saved,) = torch.load("runs/small/version_0/checkpoints/last.ckpt")["optimizer_states"]
+    assert [group["lr"] for group in saved["param_groups"]] == [0.5, 0.5]
+    message = cli.refused(*resume, "--model.optimizer", "torch.optim.AdamW")
+    assert message.startswith("model.optimizer should be torch.optim.sgd.SGD, whose state the")
+    schedule = ("--model.lr_scheduler", "{class_path: StepLR, init_args: {step_size: 3}}")
+    assert cli.refused(*resume, *schedule).startswith("model.lr_scheduler should be that of")
 
 
 def test_predict(cli, trained):
