@@ -2,7 +2,7 @@
 
 A module here whose name has no underscore is an area: the first line of its docstring is its
 heading, ``CASES`` its inputs.
-After a change write the document anew, and read in its diff what users will read:
+After a change, write the document again, and read its diff as a user would:
 
     python -m tests.bad_inputs
 """

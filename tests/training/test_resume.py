@@ -84,7 +84,7 @@ def train(folder: Path, kill_at: int | None = None, **changes: Any) -> list[str]
         if key in options:
             parts[part][key] = options.pop(key)
     last = folder / "checkpoints" / "last.ckpt"
-    if not last.exists():  # killed before the first step: begun anew, in a folder of its own
+    if not last.exists():  # killed before the first step: started again, in a folder of its own
         shutil.rmtree(folder, ignore_errors=True)
     step = torch.load(last, weights_only=True)["global_step"] if last.exists() else None
     kill = Kill(kill_at)

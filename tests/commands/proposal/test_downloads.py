@@ -70,7 +70,7 @@ def test_what_looks_like_a_download_and_cannot_be_read_is_an_error():
         propose(["m"])
     assert str(error.value) == (
         "m looks like data of Market1501AttributeSource, but m/market_attribute.mat does not "
-        "exist; say where market_attribute.mat is: `attributes: <file>`"
+        "exist; set the path of market_attribute.mat: `attributes: <file>`"
     )
 
 
