@@ -1,4 +1,4 @@
-"""Type annotations as a config sees them: which classes they let it name, and what else."""
+"""Type annotations of a config's places: the classes it may name there, and other values."""
 
 import dataclasses
 import inspect
@@ -32,7 +32,9 @@ def argument_hints(target: Callable[..., Any]) -> dict[str, Any]:
     """Return the annotations of the arguments of a class (or function)."""
     try:
         return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except NameError:  # names that a library imports for type checkers only: jsonargparse can
+    except (
+        NameError
+    ):  # names that a library imports only for type checkers, which jsonargparse knows
         return {}
 
 
@@ -48,7 +50,7 @@ def component_entries(hint: Any, *containers: Any) -> tuple[type, ...]:
 
 
 def produced_classes(hint: Any) -> tuple[type, ...]:
-    """Return the classes of what the callables among the options return."""
+    """Return the return types of the callables among the options."""
     return tuple(
         produced
         for option in options(hint)
@@ -84,7 +86,7 @@ def takes_tensor(hint: Any) -> bool:
 
 
 def is_path(hint: Any) -> bool:
-    """Whether an annotation is of paths, which a config writes as text."""
+    """Whether an annotation takes paths, which a config writes as text."""
     return (typing.get_origin(hint) or hint) is os.PathLike
 
 

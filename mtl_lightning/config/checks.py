@@ -2,10 +2,10 @@
 
 jsonargparse checks too, but it reports a wrong entry of a dict without the entry's name, and a
 misspelt class as a bad import path. These checks name the key and suggest the nearest name; what
-they accept is parsed by jsonargparse all the same.
+they accept is still parsed by jsonargparse.
 
-They return what they check, with plain scalars of YAML read as their place wants them: a column
-``1``, a class ``no`` or ``1e3`` is text where the annotation takes text alone, else a number.
+They return the checked value, with plain YAML scalars read as required by their place: a column
+``1``, a class ``no`` or ``1e3`` is text if the annotation takes only text, else a number.
 """
 
 import inspect
@@ -33,10 +33,10 @@ def check_arguments(
 
     Args:
         target: The class.
-        given: What the config gives it.
-        path: Where that stands.
+        given: Its arguments in the config.
+        path: Their place in the config.
         skip: Arguments that come from elsewhere.
-        owner: What to call the class; its name by default.
+        owner: The name of the class in messages; its own by default.
 
     Returns:
         The arguments, with their scalars read.
@@ -100,7 +100,7 @@ def check_value(hint: Any, value: Any, path: str) -> Any:
 
 
 def _read_scalars(hint: Any, value: Any) -> Any:
-    """Read the plain scalars of a value, as far as its annotation names the type of its entries."""
+    """Read the plain scalars of a value as far as its annotation gives the type of its entries."""
     if isinstance(value, PlainScalar):
         takes_text = any(o is str or annotations.is_path(o) for o in annotations.options(hint))
         return value.text if takes_text and not _is_accepted(hint, value.value) else value.value
@@ -114,7 +114,7 @@ def _read_scalars(hint: Any, value: Any) -> Any:
 
 
 def _names_a_class(value: Any, others: list[Any]) -> bool:
-    """Whether a value names a class, where the annotation has ``others`` besides classes."""
+    """Whether a value names a class, if the annotation has ``others`` as well as classes."""
     if isinstance(value, str):
         return str not in others and all(typing.get_origin(o) is not typing.Literal for o in others)
     if isinstance(value, Mapping):
@@ -125,13 +125,13 @@ def _names_a_class(value: Any, others: list[Any]) -> bool:
 def check_component(
     classes: tuple[type, ...], value: Any, path: str, skip_first: bool = False
 ) -> Any:
-    """Check what names a class: ``Name``, or ``{class_path: Name, init_args: {...}}``.
+    """Check an entry that names a class: ``Name``, or ``{class_path: Name, init_args: {...}}``.
 
     Args:
-        classes: It should be a subclass of one of these.
-        value: What stands in the config.
-        path: Where it stands.
-        skip_first: The first argument is not the config's to give (an optimizer's parameters).
+        classes: The class should be a subclass of one of these.
+        value: The entry in the config.
+        path: Its place.
+        skip_first: Whether the first argument is not set by configs (an optimizer's parameters).
 
     Returns:
         The value, with the scalars of its arguments read.
@@ -169,8 +169,8 @@ def try_build(base: type, entry: Any, path: str) -> Any:
     """Check and build an entry, which is cheap, so that its own errors get the entry's name.
 
     Returns:
-        The object; None if it cannot be built yet, because one's own class takes objects that the
-        config only describes.
+        The object; None if it cannot be built yet, because the user's own class takes objects that
+        the config only describes.
 
     Raises:
         UserError: If it is wrong, or the constructor refuses its arguments.
@@ -218,7 +218,7 @@ def _is_accepted(hint: Any, value: Any) -> bool:
 
 
 def _type_of_default(parameter: inspect.Parameter) -> Any:
-    """Return what jsonargparse takes an argument without an annotation for, None if unknown."""
+    """Return the type that jsonargparse assumes without an annotation, None if unknown."""
     if parameter.annotation is not parameter.empty:
         return None  # one that cannot be resolved here
     return Any if parameter.default is parameter.empty else type(parameter.default)

@@ -1,4 +1,4 @@
-"""From the name of a class in a config to the class."""
+"""Finding a class by its name in a config."""
 
 import importlib
 import inspect
@@ -11,7 +11,7 @@ from mtl_lightning.system.errors import UserError, did_you_mean, listed
 
 
 def concrete_subclasses(bases: Iterable[type]) -> dict[str, list[type]]:
-    """Return the concrete classes under ``bases`` that are imported, by their short names."""
+    """Return the imported concrete subclasses of ``bases`` by their short names."""
     found: dict[str, list[type]] = {}
     waiting = list(bases)
     while waiting:
@@ -28,8 +28,8 @@ def resolve_class(class_path: Any, bases: tuple[type, ...], path: str) -> type:
 
     Args:
         class_path: A short name, or an import path.
-        bases: It should be a subclass of one of these.
-        path: Where it stands in the config.
+        bases: The class should be a subclass of one of these.
+        path: The place of the name in the config.
 
     Raises:
         UserError: If there is no such class, or several.

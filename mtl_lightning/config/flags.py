@@ -1,8 +1,8 @@
-"""Command-line options, and configs laid on one another: ``--model.backbone.pooling avg``.
+"""Command-line options, and merging configs: ``--model.backbone.pooling avg``.
 
-A flag is put in its place before anything is parsed, so that it is checked by the same rules as a
-file, may leave ``init_args`` out, and one that names another class drops the arguments of the old
-one, defaults included.
+A flag is merged into the config before anything is parsed. So it is checked by the same rules as a
+file, ``init_args`` may be left out, and a flag that names another class drops the arguments of the
+old one, including defaults.
 """
 
 from collections.abc import Callable, Container, Mapping
@@ -124,7 +124,7 @@ def apply_override(config: dict[str, Any], option: str, text: str) -> None:
 
 
 def deep_merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``over`` laid on ``under``, entry by entry; another class drops the arguments."""
+    """Return ``under`` updated by ``over``, entry by entry; another class drops the arguments."""
     result = dict(under)
     for key, given in over.items():
         value, below = given, result.get(key)
@@ -152,7 +152,7 @@ def _is_component(value: Any) -> bool:
 
 
 def _holder(node: dict[str, Any], part: str) -> dict[str, Any]:
-    """Return the dict that holds ``part``: the arguments, where the node is a class with some."""
+    """Return the dict that holds ``part``: for a class with arguments, these."""
     if not _is_component(node) or part in ("class_path", "init_args"):
         return node
     if not isinstance(node.get("init_args"), dict):
@@ -166,7 +166,7 @@ def _child(holder: dict[str, Any], part: str, option: str) -> dict[str, Any]:
     if value is None:
         value = holder[part] = {}
     elif isinstance(value, str):
-        value = holder[part] = {"class_path": value}  # a class that is named without arguments
+        value = holder[part] = {"class_path": value}  # a class named without arguments
     elif not isinstance(value, dict):
         raise UserError(f"{option}: {part} is {display(value)}, which has no parts to set")
     return value

@@ -1,6 +1,6 @@
-"""The current folder on the import path: only where the user names a class in it.
+"""The current folder on the import path, only if the user names a class in it.
 
-A folder that was downloaded with a checkpoint is a stranger's too. While it is on the path, late
+A folder that was downloaded with a checkpoint is not trusted either. While it is on the path, late
 imports of packages that are not installed (timm alone looks for several) are taken from it.
 """
 
@@ -23,7 +23,7 @@ def without_cwd() -> list[str]:
 
 
 def remove_cwd() -> None:
-    """Remove the current folder, with which ``python -m`` begins, from the import path."""
+    """Remove the current folder, which ``python -m`` adds, from the import path."""
     sys.path[:] = without_cwd()
 
 

@@ -9,24 +9,24 @@ from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.lightning_internals import load_checkpoint
 
 _OLD_KEYS = ("hparams", "module_arguments")
-"""Where Lightning 0.7 wrote hyper-parameters; they are still read."""
+"""The key of hyper-parameters in Lightning 0.7, which is still read."""
 
 
 def check_hyper_parameters(cls: type, file: Any, key: str, given: Iterable[str]) -> None:
     """Check the hyper-parameters that ``load_from_checkpoint`` is about to build from.
 
-    It hands them to jsonargparse, which imports and calls what they name.
+    Lightning passes them to jsonargparse, which imports and calls the names in them.
 
     Args:
         cls: The class that is built.
-        file: The checkpoint: a path, an URL or an open file.
-        key: Of its hyper-parameters.
-        given: Arguments that do not come from it.
+        file: The checkpoint: a path, a URL or an open file.
+        key: The key of its hyper-parameters.
+        given: Arguments that do not come from the checkpoint.
 
     Raises:
-        UserError: If they name a class that is neither one of the packages that a checkpoint may
-            name, nor of a module that this program has imported already; if there are none, and
-            ``tasks`` are not given.
+        UserError: If they name a class that is neither from the packages that a checkpoint may
+            name, nor from a module that this process has already imported; or if there are none,
+            and ``tasks`` are not given.
     """
     content = load_checkpoint(file, map_location="cpu", weights_only=True)
     if hasattr(file, "seek"):

@@ -1,10 +1,10 @@
-"""Classes and texts that a checkpoint may name: a stranger's must not make us run their code.
+"""Classes and texts that a checkpoint may name, so that an untrusted one cannot run its own code.
 
-A checkpoint holds plain values. Numbers do no harm; a text can, where a class is built, a function
-imported or a file opened by its name. So the texts of a checkpoint are marked as untrusted until
-`checks` knows the place of each: a class must be of the packages below or of a module that the
-user's own config imports, and a subclass of what its place asks for; a text must stand where a text
-is meant. Texts of a config or a flag are the user's own, and are not marked.
+A checkpoint holds plain values. Numbers do no harm, but texts can, if a class is built, a function
+imported or a file opened by their name. So the texts of a checkpoint are marked as untrusted until
+`checks` knows the place of each: a class must be from the packages below or from a module that the
+user's own config imports, and of the type that its place requires; a text must be at a place for
+text. Texts of a config or a flag are the user's own, and are not marked.
 """
 
 import inspect
@@ -27,22 +27,22 @@ from mtl_lightning.config.annotations import choices, options
 from mtl_lightning.system.errors import UserError
 
 PACKAGES = ("mtl_lightning", "torch", "torchvision", "timm", "torchjd")
-"""A checkpoint may name classes of these."""
+"""The packages whose classes a checkpoint may name."""
 
 LATE_IMPORTS = ("timm.optim", "torchjd")
-"""The only modules that are imported because a checkpoint names them: others of the packages, such
-as torch's for servers, import what may not be installed, and then is not theirs."""
+"""The only modules imported because a checkpoint names them: others of the packages, such as
+torch's for servers, import packages that may not be installed, and might then not be genuine."""
 
 NARROWER: dict[type, tuple[str, ...]] = {nn.Module: ("mtl_lightning", "torchvision.transforms.v2")}
-"""Where any layer would be a subclass, only these: some of the others download."""
+"""The only classes allowed where any layer would be a subclass: some of the others download."""
 
 INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"
-"""Lightning writes under ``_instantiator`` what it calls with the hyper-parameters."""
+"""The key under which Lightning writes what it calls with the hyper-parameters."""
 
 _UNIONS = (typing.Union, types.UnionType)
 _PLAIN = (str, int, float, bool, type(None), Path, os.PathLike)
 _UNTYPED = (Any, list, tuple, dict, set)
-_MORE = re.compile(r"[{\[:\n]|^\s*[-?]\s")  # what jsonargparse may read as more than a text there
+_MORE = re.compile(r"[{\[:\n]|^\s*[-?]\s")  # jsonargparse may read more than a text in these
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Origin:
     """The checkpoint that untrusted texts are from.
 
     Args:
-        name: How messages call the checkpoint.
+        name: The name of the checkpoint in messages.
         trusted: The modules that the user imports without it.
         fix: The action for a user who trusts what it names.
     """
@@ -99,7 +99,7 @@ def _marked(value: Any, origin: Origin) -> Any:
 
 
 def unmark(value: Any) -> Any:
-    """Return the values with every text as it was."""
+    """Return the values with every text unmarked."""
     if isinstance(value, Untrusted):
         return str(value)
     if isinstance(value, Mapping):
@@ -141,8 +141,8 @@ def check_class(class_path: str, found: type, bases: Iterable[type], path: str) 
     """Refuse a class that only a checkpoint names, unless it is known to be harmless.
 
     Raises:
-        UserError: If it is defined neither in a module of the user's own nor in one of the
-            packages, or ``runs_code`` (see `mtl_lightning.data.sources.base.Source`).
+        UserError: If it is defined neither in a module of the user nor in one of the packages, or
+            ``runs_code`` (see `mtl_lightning.data.sources.base.Source`).
     """
     if not isinstance(class_path, Untrusted):
         return
@@ -156,18 +156,18 @@ def check_class(class_path: str, found: type, bases: Iterable[type], path: str) 
     home, named, own = found.__module__, class_path.rpartition(".")[0], class_path.origin.trusted
     if _is_inside(home, packages):
         return
-    # One class of a package being trusted does not make its others so.
+    # Trusting one class of a package does not mean trusting its others.
     if _is_inside(home, PACKAGES) or not (home in own or named in own):
         raise _refused(class_path, path, packages)
 
 
 def check_text(hint: Any, value: Any, path: str) -> None:
-    """Refuse texts of a checkpoint where they could be read as a name to import or a file.
+    """Refuse texts of a checkpoint that could be read as a name to import or a file.
 
     Args:
         hint: The annotation of their place; None if it is unknown.
         value: The value at this place.
-        path: Of the place in the config.
+        path: The place in the config.
 
     Raises:
         UserError: For the first of them.

@@ -1,4 +1,4 @@
-"""The values of a config: plain scalars that annotations decide about, and their display."""
+"""The values of a config: plain scalars whose type depends on annotations, and their display."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ class PlainScalar:
     It stays undecided until the annotation of its place is known; see `checks.check_value`.
 
     Attributes:
-        text: It as text.
-        value: It as a number, a truth value or null.
+        text: The value as text.
+        value: The value as a number, a truth value or null.
     """
 
     text: str
@@ -25,7 +25,7 @@ class PlainScalar:
 
 
 def plain_values(value: Any) -> Any:
-    """Return a value with its plain scalars as YAML takes them."""
+    """Return a value with its plain scalars as YAML reads them."""
     if isinstance(value, PlainScalar):
         return value.value
     if isinstance(value, Mapping):
@@ -34,6 +34,6 @@ def plain_values(value: Any) -> Any:
 
 
 def display(value: Any) -> str:
-    """Return a value as a message shows it, short."""
+    """Return a short text of a value for messages."""
     text = "null" if value is None else f'"{value}"' if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,7 +1,7 @@
-"""YAML as people mean it: ``1e-4`` is a number, ``no`` and ``010`` are words, keys are names.
+"""YAML as users expect it: ``1e-4`` is a number, ``no`` and ``010`` are words, keys are names.
 
-(ruamel.yaml reads YAML 1.2, in which ``True``, ``010`` and ``0x1f`` still are no words; as much of
-this module would be needed on top of it.)
+(ruamel.yaml reads YAML 1.2, in which ``True``, ``010`` and ``0x1f`` are still not words; it would
+not make this module shorter.)
 """
 
 import re
@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
     def compose_sequence_node(self, anchor: Any) -> yaml.SequenceNode:
         node = super().compose_sequence_node(anchor)
         for item in node.value:
-            if item.tag == f"{_TAG}null":  # below a key null is null, in a list it may be a word
+            if item.tag == f"{_TAG}null":  # null below a key is null, in a list it may be a word
                 item.tag = _NULL_ITEM
         return node
 
@@ -83,7 +83,7 @@ _Loader.add_constructor(_NULL_ITEM, lambda _, node: PlainScalar(node.value, None
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what PyYAML itself reads as text but others as a number: ``1e3``."""
+    """Quotes texts that PyYAML reads as text but other loaders as a number: ``1e3``."""
 
 
 _Dumper.add_implicit_resolver(
@@ -100,12 +100,12 @@ def dump(config: Any) -> str:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a config file, with `PlainScalar` for what its annotations are to decide.
+    """Read a config file, with a `PlainScalar` where annotations have to decide.
 
-    A section with nothing below it is as good as left out.
+    A section with nothing below it is the same as none.
 
     Raises:
-        UserError: If it is not there, or not a YAML mapping.
+        UserError: If it does not exist, or is not a YAML mapping.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -134,7 +134,7 @@ def load(path: Path) -> dict[str, Any]:
 def parse(text: str) -> Any:
     """Read the value of a flag as it would be read in a config file.
 
-    What is no YAML (``*.jpg``) is text.
+    Texts that are not YAML (``*.jpg``) stay text.
     """
     try:
         return yaml.load(text, Loader=_Loader)

@@ -1,4 +1,4 @@
-"""Reading a checkpoint: it is checked to be complete, plain and ours before it is used."""
+"""Reading checkpoints, which are checked to be complete, plain and ours before they are used."""
 
 import re
 import zipfile
@@ -26,12 +26,12 @@ _TO_RESUME = ("loops", "optimizer_states", "lr_schedulers")
 def read_checkpoint(path: Path, resume: bool = False) -> dict[str, Any]:
     """Return the content of a checkpoint; tensors stay in the file until they are used.
 
-    Its checksums are compared, because torch does not: where bytes in the middle are lost, it
+    Its checksums are compared, which torch does not do: if bytes in the middle are lost, it
     silently loads others. (0.6 s for 500 MB; loading them takes twice as long.)
 
     Args:
         path: The file.
-        resume: A training is to be resumed from it.
+        resume: Whether a training should be resumed from it.
 
     Raises:
         UserError: If it cannot be read, holds more than plain values, is incomplete, or not one of
@@ -46,11 +46,11 @@ def read_checkpoint(path: Path, resume: bool = False) -> dict[str, Any]:
 
 
 def saved_config(path: Path, resume: bool = False) -> dict[str, Any]:
-    """Return tasks, model and data as a checkpoint remembers them, in plain values.
+    """Return tasks, model and data of a checkpoint, as plain values.
 
     Args:
         path: The file.
-        resume: A training is to be resumed from it.
+        resume: Whether a training should be resumed from it.
 
     Raises:
         UserError: If the file is not one of our checkpoints.
@@ -145,7 +145,7 @@ def _check_sums(path: Path) -> None:
 
 
 def _instead(path: Path, resume: bool) -> str:
-    """Name the newest good checkpoint of the run, of an older version if this one has none."""
+    """Return the newest good checkpoint of the run, of an older version if this one has none."""
     for folder in _folders(path):
         found = []
         for other in folder.glob("*.ckpt"):
@@ -161,7 +161,7 @@ def _instead(path: Path, resume: bool) -> str:
 
 
 def _folders(path: Path) -> Iterator[Path]:
-    """Yield the folders in which a checkpoint of the same run may lie, the newest first."""
+    """Yield the folders that may hold a checkpoint of the same run, newest first."""
     if path.is_dir():
         yield from (path, path / "checkpoints")
     yield path.parent

@@ -1,4 +1,4 @@
-"""Checkpoints are written atomically."""
+"""Writing checkpoints atomically."""
 
 import os
 from pathlib import Path
@@ -13,8 +13,8 @@ from mtl_lightning.system.files import atomic_path
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint next to the one that it replaces, then moves it there.
 
-    (Lightning's own writes to the system's temporary folder, from where a file is copied if that is
-    another file system, and holds a second copy in memory.)
+    (Lightning's version writes to the system's temporary folder, from which a file is copied if it
+    is on another file system, and holds a second copy in memory.)
     """
 
     def save_checkpoint(

@@ -1,4 +1,4 @@
-"""The folder that a command writes to: a new one is its own, and one process trains in it."""
+"""The folder that a command writes to: a new one is exclusive, and one process trains in it."""
 
 import contextlib
 import itertools
@@ -15,7 +15,7 @@ from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.files import atomic_write
 
 PATIENCE = 120.0
-"""Seconds in which the first process of a launch names the folder: a shared disk may be slow."""
+"""Seconds for the first process of a launch to name the folder: a shared disk may be slow."""
 
 LINGERING = 8.0
 """Seconds for which loader processes may outlive a training that was killed."""
@@ -30,8 +30,8 @@ class Claim(NamedTuple):
     """The folder of a run, and the folders that this process made.
 
     Attributes:
-        folder: To write to.
-        made: Folders that this process made, each within the next.
+        folder: The folder to write to.
+        made: Folders that this process made, from the innermost outwards.
         lock: Held while this process trains.
     """
 
@@ -40,11 +40,11 @@ class Claim(NamedTuple):
     lock: FileLock | None = None
 
     def end(self, failed: bool) -> None:
-        """Give the folder up, and remove those that this process made and that nobody needs.
+        """Release the folder, and remove folders that this process made and that are not needed.
 
         Args:
-            failed: The command failed: a new run without checkpoint, metrics and list of bad
-                images goes. Otherwise only empty folders go.
+            failed: Whether the command failed: then a new run without checkpoint, metrics and list
+                of bad images is removed. Otherwise only empty folders are.
         """
         if self.lock is not None:
             (self.folder / _LOCK).unlink(missing_ok=True)
@@ -67,16 +67,16 @@ def claim(root: Path, name: str, checkpoint: Path | None, trains: bool) -> Claim
 
     Args:
         root: The folder of all runs.
-        name: Of the run.
-        checkpoint: That the command starts from.
-        trains: The command trains, which only one process at a time does in a folder.
+        name: The name of the run.
+        checkpoint: The checkpoint that the command starts from.
+        trains: Whether the command trains, which only one process at a time does in a folder.
 
     Raises:
         OSError: If no folder can be made.
         UserError: If another process trains there, or the first of this launch names no folder.
     """
     # Processes that Lightning starts for further ranks run this same line again, after the first
-    # has begun to write: they inherit its decision.
+    # has started to write: they inherit its decision.
     if _DECIDED in os.environ and "LOCAL_RANK" in os.environ:
         return Claim(Path(os.environ[_DECIDED]))
     launch, rank = _launch()
@@ -96,7 +96,7 @@ def claim(root: Path, name: str, checkpoint: Path | None, trains: bool) -> Claim
 
 
 def _make(root: Path, name: str) -> Claim:
-    """Make the next version: that ``mkdir`` fails where a folder is makes it this process's own."""
+    """Make the next version; `mkdir` fails if it exists, so that it belongs to this process."""
     parent = root / name
     newest = versions(root, name)[:1]
     first = int(newest[0].name.removeprefix("version_")) + 1 if newest else 0
@@ -113,7 +113,7 @@ def _make(root: Path, name: str) -> Claim:
             except FileExistsError:
                 break
             return Claim(folder, (folder, *dict.fromkeys(made)))
-    raise AssertionError  # there is always another number
+    raise AssertionError  # the numbers never run out
 
 
 def _lock(folder: Path) -> FileLock | None:
@@ -133,7 +133,7 @@ def _lock(folder: Path) -> FileLock | None:
 def _launch() -> tuple[str, int]:
     """Return the name of the launch that started this process among others, and its rank.
 
-    It is empty where this process is alone, or starts the others itself. The processes are not
+    It is empty if this process is alone, or starts the others itself. The processes are not
     connected yet: they agree through a file.
     """
     env = os.environ

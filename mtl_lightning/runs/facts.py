@@ -1,4 +1,4 @@
-"""The facts of a run, as typed records: what ``run.json`` holds and every view reads.
+"""The facts of a run as typed records: the content of ``run.json``, which every view reads.
 
 Fields are numbers, texts, lists, dicts with text keys and further records, so that `run_file` can
 write and read them by their annotations. Times are ISO 8601 in UTC, ``by split`` is a dict with
@@ -15,7 +15,7 @@ from mtl_lightning.tasks.results import Results
 
 @dataclass
 class TaskFacts:
-    """A task.
+    """The kind of a task.
 
     Attributes:
         kind: The name of its class.
@@ -28,12 +28,12 @@ class TaskFacts:
 
 @dataclass
 class LabelCounts:
-    """Images of a source, or of all.
+    """Numbers of images of a source, or of all.
 
     Attributes:
-        images: Distinct images by split.
-        labelled: Task to the images that carry a label of it, by split. A task for which the source
-            has no column is left out.
+        images: Number of distinct images by split.
+        labelled: Task to the number of images with a label of it, by split. Tasks for which the
+            source has no column are left out.
     """
 
     images: dict[str, int]
@@ -42,10 +42,10 @@ class LabelCounts:
 
 @dataclass
 class MergedCounts:
-    """What was merged.
+    """The merged data.
 
     Attributes:
-        sources: The counts of each source; what two sources have counts in both.
+        sources: The counts of each source; what two sources share is counted in both.
         total: The counts of the merged images.
     """
 
@@ -58,10 +58,10 @@ class Parameters:
     """Numbers of parameters.
 
     Attributes:
-        total: Of everything in the checkpoint, the balancing's own included.
-        trained: Those that are not frozen.
-        backbone: Everything but the heads.
-        heads: Of each task's head.
+        total: All parameters in the checkpoint, including those of the balancing.
+        trained: The parameters that are not frozen.
+        backbone: All parameters but the heads'.
+        heads: The parameters of each task's head.
     """
 
     total: int
@@ -72,13 +72,13 @@ class Parameters:
 
 @dataclass
 class Sizes:
-    """What the network takes and what a step is made of.
+    """Sizes of the network, its images and a step.
 
     Attributes:
-        parameters: Of the network.
+        parameters: Numbers of parameters.
         image: Height and width, in pixels.
         batch_size: Images per device and micro-batch.
-        devices: Processes that take part.
+        devices: Number of processes.
         accumulate: Micro-batches per step.
     """
 
@@ -91,18 +91,18 @@ class Sizes:
 
 @dataclass
 class Session:
-    """One command that worked on the run; each time it was resumed is one of its own.
+    """One command that worked on the run; resuming a run starts a new session.
 
     Attributes:
         command: ``fit``, ``validate`` or ``test``.
-        started: When.
-        versions: Of python, torch, pytorch_lightning and mtl_lightning.
-        device: What it ran on.
+        started: When it started.
+        versions: Versions of python, torch, pytorch_lightning and mtl_lightning.
+        device: The device it ran on.
         precision: ``trainer.precision``.
-        git: The revision of the current folder, with ``-dirty`` where files differ from it.
-        resumed_step: The optimizer steps that were made before, where a checkpoint was resumed.
-        ended: When; ``None`` while it runs, or where it was killed.
-        outcome: ``finished``, ``stopped`` (by a signal) or ``failed``, once it has ended.
+        git: The revision of the current folder, with ``-dirty`` if files differ from it.
+        resumed_step: The optimizer steps of the checkpoint that it resumed, if any.
+        ended: When it ended; ``None`` while it runs, or if it was killed.
+        outcome: ``finished``, ``stopped`` (by a signal) or ``failed``, after its end.
     """
 
     command: str
@@ -118,15 +118,15 @@ class Session:
 
 @dataclass
 class Epoch:
-    """An epoch of training that has ended.
+    """A finished epoch of training.
 
     Attributes:
         epoch: Its number, from 0.
-        step: The optimizer steps that were made by its end.
-        seconds: What it took, validations included; of an epoch that was resumed, since then.
-        waiting: Share of the training time that went into waiting for data.
-        results: Of the training images, without the values of single labels (``metric/label``),
-            which are in ``metrics.csv``.
+        step: The number of optimizer steps at its end.
+        seconds: Its duration, including validations; of a resumed epoch, since it was resumed.
+        waiting: Share of the training time spent waiting for data.
+        results: Results on the training images, without the values of single labels
+            (``metric/label``), which are in ``metrics.csv``.
     """
 
     epoch: int
@@ -142,8 +142,8 @@ class Validation:
 
     Attributes:
         epoch: The epoch that it was part of.
-        step: The optimizer steps that were made before it.
-        results: Of the validation images, without the values of single labels.
+        step: The number of optimizer steps before it.
+        results: Results on the validation images, without the values of single labels.
     """
 
     epoch: int
@@ -153,11 +153,11 @@ class Validation:
 
 @dataclass
 class Checkpoint:
-    """A checkpoint that was written.
+    """A written checkpoint.
 
     Attributes:
-        step: The optimizer steps that were made before.
-        value: Of the metric that is monitored; ``None`` where it is not why it was written.
+        step: The number of optimizer steps before it.
+        value: The value of the monitored metric; ``None`` for ``last.ckpt``.
     """
 
     step: int
@@ -171,8 +171,8 @@ class Checkpoints:
     Attributes:
         monitor: The logged name.
         mode: ``max`` or ``min``.
-        best: Of ``best.ckpt``.
-        last: Of ``last.ckpt``.
+        best: ``best.ckpt``.
+        last: ``last.ckpt``.
     """
 
     monitor: str
@@ -181,7 +181,7 @@ class Checkpoints:
     last: Checkpoint | None = None
 
     def update(self, written: Mapping[str, Checkpoint]) -> None:
-        """Take what this session has written, by ``best`` and ``last``."""
+        """Add what this session has written, by ``best`` and ``last``."""
         self.best = written.get("best", self.best)
         self.last = written.get("last", self.last)
 
@@ -193,9 +193,9 @@ class Evaluation:
     Attributes:
         command: ``fit``, ``validate`` or ``test``.
         time: When it ended.
-        step: The optimizer steps that the training had made, in ``fit``.
+        step: The number of optimizer steps so far, in ``fit``.
         weights: The file name of the checkpoint, in the other commands.
-        results: Of every task, the values of single labels included.
+        results: Results of every task, including the values of single labels.
         plots: The data behind each task's plot.
     """
 
@@ -209,19 +209,19 @@ class Evaluation:
 
 @dataclass
 class RunFacts:
-    """Everything that is kept of a run.
+    """All facts of a run.
 
     Attributes:
-        name: Of the run.
-        version: Its folder's name.
+        name: The name of the run.
+        version: The name of its folder.
         tasks: The tasks by name.
-        merged: What was merged for training.
-        notes: What ``fit`` noted.
-        sizes: Of the training.
+        merged: The merged data of the training.
+        notes: The notes of ``fit``.
+        sizes: The sizes of the training.
         sessions: The commands that worked on the run, in order.
-        epochs: The epochs that have ended, in order.
+        epochs: The finished epochs, in order.
         validations: The validations within the training, in order.
-        checkpoints: What was written.
+        checkpoints: The written checkpoints.
         evaluations: Split to its last evaluation.
     """
 
@@ -238,18 +238,18 @@ class RunFacts:
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
 
     def add_epoch(self, epoch: Epoch) -> None:
-        """Add an epoch; it replaces what an earlier session recorded from there on."""
+        """Add an epoch, replacing what an earlier session recorded from there on."""
         self.epochs = [*(e for e in self.epochs if e.epoch < epoch.epoch), epoch]
 
     def add_validation(self, validation: Validation) -> None:
-        """Add a validation; it replaces what an earlier session recorded from there on."""
+        """Add a validation, replacing what an earlier session recorded from there on."""
         earlier = [v for v in self.validations if v.step < validation.step]
         self.validations = [*earlier, validation]
 
     def rewind(self, step: int) -> None:
-        """Forget what was recorded after a number of optimizer steps, from which training goes on.
+        """Drop what was recorded after a number of optimizer steps, from which training resumes.
 
-        What was recorded at exactly this step stays: it is replaced if it is measured again.
+        Records at exactly this step stay: they are replaced if they are measured again.
         """
         self.epochs = [epoch for epoch in self.epochs if epoch.step <= step]
         self.validations = [each for each in self.validations if each.step <= step]

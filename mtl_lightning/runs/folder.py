@@ -60,7 +60,7 @@ def resolve_checkpoint(spec: str, root: Path, name: str) -> Path:
 
 
 def mark_job(run: Path) -> None:
-    """Write down which SLURM job trains here, so that it finds its run after a requeue."""
+    """Record which SLURM job trains here, so that it finds its run after a requeue."""
     run.mkdir(parents=True, exist_ok=True)
     (run / _JOB).write_text(os.environ["SLURM_JOB_ID"], encoding="utf-8")
 

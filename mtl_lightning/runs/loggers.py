@@ -1,7 +1,7 @@
 """Lightning's loggers, safe to kill at any moment, and continued in a run that is resumed.
 
-A resumed run has a checkpoint of some optimizer step. Lines of later steps belong to a training
-that was cut off, and will be logged again.
+A resumed run has a checkpoint of some optimizer step. Lines of later steps belong to the part that
+was lost, and will be logged again.
 """
 
 import csv
@@ -23,7 +23,7 @@ class _Writer(ExperimentWriter):
         pass
 
     def resume(self, step: float) -> None:
-        """Keep only the lines before ``step``, and none that is cut off."""
+        """Keep only the lines before ``step``, and no incomplete one."""
         path = Path(self.metrics_file_path)
         lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
         if lines and not lines[-1].endswith("\n"):
@@ -57,9 +57,9 @@ class ResumableCSVLogger(CSVLogger):
 
     Args:
         save_dir: The folder of all runs.
-        name: Of the run.
+        name: The name of the run.
         version: The name of its folder.
-        resumed_step: The optimizer steps that were made before; lines of later ones are removed.
+        resumed_step: The optimizer steps before resuming; lines of later steps are removed.
     """
 
     def __init__(

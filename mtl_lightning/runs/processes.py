@@ -1,10 +1,10 @@
-"""When one of the processes of a command fails all end, with its exit status and its one line.
+"""If one of the processes of a command fails, all end, with its exit status and its message.
 
 Lightning starts a process for each rank but the first, and kills the first one if another fails:
-the command then ends with the status of SIGKILL, and each rank reports what became of its
-connection to the others. torchrun's own agent prints a page in place of the line, and needs the
-number of processes before the config is read. So the first process takes the line and the status
-of the one that failed, and the others leave their line to it: one of all reports for all.
+the command then ends with the status of SIGKILL, and each rank reports its broken connection to the
+others. torchrun's own agent prints a page instead of the message, and needs the number of processes
+before the config is read. So the first process takes the message and the status of the one that
+failed, and the others leave their message to it: one reports for all.
 """
 
 import os
@@ -28,14 +28,14 @@ PATIENCE = 5.0
 """Seconds until a process that failed is noticed, and until one that waits for it is ended."""
 
 _MESSAGES = "MTL_LIGHTNING_RANK_MESSAGES"
-"""Environment variable: how the files begin to which ranks 1, 2, ... write their line."""
+"""Environment variable with the prefix of the files to which ranks 1, 2, ... write their line."""
 
 
 class Observer(ChildProcessObserver):
     """Ends the first process after another has failed, if it does not end by itself."""
 
     def on_failure(self) -> None:
-        """End this process, which waits for the one that failed, with its status and its line."""
+        """End this process, which waits for the one that failed, with its status and message."""
         time.sleep(PATIENCE)
         if self.processes:  # none are left where `final_error` has come first
             status, message = _failure(self.processes) or (1, "")
@@ -46,7 +46,7 @@ class Observer(ChildProcessObserver):
 
 
 def prepare(run: Path) -> None:
-    """Get ready to start processes.
+    """Prepare for starting processes.
 
     Args:
         run: The folder of the run.
@@ -88,7 +88,7 @@ def _is_lost_connection(error: Exception) -> bool:
 
 
 def _failure(others: list[subprocess.Popen[Any]], patience: float = 0.0) -> tuple[int, str] | None:
-    """Return the exit status of another process that failed, and its line if it left one."""
+    """Return the exit status of another process that failed, and its message if it left one."""
     end = time.monotonic() + patience
     while True:
         for rank, other in enumerate(others, start=1):

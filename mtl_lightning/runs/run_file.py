@@ -1,7 +1,7 @@
 """Reading and writing ``run.json``, the facts of a run.
 
-It is plain JSON and replaced as a whole, so that a reader never sees half of it, whenever the
-writer is killed. Values that are undefined (NaN) are null.
+It is plain JSON and replaced atomically, so that a reader never sees half of it, even if the writer
+is killed. Undefined values (NaN) are null.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from mtl_lightning.tasks.plot_records import PlotRecord, record_from_json, recor
 
 FILE = "run.json"
 FORMAT = 1
-"""Raised when a reader of the format before could not understand the file."""
+"""Raised when readers of the previous format could not understand the file."""
 
 
 def read(run: Path) -> RunFacts | None:
@@ -54,9 +54,9 @@ def read(run: Path) -> RunFacts | None:
 
 
 def write(run: Path, facts: RunFacts) -> None:
-    """Write the facts into a run's folder, in place of those that are there."""
+    """Write the facts into a run's folder, replacing an existing file."""
     text = json.dumps({"format": FORMAT, **_encode(facts)}, indent=1, allow_nan=False)
-    # Lists of numbers on one line each. A text in JSON holds no line break.
+    # Lists of numbers on one line each. A text in JSON contains no line break.
     text = re.sub(r'\[\n([^\[\]{}"]*)\n\s*\]', lambda m: f"[{' '.join(m[1].split())}]", text)
     with atomic_write(run / FILE) as file:
         file.write(f"{text}\n")
@@ -75,7 +75,7 @@ def _encode(value: Any) -> Any:
 
 
 def _decode(hint: Any, value: Any) -> Any:
-    """Return a value of JSON as what an annotation says; keys that no record has are ignored."""
+    """Convert a JSON value to the type of an annotation; unknown keys of records are ignored."""
     arguments = get_args(hint)
     if get_origin(hint) in (Union, types.UnionType):
         return None if value is None else _decode(arguments[0], value)

@@ -1,4 +1,4 @@
-"""What a program ran with: versions, device, revision of the current folder."""
+"""The environment of a run: versions, device, revision of the current folder."""
 
 import platform
 import subprocess
@@ -10,7 +10,7 @@ from mtl_lightning._version import __version__
 from mtl_lightning.system.hardware import cores
 
 PATIENCE = 10.0
-"""Seconds after which a repository is too large to be asked."""
+"""Seconds after which a repository is considered too large."""
 
 
 def versions() -> dict[str, str]:
@@ -24,7 +24,7 @@ def versions() -> dict[str, str]:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a user calls a device: ``cpu, 16 cores`` or ``cuda, NVIDIA H200``."""
+    """Return a device's name for users: ``cpu, 16 cores`` or ``cuda, NVIDIA H200``."""
     if device.type == "cpu":
         return f"cpu, {cores()} cores"
     if device.type == "cuda":
@@ -35,7 +35,7 @@ def device_name(device: torch.device) -> str:
 def git_revision() -> str | None:
     """Return the commit of the current folder, ``None`` outside a repository or without git.
 
-    It ends in ``-dirty`` where tracked files differ from the commit.
+    It ends in ``-dirty`` if tracked files differ from the commit.
     """
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

@@ -1,4 +1,4 @@
-"""The errors that a user is meant to read, and helpers for their one line."""
+"""The errors that are meant for users, and helpers for their messages."""
 
 import difflib
 import unicodedata
@@ -6,23 +6,23 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 LONGEST = 100
-"""Characters of a name, a path or a cell that a message shows."""
+"""Number of characters of a name, a path or a cell that a message shows."""
 MOST = 10_000
-"""Names that are searched for the nearest one: a million would take half a minute."""
+"""Number of names that are searched for the nearest one: a million would take half a minute."""
 
 
 class UserError(Exception):
     """An error that the user can fix: a wrong key, a missing file, a contradictory label.
 
-    The message is one line: ``x should be ... Found ...``, where it stands (file, row, column, key)
-    and how to fix it. The command line prints it alone, without a traceback.
+    The message is one line: ``x should be ... Found ...``, its place (file, row, column, key), and
+    how to fix it. The command line prints it without a traceback.
     """
 
 
 class SourceError(UserError):
-    """A source fails as a whole: its storage cannot be reached, or a shard of it is not there.
+    """A source fails as a whole: its storage cannot be reached, or a shard of it is missing.
 
-    It is no fault of an image, so that ``data.on_bad_image: skip`` does not pass over it.
+    This is not about one image, so ``data.on_bad_image: skip`` does not skip it.
     """
 
 
@@ -30,7 +30,7 @@ def image_error(error: UserError) -> str:
     """Return what is wrong with an image that could not be used.
 
     Args:
-        error: What came of the attempt; it is raised again if it is a `SourceError`.
+        error: The error of the attempt; a `SourceError` is raised again.
     """
     if isinstance(error, SourceError):
         raise error
@@ -41,8 +41,8 @@ class Stopped(Exception):  # noqa: N818 - it is no error
     """A signal ended the training, with everything saved.
 
     Args:
-        number: Of the signal; the exit status is 128 more, as in shells.
-        message: One line: where the training was, and how to resume it.
+        number: The number of the signal; the exit status is 128 more, as in shells.
+        message: One line: the position of the training, and how to resume it.
     """
 
     def __init__(self, number: int, message: str) -> None:
@@ -62,7 +62,7 @@ def os_errors_named() -> Iterator[None]:
 
 
 def state_dict_difference(error: RuntimeError) -> str:
-    """Return the first difference of which torch complains in ``load_state_dict``, or ``""``."""
+    """Return the first difference that torch reports in ``load_state_dict``, or ``""``."""
     lines = str(error).splitlines()
     return lines[1].split(",")[0].strip().rstrip(".") if "loading state_dict" in lines[0] else ""
 
@@ -81,32 +81,32 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def folded(name: str) -> str:
-    """Return a name without what a reader does not see or heed: normalization, and case."""
+    """Return a name without differences that readers overlook: normalization and case."""
     return unicodedata.normalize("NFC", name).lower()
 
 
 def same_letters(name: str, other: str) -> str:
-    """Return in what two names differ that look the same, ``""`` if they do not look so."""
+    """Return in what two names that look the same differ, ``""`` if they do not look the same."""
     if name == other or unicodedata.normalize("NFC", name) != unicodedata.normalize("NFC", other):
         return ""
     return "the Unicode normalization of its accents (NFC or NFD, as macOS writes them)"
 
 
 def listed(names: Iterable[str], limit: int = 12) -> str:
-    """Return names as ``a, b, c`` and, past ``limit``, how many more there are."""
+    """Return names as ``a, b, c`` and, beyond ``limit``, how many more there are."""
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(map(short, names[:limit])) + more
 
 
 def quoted(text: str, limit: int = LONGEST) -> str:
-    """Return a text from a file or a user in quotes, short and in one line; see `short`."""
+    """Return a text from a file or a user in quotes, short and on one line; see `short`."""
     length = f" ({len(text):,} characters)" if len(text) > limit else ""
     return f'"{short(text, limit)}"{length}'
 
 
 def short(text: str, limit: int = LONGEST) -> str:
-    """Return a text in one line, with the middle cut out past ``limit`` characters."""
+    """Return a text on one line, with the middle cut out beyond ``limit`` characters."""
     if len(text) <= limit:
         return one_line(text)
     tail = limit // 4
@@ -114,7 +114,7 @@ def short(text: str, limit: int = LONGEST) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text with escapes for line breaks and whatever else a terminal would act on."""
+    """Return a text with escapes for line breaks and everything a terminal would act on."""
     if text.isprintable():
         return text
     return "".join(

@@ -1,4 +1,4 @@
-"""Files that are written atomically."""
+"""Writing files atomically."""
 
 import contextlib
 import hashlib
@@ -18,7 +18,7 @@ _ABANDONED = 3600.0  # seconds
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary file next to ``path``, and move it there once it is complete.
 
-    A reader never sees half a file, and a failure, even of the machine, leaves the old one.
+    A reader never sees half a file, and a failure, even of the machine, keeps the old one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(path)
@@ -32,7 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def part_of(path: Path) -> Path:
-    """Return the temporary file for ``path``, this process's own even on a shared disk."""
+    """Return the temporary file for ``path``, unique to this process even on a shared disk."""
     return path.with_name(f".{path.name}.{os.getpid()}@{_machine()}{_PART}")
 
 
@@ -54,7 +54,7 @@ def _machine() -> str:
 
 
 def _is_gone(pid: str) -> bool:
-    """Whether a process has ended; one with this process's own number was an earlier one."""
+    """Whether a process has ended; one with this process's own id was an earlier one."""
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

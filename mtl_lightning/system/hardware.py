@@ -14,7 +14,7 @@ def cores() -> int:
 
 
 def free_memory() -> int | None:
-    """Return how many bytes of memory are free, ``None`` where the system does not report it."""
+    """Return the free memory in bytes, ``None`` if the system does not report it."""
     try:
         available = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     except OSError:

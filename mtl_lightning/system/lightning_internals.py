@@ -47,7 +47,7 @@ def is_built_by_cli() -> bool:
 
 
 def trainer_of(module: LightningModule) -> Trainer | None:
-    """Return the trainer of a module, None where it has none (``module.trainer`` raises there)."""
+    """Return the trainer of a module, None if it has none (``module.trainer`` raises then)."""
     return module._trainer
 
 
@@ -68,7 +68,7 @@ class ChildProcessObserver(_ChildProcessObserver):
         return self._child_processes
 
     def on_failure(self) -> None:
-        """React to one of them having failed."""
+        """React to the failure of one of them."""
         raise NotImplementedError
 
     def _terminate_all(self) -> None:
@@ -76,7 +76,7 @@ class ChildProcessObserver(_ChildProcessObserver):
 
 
 def observe_processes_with(observer: type[ChildProcessObserver]) -> None:
-    """Have Lightning observe the processes that it starts by this class, instead of its own."""
+    """Have Lightning observe the processes that it starts with this class instead of its own."""
 
     def launch(child_processes: list[subprocess.Popen[Any]]) -> None:
         observer(main_pid=os.getpid(), child_processes=child_processes).start()
@@ -85,7 +85,7 @@ def observe_processes_with(observer: type[ChildProcessObserver]) -> None:
 
 
 def release_processes() -> list[subprocess.Popen[Any]]:
-    """Return the observed processes of ranks 1, 2, ..., and observe them no longer."""
+    """Return the observed processes of ranks 1, 2, ..., and stop observing them."""
     released = []
     for thread in threading.enumerate():
         if isinstance(thread, _ChildProcessObserver):
@@ -103,7 +103,7 @@ def set_callback_metrics(trainer: Trainer, metrics: Mapping[str, Tensor]) -> Non
 
 
 def set_metric_state(metric: Metric, updates: int, state: Mapping[str, Tensor]) -> None:
-    """Give a metric the state that it had after so many updates."""
+    """Restore the state of a metric after so many updates."""
     metric._update_count = updates
     metric._computed = None
     for name, value in state.items():
@@ -111,7 +111,7 @@ def set_metric_state(metric: Metric, updates: int, state: Mapping[str, Tensor]) 
 
 
 def validation_is_due(trainer: Trainer) -> bool:
-    """Whether a validation follows the present batch."""
+    """Whether a validation follows the current batch."""
     fit: Any = trainer.fit_loop
     return bool(fit.epoch_loop._should_check_val_fx(fit._data_fetcher))
 
@@ -123,11 +123,11 @@ def position_loops(trainer: Trainer, epoch: int, done: int, batches: int, valida
     not.)
 
     Args:
-        trainer: Which is about to train.
+        trainer: The trainer, which is about to train.
         epoch: The epoch to start in, from 0.
-        done: The batches of it that are done.
-        batches: The batches of an epoch.
-        validate: Whether a validation was due after the last of them, and has not ended.
+        done: The number of its finished batches.
+        batches: The number of batches of an epoch.
+        validate: Whether a validation was due after the last of them and has not ended.
     """
     fit: Any = trainer.fit_loop
     loop = fit.epoch_loop
@@ -137,20 +137,20 @@ def position_loops(trainer: Trainer, epoch: int, done: int, batches: int, valida
     _set(loop.batch_progress.total, epoch * batches + done)
     loop.batch_progress.is_last_batch = done == batches
     fit.restarting = False
-    fit._restarting = False  # the line before leaves it set where steps alone end the training
+    fit._restarting = False  # the previous line leaves it set if only steps end the training
     fit._restart_stage = training_epoch_loop.RestartStage.NONE
     loop.val_loop._restart_stage = evaluation_loop.RestartStage.NONE
     loop._batches_that_stepped = trainer.global_step
     if done:
-        # "After the last batch": the loop goes on counting from there, and skips a validation that
-        # is due there unless that is marked as interrupted.
+        # "After the last batch": the loop continues counting from there, and skips a validation
+        # that is due there unless it is marked as interrupted.
         loop._restarting = True
         loop._restart_stage = training_epoch_loop.RestartStage.RESTARTED_ON_LAST
         if validate:
             interrupted = evaluation_loop.RestartStage.RESTARTED_MID_EVALUATION
             loop.val_loop._restart_stage = interrupted
         if validation_is_due(trainer) and not loop._should_accumulate():
-            loop._batches_that_stepped -= 1  # the loop counts it once more
+            loop._batches_that_stepped -= 1  # the loop counts it again
 
 
 def _set(progress: Any, value: int) -> None:

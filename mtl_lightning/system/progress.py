@@ -1,4 +1,4 @@
-"""Work in threads, with a progress bar for what takes longer than a moment in a terminal."""
+"""Work in threads, with a progress bar if it takes longer than a moment in a terminal."""
 
 import time
 from collections import deque
@@ -14,15 +14,15 @@ T = TypeVar("T")
 PATIENCE = 2.0
 """Seconds after which the bar appears."""
 AHEAD = 8
-"""Calls per thread that wait for a free thread."""
+"""Number of calls per thread that wait for a free thread."""
 
 
 class ProgressBar:
-    """Runs a function over a list; shows a bar if that takes more than `PATIENCE` seconds.
+    """Runs a function over a list; shows a bar if it takes more than `PATIENCE` seconds.
 
     Args:
         console: Where the bar is shown; nothing is shown unless it is a terminal.
-        patience: Seconds.
+        patience: Seconds before the bar is shown.
     """
 
     def __init__(self, console: Console, patience: float = PATIENCE) -> None:
@@ -37,19 +37,19 @@ class ProgressBar:
         Args:
             function: Called in threads.
             items: Its arguments.
-            description: What is being done, in a few words.
-            threads: How many.
+            description: The work in a few words.
+            threads: Number of threads.
         """
         return list(self.imap(function, items, description, threads))
 
     def imap(
         self, function: Callable[[S], T], items: Sequence[S], description: str, threads: int
     ) -> Iterator[T]:
-        """Yield what `map` returns, computed a few results ahead of the consumer."""
+        """Yield the results of `map`, computed a few ahead of the consumer."""
         return self.track(_spread(function, items, threads), len(items), description)
 
     def track(self, results: Iterable[T], total: int, description: str) -> Iterator[T]:
-        """Yield the results, of which there are ``total``, and show how many were consumed."""
+        """Yield ``total`` results, and show how many were consumed."""
         start, bar = time.monotonic(), None
         try:
             for number, result in enumerate(results, 1):
@@ -88,5 +88,5 @@ def _spread(function: Callable[[S], T], items: Iterable[S], threads: int) -> Ite
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            for call in waiting:  # after an error or a signal nobody wants their results
+            for call in waiting:  # after an error or a signal, nobody needs their results
                 call.cancel()

@@ -1,4 +1,4 @@
-"""Questions about the trainer and its strategy."""
+"""Properties of the trainer and its strategy."""
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
