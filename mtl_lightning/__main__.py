@@ -1,4 +1,4 @@
-"""The entry: lists and dispatches commands, and imports nothing heavy before it has to."""
+"""The entry point: lists and dispatches commands, importing nothing heavy before it is needed."""
 
 import importlib
 import os

@@ -52,13 +52,13 @@ class Absence:
     """How often a task is absent from a step, in an epoch in random order.
 
     Attributes:
-        rows: Training rows.
-        labelled: Those that carry a label of the task.
+        rows: Number of training rows.
+        labelled: Number of rows with a label of the task.
         batch: Probability that one device's batch has no label of the task.
         rank: Probability that one device has none in a whole step.
         step: Probability that a whole step has none.
-        steps: Steps of an epoch.
-        share: Expected share of the steps that have none; the last step may be smaller.
+        steps: Number of steps of an epoch.
+        share: Expected share of steps that have none; the last step may be smaller.
     """
 
     rows: int

@@ -18,7 +18,7 @@ class Copies:
     Attributes:
         rows: Their rows in the merged table, two or more.
         splits: The split of each.
-        labels: Task to the different labels that they have, where there are two or more.
+        labels: Task to their different labels, if there are two or more.
     """
 
     rows: tuple[int, ...]
@@ -29,7 +29,7 @@ class Copies:
 def describe(
     table: MergedTable, groups: Iterable[Sequence[int]], columns: Mapping[str, Field]
 ) -> list[Copies]:
-    """Return for each group of copies their splits, and the labels on which they differ.
+    """Return the splits of each group of copies, and the labels in which they differ.
 
     Args:
         table: The merged images.
@@ -106,7 +106,7 @@ def _leaked(table: MergedTable, leaks: Sequence[Copies], fix: str) -> Finding:
 
 
 def _named(table: MergedTable, copies: Copies, task: str | None = None) -> str:
-    """Name the copies, with their splits or with their labels for a task."""
+    """Return the names of copies, with their splits or with their labels for a task."""
     parts = []
     for row, split in zip(copies.rows, copies.splits, strict=True):
         about = split if task is None else table.cells[task][row] or "no label"
@@ -115,5 +115,5 @@ def _named(table: MergedTable, copies: Copies, task: str | None = None) -> str:
 
 
 def display_path(image: str) -> str:
-    """Return the path of an image as a user knows it: relative, if below the current folder."""
+    """Return the path of an image as users write it: relative if it is below the current folder."""
     return image.removeprefix(os.path.join(os.getcwd(), ""))

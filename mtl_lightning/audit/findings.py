@@ -1,4 +1,4 @@
-"""A finding of an audit: one typed object for each thing that is wrong or useful to know."""
+"""The findings of an audit, as typed objects."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Finding:
         level: Its severity.
         what: A description, in one line.
         fix: How the user can fix it, in one line.
-        where: Every place that is affected: files, rows, columns.
+        where: All affected places: files, rows, columns.
     """
 
     level: Level
@@ -38,5 +38,5 @@ class Finding:
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings, the worst first; of one level in the order in which they were found."""
+    """Return the findings, worst first, and in their original order within a level."""
     return sorted(findings, key=lambda finding: finding.level)

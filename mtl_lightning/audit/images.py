@@ -16,11 +16,11 @@ from mtl_lightning.system.hardware import cores
 from mtl_lightning.system.progress import ProgressBar
 
 SIZED, DECODED = 10_000, 500
-"""Images whose header is read, and images that are decoded, unless all of them are."""
+"""Numbers of images whose header is read, and that are decoded, unless all are."""
 UPSCALED = 0.25
-"""A larger share of images smaller than the network's input is a finding."""
+"""Share of images smaller than the network's input above which there is a finding."""
 SMALLEST = 32
-"""Pixels below which most backbones take no image, so that scans of digits must be enlarged."""
+"""Pixels below which most backbones refuse an image, so that scans of digits must be enlarged."""
 _ORIENTATION, _TURNED = 274, (5, 6, 7, 8)
 _WITH_EXIF_FIRST = ("JPEG", "MPO", "WEBP")
 """Formats whose orientation is known without decoding."""
@@ -28,7 +28,7 @@ _WITH_EXIF_FIRST = ("JPEG", "MPO", "WEBP")
 
 @dataclass(frozen=True)
 class ImageSurvey:
-    """Sizes and faults of images.
+    """Sizes and errors of images.
 
     Attributes:
         total: Number of images.
@@ -110,7 +110,7 @@ def _header(path: str) -> tuple[int, int] | None:
             if image.format in _WITH_EXIF_FIRST and image.getexif().get(_ORIENTATION) in _TURNED:
                 return width, height
             return height, width
-    except Exception:  # Pillow's readers let a broken file surface as any type there is
+    except Exception:  # Pillow's readers raise errors of any type for a broken file
         return None
 
 

@@ -15,23 +15,23 @@ from mtl_lightning.system.errors import listed
 from mtl_lightning.tasks import Encoded, Task
 
 ABSENT = 0.2
-"""A task that is absent from a larger share of the steps than this is a finding."""
+"""Share of steps without a task above which there is a finding."""
 RARELY = 0.05
-"""The share that the fix aims at."""
+"""The share that the fix should reach."""
 FEW = 5
-"""Metrics over fewer labels of a class than this are unreliable."""
+"""Number of labels of a class below which metrics are unreliable."""
 NAMED = 5
-"""Classes that a line names; the finding lists all of them."""
+"""Number of classes in a line; the finding lists all of them."""
 
 ClassCounts = Mapping[str, npt.NDArray[np.int64]]
 """Class to its number of labels in each of the splits."""
 
 
 def notes(data: PartialLabels, size: StepSize) -> list[str]:
-    """Return the findings that a user should read before training, a line each.
+    """Return the findings that a user should read before training, one line each.
 
     Args:
-        data: After ``setup("fit")``.
+        data: The data module, after ``setup("fit")``.
         size: The size of a step.
     """
     encoded, splits = data.labels.encoded, data.labels.table.splits
@@ -78,7 +78,7 @@ def absences(
 
 
 def absence_findings(found: Mapping[str, Absence], size: StepSize) -> list[Finding]:
-    """Return the tasks of which many steps have no label."""
+    """Return findings on tasks without a label in many steps."""
     findings = []
     for name, absence in found.items():
         if absence.labelled and absence.share > ABSENT:
@@ -134,7 +134,7 @@ def class_findings(name: str, counts: ClassCounts) -> list[Finding]:
 
 
 def minor_class_findings(name: str, counts: ClassCounts) -> list[Finding]:
-    """Return what need not be read before each training: few labels in train and in test."""
+    """Return findings that need not be read before each training: few labels in train and test."""
     train, _, test = range(len(SPLITS))
     findings = []
     nowhere = [c for c, n in counts.items() if not n.sum()]

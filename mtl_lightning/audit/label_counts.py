@@ -9,7 +9,7 @@ from mtl_lightning.runs.facts import LabelCounts, MergedCounts
 
 
 def label_counts(labels: LabelTable) -> MergedCounts:
-    """Count the labelled images of each source and of all sources together."""
+    """Count the labelled images of each source and of all sources."""
     merged = labels.table
     counts = merged.counts({task: labels.fields(task) for task in labels.tasks})
     sources = {

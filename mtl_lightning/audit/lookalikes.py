@@ -1,9 +1,9 @@
 """Class values that look like misspellings of each other: ``T-shirt`` and ``Tshirt``.
 
-What differs in nothing but case, accents, spaces and punctuation is one value written twice. Other
-small differences are a mistake only where one of the two is rare: Shirt and Skirt are both words.
-Numbers are never taken for each other, nor what differs in its digits, its signs (``A+``, ``C#``)
-or, in sets of many single letters, its case.
+Values that differ only in case, accents, spaces and punctuation are one value. Other small
+differences are a mistake only if one of the two is rare: Shirt and Skirt are both words. Numbers
+are never confused, nor values that differ in digits, in signs (``A+``, ``C#``) or, in sets of many
+single letters, in case.
 """
 
 import re
@@ -11,19 +11,19 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 
 _SIGNS = "+#<>=*%&!?@$^~|"
-"""Punctuation that tells values apart; a minus does at an end: ``A-``."""
+"""Punctuation that distinguishes values; a minus does so at an end: ``A-``."""
 _FEW = 12
-"""Up to so many values, ``m`` and ``M`` are one: with more they may be all letters."""
+"""Number of values up to which ``m`` and ``M`` are one; more may be all letters."""
 _MOST = 2000
-"""Of more values only those that fold to the same are compared."""
+"""Number of values above which only those with the same folded text are compared."""
 _FAMILY = 50
-"""More values than this that differ in two letters are numbered by letters."""
+"""Number of values that differ in two letters, above which they are numbered by letters."""
 _RARE = 0.02
-"""A misspelling is at most this share of the right spelling, or occurs once."""
+"""Largest share of a misspelling relative to the right spelling, unless it occurs once."""
 
 
 def lookalikes(counts: Mapping[str, int]) -> list[list[str]]:
-    """Return groups of values that look like one value, the most frequent of each first.
+    """Return groups of values that look like one value, each with the most frequent first.
 
     Args:
         counts: Value to its number of occurrences.
@@ -56,7 +56,7 @@ def fold(value: str, single: bool = True) -> str:
     """Return a value without differences of spelling: case, accents, spaces, punctuation.
 
     Args:
-        value: As in the table.
+        value: The value in the table.
         single: Whether the case of a single letter may differ too.
     """
     number = _number(value)

@@ -38,7 +38,7 @@ class Report:
         data: The data module; its table is the one that was audited.
         size: The size of a step.
         table: The merged images; None if no source could be read.
-        counts: Of the merged images; None if no source could be read.
+        counts: Counts of the merged images; None if no source could be read.
         encoded: Task to its labels, of the tasks whose labels could be read.
         class_counts: Task to its classes by split, of the tasks that have classes.
         numbers: Task to its labels that are numbers, of the tasks without classes.
@@ -108,7 +108,7 @@ def audit(
 
 
 def _labels(report: Report, whole: bool) -> list[Finding]:
-    """Fill in what follows from the labels; ``whole``: all sources could be read."""
+    """Fill in what follows from the labels; ``whole`` if all sources could be read."""
     data = report.data
     found: list[Finding] = []
     try:

@@ -1,4 +1,4 @@
-"""Classes that name a side, where augmentation mirrors images and would leave them behind."""
+"""Classes that name a side and do not swap although augmentation mirrors images."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from mtl_lightning.data.mirroring.names import has_side, partners
 from mtl_lightning.system.errors import listed
 
 NAMED = 5
-"""Classes, and pairs of them, that a line names."""
+"""Number of classes, and of pairs, in a line."""
 
 
 def findings(data: PartialLabels, names: Mapping[str, Collection[str]]) -> list[Finding]:
@@ -50,5 +50,5 @@ def _fix(data: PartialLabels, task: str, sided: list[str]) -> str:
 
 
 def _written(name: str) -> str:
-    """Return a name as YAML has it, in quotes where it needs them."""
+    """Return a name in YAML, quoted if necessary."""
     return name if re.fullmatch(r"[\w][\w -]*", name) else json.dumps(name, ensure_ascii=False)

@@ -18,7 +18,7 @@ CONTRADICTIONS = {
     "group": ("groups in two splits", "keep each group in one split"),
     "doubt": ("columns of labels that could mean two things", "say what they mean in the source"),
 }
-"""The subject of a contradiction to its description and fix."""
+"""Description and fix by the subject of a contradiction."""
 
 
 class ReadSource(Source):
@@ -26,7 +26,7 @@ class ReadSource(Source):
 
     Args:
         source: The source, which still loads the images.
-        table: The table that it returned.
+        table: Its table.
     """
 
     def __init__(self, source: Source, table: SourceTable) -> None:
@@ -97,7 +97,7 @@ def join(
     """Merge the sources, with a finding for each kind of contradiction; the first value holds.
 
     Args:
-        sources: From `read_all`.
+        sources: The result of `read_all`.
         labels: The label table, whose options say how to merge.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The start of a command: from arguments to a checked config, and the data of a config alone."""
+"""The start of a command: arguments to a checked config, and the data of a config alone."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,10 +14,10 @@ from mtl_lightning.system.errors import UserError, did_you_mean
 
 
 def set_up(arguments: list[str]) -> None:
-    """Settle what every command needs before a config is read.
+    """Set up what every command needs before a config is read.
 
     Args:
-        arguments: Of the command, which may name modules of the current folder.
+        arguments: The command's arguments, which may name modules of the current folder.
     """
     quieten()
     set_dumper("yaml", yaml_io.dump)  # jsonargparse's own writes the text 1e3 as a number
@@ -26,7 +26,7 @@ def set_up(arguments: list[str]) -> None:
 
 
 def build_data(config: Mapping[str, Any]) -> PartialLabels:
-    """Build the data module alone, from a config that has been prepared."""
+    """Build only the data module, from a prepared config."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(PartialLabels, "data")
     plain = {**config.get("data", {}), "tasks": config["tasks"]}

@@ -18,7 +18,7 @@ name alternatives. Columns that are not a task are left out, and listed.
 options:
   --task COLUMN       make a task of a column that would be left out, or be taken for groups; may be
                       given several times
-  --output FILE.yaml  write the config there; a file that is there is never overwritten. Without it
+  --output FILE.yaml  write the config there; an existing file is never overwritten. Without it
                       the config is printed
   -h, --help          print this
 
@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> int:
     """Run the command and return the exit status.
 
     Raises:
-        UserError: If nothing can be proposed, or the file to write is there already.
+        UserError: If nothing can be proposed, or the output file exists.
     """
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(HELP)

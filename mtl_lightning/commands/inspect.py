@@ -1,4 +1,4 @@
-"""``mtl-lightning inspect``: what is in the data of a config, before anything is trained."""
+"""``mtl-lightning inspect``: an audit of the data of a config, before anything is trained."""
 
 import sys
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from mtl_lightning.system.errors import UserError
 
 HELP = """usage: mtl-lightning inspect --config FILE [--KEY VALUE ...] [options]
 
-Audits the data of a config before any training: what is labelled by whom, classes, tasks that
-steps go without, copies and leaks between splits, labels that contradict each other or look
+Audits the data of a config before training: labels by source, classes, tasks missing from steps,
+copies and leaks between splits, labels that contradict each other or look
 misspelt, sizes of images, images that cannot be read. Nothing is changed.
 
 options:
   --config FILE       the config that `fit` takes; several are merged
   --KEY VALUE         changes a key of it, as for `fit`: --data.batch_size 64
-  --only TASK...      audit these tasks alone
+  --only TASK...      audit only these tasks
   --output FILE.html  also write a page with every finding, all classes and samples of each task
   --sheet FILE.png    also draw the samples of each task with their labels
-  --all               decode every image; without it 500 are, and 10,000 are asked for their size
+  --all               decode every image; by default 500, and the sizes of 10,000 are read
   -h, --help          print this
 
 exit status: 0 if nothing is wrong (warnings are allowed), 1 if an error was found, 2 if the config
@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> int:
     """Run the command and return the exit status.
 
     Raises:
-        UserError: If the config, or a name of a file to write, is wrong.
+        UserError: If the config, or the name of an output file, is wrong.
     """
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(HELP)
@@ -99,7 +99,7 @@ def step_size(config: Mapping[str, Any], batch_size: int) -> Any:
 
     Args:
         config: The whole config.
-        batch_size: Of the data.
+        batch_size: The batch size of the data.
     """
     from mtl_lightning.audit.absence_odds import StepSize
 
@@ -111,7 +111,7 @@ def step_size(config: Mapping[str, Any], batch_size: int) -> Any:
 
 
 def _devices(devices: Any, accelerator: str) -> int:
-    """Count the devices of ``trainer.devices``; for ``auto``, those of this machine."""
+    """Return the number of devices of ``trainer.devices``; for ``auto``, those of this machine."""
     import torch
 
     text = str(devices).strip(" []").rstrip(",")

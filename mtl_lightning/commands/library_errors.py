@@ -13,10 +13,10 @@ _WORDS = {"int": "an integer", "float": "a number", "bool": "true or false", "st
 
 
 def short_message(message: str, options: Iterable[str]) -> str:
-    """Return the one line of jsonargparse's message that helps.
+    """Return the helpful line of jsonargparse's message.
 
     Args:
-        message: Of the parser: a key, nested reasons, sometimes pages of usage.
+        message: The parser's message: a key, nested reasons, sometimes pages of usage.
         options: The option strings that the parser knows.
     """
     unknown = re.search(r"[Uu]nrecognized arguments?:\s*(\S+)", message)
@@ -48,7 +48,7 @@ def short_message(message: str, options: Iterable[str]) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return the message of the error that libraries have wrapped, in one line."""
+    """Return the message of the innermost error wrapped by libraries, on one line."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):
@@ -64,8 +64,8 @@ def as_user_error(error: Exception, checkpoint: Path | None) -> Exception:
     """Return an error that the user can fix as a ``UserError``, any other as it is.
 
     Args:
-        error: That a command raised.
-        checkpoint: The file that the command began with.
+        error: The error that a command raised.
+        checkpoint: The file that the command started from.
     """
     if isinstance(error, OSError) and error.filename is not None:
         return UserError(f"{error.filename}: {error.strerror}")
@@ -98,7 +98,7 @@ def _raised_by(error: BaseException, *packages: str) -> bool:
 
 
 def _while_restoring(error: BaseException) -> bool:
-    """Whether an error was raised while Lightning took its state from a checkpoint."""
+    """Whether an error was raised while Lightning restored its state from a checkpoint."""
     trace = error.__traceback__
     while trace is not None:
         code, module = trace.tb_frame.f_code, trace.tb_frame.f_globals.get("__name__")

@@ -1,4 +1,4 @@
-"""A config laid on what a checkpoint remembers: the same tasks, and sources of one or the other."""
+"""A config merged into that of a checkpoint: the same tasks, and the sources of either."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,12 +15,12 @@ from mtl_lightning.tasks import Task
 def lay_on_checkpoint(
     remembered: Mapping[str, Any], given: Mapping[str, Any], command: str
 ) -> dict[str, Any]:
-    """Return the config laid on what a checkpoint remembers.
+    """Merge a config into that of a checkpoint.
 
     Args:
         remembered: Tasks, model and data of the checkpoint.
         given: The config.
-        command: For which.
+        command: The command.
 
     Raises:
         UserError: If their tasks contradict each other.
@@ -56,7 +56,7 @@ def lay_on_checkpoint(
 
 
 def _trained_intensity(remembered: Mapping[str, Any]) -> Any:
-    """Return the `Intensity` of the images that a network was trained on, as a config has it."""
+    """Return the `Intensity` of the images of a training, as written in a config."""
     sources = get(remembered, "data", "sources") or {}
     found = [get(entry, "init_args", "intensity") for entry in sources.values()]
     if any(intensity != found[0] for intensity in found):
@@ -69,7 +69,7 @@ def _trained_intensity(remembered: Mapping[str, Any]) -> Any:
 
 
 def check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
-    """Refuse tasks that are not those of the checkpoint: never relabel silently.
+    """Refuse tasks other than the checkpoint's, which would relabel silently.
 
     Raises:
         UserError: For the first of them.
@@ -106,7 +106,7 @@ def _shown(value: object) -> str:
 
 
 def _identity(entry: Any) -> dict[str, object]:
-    """Return what must agree for a task; nothing if its entry is wrong, as the check reports."""
+    """Return what must agree for a task; nothing if its entry is wrong, which the check reports."""
     try:
         task = checks.try_build(Task, entry, "tasks")
     except UserError:
@@ -115,7 +115,7 @@ def _identity(entry: Any) -> dict[str, object]:
 
 
 def _drop_untrusted_training(remembered: dict[str, dict[str, Any]]) -> None:
-    """Remove what only training needs where it is not to be trusted: a test does without it."""
+    """Remove what only training needs if it is not trusted: a test does not need it."""
     for section, key in TRAINING_ONLY:
         if key in remembered[section]:
             try:

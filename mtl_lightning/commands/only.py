@@ -7,7 +7,7 @@ from mtl_lightning.system.errors import UserError, did_you_mean, listed
 
 
 def keep_only(config: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
-    """Return the config with these tasks alone.
+    """Return the config with only these tasks.
 
     The others stay known to the sources (``data.left_out``), so that images and splits remain those
     of the whole config and a baseline is tested on the same images.
@@ -17,7 +17,7 @@ def keep_only(config: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
         names: The tasks to keep.
 
     Raises:
-        UserError: If one of them is not there.
+        UserError: If one of them does not exist.
     """
     tasks = config["tasks"]
     for name in names:

@@ -11,16 +11,16 @@ from mtl_lightning.system.errors import Stopped, UserError, one_line
 
 HELP = """usage: mtl-lightning pack --config FILE [--KEY VALUE ...] --output FOLDER [options]
 
-Merges the data of a config as `fit` does and writes them as few large files, which can be copied
-to a network drive or an object storage and trained on from there: the images byte for byte in
-shards, and one table with the labels, a mask for each task and the splits. Images without any
+Merges the data of a config as `fit` does and writes them as a few large files, which can be copied
+to a network drive or an object store for training: the images byte for byte in shards, and one
+table with the labels, a mask for each task and the splits. Images without any
 label are left out, and counted.
 
 options:
   --config FILE       the config that `fit` takes; several are merged
   --KEY VALUE         changes a key of it, as for `fit`: --data.on_bad_image skip
-  --only TASK...      pack the labels of these tasks alone, and the images that carry one
-  --output FOLDER     the folder to write; one that is there is never overwritten
+  --only TASK...      pack only the labels of these tasks, and the images that carry one
+  --output FOLDER     the folder to write; an existing one is never overwritten
   --shard_mb N        megabytes of a shard (default 64)
   -h, --help          print this
 
@@ -30,7 +30,7 @@ exit status: 0 if the pack was written, 2 if not; there is no FOLDER then
 """
 OPTIONS = ("--config", "--only", "--output", "--shard_mb", "--help")
 LARGEST = 2048
-"""Megabytes of a shard, which is fetched as a whole."""
+"""Largest size of a shard in megabytes; it is fetched as a whole."""
 
 
 def run(arguments: list[str]) -> int:
@@ -72,7 +72,7 @@ def _megabytes(text: str) -> float:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Clean up on SIGTERM as on any error."""
+    """Clean up on SIGTERM as after any error."""
 
     def stop(number: int, _: Any) -> NoReturn:
         raise Stopped(number, "stopped; nothing was written")

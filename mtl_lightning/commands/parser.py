@@ -9,15 +9,15 @@ from mtl_lightning.system.errors import UserError
 
 
 class Parser(LightningArgumentParser):
-    """A parser without abbreviations, whose errors are one line."""
+    """A parser without abbreviations, with errors of one line."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Add them without ``sub_configs``, for which Lightning asks: a value is never a file.
+        """Add arguments without ``sub_configs``, which Lightning sets: a value is never a file.
 
-        Where a list of classes may stand, jsonargparse would read a file called ``default`` in the
+        For a list of classes, jsonargparse would read a file called ``default`` in the
         current folder instead of the text ``default``, and import what it names.
         """
         added: list[str] = super().add_class_arguments(*args, **{**kwargs, "sub_configs": False})

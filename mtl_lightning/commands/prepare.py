@@ -1,7 +1,7 @@
-"""From a command line to what LightningCLI parses: one config, complete and checked.
+"""From a command line to the config that LightningCLI parses: complete and checked.
 
 Configs are merged entry by entry (a second file that names one task changes that task and keeps
-the others), what a checkpoint remembers lies beneath them, flags lie on top, and names are checked,
+the others). They override the config of a checkpoint, flags override them, and names are checked,
 before LightningCLI sees anything.
 """
 
@@ -33,16 +33,16 @@ from mtl_lightning.training.schedule import fill_lengths
 
 @dataclass(frozen=True)
 class Prepared:
-    """A command line, ready to be parsed by LightningCLI.
+    """A command line that is ready to be parsed by LightningCLI.
 
     Attributes:
         config: The merged config.
-        flags: Other options, which LightningCLI knows.
+        flags: Other options, which LightningCLI handles.
         name: The name of the run.
         root: The folder of all runs.
-        checkpoint: The file that ``ckpt_path`` means.
-        resumed_step: The optimizer steps that were made before it was written.
-        export_weights: Where a balancing's average weights are written to.
+        checkpoint: The file of ``ckpt_path``.
+        resumed_step: The number of optimizer steps at the checkpoint.
+        export_weights: The file for a balancing's average weights.
     """
 
     config: dict[str, Any]
@@ -56,16 +56,16 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _CommandLine:
-    """The arguments of a command, taken apart.
+    """The arguments of a command, by kind.
 
     Attributes:
         files: The configs.
-        given: The configs merged, with the keys at their top that flags give.
-        named: A flag gives the name of the run.
+        given: The merged configs, with top-level keys from flags.
+        named: Whether a flag gives the name of the run.
         only: The tasks to keep.
         overrides: Options that change a section of the config, with their values.
-        rest: Other options, which LightningCLI knows.
-        export_weights: Where a balancing's average weights are written to.
+        rest: Other options, which LightningCLI handles.
+        export_weights: The file for a balancing's average weights.
     """
 
     files: list[str]
@@ -100,7 +100,7 @@ class _CommandLine:
 
 
 def prepare(command: str, arguments: list[str]) -> Prepared:
-    """Merge, complete and check everything that a command was given.
+    """Merge, complete and check all arguments of a command.
 
     Raises:
         UserError: For anything that is wrong or missing.
@@ -114,7 +114,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     if line.only and "tasks" in given:
         given = keep_only({**given, "tasks": check_tasks(given["tasks"])}, line.only)
     if line.only and name and not line.named:
-        name = "-".join([name, "only", *line.only])  # its best and last are not those of all tasks
+        name = "-".join([name, "only", *line.only])  # separate from the run of all tasks
     root = _root(given, line.overrides)
     checkpoint = _find_checkpoint(command, given, root, name)
     trusted = untrusted.imported_modules(given)
@@ -167,7 +167,7 @@ def _root(config: Mapping[str, Any], overrides: list[tuple[str, str]]) -> Path:
 
 
 def _find_checkpoint(command: str, given: Mapping[str, Any], root: Path, name: str) -> Path | None:
-    """Return the file that a command begins with: that of ``ckpt_path``, or of a requeued job."""
+    """Return the checkpoint that a command starts from: ``ckpt_path``, or a requeued job's."""
     spec = given.get("ckpt_path")
     if spec is not None:
         if not name and spec in ALIASES:
@@ -193,7 +193,7 @@ def _complete_model(command: str, model: dict[str, Any], tasks: Any) -> dict[str
     model = dict(model)
     if model.get("lr_scheduler") is not None:
         model["lr_scheduler"] = fill_lengths(model["lr_scheduler"])
-    if command != "fit":  # a method's solver need not be installed where nothing is balanced
+    if command != "fit":  # a method's solver need not be installed if nothing is balanced
         for key in BALANCING:
             model.pop(key, None)
     if model.get("balancing") is not None and isinstance(tasks, Mapping):
@@ -202,7 +202,7 @@ def _complete_model(command: str, model: dict[str, Any], tasks: Any) -> dict[str
 
 
 def _run_of(checkpoint: Path | None) -> str:
-    """Return the name of the run in which a checkpoint lies."""
+    """Return the name of the run that a checkpoint belongs to."""
     if checkpoint is not None and checkpoint.resolve().parent.name == "checkpoints":
         return checkpoint.resolve().parents[2].name
     return "run"

@@ -7,7 +7,7 @@ import warnings
 NOISE = (
     # The config sets the number of workers; two is a deliberate default.
     r".*does not have many workers.*",
-    # Small data sets log once an epoch; that is what the epoch's table is for.
+    # Small data sets log once per epoch, which the epoch's table shows.
     r".*smaller than the logging interval.*",
     # Our metrics have added up the ranks before they are logged.
     r".*sync_dist=True.*",
@@ -17,7 +17,7 @@ NOISE = (
     r".*Checkpoint directory .* exists and is not empty.*",
     # `test` needs no Best callback for a checkpoint that one has saved.
     r".*callbacks used to create the checkpoint need to be provided.*",
-    # Without validation images there is no validation; a note at the start tells.
+    # Without validation images there is no validation; a note at the start says so.
     r".*Total length of `list` across ranks is zero.*",
     # Our loader for predictions returns every image once; Lightning cannot see that.
     r".*You are using a custom batch sampler `PlanSampler`.*",
@@ -31,8 +31,8 @@ NOISE = (
 
 
 REMARKS = r"PIL\."
-"""Modules whose remarks on single files (tags that make no sense) would fill a terminal: whatever
-makes a file unusable is an error."""
+"""Modules whose remarks on single files (invalid tags) would fill a terminal; what makes a file
+unusable is an error anyway."""
 
 
 def quieten() -> None:

@@ -1,4 +1,4 @@
-"""The keys of a config: their types, their defaults, and the check of all of them."""
+"""The keys of a config: their types, defaults and checks."""
 
 import re
 from collections.abc import Mapping
@@ -30,12 +30,12 @@ DEFAULTS = {
 }
 """Written out, so that the saved config contains what was used.
 
-They lie beneath the config here and are no defaults of the parser, because jsonargparse would give
-AdamW's weight decay to an SGD that the config names instead.
+They are merged below the config here and are not defaults of the parser, because jsonargparse would
+pass AdamW's weight decay to an SGD that the config names instead.
 """
 
 RESERVED = ("image", "loss", "score")
-"""Names that no task can have: these are columns and metrics of their own."""
+"""Names that no task can have, since they are columns and metrics."""
 
 
 @dataclass
@@ -44,10 +44,10 @@ class CheckpointOptions:
 
     Args:
         monitor: The logged name by which the best is chosen.
-        mode: ``max`` where higher is better.
-        every_n_train_steps: Write ``last.ckpt`` each so many optimizer steps, not only after
+        mode: ``max`` if higher is better.
+        every_n_train_steps: Write ``last.ckpt`` every so many optimizer steps, not only after
             each epoch.
-        train_time_interval: And each time that so much time has passed, such as ``00:30:00``.
+        train_time_interval: Also write it whenever this much time has passed: ``00:30:00``.
 
     Raises:
         UserError: If an interval is not above 0.
@@ -104,11 +104,11 @@ TRAINING_ONLY = (
 )
 """Keys that only training reads."""
 BALANCING = ("balancing", "gradients", "balance_every_n_steps")
-"""Keys of the model that only training reads, and that mean nothing without each other."""
+"""Keys of the model that only training reads, and that only make sense together."""
 
 
 def get(config: Mapping[str, Any], *keys: str) -> Any:
-    """Return what stands under nested keys, None if nothing does."""
+    """Return the value under nested keys, None if there is none."""
     value: Any = config
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
@@ -116,10 +116,10 @@ def get(config: Mapping[str, Any], *keys: str) -> Any:
 
 
 def check_keys(command: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the keys at the top of a config, and that sections are sections.
+    """Check the top-level keys of a config, and that sections are sections.
 
     Returns:
-        The config, with the scalars at its top read.
+        The config, with its top-level scalars read.
 
     Raises:
         UserError: For the first that is wrong.
@@ -167,7 +167,7 @@ def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_tasks(tasks: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the tasks, their names included, and return them with their scalars read.
+    """Check the tasks and their names, and return them with their scalars read.
 
     Raises:
         UserError: For the first that is wrong.

@@ -75,7 +75,9 @@ class MultiTaskCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the keys next to model, data and trainer, and link values that two sections need."""
-        parser.add_argument("--tasks", type=dict[str, Task], required=True, help="the questions")
+        parser.add_argument(
+            "--tasks", type=dict[str, Task], required=True, help="the tasks by name"
+        )
         parser.add_argument("--name", type=str, help="the run's name, by default the config's")
         parser.add_class_arguments(CheckpointOptions, "checkpoint")
         parser.link_arguments("tasks", "model.tasks")
@@ -93,12 +95,12 @@ class MultiTaskCLI(LightningCLI):
                 "--allow_outside_root",
                 type=bool,
                 default=False,
-                help="images may be elsewhere than in the folder that is given or holds the table",
+                help="images may be outside the given folder or the table's folder",
             )
             parser.add_argument(
                 "--intensity",
                 type=Intensity | None,
-                help="which values of the image files are black and white, as of a source; by "
+                help="the values of the image files that are black and white, as in a source; by "
                 "default as in training",
             )
             parser.set_defaults({"return_predictions": False})  # they are written, not kept
@@ -107,11 +109,11 @@ class MultiTaskCLI(LightningCLI):
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, without Lightning's warning that ``sys.argv`` is there too."""
+        """Parse without Lightning's warning about ``sys.argv``."""
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Do nothing: the config is laid on the checkpoint's already.
+        """Do nothing: the config has been merged into the checkpoint's.
 
         (Lightning's own lets the checkpoint override flags and config.)
         """
@@ -128,7 +130,7 @@ class MultiTaskCLI(LightningCLI):
         self._table = data.labels.table
 
     def instantiate_classes(self) -> None:
-        """Build the objects; one that cannot be built is an error of the config, in one line."""
+        """Build the objects, with an error of one line for one that cannot be built."""
         try:
             super().instantiate_classes()
         except UserError:
@@ -137,7 +139,7 @@ class MultiTaskCLI(LightningCLI):
             raise UserError(reason(error)) from error
 
     def after_instantiate_classes(self) -> None:
-        """Hand over what was read already, and the images to predict."""
+        """Pass on the data that was read, and the images to predict."""
         if self.subcommand == "fit":
             self.datamodule.labels.reuse(self._table)
         elif self.subcommand == "predict":
@@ -170,7 +172,7 @@ class MultiTaskCLI(LightningCLI):
         show = trainer["enable_progress_bar"]
         own_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
         if show is None:
-            # In a log file or a CI job the tables are enough.
+            # In a log file or a CI job, the tables are enough.
             show = own_bar or get_console().is_terminal
         if show and not own_bar:
             callbacks.append(Bar())
