@@ -58,7 +58,7 @@ def photos(tmp_path, splits):
 
 
 @pytest.mark.parametrize("splits", [["", "", ""], ["train", "", ""], ["train", "train", ""]])
-def test_a_leak_of_copies_is_mended_by_the_setting_that_is_named(tmp_path, splits):
+def test_a_leak_of_copies_is_fixed_by_the_setting_that_is_named(tmp_path, splits):
     sources = photos(tmp_path, splits)
     seeds = range(30)
     leaking = [merge(sources, ["kind"], options(seed)) for seed in seeds]
@@ -72,7 +72,7 @@ def test_a_leak_of_copies_is_mended_by_the_setting_that_is_named(tmp_path, split
         assert len(merge(sources, ["kind"], options(seed, same_by="content"))) == 1
 
 
-def test_a_leak_that_the_tables_name_is_not_mended_by_a_setting(tmp_path):
+def test_a_leak_that_the_tables_name_is_not_fixed_by_a_setting(tmp_path):
     sources = photos(tmp_path, ["train", "test", ""])
     table = merge(sources, ["kind"], options(0))
     (leak, *_) = findings(table, describe(table, [[0, 1, 2]], KIND))

@@ -7,6 +7,6 @@ def test_the_worst_comes_first_and_equals_keep_their_order():
     assert [finding.what for finding in found] == ["2", "1", "3", "0"]
 
 
-def test_a_line_says_what_and_how_to_mend_it():
+def test_a_line_says_what_and_how_to_fix_it():
     assert Finding(Level.NOTE, "a is b", "make it c").line() == "a is b; make it c"
     assert Finding(Level.NOTE, "a is b").line() == "a is b"

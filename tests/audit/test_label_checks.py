@@ -40,7 +40,7 @@ def test_classes_that_val_hardly_measures():
     ]
 
 
-def test_a_task_or_a_run_without_val_is_told_elsewhere():
+def test_a_task_or_a_run_without_val_is_reported_elsewhere():
     kinds = ["cat", "dog"] * 10
     assert noted({"kind": kinds}, ["train"] * 20, {"kind": Classification()}) == []
 

@@ -13,7 +13,7 @@ from tests.helpers.files.messy import audited
 from tests.helpers.files.packs import photos_packed
 
 
-def test_everything_that_is_wrong_is_told_at_once(messy_report):
+def test_everything_that_is_wrong_is_reported_together(messy_report):
     found = [(finding.level, finding.what) for finding in messy_report.findings]
     errors = [what for level, what in found if level is Level.ERROR]
     assert errors == [

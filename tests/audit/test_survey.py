@@ -39,7 +39,7 @@ def test_of_a_table_with_missing_images_the_others_are_read(table, tmp_path):
     assert read["t"].load(found.images[0]).shape == (40, 48, 3)
 
 
-def test_one_missing_image_is_told_as_fit_would(table, tmp_path):
+def test_one_missing_image_is_reported_as_by_fit(table, tmp_path):
     (tmp_path / "t.csv").write_text("image,kind\n0.jpg,a\n9.jpg,b\n")
     read, (finding,) = read_all({"t": table}, ["kind"])
     with pytest.raises(UserError) as error:
@@ -68,7 +68,7 @@ def test_a_source_that_is_wrong_does_not_hide_the_others(table, tmp_path):
     assert 'row 2, column "split": "tarin" is no split' in lines[2]
 
 
-def test_every_contradiction_is_told():
+def test_every_contradiction_is_reported():
     one = Memory({"kind": ["a", "b", "a"]}, ["train", "train", "val"])
     two = Memory({"kind": ["b", "b", "b"]}, ["train", "test", "val"])
     read, findings = read_all({"one": one, "two": two}, ["kind"])

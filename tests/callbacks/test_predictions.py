@@ -144,7 +144,7 @@ def test_a_bad_image_or_too_many_stop_it_before_anything_is_written(tmp_path, wh
     assert not list(tmp_path.glob("new folder/*"))
 
 
-def test_a_second_prediction_starts_anew(tmp_path):
+def test_a_second_prediction_starts_over(tmp_path):
     assert_as_expected(predicted(tmp_path, 1, 3, times=2), 3)
 
 

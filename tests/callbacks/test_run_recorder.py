@@ -208,7 +208,7 @@ def test_how_a_session_ended_is_recorded(tmp_path, error, outcome):
     assert [epoch.step for epoch in facts.epochs] == [6]
 
 
-def test_a_test_is_recorded_beside_the_training(tmp_path):
+def test_a_test_is_recorded_next_to_the_training(tmp_path):
     run = tmp_path / "name" / "version_0"
     train(run, epochs=1)
     trainer = make_trainer(run, callbacks=[RunRecorder(run)])

@@ -53,7 +53,7 @@ def test_what_a_training_prints(tmp_path, console):
     assert f"{value:.4f}" in text
 
 
-def test_frozen_parameters_are_told(tmp_path, console):
+def test_frozen_parameters_are_reported(tmp_path, console):
     module = make_module()
     for parameter in module.network.backbone_parameters():
         parameter.requires_grad_(False)
@@ -148,7 +148,7 @@ def shares(console):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_starved_device_is_seen_and_told_once(tmp_path, console, num_workers):
+def test_a_starved_device_is_noted_once(tmp_path, console, num_workers):
     data = slow_data("train", num_workers=num_workers)
     trained(tmp_path, data, max_epochs=2, num_sanity_val_steps=2)
     epochs, waited, messages = shares(console)

@@ -270,7 +270,7 @@ def test_a_config_names_it_shortly():
         ({"after_epochs": 1, "stage": "b"}, "b", "frozen from stage b on .* to a later stage"),
     ],
 )
-def test_what_cannot_be_is_said_before_training(tmp_path, arguments, trainable_from, message):
+def test_what_cannot_be_is_reported_before_training(tmp_path, arguments, trainable_from, message):
     with pytest.raises(UserError, match=message):
         train(tmp_path, Unfreeze(**arguments), module=staged(trainable_from))
 

@@ -115,7 +115,7 @@ def test_decimal_commas_and_chest_x_ray_labels_are_proposed_as_they_are_meant(ta
     assert arguments["group"] == ""
 
 
-def test_what_fit_would_refuse_is_said_but_proposed(tables, capsys):
+def test_what_fit_would_refuse_is_reported_but_proposed(tables, capsys):
     frame = pd.DataFrame({"image": [f"photos/{i:02}.png" for i in range(30)]})
     frame["kind"] = ["Hat", "Dress", "Shirt"] * 10
     frame.to_csv("shop/more.csv", index=False)

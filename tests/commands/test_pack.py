@@ -56,7 +56,7 @@ def test_only_some_tasks(capsys):
     assert list(table)[5:] == ["label:digit", "mask:digit"]
 
 
-def test_what_is_left_out_is_told(capsys):
+def test_what_is_left_out_is_reported(capsys):
     changes = labelled_photos({5: b"broken"})
     lines = Path("photos.csv").read_text().splitlines()
     lines[3] = "photos/02.png,,,train"

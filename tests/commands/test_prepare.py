@@ -34,7 +34,7 @@ def test_flags_beat_configs_wherever_they_stand():
     assert config["data"]["sources"]["digits"]["init_args"]["seed"] == 4
 
 
-def test_defaults_are_written_out_and_only_where_nothing_is_said():
+def test_defaults_are_written_out_and_only_where_nothing_is_given():
     config = prepare_fit("--config", small({"model": DROP})).config
     assert config["model"] == {
         "backbone": {"class_path": "VGG16"},
@@ -106,7 +106,7 @@ def test_a_flag_that_is_wrong(flags, message):
 # --------------------------------------------------------------------- checkpoints
 
 
-def test_what_is_needed_beside_a_checkpoint(trained):
+def test_what_is_needed_next_to_a_checkpoint(trained):
     assert refused("test").startswith("test needs --ckpt_path")
     assert refused("test", "--ckpt_path", "best").startswith("ckpt_path best: of which run? Give")
     assert prepare("test", ["--ckpt_path", "best", "--name", "small"]).checkpoint == trained

@@ -195,7 +195,7 @@ def test_swaps_that_cannot_be_are_errors_before_training(cli, mirror, message):
     assert not Path("runs").exists()
 
 
-def test_a_run_that_begins_beside_another_has_a_folder_of_its_own(cli):
+def test_a_run_that_begins_next_to_another_has_a_folder_of_its_own(cli):
     other = Path("runs/small/version_0")
     other.mkdir(parents=True)  # another command has taken it a moment ago
     cli.run("fit", "--config", small())

@@ -117,7 +117,7 @@ def test_a_source_of_a_stranger():
         ("StreamSource", {"path": "s3://evil/things"}),
     ],
 )
-def test_a_source_that_imports_or_downloads_what_it_is_told_to(name, init_args):
+def test_a_source_that_imports_or_downloads_what_its_arguments_name(name, init_args):
     shop = {"class_path": name, "init_args": init_args}
     message = refused("test", {"data.sources.shop": shop})
     assert message == (

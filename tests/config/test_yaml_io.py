@@ -121,7 +121,7 @@ def test_an_empty_flag_is_null():
     assert parse("") is None
 
 
-def test_what_is_dumped_is_read_alike_by_everyone():
+def test_what_is_dumped_is_read_in_the_same_way_by_everyone():
     words = [
         "1e3",
         "1e-3",

@@ -172,7 +172,7 @@ def test_an_image_that_cannot_be_used_is_an_error_before_training_or_left_to_the
     assert np.array_equal(cached.load(5), covering(merged, 5, SIZE, MAX_PIXELS))
 
 
-def test_a_missing_file_is_told_as_what_it_is(merged, folder):
+def test_a_missing_file_is_named_as_what_it_is(merged, folder):
     (folder / "4.png").unlink()
     with pytest.raises(UserError, match=r"t.csv row 6: image .*4.png does not exist"):
         build(merged, "disk", folder)

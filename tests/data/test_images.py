@@ -39,7 +39,7 @@ def test_every_suffix_is_that_of_a_format_that_is_read(tmp_path):
         np.testing.assert_allclose(decode(path)[2, 3].astype(int), [200, 100, 50], atol=8)
 
 
-def test_a_heic_photo_is_told_as_one(tmp_path):
+def test_a_heic_photo_is_named(tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     with pytest.raises(UserError, match=r"a HEIC photo, which is not read; convert it to JPEG"):
         decode(tmp_path / "x.jpg")

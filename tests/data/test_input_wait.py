@@ -64,7 +64,7 @@ def test_a_pause_ends_with_the_next_batch(clock):
     assert timer.share() == pytest.approx(0.5), "after the last batch it has stopped"
 
 
-def test_each_epoch_is_measured_anew(clock):
+def test_each_epoch_is_measured_separately(clock):
     timer = InputWaitTimer(clock)
     epoch(clock, timer, 3, loading=1.0, training=0.0)
     clock.now += 1000.0

@@ -283,7 +283,7 @@ def test_random_merges_agree_with_the_slow_and_obvious_way(seed):
     )
 
 
-def test_a_folder_moved_elsewhere_is_divided_alike(tmp_path):
+def test_a_folder_moved_elsewhere_is_divided_in_the_same_way(tmp_path):
     splits = []
     for place in ("here", "there/deeper"):
         root = tmp_path / place
@@ -297,7 +297,7 @@ def test_a_folder_moved_elsewhere_is_divided_alike(tmp_path):
     assert Counter(splits[0]) == {0: 28, 1: 4, 2: 8}
 
 
-def test_val_from_train_is_told():
+def test_val_from_train_is_reported():
     source = Rows(*(row(f"i{i}", "train") for i in range(20)), row("t", "test"))
     table = merge({"s": source}, [], MergeOptions(FRACTIONS))
     assert table.val_from_train
@@ -345,7 +345,7 @@ def test_the_order_of_sources_with_different_roots_does_not_matter(tmp_path):
     assert one.splits.tolist() == other.splits.tolist()
 
 
-def test_every_contradiction_is_told_to_who_asks_and_the_first_answer_holds():
+def test_every_contradiction_is_reported_and_the_first_answer_holds():
     one = Rows(
         row("x", "train", "g", type="Dress"),
         row("y", "test", "g", type="Hat"),
@@ -480,7 +480,7 @@ def test_equal_labels_are_no_contradiction(tmp_path, suffix):
 
 
 @formats
-def test_annotators_columns_heed_on_conflict(tmp_path, suffix):
+def test_annotators_columns_follow_on_conflict(tmp_path, suffix):
     path = written(tmp_path, suffix, image=list("012"), ann1=["a", "a", None], ann2=["a", "b", "b"])
     source = TableSource(path, labels={"k": ["ann1", "ann2"]})
     for on_conflict, held in [("first", ["a", "a", "b"]), ("drop", ["a", None, "b"])]:
@@ -508,7 +508,7 @@ def test_what_differs_in_its_normalisation_of_unicode_alone_is_the_same(tmp_path
 
 
 @formats
-def test_minus_one_beside_zero_must_be_settled(tmp_path, suffix):
+def test_minus_one_next_to_zero_must_be_settled(tmp_path, suffix):
     path = written(tmp_path, suffix, image=list("0123"), edema=[1.0, 0.0, -1.0, None])
     other = written(tmp_path, suffix, image=list("45"), edema=[1, -1])
     tasks = {"x": MultiLabel(["edema"])}

@@ -168,7 +168,7 @@ def test_what_remains_of_an_epoch_is_seen_once_by_other_ranks(before, after, dat
 RANKS = ("batch_size", "world_size", "accumulate")
 
 
-def test_resumed_alike_an_epoch_goes_on_as_if_nothing_had_been():
+def test_resumed_an_epoch_continues_as_if_uninterrupted():
     whole = make(accumulate=2)
     for batches in range(0, len(whole), 2):
         again = make(accumulate=2, resumed=(1, whole.rows_before(1, batches)))

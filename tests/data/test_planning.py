@@ -107,7 +107,7 @@ def test_the_counts_of_the_last_step_respect_the_limit():
     assert (first.counts, first.step_rows) == ({"size": 2, "tags": 2}, 2)
 
 
-def test_notes_say_what_the_first_epoch_takes_and_which_sampling_heeds_no_shards():
+def test_notes_say_what_the_first_epoch_takes_and_which_sampling_ignores_shards():
     table = labels()
     (note,) = sampling_notes(table, AtLeast(1), plan_training(table, AtLeast(1), 2, 1, 1, 3))
     assert note.startswith("AtLeast: of 6 training images the first epoch takes ")

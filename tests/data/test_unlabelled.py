@@ -95,7 +95,7 @@ def test_one_image(folder):
     assert UnlabelledImages.find(str(folder / "a.jpg")).names == [str(folder / "a.jpg")]
 
 
-def test_a_url_is_told():
+def test_a_url_is_reported():
     for spec in ("https://a.b/c.jpg", "https://a.b/t.csv", "s3://shop/*.jpg"):
         with pytest.raises(UserError, match="is a URL; download the"):
             UnlabelledImages.find(spec)

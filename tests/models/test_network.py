@@ -115,7 +115,7 @@ def test_pretrained_weights_reach_the_backbone(tmp_path):
     assert torch.equal(net.backbone_parameters()[0], next(donor.parameters()))
 
 
-def test_an_image_size_that_is_too_small_is_told_at_once():
+def test_an_image_size_that_is_too_small_is_reported_immediately():
     with pytest.raises(UserError, match="Torchvision squeezenet1_1 cannot take images of 8 x 8"):
         make_network(Hard(), Torchvision("squeezenet1_1", weights=None), {"type": 2}, (8, 8))
 

@@ -87,7 +87,7 @@ def test_of_two_prefixes_that_fit_alike_the_shorter_wins():
     assert report.not_used == list(ema)
 
 
-def test_a_key_beside_the_chosen_prefix_is_not_used():
+def test_a_key_next_to_the_chosen_prefix_is_not_used():
     tensors = {f"model.{key}": value for key, value in filled().items()}
     report = load_matching(trunk(), tensors | {"features.0.bias": torch.zeros(4)}, "file")
     assert report.not_used == ["features.0.bias"]
@@ -181,7 +181,7 @@ def test_a_file_without_tensors(tmp_path):
         read_weights(str(tmp_path / "b.pth"))
 
 
-def test_files_and_names_are_told_apart(tmp_path):
+def test_files_and_names_are_distinguished(tmp_path):
     (tmp_path / "no_suffix").touch()
     assert is_file("not/there.pth")
     assert is_file("UPPER.SAFETENSORS")

@@ -143,7 +143,7 @@ def test_a_part_that_is_not_there(part):
     assert refused("x.ckpt") == OURS
 
 
-def test_beside_a_folder_that_is_called_like_a_checkpoint_there_may_be_one():
+def test_next_to_a_folder_that_is_called_like_a_checkpoint_there_may_be_one():
     checkpoints.write(RUN / "version_0/checkpoints/best.ckpt")
     path = RUN / "version_0/checkpoints/last.ckpt"
     path.mkdir()

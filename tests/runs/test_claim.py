@@ -77,7 +77,7 @@ LAUNCHES = {
 
 
 @pytest.mark.parametrize("launch", LAUNCHES)
-def test_processes_that_were_started_beside_the_first_find_its_folder(monkeypatch, launch):
+def test_processes_that_were_started_next_to_the_first_find_its_folder(monkeypatch, launch):
     def as_rank(rank: int) -> None:
         monkeypatch.delenv("MTL_LIGHTNING_RUN", raising=False)
         for key, value in LAUNCHES[launch].items():

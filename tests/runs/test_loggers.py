@@ -78,7 +78,7 @@ def test_an_empty_file_is_as_none():
     assert [line["loss"] for line in lines()] == ["3.0"]
 
 
-def test_no_hparams_file_beside_config():
+def test_no_hparams_file_next_to_config():
     logger = EventsLogger("runs", "a", "version_0", default_hp_metric=False)
     logger.log_metrics({"loss": 1.0}, 1)
     logger.save()

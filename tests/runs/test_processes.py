@@ -58,7 +58,7 @@ def test_the_first_process_says_what_it_met_and_ends_the_others():
     assert [other.poll() for other in others] == [-9, -9]
 
 
-def test_what_another_met_is_said_by_the_first(run):
+def test_what_another_met_is_reported_by_the_first(run):
     others = start(WAITS, says(2, "t.csv row 2: ä"))
     error = processes.final_error(LOST)
     assert isinstance(error, UserError)
@@ -68,7 +68,7 @@ def test_what_another_met_is_said_by_the_first(run):
 
 
 @pytest.mark.parametrize("lost", [LOST, dist.DistBackendError("NCCL error")])
-def test_a_mistake_in_the_code_of_another_is_not_said_twice(lost):
+def test_a_mistake_in_the_code_of_another_is_not_reported_twice(lost):
     start("raise SystemExit(7)")
     error = processes.final_error(lost)
     assert isinstance(error, SystemExit)

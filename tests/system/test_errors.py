@@ -22,7 +22,7 @@ def test_the_nearest_name_is_suggested_whatever_its_case():
     assert did_you_mean("clases", ["class_weights", "classes"]) == '; did you mean "classes"?'
 
 
-def test_a_name_that_looks_the_same_is_told_in_what_it_differs():
+def test_a_name_that_looks_the_same_is_named_with_the_difference():
     composed, decomposed = "caf\u00e9.csv", "cafe\u0301.csv"
     for one, other in ((composed, decomposed), (decomposed, composed)):
         assert did_you_mean(one, ["tea.csv", other]) == (

@@ -9,7 +9,7 @@ def test_cores_are_counted():
     assert 1 <= hardware.cores() <= (os.cpu_count() or 1)
 
 
-def test_free_memory_is_said_where_the_system_says_it():
+def test_free_memory_is_known_if_the_system_reports_it():
     free = hardware.free_memory()
     assert free is None or 0 < free < 2**50
 

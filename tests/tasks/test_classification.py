@@ -251,7 +251,7 @@ def test_classes_are_inferred_from_distributions_too_but_not_from_a_time_of_day(
     assert task.classes == ["12:30", "14:15"]
 
 
-def test_unanimous_votes_beside_divided_ones_are_no_class_of_their_own():
+def test_unanimous_votes_next_to_divided_ones_are_no_class_of_their_own():
     task = Classification()
     cells = column(["a:3", "a:2|b:1", "c:3", "b"])
     task.infer_classes(cells)

@@ -11,7 +11,7 @@ def test_the_names_are_those_of_what_is_computed():
     assert sorted(metric.names) == sorted(metric.compute())
 
 
-def test_one_half_is_a_yes_for_metrics_and_answers_alike():
+def test_one_half_is_a_yes_for_metrics_and_answers():
     task = MultiLabel(["hat"])
     metric, outputs, yes = task.metrics(), torch.zeros(1, 1), torch.ones(1, 1)
     task.update(metric, task.predict(outputs), yes, yes.bool())

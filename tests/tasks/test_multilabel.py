@@ -61,7 +61,7 @@ def test_what_is_read_in_two_cells():
 
 
 @pytest.mark.parametrize("no", ["0", "no", "False"])
-def test_minus_one_beside_another_no_is_doubtful(no):
+def test_minus_one_next_to_another_no_is_doubtful(no):
     task = MultiLabel(LABELS)
     cell, question = task.doubt({no, "-1", "1"}, "hat")
     assert cell == "-1"
@@ -74,7 +74,7 @@ def test_minus_one_beside_another_no_is_doubtful(no):
     assert task.doubt({"-1", "0"}, "") is None, "these are names"
 
 
-def test_balanced_weights_of_a_very_rare_label_are_bounded_and_said():
+def test_balanced_weights_of_a_very_rare_label_are_bounded_and_reported():
     targets = torch.zeros(19_000, 3)
     targets[:2, 0] = targets[:200, 1] = targets[:9000, 2] = 1
     labelled = torch.ones(19_000, 3, dtype=torch.bool)

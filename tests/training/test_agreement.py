@@ -109,7 +109,7 @@ def test_the_data_complete_tasks_for_the_model(tmp_path):
     assert trained.tasks["kind"].classes == list(KINDS)
 
 
-def test_classes_that_nobody_knows_are_said_to_be_open(tmp_path):
+def test_classes_that_nobody_knows_are_listed_as_open(tmp_path):
     with pytest.raises(UserError, match=r"task kind: .* before labels are read. Found none; give"):
         make_trainer(tmp_path).test(module(kind=classes(*KINDS)), data(kind=Classification()))
 

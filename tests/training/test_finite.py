@@ -106,7 +106,7 @@ def test_a_step_is_skipped_and_not_measured(tmp_path, capsys, kind, accumulate):
     assert left % 8 == 0
 
 
-def test_all_is_finite_and_nothing_is_said(tmp_path, capsys):
+def test_all_is_finite_and_nothing_is_reported(tmp_path, capsys):
     class Sound(Poisoned):
         def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
             return Regression.loss(self, outputs, targets)
@@ -128,7 +128,7 @@ def on_ranks(folder: Path, devices: int) -> dict[str, Any]:
     }
 
 
-def test_all_ranks_do_alike(tmp_path):
+def test_all_ranks_do_the_same(tmp_path):
     """One rank has the image; the other must not wait for it, nor make the step alone."""
     one = on_ranks(tmp_path, 1)
     (two,) = ranks.run([(f"{__name__}.on_ranks", {"folder": tmp_path, "devices": 2})], tmp_path)

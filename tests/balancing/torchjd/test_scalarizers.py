@@ -84,7 +84,7 @@ ADAPTING = ("COSMOS", "FAMO", "GeometricMean", "PBI", "STCH")
 
 
 @pytest.mark.parametrize("name", THEIRS)
-def test_alone_in_a_step_a_task_weighs_what_it_weighs_beside_others(name):
+def test_alone_in_a_step_a_task_weighs_what_it_weighs_next_to_others(name):
     method = begun(LOSS[name](3) if name not in ("COSMOS", "PBI") else level(name))
     equal = torch.ones(3, dtype=torch.float64, requires_grad=True)
     with shared_seed(0, CPU):

@@ -110,7 +110,7 @@ def test_names_come_back_and_are_not_too_many():
     assert classify_column(column(paths)).kind is Kind.CLASSES, "a label may not hold a slash"
 
 
-def test_names_between_blanks_are_told_from_classes_of_several_words():
+def test_names_between_blanks_are_distinguished_from_classes_of_several_words():
     draw = np.random.default_rng(0)
     ids = [" ".join(map(str, sorted(draw.choice(20, n, False)))) for n in draw.integers(1, 5, 300)]
     found = classify_column(column(ids))

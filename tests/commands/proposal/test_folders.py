@@ -39,7 +39,7 @@ def test_splits_of_classes():
     assert folder.classes == {"rain": 1, "sun": 2}
 
 
-def test_splits_beside_folders_without_images():
+def test_splits_next_to_folders_without_images():
     images("w/train/sun/a.jpg", "w/train/rain/b.jpg", "w/val/sun/c.tif", "w/annotations/x.json")
     folder = inspect_folder("w")
     assert folder.splits

@@ -95,7 +95,7 @@ def test_names_that_no_task_may_have():
     assert found.sources[0].name == "a_b_c"
 
 
-def test_what_means_not_labelled_is_said_to_the_sources_that_have_it():
+def test_what_means_not_labelled_is_passed_to_the_sources_that_have_it():
     one = table("a.csv", kind=["x", "y", "unknown", "-1"] * 5)
     two = table("b.csv", 20, kind=["x", "y"] * 10)
     found = propose([one, two])
@@ -112,7 +112,7 @@ def test_what_is_a_value_in_one_column_is_one_in_all():
     assert found.tasks[0].names == ["-1", "x", "y"]
 
 
-def test_minus_one_beside_zero_is_said_and_no_is_nowhere_silent():
+def test_minus_one_next_to_zero_is_reported_and_no_is_nowhere_silent():
     floats = {"edema": [1.0, 0.0, -1.0, None] * 5, "hat": ["yes", "no"] * 10}
     found = propose([table("a.csv", **floats)])
     assert found.sources[0].arguments["missing"] == ["-1"]
@@ -127,7 +127,7 @@ def test_minus_one_beside_zero_is_said_and_no_is_nowhere_silent():
     assert found.tasks[0].counts == {"edema": 5, "hat": 10, "bag": 10}
 
 
-def test_decimal_commas_are_said_to_the_source_that_has_them():
+def test_decimal_commas_are_passed_to_the_source_that_has_them():
     one = table("a.csv", price=["12,5", "9,0", "7,25", "8,5"] * 5)
     two = table("b.csv", 20, price=[1.5, 2.5] * 10)
     found = propose([one, two])
@@ -148,7 +148,7 @@ def test_a_column_called_group_that_is_a_question_can_be_a_task():
         propose([path], ["gruop"])
 
 
-def test_what_is_left_out_is_said_with_its_place():
+def test_what_is_left_out_is_reported_with_its_place():
     found = propose([table("a.csv", kind=["x", "y"] * 10, id=range(20), note=[None] * 20)])
     assert found.left_out == [
         ('a.csv, column "id"', "it names rows, or groups of rows"),
@@ -184,7 +184,7 @@ def test_a_table_without_a_header_is_not_taken_for_one():
 # ------------------------------------------------------------------- folders
 
 
-def test_folders_that_may_be_groups_are_said():
+def test_folders_that_may_be_groups_are_reported():
     for i in range(24):
         photo(Path(f"w/{'ab'[i % 2]}/clip{i // 2 % 3 * 2 + i % 2}/{i}.jpg"), i)
     ((where, why),) = propose(["w"]).left_out
@@ -195,7 +195,7 @@ def test_folders_that_may_be_groups_are_said():
     assert len(set(table.groups)) == 6
 
 
-def test_images_without_labels_name_the_files_beside_them():
+def test_images_without_labels_name_the_files_next_to_them():
     photo(Path("q/a.jpg"), 0)
     Path("q/annotations.txt").touch()
     with pytest.raises(UserError, match=r"1 images without labels; files .* 1 \.txt"):
@@ -250,7 +250,7 @@ def test_tables_of_a_folder_say_more_than_its_folders():
     assert found.left_out[1][1] == "a table names its images; its folders are img, more"
 
 
-def test_images_without_labels_beside_a_table_are_left_out():
+def test_images_without_labels_next_to_a_table_are_left_out():
     photo(Path("flat/a.jpg"), 1)
     found = propose([table("a.csv", kind=["x", "y"] * 10), "flat", "p"])
     assert found.left_out == [("flat", "1 images without labels")]

@@ -140,7 +140,7 @@ def test_comments_say_what_was_left_out_and_what_else_could_be():
     assert "# shares of all images, drawn at random" in whole
 
 
-def test_that_a_weight_is_bounded_is_said():
+def test_that_a_weight_is_bounded_is_reported():
     plan = TaskPlan("tags", Kind.NAMES, {"hat": 2, "bag": 9000}, 19_000)
     text = render(proposal(tasks=[plan]), "x", "c.yaml")
     told = "balanced   # hat applies to 2 of 19,000; each weighs 100 times at most"

@@ -55,7 +55,7 @@ def test_no_column_for_any_task():
         columns(a=["x"]).of_tasks(TASKS, None)
 
 
-def test_several_columns_answer_one_beside_the_other():
+def test_several_columns_answer_next_to_each_other():
     cells = {"new": ["a", None, None, "d"], "old": [None, "b", None, "d"]}
     found = labels(cells, {"type": ["new", "old"]})
     assert found == {"type": [["a", None], [None, "b"], [None, None], ["d", "d"]]}
@@ -78,7 +78,7 @@ def test_missing_and_values_are_meant_whatever_a_program_writes(entry, cell):
         assert labels({"type": ["x", cell]}, values=values) == {"type": ["x", "no"]}
 
 
-def test_entries_that_no_cell_is_are_told_with_the_nearest_cell():
+def test_entries_that_no_cell_is_are_reported_with_the_nearest_cell():
     source = columns(type=["unknown", "male", "x"], hat=["1", "0.0", None])
     chosen = source.of_tasks(TASKS, None)
     values = {"0": "no", "1.00": "yes", "2": "no", "tags": {"yse": "no", "yes": "yes", "no": "no"}}

@@ -22,7 +22,7 @@ FILE = Path("file")
         (b"PK\x03\x04", "a workbook"),
     ],
 )
-def test_what_is_no_text_is_told_by_its_beginning(content, message):
+def test_what_is_no_text_is_shown_by_its_start(content, message):
     FILE.write_bytes(content)
     with pytest.raises(UserError, match=f"file is {message}"):
         check_text("file")

@@ -98,7 +98,7 @@ def test_the_cell_that_is_no_text_is_named(fault):
         ("\t", "a,b", "separated by a tab, not by a comma"),
     ],
 )
-def test_another_separator_is_told(separator, header, message):
+def test_another_separator_is_reported(separator, header, message):
     assert refused(f"{header}\n1\n", separator).endswith(message)
     assert read(f"{header}{separator}c\n1{separator}2\n", separator)[0] == [2]
 

@@ -57,7 +57,7 @@ def test_one_other_folder_makes_all_of_them_classes(grow):
     assert table.splits is None
 
 
-def test_splits_are_splits_beside_folders_without_images(grow):
+def test_splits_are_splits_next_to_folders_without_images(grow):
     splits, kinds = ("train", "val", "test"), ("cat", "dog")
     files = [f"{split}/{kind}/{n}.png" for split in splits for kind in kinds for n in "12"]
     root = grow(*files, "annotations/readme.txt", "__MACOSX/train/._1.png", "train/eel/x.heic")
@@ -81,7 +81,7 @@ def test_every_file_that_can_be_decoded_is_an_image(grow):
     assert table.notes == []
 
 
-def test_what_is_passed_over_is_told(grow):
+def test_what_is_passed_over_is_reported(grow):
     root = grow("top.png", "a.png", "list.csv", "cat/1.png", "cat/1.txt", "cat/2.txt", "dog/1.png")
     grow("cat/README", "cat/.hidden", "cat/Thumbs.db")
     assert FolderSource(root, "animal").read(["animal"]).notes == [

@@ -31,7 +31,7 @@ def test_every_way_to_one_file_resolves_to_it(root):
     assert locate(root, ["folder/c.jpg"])[0][0] == os.path.realpath(root / "sub/deep/c.jpg")
 
 
-def test_what_is_no_file_is_told(root):
+def test_what_is_no_file_is_reported(root):
     paths = ["a.jpg", "none.jpg", "no/where.jpg", "dead.jpg", "sub", "a.jpg/b.jpg", "sub/", ".."]
     images, exists = locate(root, paths)
     assert exists.tolist() == [True] + [False] * 7
@@ -118,7 +118,7 @@ def test_what_can_be_no_file_is_not_there(root, path):
     assert len(absence(root, path)[0]) < 300 + len(str(root))
 
 
-def test_where_a_link_leads_is_said(root, elsewhere):
+def test_where_a_link_leads_is_reported(root, elsewhere):
     real = os.path.realpath(elsewhere / "x.jpg")
     leads = f'"out.jpg" links to {real}, outside of the root {root}'
     assert absence(root, "out.jpg")[0] == leads

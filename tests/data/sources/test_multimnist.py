@@ -60,7 +60,7 @@ def test_an_image_is_two_digits_one_over_the_other(mnist):
         assert [table.labels[side][row] for side in TASKS] == [str(left % 10), str(right % 10)]
 
 
-def test_no_digit_is_in_two_splits_and_all_are_used_alike(mnist):
+def test_no_digit_is_in_two_splits_and_all_are_used_equally(mnist):
     table = small(mnist).read(TASKS)
     assert {s: int((table.splits == s).sum()) for s in ("train", "val", "test")} == {
         "train": 100,

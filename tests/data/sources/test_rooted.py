@@ -44,7 +44,7 @@ def test_what_is_elsewhere_is_taken_only_where_that_is_allowed(root):
     assert "there is no file" in refused(root, "../other/d.jpg", allowed=True)
 
 
-def test_a_url_is_told_whatever_is_allowed(root):
+def test_a_url_is_reported_whatever_is_allowed(root):
     for allowed in (False, True):
         message = refused(root, "s3://shop/a.jpg", allowed=allowed)
         assert '"s3://shop/a.jpg" is a URL' in message

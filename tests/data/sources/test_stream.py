@@ -229,7 +229,7 @@ def test_an_epoch_takes_few_shards_at_a_time_and_counts_hold(tmp_path):
     assert batches.rows()[0] != batches.rows()[1]
 
 
-def test_a_sampling_that_heeds_no_shards_is_noted(tmp_path):
+def test_a_sampling_that_ignores_shards_is_noted(tmp_path):
     for sampling, noted in ((None, 0), (Shards(2), 0), (LabelBalanced(), 1)):
         data = packs.streamed(tmp_path / "p", sampling=sampling)
         fit(tmp_path, data, make_module(tasks=make_more_tasks()), limit_train_batches=1)

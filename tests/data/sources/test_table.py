@@ -149,7 +149,7 @@ def test_images_outside_of_the_root(write, tmp_path):
     assert images.tolist() == [os.path.realpath(tmp_path / "a.jpg")]
 
 
-def test_a_column_of_nothing_but_unknown_splits_is_told_at_once(write):
+def test_a_column_of_nothing_but_unknown_splits_is_one_message(write):
     rows = "".join(f"a.jpg,x,no split {i}\n" for i in range(100_000))
     with pytest.raises(
         UserError, match=r'row 2, column "split": "no split 0" is no split; expected'

@@ -118,7 +118,7 @@ def test_frozen_batch_norm_that_torch_replaces_stays_frozen():
     assert norm.training
 
 
-def test_an_unknown_stage_to_unfreeze_is_said():
+def test_an_unknown_stage_to_unfreeze_is_reported():
     with pytest.raises(
         UserError, match=r'stage should be a stage of ThreeStages.*a, b, c, heads\. Found "d"'
     ):

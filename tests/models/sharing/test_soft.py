@@ -458,7 +458,7 @@ def test_no_rows_read_no_weight():
     assert all(not p.grad.any() for p in sharing.backbones["type"].parameters())
 
 
-def test_a_single_row_that_batch_norm_cannot_learn_from_is_told_clearly():
+def test_a_single_row_that_batch_norm_cannot_learn_from_is_reported_clearly():
     sharing = Soft(1.0)
     sharing.attach(Torchvision("resnet18", weights=None), ["type", "rare"])
     width_of(sharing, (32, 32))

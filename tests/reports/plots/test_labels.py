@@ -58,7 +58,7 @@ def test_few_known_labels_of_very_many_are_all_drawn():
     assert (shown[:3], len(shown)) == (["75", "70", "0"], DRAWN_UP_TO)
 
 
-def test_nothing_labelled_is_said():
+def test_nothing_labelled_is_reported():
     figure = labels_chart(["hat"], np.array([NAN]), np.zeros((1, 4), dtype=int), "wears", "test")
     pixels(figure)
     assert [text.get_text() for text in figure.axes[0].texts] == ["nothing is labelled"]
