@@ -9,7 +9,7 @@ import numpy.typing as npt
 from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.data.labels import LabelTable
 from mtl_lightning.data.merged_table import MergedTable
-from mtl_lightning.data.sources.base import Source, SourceTable
+from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.splits import check_fractions
 from mtl_lightning.system.errors import UserError
 
@@ -37,6 +37,10 @@ class ReadSource(Source):
         """Return the table."""
         del tasks
         return self.table
+
+    def target_files(self, table: SourceTable, task: str) -> Texts:
+        """Resolve target files as the source does."""
+        return self.source.target_files(table, task)
 
     @property
     def threadsafe(self) -> bool:

@@ -1,15 +1,15 @@
-"""What becomes of images that cannot be used: an error, or none of them counts, on any rank."""
+"""Images and target files that cannot be used: an error, or skipped on all ranks alike."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from mtl_lightning.data.batch import Batch
-from mtl_lightning.data.dataset import Images
 from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Encoded
@@ -17,13 +17,16 @@ from mtl_lightning.tasks import Encoded
 PositionFn = Callable[[], tuple[int, int]]
 """Gives the epoch, and how many micro-batches of it are done."""
 
+Reasons = dict[tuple[int, str], str]
+"""Row, and the task whose target it is or ``""`` for the image, to why it could not be used."""
+
 
 @dataclass(frozen=True)
 class BadImage:
-    """An image that was skipped.
+    """An image, or the target file of an image, that was skipped.
 
     Attributes:
-        image: Its path, or its source's own key.
+        image: The path, or the source's own key.
         where: The place that names it: ``type.csv row 17``.
         split: ``train``, ``val``, ``test`` or ``predict``.
         reason: Why it could not be used.
@@ -35,16 +38,26 @@ class BadImage:
     reason: str
 
 
+class Files(Protocol):
+    """Files by row number: images, or targets."""
+
+    def name(self, row: int) -> str:
+        """Return the path."""
+
+    def location(self, row: int) -> str:
+        """Name the row for a message."""
+
+
 class BadImages:
-    """The images that this command skipped, each once, the same on every rank.
+    """The images and target files that this command skipped, each once, the same on every rank.
 
     Args:
-        max_share: Of the images of a split; more than these stop the run.
+        max_share: The largest share of the images of a split that may be skipped.
     """
 
     def __init__(self, max_share: float) -> None:
         self.max_share = max_share
-        self.found: dict[str, dict[int, BadImage]] = {}
+        self.found: dict[str, dict[tuple[int, str], BadImage]] = {}
         self._listener: Callable[[], None] | None = None
 
     def __iter__(self) -> Iterator[BadImage]:
@@ -53,74 +66,89 @@ class BadImages:
             yield from found.values()
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """Call a function whenever an image was found to be bad."""
+        """Call a function whenever some were added."""
         self._listener = listener
 
     def unsubscribe(self) -> None:
         """Call it no more."""
         self._listener = None
 
-    def add(self, split: str, reasons: Mapping[int, str], images: Images, total: int) -> None:
-        """Take in what all ranks found in one step.
+    def add(
+        self, split: str, reasons: Mapping[int, str], files: Files, total: int, task: str = ""
+    ) -> None:
+        """Add what all ranks found in one step.
 
         Args:
-            split: Of these rows.
-            reasons: Row to why its image could not be used.
-            images: All images, by row.
+            split: The split of these rows.
+            reasons: Row to why its image, or target, could not be used.
+            files: All images, or all targets, by row.
             total: The number of images of the split.
+            task: The task whose targets they are; ``""`` for images.
 
         Raises:
-            UserError: If more than the share allowed are bad by now.
+            UserError: If more than the allowed share of images cannot be used.
         """
         found = self.found.setdefault(split, {})
-        for row, said in sorted(reasons.items()):  # not as ranks came to know of them
-            image, where = images.name(row), images.location(row)
-            reason = said.removeprefix(f"{where}: ").removeprefix(f"image {image} ")
-            found.setdefault(row, BadImage(image, where, split, reason))
+        for row, message in sorted(reasons.items()):  # in an order that ranks agree on
+            name, location = files.name(row), files.location(row)
+            reason = message.removeprefix(f"{location}: ")
+            reason = reason.removeprefix(f"{'target' if task else 'image'} {name} ")
+            found.setdefault((row, task), BadImage(name, location, split, reason))
         if self._listener is not None:
             self._listener()
-        if len(found) > self.max_share * total:
+        count = len({row for row, _ in found})
+        if count > self.max_share * total:
             raise UserError(
-                f"{len(found):,} of {total:,} {split} images could not be used, and "
+                f"{count:,} of {total:,} {split} images could not be used, and "
                 f"data.max_bad_share allows a share of {self.max_share:g}; one of them: "
                 f"{reasons[max(reasons)]}"
             )
 
 
 def raise_on_bad_image(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Pass batches on, and raise a ``UserError`` at the first image that cannot be used."""
+    """Yield batches, and raise a ``UserError`` at the first image or target that is bad."""
     for batch in batches:
-        for said in batch.bad.values():
-            raise UserError(f"{said}; data.on_bad_image: skip goes on without such images")
+        for (_, task), message in _reasons(batch).items():
+            what = "targets" if task else "images"
+            raise UserError(f"{message}; data.on_bad_image: skip goes on without such {what}")
         yield batch
+
+
+def _reasons(batch: Batch) -> Reasons:
+    reasons = {(row, ""): reason for row, reason in batch.bad.items()}
+    for task, bad in batch.bad_targets.items():
+        reasons |= {(row, task): reason for row, reason in bad.items()}
+    return reasons
 
 
 @dataclass
 class SkipBadImages:
-    """Passes batches on with the counts that their optimizer step has without the bad images.
+    """Yields batches with the counts that their optimizer step has without what is bad.
 
-    The step plan counts labels before an image is opened. Which of them cannot be used is known
-    once all micro-batches of the step are loaded, on every rank: so these are loaded ahead, and the
-    ranks add up what they lost, once a step.
+    The step plan counts labels before an image is opened. Which images and targets cannot be used
+    is known once all micro-batches of the step are loaded, on every rank. So these are loaded
+    ahead, and the ranks add up once a step what they lost.
 
     Attributes:
-        bad: Where the bad images are kept.
+        bad: Collects them.
         split: What is loaded.
         images: All images, by row.
         encoded: Task to the labels of all rows.
         plan: What is loaded when.
-        position: Where training is. The loader begins with the optimizer step in which that is;
-            micro-batches of it that are done, in a training that is resumed, are counted only.
+        position: Where training is. The loader starts with the optimizer step of this position;
+            micro-batches of it that were done before a training was resumed are only counted.
         device: Where the ranks can add up numbers.
+        target_files: Task to its target files.
     """
 
     bad: BadImages
     split: str
-    images: Images
+    images: Files
     encoded: Mapping[str, Encoded]
     plan: StepPlan
     position: PositionFn
     device: torch.device
+    target_files: Mapping[str, Files] = field(default_factory=dict)
 
     def __call__(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches, a whole step of them loaded before its first."""
@@ -136,27 +164,40 @@ class SkipBadImages:
             done, number = 0, number + len(step)
 
     def _lost(self, step: list[Batch]) -> tuple[dict[str, int], int]:
-        """Return the labels that a step loses by bad images, by task, and the number of these.
+        """Return by how much a step is smaller, on all ranks: its labels by task, and its images.
 
         Args:
-            step: What this rank has of it.
+            step: This rank's micro-batches of it.
         """
-        reasons = {row: why for batch in step for row, why in batch.bad.items()}
+        reasons: Reasons = {}
+        for batch in step:
+            reasons |= _reasons(batch)
         rows = np.concatenate([batch.rows.numpy() for batch in step])
-        rows = rows[np.isin(rows, list(reasons))]  # a sampling may take an image twice in a step
-        own = [int(labels.labelled[rows].sum()) for labels in self.encoded.values()]
-        numbers = torch.tensor([*own, len(rows)], device=self.device)
+
+        def among(bad: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+            return rows[np.isin(rows, bad)]  # a sampling may take an image twice in a step
+
+        images = among([row for row, task in reasons if not task])
+        own = [
+            int(labels.labelled[images].sum())
+            + len(among([row for row, of in reasons if of == task]))
+            for task, labels in self.encoded.items()
+        ]
+        numbers = torch.tensor([*own, len(images), len(reasons)], device=self.device)
         if self.plan.world_size > 1:
             dist.all_reduce(numbers)
-        *lost, total = numbers.tolist()
-        if total:
+        *lost, total, found = numbers.tolist()
+        if found:
             reasons = self._of_all_ranks(reasons)
-            self.bad.add(self.split, reasons, self.images, len(self.plan.rows))
+            for task, files in {"": self.images, **self.target_files}.items():
+                bad = {row: reason for (row, of), reason in reasons.items() if of == task}
+                if bad:
+                    self.bad.add(self.split, bad, files, len(self.plan.rows), task)
         return dict(zip(self.encoded, lost, strict=True)), total
 
-    def _of_all_ranks(self, reasons: dict[int, str]) -> dict[int, str]:
+    def _of_all_ranks(self, reasons: Reasons) -> Reasons:
         if self.plan.world_size == 1:
             return reasons
-        ranks: list[dict[int, str]] = [{}] * self.plan.world_size
+        ranks: list[Reasons] = [{}] * self.plan.world_size
         dist.all_gather_object(ranks, reasons)
-        return {row: reason for rank in ranks for row, reason in rank.items()}
+        return {key: reason for rank in ranks for key, reason in rank.items()}

@@ -27,6 +27,8 @@ class Batch:
         gradient_divisor: The number that the trainer divides the gradient of this micro-batch by
             (ranks times accumulated micro-batches); the loss is multiplied by it in return.
         bad: Row to the reason why its image could not be used; the image is black and unlabelled.
+        bad_targets: Task to the rows whose target file could not be used, and why; they are
+            unlabelled for this task.
         features: ``(B, F)``, the backbone's features of the images, if they are cached.
         failure: Why a source can load no image at all, if it cannot; the rest is then undefined.
     """
@@ -44,6 +46,7 @@ class Batch:
         step_rows: int,
         gradient_divisor: int,
         bad: dict[int, str] | None = None,
+        bad_targets: dict[str, dict[int, str]] | None = None,
         features: Tensor | None = None,
         failure: str = "",
     ) -> None:
@@ -55,6 +58,7 @@ class Batch:
         self.step_rows = step_rows
         self.gradient_divisor = gradient_divisor
         self.bad = bad or {}
+        self.bad_targets = bad_targets or {}
         self.features = features
         self.failure = failure
 

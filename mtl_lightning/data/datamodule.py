@@ -18,11 +18,12 @@ from mtl_lightning.config.restore import check_hyper_parameters
 from mtl_lightning.data import transforms
 from mtl_lightning.data.bad_images import (
     BadImages,
+    Files,
     PositionFn,
     SkipBadImages,
     raise_on_bad_image,
 )
-from mtl_lightning.data.batch import IMAGE, Batch
+from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.batch_sampler import PlanSampler
 from mtl_lightning.data.cache import Builder, CachedImages
 from mtl_lightning.data.cache import Mode as CacheMode
@@ -42,6 +43,7 @@ from mtl_lightning.data.records import cache_folder
 from mtl_lightning.data.sampling import Sampling
 from mtl_lightning.data.source_rows import OnConflict
 from mtl_lightning.data.sources.base import Source
+from mtl_lightning.data.target_files import TargetFiles
 from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.lightning_internals import class_method, is_built_by_cli
@@ -271,7 +273,9 @@ class PartialLabels(LightningDataModule):
         transform = self._transform(trainer.strategy.root_device if on_device else "cpu")
         self._on_device = None
         if on_device and transform is not None:
-            self._on_device, transform = OnDevice(transform, seed, self._mirroring()), None
+            late = [name for name, task in self.tasks.items() if task.loads_targets]
+            self._on_device = OnDevice(transform, seed, self._mirroring(), late)
+            transform = None
         return self._loader(self._dataset("train", transform), "train", plan, position)
 
     def transfer_batch_to_device(
@@ -281,8 +285,7 @@ class PartialLabels(LightningDataModule):
         moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
         trainer = self._trainer()
         if self._on_device is not None and trainer.training:
-            images = self._on_device(moved.inputs[IMAGE], batch, trainer.current_epoch)
-            moved.inputs[IMAGE] = images
+            self._on_device(moved, batch, trainer.current_epoch)
         return moved
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
@@ -318,7 +321,9 @@ class PartialLabels(LightningDataModule):
         """Return what training images go through, None for what evaluation sees."""
         if not self.augmented:
             return None
-        return transforms.build(self.augmentation, self.size, self.mirror is None, device)
+        with_targets = any(task.loads_targets for task in self.tasks.values())
+        flip = self.mirror is None
+        return transforms.build(self.augmentation, self.size, flip, device, with_targets)
 
     def _is_trial(self) -> bool:
         """Whether it is about a few batches, for which nobody wants to wait for a whole cache."""
@@ -363,8 +368,21 @@ class PartialLabels(LightningDataModule):
     def _image_dataset(
         self, encoded: Mapping[str, Encoded], transform: nn.Module | None, mirroring: Mirroring
     ) -> ImageDataset:
-        images, seed = self._images(), global_seed()
-        return ImageDataset(images, encoded, self.size, transform, seed, self.max_pixels, mirroring)
+        table = self.labels.table
+        return ImageDataset(
+            self._images(),
+            encoded,
+            self.size,
+            transform,
+            global_seed(),
+            self.max_pixels,
+            mirroring,
+            {
+                name: TargetFiles(name, self.tasks[name], table, self.size, self.max_pixels)
+                for name in encoded
+                if self.tasks[name].loads_targets
+            },
+        )
 
     def _loader(
         self,
@@ -377,10 +395,13 @@ class PartialLabels(LightningDataModule):
         takes_images = isinstance(dataset, ImageDataset)
         through: Callable[[Iterator[Batch]], Iterator[Batch]] = raise_on_bad_image
         if skip:
-            images = dataset.images if isinstance(dataset, ImageDataset) else self.labels.table
+            images: Files = self.labels.table
+            targets: Mapping[str, Files] = {}
+            if isinstance(dataset, ImageDataset):
+                images, targets = dataset.images, dataset.target_files
             device = trainer.strategy.root_device
             through = SkipBadImages(
-                self.bad, split, images, dataset.encoded, plan, position, device
+                self.bad, split, images, dataset.encoded, plan, position, device, targets
             )
         if split == "train" and takes_images:  # features are never waited for
             through = self.input_wait.wrap(through)

@@ -1,6 +1,7 @@
-"""Rows to batches: decode, resize, augment, and put the labels beside the images."""
+"""From rows to batches: images are decoded, resized and augmented, and get their labels."""
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -14,12 +15,14 @@ from mtl_lightning.data.batch import IMAGE, PADDING, Batch
 from mtl_lightning.data.images import MAX_PIXELS, resize
 from mtl_lightning.data.mirroring.mirror import NO_MIRRORING, Mirroring
 from mtl_lightning.data.plan import Request
+from mtl_lightning.data.target_files import TargetFiles
+from mtl_lightning.data.transforms import Targets
 from mtl_lightning.system.errors import SourceError, UserError, image_error
 from mtl_lightning.tasks import Encoded
 
 
 class Images(Protocol):
-    """Anything that has images by number."""
+    """Images by row number."""
 
     def __len__(self) -> int:
         """The number of images."""
@@ -29,21 +32,21 @@ class Images(Protocol):
 
         Raises:
             UserError: If it cannot be read.
-            SourceError: If that is no fault of the image.
+            SourceError: If its source fails as a whole.
         """
 
     def name(self, row: int) -> str:
-        """Return the path of the image, or what else it is called."""
+        """Return the path of the image, or its key."""
 
     def location(self, row: int) -> str:
-        """Return what a message calls the place that names the image."""
+        """Name the image's row for a message: ``type.csv row 17``."""
 
 
 class ImageDataset(Dataset[Batch]):
     """Answers one request of the step plan with one batch.
 
-    An image that cannot be used is no error here, in a process of its own perhaps: the batch says
-    so, and whoever is given it decides.
+    An image or target that cannot be used is no error here, where the process may be a worker: the
+    batch names it, and whoever receives the batch decides.
 
     Args:
         images: The images.
@@ -53,6 +56,7 @@ class ImageDataset(Dataset[Batch]):
         seed: Of the augmentation, which depends on this, the epoch and the row, nothing else.
         max_pixels: Of an image that was scaled to cover ``size``.
         mirroring: Which images are mirrored before the augmentation, with their labels.
+        target_files: Task to its target files, of tasks that load targets with the images.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class ImageDataset(Dataset[Batch]):
         seed: int,
         max_pixels: int = MAX_PIXELS,
         mirroring: Mirroring = NO_MIRRORING,
+        target_files: Mapping[str, TargetFiles] = MappingProxyType({}),
     ) -> None:
         self.images = images
         self.encoded = dict(encoded)
@@ -71,8 +76,9 @@ class ImageDataset(Dataset[Batch]):
         self.transform = transform
         self.centre = transforms.default_eval(size)
         self.seed = seed
-        self.wanted = size, max_pixels
+        self.max_pixels = max_pixels
         self.mirroring = mirroring
+        self.target_files = dict(target_files)
 
     def __len__(self) -> int:
         """The number of images."""
@@ -82,16 +88,24 @@ class ImageDataset(Dataset[Batch]):
         """Load one micro-batch; the name is torch's, for data sets that load whole batches."""
         rows, epoch = request.rows, request.epoch
         bad: dict[int, str] = {}
+        bad_targets: dict[str, dict[int, str]] = {task: {} for task in self.target_files}
         mirrored = self.mirroring.mirrored(epoch, rows.tolist())
-        pairs = zip(rows.tolist(), mirrored, strict=True)
         failure = ""
+        samples: list[tuple[Tensor, Targets]]
         try:
-            images = torch.stack([self._image(row, epoch, flip, bad) for row, flip in pairs])
+            samples = [
+                self._sample(row, epoch, flip, bad, bad_targets)
+                for row, flip in zip(rows.tolist(), mirrored, strict=True)
+            ]
         except SourceError as error:
-            images, failure = torch.zeros(len(rows), 3, *self.size, dtype=torch.uint8), str(error)
+            samples, failure = [(self._black(), {})] * len(rows), str(error)
         targets, labelled = labels_of(self.encoded, rows, bad, self.mirroring, mirrored)
+        for task, files in self.target_files.items():
+            loaded = [own.get(task) for _, own in samples]
+            targets[task] = torch.stack([files.empty if t is None else t for t in loaded])
+            labelled[task] &= torch.tensor([target is not None for target in loaded])
         return Batch(
-            inputs={IMAGE: images},
+            inputs={IMAGE: torch.stack([image for image, _ in samples])},
             targets=targets,
             labelled=labelled,
             rows=torch.from_numpy(rows),
@@ -99,22 +113,42 @@ class ImageDataset(Dataset[Batch]):
             step_rows=request.step_rows,
             gradient_divisor=request.gradient_divisor,
             bad=bad,
+            bad_targets=bad_targets,
             failure=failure,
         )
 
-    def _image(self, row: int, epoch: int, flip: bool, bad: dict[int, str]) -> Tensor:
-        """Return one image of the batch; a black one if there is none, and why in ``bad``."""
+    def _sample(
+        self,
+        row: int,
+        epoch: int,
+        flip: bool,
+        bad: dict[int, str],
+        bad_targets: dict[str, dict[int, str]],
+    ) -> tuple[Tensor, Targets]:
+        """Return one image of the batch, black if there is none, and its targets from files.
+
+        Why an image or target could not be used is added to ``bad`` and ``bad_targets``.
+        """
         try:
-            resized = None if row == PADDING else covering(self.images, row, *self.wanted)
+            if row == PADDING:
+                return self._black(), {}
+            resized = covering(self.images, row, self.size, self.max_pixels)
         except UserError as error:
-            resized, bad[row] = None, image_error(error)
-        if resized is None:
-            return torch.zeros(3, *self.size, dtype=torch.uint8)
-        image = torch.from_numpy(resized).permute(2, 0, 1)
+            bad[row] = image_error(error)
+            return self._black(), {}
+        image, targets = torch.from_numpy(resized).permute(2, 0, 1), Targets()
+        for task, files in self.target_files.items():
+            if self.encoded[task].labelled[row]:
+                try:
+                    targets[task] = files.load(row, resized.shape[:2])
+                except UserError as error:
+                    bad_targets[task][row] = str(error)
         if self.transform is None:
-            centred: Tensor = self.centre(image)
-            return centred
-        return transforms.augment(self.transform, image, (self.seed, epoch, row), flip)
+            return transforms.apply(self.centre, image, targets)
+        return transforms.augment(self.transform, image, (self.seed, epoch, row), flip, targets)
+
+    def _black(self) -> Tensor:
+        return torch.zeros(3, *self.size, dtype=torch.uint8)
 
 
 def labels_of(
@@ -128,10 +162,10 @@ def labels_of(
 
     Args:
         encoded: Task to the labels of all rows.
-        rows: Those of the batch.
+        rows: The rows of the batch, ``(B,)``.
         bad: Rows whose image cannot be used.
-        mirroring: What labels become of mirrored images.
-        mirrored: Which rows' images are, ``(B,)``.
+        mirroring: The labels of mirrored images.
+        mirrored: Which rows are mirrored, ``(B,)``.
     """
     real = torch.from_numpy((rows != PADDING) & ~np.isin(rows, list(bad)))
     targets, labelled = {}, {}

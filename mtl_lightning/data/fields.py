@@ -23,6 +23,11 @@ class Field:
     name: str
     left_out: bool = False
 
+    @property
+    def names_files(self) -> bool:
+        """Whether cells name files that are loaded with the images."""
+        return self.task.loads_targets and not self.left_out
+
     def meaning(self, cell: str) -> Hashable:
         """Return the meaning of a cell, see `Task.meaning`."""
         return self.task.meaning(cell, self.name)

@@ -90,9 +90,19 @@ def content_of(path: str, max_pixels: int = MAX_PIXELS) -> bytes:
         UserError: If the file cannot be read.
     """
     with reading(path, max_pixels):
-        _check_file(os.stat(path))
-        with open(path, "rb") as file:
-            return file.read()
+        return file_content(path)
+
+
+def file_content(path: str) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is empty, or no regular file.
+    """
+    _check_file(os.stat(path))
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def encode(pixels: Pixels) -> bytes:
@@ -130,6 +140,16 @@ _LIMIT = _Limit()
 
 
 @contextmanager
+def pixel_limit(max_pixels: int) -> Iterator[None]:
+    """Have Pillow refuse larger images, where it looks before there is an image."""
+    _LIMIT.enter(max_pixels)
+    try:
+        yield
+    finally:
+        _LIMIT.leave()
+
+
+@contextmanager
 def reading(name: str, max_pixels: int) -> Iterator[None]:
     """Turn any error while an image is read into a ``UserError`` of one line.
 
@@ -137,9 +157,9 @@ def reading(name: str, max_pixels: int) -> Iterator[None]:
         name: The name of the image for the message.
         max_pixels: The limit for Pillow, which checks some images itself before they are opened.
     """
-    _LIMIT.enter(max_pixels)
     try:
-        yield
+        with pixel_limit(max_pixels):
+            yield
     except UserError:
         raise
     except FileNotFoundError:
@@ -158,15 +178,18 @@ def reading(name: str, max_pixels: int) -> Iterator[None]:
     except Exception as error:  # Pillow's readers raise errors of any type for a broken file
         if isinstance(error, OSError) and error.strerror is not None:  # not about its content
             raise UserError(f"image {name} cannot be read: {error.strerror}") from error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            reason = "not an image, or broken at its start"  # Pillow's message repeats the path
         raise UserError(
-            f"image {name} cannot be read ({reason}); "
+            f"image {name} cannot be read ({reason_of(error)}); "
             "expected an intact JPEG, PNG, WebP, BMP, GIF or TIFF file"
         ) from error
-    finally:
-        _LIMIT.leave()
+
+
+def reason_of(error: Exception) -> str:
+    """Return in one line why a file could not be read or decoded, without its name."""
+    if isinstance(error, UnidentifiedImageError):  # Pillow's message names the file object
+        return "not an image, or broken at its start"
+    reason = error.strerror if isinstance(error, OSError) else None
+    return reason or " ".join(str(error).split()) or type(error).__name__
 
 
 def _opened(file: IO[bytes]) -> Image.Image:

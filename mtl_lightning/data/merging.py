@@ -63,7 +63,7 @@ def merge(
         options: How to divide and merge.
         on_contradiction: Called for each contradiction; if it returns, the first value holds.
         columns: How tasks read their columns: different texts may mean the same, or one may be
-            doubtful. By default texts are compared literally.
+            doubtful, or name a file. By default texts are compared literally.
 
     Returns:
         One row per distinct image, including images without any label.
@@ -75,7 +75,7 @@ def merge(
     if not sources:
         raise UserError("data.sources should name at least one source. Found none")
     check_fractions(options.fractions)
-    tables = [_read(name, source, tasks) for name, source in sources.items()]
+    tables = [_read(name, source, tasks, columns or {}) for name, source in sources.items()]
     for name, table in zip(sources, tables, strict=True):
         _check_doubts(name, table, columns or {}, on_contradiction)
     source_rows = SourceRows(tables, options.same_by)
@@ -126,12 +126,18 @@ def merge(
     )
 
 
-def _read(name: str, source: Source, tasks: Sequence[str]) -> SourceTable:
+def _read(
+    name: str, source: Source, tasks: Sequence[str], columns: Mapping[str, Field]
+) -> SourceTable:
+    files = {task for task in tasks if task in columns and columns[task].names_files}
     try:
         table = source.read(tasks)
+        labels = {
+            task: source.target_files(table, task) if task in files else normalised(cells)
+            for task, cells in table.labels.items()
+        }
     except UserError as error:
         raise UserError(f"data.sources.{name}: {error}") from error
-    labels = {task: normalised(cells) for task, cells in table.labels.items()}
     groups = None if table.groups is None else normalised(table.groups, identifier)
     keys = table.keys
     if not "".join(keys).isascii():  # systems normalise the same name differently

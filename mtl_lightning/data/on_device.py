@@ -1,33 +1,39 @@
-"""Augmentation of whole batches where the network is, not where images are loaded."""
+"""Augmentation of whole batches on the device of the network."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from mtl_lightning.data import transforms
-from mtl_lightning.data.batch import PADDING, Batch
+from mtl_lightning.data.batch import IMAGE, PADDING, Batch
 from mtl_lightning.data.mirroring.mirror import Mirroring
 
 
 @dataclass(frozen=True)
 class OnDevice:
-    """What the loading processes would do to their images, with the same random numbers.
+    """The augmentation of the loading processes, with the same random numbers.
 
     Attributes:
         transform: From uint8 image to uint8 image.
         seed: Of the run.
         mirroring: Which images are mirrored first; their labels are swapped already.
+        target_tasks: The tasks whose targets go with the images.
     """
 
     transform: nn.Module
     seed: int
     mirroring: Mirroring
+    target_tasks: Sequence[str] = ()
 
-    def __call__(self, images: Tensor, loaded: Batch, epoch: int) -> Tensor:
-        """Return the images of a batch augmented; black ones, that nobody sees, stay so.
+    def __call__(self, moved: Batch, loaded: Batch, epoch: int) -> None:
+        """Augment the images of a batch, and targets that go with them, in place.
+
+        Black images, which are padding or bad, stay black.
 
         Args:
-            images: Those of the batch, on the device.
+            moved: The batch, on the device.
             loaded: The batch before it was moved: to read its rows there would wait for the device.
             epoch: In which it was loaded.
         """
@@ -35,6 +41,23 @@ class OnDevice:
         seeds = [
             None if row == PADDING or row in loaded.bad else (self.seed, epoch, row) for row in rows
         ]
-        return transforms.augment_batch(
-            self.transform, images, seeds, self.mirroring.mirrored(epoch, rows).tolist()
+        targets = [self._targets(moved, loaded, place) for place in range(len(rows))]
+        moved.inputs[IMAGE], targets = transforms.augment_batch(
+            self.transform,
+            moved.inputs[IMAGE],
+            seeds,
+            self.mirroring.mirrored(epoch, rows).tolist(),
+            targets,
         )
+        for task in self.target_tasks:
+            before = moved.targets[task]
+            own = [of_image.get(task, before[i]) for i, of_image in enumerate(targets)]
+            moved.targets[task] = torch.stack(own)
+
+    def _targets(self, moved: Batch, loaded: Batch, place: int) -> dict[str, Tensor]:
+        """Return the targets of one image, of the tasks that it is labelled for."""
+        return {
+            task: moved.targets[task][place]
+            for task in self.target_tasks
+            if loaded.labelled[task][place]
+        }

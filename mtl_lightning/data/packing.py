@@ -74,6 +74,12 @@ def pack(data: PartialLabels, output: Path, shard_bytes: int, progress: Progress
         UserError: If an image cannot be read (and should not be skipped), or there is none;
             ``output`` does not exist then.
     """
+    for name, task in data.tasks.items():
+        if task.loads_targets:
+            raise UserError(
+                f"task {name} reads its targets from files, which a pack does not hold; leave it "
+                f"out (--only), or train from the files"
+            )
     table = data.labels.table
     rows = np.concatenate([_shuffled(data.labels.rows(split)) for split in SPLITS])
     fields = [field for task in data.tasks for field in data.labels.fields(task)]

@@ -1,17 +1,21 @@
 """Augmentation: uint8 image in, uint8 image of the network's size out, random by counters."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision import transforms as v1
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from mtl_lightning.system.errors import UserError
 
 Augmentation = Literal["default", "none"] | list[nn.Module]
+
+Targets = dict[str, Tensor]
+"""Task to the target of one image, ``(..., h, w)`` of the image's size."""
 
 _FLIPS = (v1.RandomHorizontalFlip, v2.RandomHorizontalFlip)
 
@@ -30,8 +34,17 @@ class Fit(nn.Module):
         super().__init__()
         self.size = size
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map (3, h, w) to (3, height, width), same dtype."""
+    def forward(self, image: Tensor, targets: Targets | None = None) -> Any:
+        """Map (3, h, w) to (3, height, width), same dtype, and targets of that size alike.
+
+        Returns:
+            The image, or image and targets if these are given.
+        """
+        if targets is None:
+            return self._fit(image)
+        return self._fit(image), {name: self._fit(target) for name, target in targets.items()}
+
+    def _fit(self, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
         scale = max(self.size[0] / height, self.size[1] / width)
         cover = [
@@ -86,6 +99,7 @@ def build(
     size: tuple[int, int],
     flip: bool = True,
     device: torch.device | str = "cpu",
+    with_targets: bool = False,
 ) -> nn.Module:
     """Return the transform for training images.
 
@@ -95,6 +109,7 @@ def build(
         size: The (height, width) of the output.
         flip: Whether the default mirrors images.
         device: Where the images will be.
+        with_targets: Whether masks go with the images.
 
     Returns:
         A module from (3, h, w) to (3, height, width), both uint8.
@@ -111,27 +126,35 @@ def build(
             f'augmentation is "{augmentation}", expected default, none or a list of transforms'
         )
     image = torch.zeros(3, *size, dtype=torch.uint8, device=device)
+    targets = {"mask": image[0].long()} if with_targets else {}
     for transform in augmentation:
-        image = _tried(transform, image)
+        image, targets = _tried(transform, image, targets)
     whole: nn.Module = v2.Compose([*augmentation, Fit(size)])
     return whole
 
 
-def augment(transform: nn.Module, image: Tensor, seed: Sequence[int], flip: bool = False) -> Tensor:
+def augment(
+    transform: nn.Module,
+    image: Tensor,
+    seed: Sequence[int],
+    flip: bool = False,
+    targets: Targets | None = None,
+) -> tuple[Tensor, Targets]:
     """Apply a transform whose randomness depends on nothing but ``seed``.
 
     Torch's global generator is left as it was; that of an accelerator on which the image is, from
-    which few transforms draw (noise), is left as it is then: each step seeds it anew. Transforms
+    which few transforms draw (noise), is left as it is then: each step seeds it again. Transforms
     that draw from elsewhere (`random`, NumPy) are not covered; those of torchvision do not.
 
     Args:
-        transform: From uint8 image to uint8 image.
+        transform: From uint8 image to uint8 image; it gets image and targets in one call.
         image: (3, h, w), uint8.
         seed: Counters, not negative, always equally many: (seed, epoch, row).
         flip: Mirror the image first.
+        targets: Task to (..., h, w): masks that go with the image.
 
     Returns:
-        (3, height, width), uint8.
+        (3, height, width), uint8, and the targets, (..., height, width).
     """
     state = np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)
     with torch.random.fork_rng(devices=[]):
@@ -139,8 +162,21 @@ def augment(transform: nn.Module, image: Tensor, seed: Sequence[int], flip: bool
         torch.default_generator.manual_seed(int(state[0]))
         if image.device.type != "cpu":
             torch.get_device_module(image.device).manual_seed(int(state[0]))
-        out: Tensor = transform(image.flip(-1) if flip else image)
-    return out
+        if flip:
+            image = image.flip(-1)
+            targets = targets and {name: target.flip(-1) for name, target in targets.items()}
+        return apply(transform, image, targets)
+
+
+def apply(
+    transform: nn.Module, image: Tensor, targets: Targets | None = None
+) -> tuple[Tensor, Targets]:
+    """Call a transform once, with an image and its targets if there are any; see `augment`."""
+    if not targets:
+        return transform(image), {}
+    masks = {name: tv_tensors.Mask(target) for name, target in targets.items()}
+    out, masks = transform(tv_tensors.Image(image), masks)
+    return out.as_subclass(Tensor), {n: mask.as_subclass(Tensor) for n, mask in masks.items()}
 
 
 def augment_batch(
@@ -148,7 +184,8 @@ def augment_batch(
     images: Tensor,
     seeds: Sequence[Sequence[int] | None],
     flips: Sequence[bool],
-) -> Tensor:
+    targets: Sequence[Targets] | None = None,
+) -> tuple[Tensor, list[Targets]]:
     """Apply a transform to each image of a batch with its own random numbers, where they are.
 
     The device is not waited for: what `augment` draws, it draws on the CPU.
@@ -158,31 +195,43 @@ def augment_batch(
         images: (B, 3, h, w), uint8.
         seeds: The counters of each, as of `augment`; ``None``: it stays what it is.
         flips: Which of them are mirrored first.
+        targets: The targets of each.
 
     Returns:
-        (B, 3, height, width), uint8; images that stay what they are have this size already.
+        (B, 3, height, width), uint8, and their targets; images that stay what they are have this
+        size already.
     """
     # As decoded images lie in memory, channels last: noise is drawn in that order.
     out = list(images.contiguous(memory_format=torch.channels_last))
+    masks = list(targets or [{}] * len(out))
     for place, (seed, flip) in enumerate(zip(seeds, flips, strict=True)):
         if seed is not None:
-            out[place] = augment(transform, out[place], seed, flip)
-    return torch.stack(out)
+            out[place], masks[place] = augment(transform, out[place], seed, flip, masks[place])
+    return torch.stack(out), masks
 
 
-def _tried(transform: nn.Module, image: Tensor) -> Tensor:
+def _tried(transform: nn.Module, image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
     """Apply one of the user's transforms to a trial image and check what comes out."""
     name = type(transform).__name__
+    with_mask = " with a mask" if targets else ""
     try:
-        out = augment(transform, image, (0,))
+        out, masks = augment(transform, image, (0,), targets=targets)
     except Exception as error:
         reason = " ".join(str(error).split())
         there = "" if image.device.type == "cpu" else f" on {image.device} (data.augment_on)"
-        raise UserError(f"augmentation: {name} fails on a uint8 image{there}: {reason}") from error
+        raise UserError(
+            f"augmentation: {name} fails on a uint8 image{with_mask}{there}: {reason}"
+        ) from error
     if not isinstance(out, Tensor) or out.dtype != torch.uint8 or tuple(out.shape[:-2]) != (3,):
         got = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
         raise UserError(
             f"augmentation: {name} gives {got}, expected a uint8 image (3, height, width); "
             "scaling to floats and normalising is the first layer of the network"
         )
-    return out
+    for mask in masks.values():
+        if mask.shape[-2:] != out.shape[-2:]:
+            raise UserError(
+                f"augmentation: {name} changes the size of an image and not of its mask; take one "
+                "of torchvision.transforms.v2, which transform both"
+            )
+    return out, masks

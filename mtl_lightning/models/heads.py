@@ -15,7 +15,7 @@ HeadFactory = Callable[[FeatureSpec], nn.Module]
 
 A head is any module. Its attribute ``reads`` names the features that it reads: ``pooled`` by
 default, or maps by stage. ``forward`` gets these tensors as arguments, in that order, and returns
-``(B, outputs)``.
+``(B, outputs)``, or whatever else, ``(B, ...)``, its task reads.
 """
 
 

@@ -19,7 +19,12 @@ Adding a kind of task is one file here, one line in ``__init__.py`` and one test
 6. Where cells name classes, ``named_classes`` says which. Where different texts give the same
    label (``5`` and ``5e0``), ``meaning`` says so; where a label is doubtful, ``doubt`` asks the
    user, or ``remarks`` says so before training.
-7. Where its answers can name a side of the image, ``mirrored`` says what becomes of its labels
+7. Where a cell names a file that holds the target (a segmentation, a depth map), set
+   ``loads_targets``, let ``encode`` return ``encode_files(cells)``, and implement ``load_target``
+   and, unless targets are integer masks ``(height, width)``, ``empty_target``. The target is then
+   loaded with the image and augmented with it. The loss of a row stays one number: a mean over
+   its valid pixels.
+8. Where its answers can name a side of the image, ``mirrored`` says what becomes of its labels
    when the image is mirrored (``mirroring.py`` helps); left out, ``data.mirror`` refuses to swap
    them.
 
@@ -38,6 +43,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
+from torchvision import tv_tensors
 
 from mtl_lightning.models.features import FeatureSpec
 from mtl_lightning.models.heads import HeadOptions, build_head
@@ -52,6 +58,7 @@ class Encoded:
 
     Attributes:
         targets: ``(N, ...)``, in the dtype that the task's loss wants; anything where not labelled.
+            ``(N, 0)`` where targets are loaded with the images.
         labelled: bool, the shape of what ``Task.loss`` returns for ``N`` rows.
         bad: bool, the shape of the cells: there is one, but the task cannot read it.
     """
@@ -65,6 +72,12 @@ class Encoded:
         cells = tuple(range(1, self.labelled.ndim))
         counts: NDArray[np.int64] = self.labelled.sum(axis=cells, dtype=np.int64)
         return counts
+
+
+def encode_files(cells: NDArray[np.object_]) -> Encoded:
+    """Encode the cells ``(N,)`` of a task that loads its targets: which rows have one."""
+    labelled = np.array([cell is not None for cell in cells], dtype=bool)
+    return Encoded(np.empty((len(cells), 0), np.float32), labelled, np.zeros(len(cells), bool))
 
 
 def if_missing(cell: str) -> str:
@@ -84,6 +97,9 @@ class Task(nn.Module, ABC):
 
     primary: ClassVar[str]
     """The metric that ``val/score`` averages over tasks; higher is better."""
+
+    loads_targets: ClassVar[bool] = False
+    """Whether a cell names a file, relative to the root of its source, that holds the target."""
 
     def __init__(self, weight: float = 1.0, head: HeadOptions | None = None) -> None:
         super().__init__()
@@ -163,6 +179,34 @@ class Task(nn.Module, ABC):
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
         """Turn cells (str, or None where there is no label) into targets and masks."""
 
+    def load_target(self, content: bytes) -> tv_tensors.Mask:
+        """Decode the target of one row, of a task that ``loads_targets``.
+
+        Masks are resampled to the nearest pixel and left alone by transforms of colour; one of
+        floats may hold depth.
+
+        Args:
+            content: Of the file.
+
+        Returns:
+            ``(..., height, width)``, pixel by pixel of the image, upright as it is seen.
+
+        Raises:
+            Exception: Any, if the content is no target. The message becomes part of one line.
+        """
+        raise NotImplementedError(f"{type(self).__name__} loads no targets")
+
+    def empty_target(self, size: tuple[int, int]) -> Tensor:
+        """Return what stands in a batch for a target that is missing.
+
+        Args:
+            size: The (height, width) of the batch's images.
+
+        Returns:
+            ``(..., height, width)``, of the shape and dtype of any target of this size.
+        """
+        return torch.zeros(size, dtype=torch.int64)
+
     def strata(self, encoded: Encoded) -> NDArray[np.int64]:
         """Return the class of each row, which sampling may balance: ``(N,)``, -1 without a label.
 
@@ -179,7 +223,8 @@ class Task(nn.Module, ABC):
         """Take statistics from the training labels into buffers.
 
         Args:
-            targets: ``(n, ...)``, of the rows that carry any label.
+            targets: ``(n, ...)``, of the rows that carry any label; ``(n, 0)`` where targets are
+                loaded with the images.
             labelled: bool, the shape of what ``loss`` returns for these rows.
 
         Raises:

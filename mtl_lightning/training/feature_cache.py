@@ -82,6 +82,12 @@ def _obstacle(trainer: Trainer, module: MultiTaskModule, data: PartialLabels, vi
             "1 view would show each image in one random way in all epochs; set data.augmentation: "
             "none (and leave data.mirror out), or more views"
         )
+    late = [name for name, task in data.tasks.items() if task.loads_targets]
+    if late:
+        return (
+            f"task {late[0]} reads targets that are augmented with the images, and features are "
+            "kept without them; leave cache_features out"
+        )
     if views > 1 and not data.augmented:
         return f"all {views} views would be the same without data.augmentation; set it to 1"
     return ""

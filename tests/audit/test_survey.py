@@ -115,3 +115,11 @@ def labels(**options):
 def test_keys_are_no_files():
     assert is_file("/a/b.jpg")
     assert not is_file("digits:17")
+
+
+def test_target_files_are_found_where_the_source_looks(table, tmp_path):
+    table.labels = {"mask": "kind"}
+    (tmp_path / "t.csv").write_text("image,kind\n9.jpg,\n0.jpg,1.jpg\n")
+    read, _ = read_all({"t": table}, ["mask"])
+    found = read["t"].target_files(read["t"].read(["mask"]), "mask")
+    assert found.tolist() == [str(tmp_path / "1.jpg")]

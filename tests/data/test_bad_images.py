@@ -152,6 +152,62 @@ def test_counts_are_those_of_the_step_without_its_bad_images(draw, monkeypatch):
                 assert count == sum(int(b.labelled[task].sum()) for b in step)
 
 
+def with_bad_targets(bad: set[int], own: set[int]) -> Any:
+    """Yield batches with bad images, and bad targets of the task kind."""
+    for batch in batches(bad, []):
+        lost = [int(row) for row in batch.rows if int(row) in own and int(row) not in bad]
+        lost = [row for row in lost if ENCODED["kind"].labelled[row]]
+        batch.labelled["kind"] &= ~torch.isin(batch.rows, torch.tensor(lost, dtype=torch.int64))
+        batch.bad_targets = {
+            "kind": {row: f"mask.csv row {row}: target /m.png odd" for row in lost}
+        }
+        yield batch
+
+
+@pytest.mark.parametrize("draw", [None, again])
+def test_a_bad_target_costs_its_task_a_label_and_no_row(draw, monkeypatch):
+    monkeypatch.setitem(globals(), "PLAN", replace(PLAN, draw=draw))
+    bad, own = {11, 14, 16}, {11, 13, 15, 21, 23}
+    loader = skip()
+    loader.target_files = {"kind": Masks()}
+    given = list(loader(with_bad_targets(bad, own)))
+    for start in (0, 3, 6):
+        step = given[start : start + 3]
+        good = sum(int(row) not in bad for batch in step for row in batch.rows)
+        for batch in step:
+            assert batch.step_rows == good
+            for task, count in batch.counts.items():
+                assert count == sum(int(b.labelled[task].sum()) for b in step)
+    taken = {int(row) for batch in given for row in batch.rows}
+    labelled = {row for row in own - bad if ENCODED["kind"].labelled[row]}
+    targets = {one.where for one in loader.bad if one.image == "/m.png"}
+    assert targets == {f"mask.csv row {row}" for row in taken & labelled}
+    assert {one.reason for one in loader.bad} == {"cannot be read (broken)", "odd"}
+
+
+class Masks(Named):
+    def name(self, row: int) -> str:
+        return "/m.png"
+
+    def location(self, row: int) -> str:
+        return f"mask.csv row {row}"
+
+
+def test_an_image_and_its_target_are_one_bad_image_of_a_split():
+    bad = BadImages(0.1)
+    bad.add("train", {1: reason(1)}, Named(), 10)
+    bad.add("train", {1: "odd"}, Masks(), 10, "kind")
+    assert len(list(bad)) == 2
+    with pytest.raises(UserError, match="2 of 10 train images could not be used"):
+        bad.add("train", {2: "odd"}, Masks(), 10, "kind")
+
+
+def test_a_bad_target_stops_a_run_that_skips_nothing():
+    given = raise_on_bad_image(with_bad_targets(set(), {13, 15, 17, 19, 21, 23}))
+    with pytest.raises(UserError, match=r"target /m.png odd; data.on_bad_image: skip goes on with"):
+        list(given)
+
+
 def test_a_step_is_loaded_ahead_and_no_more():
     loaded: list[int] = []
     given = skip()(batches({11}, loaded))

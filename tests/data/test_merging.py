@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.fields import Field
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.sources import (
@@ -18,6 +19,7 @@ from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, MultiLabel, Regression
 from tests.helpers.data import Memory, Rows, row
+from tests.helpers.segmentation import Segmentation
 
 FRACTIONS = {"val": 0.1, "test": 0.2}
 OWN = {task: [task] for task in ("type", "audience", "expression", "gender", "digit", "parity")}
@@ -343,6 +345,24 @@ def test_the_order_of_sources_with_different_roots_does_not_matter(tmp_path):
     other = merge(dict(reversed(sources.items())), ["a", "b"], MergeOptions(FRACTIONS))
     assert one.images.tolist() == other.images.tolist()
     assert one.splits.tolist() == other.splits.tolist()
+
+
+@pytest.mark.parametrize(("name", "contradicts"), [("sub/m.png", False), ("m.png", True)])
+def test_target_files_are_the_same_if_they_are_one_file(tmp_path, name, contradicts):
+    (tmp_path / "sub").mkdir()
+    for file in ("a.jpg", "m.png", "sub/m.png"):
+        (tmp_path / file).touch()
+    (tmp_path / "up.csv").write_text(f"image,parts\na.jpg,{name}\n")
+    (tmp_path / "sub/in.csv").write_text("image,parts\n../a.jpg,m.png\n")
+    inner = TableSource(tmp_path / "sub/in.csv", allow_outside_root=True)
+    sources = {"up": TableSource(tmp_path / "up.csv"), "in": inner}
+    columns = {"parts": Field(Segmentation(), "parts", "")}
+    if contradicts:
+        with pytest.raises(UserError, match=r'up.csv row 2, column "parts".*in.csv row 2'):
+            merge(sources, ["parts"], MergeOptions(), columns=columns)
+    else:
+        merged = merge(sources, ["parts"], MergeOptions(), columns=columns)
+        assert merged.cells["parts"].tolist() == [f"{tmp_path}/sub/m.png"]
 
 
 def test_every_contradiction_is_reported_and_the_first_answer_holds():

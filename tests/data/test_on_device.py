@@ -92,8 +92,9 @@ def test_padding_and_bad_images_stay_black(tmp_path):
     assert black == {3, 11} & set(data.labels.rows("train").tolist())
     rows, images = torch.tensor([PADDING, 5]), torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
     ready(data, device="cpu").train_dataloader()
-    batch = type(batches.seen[0][1])(images, {}, {}, rows, {}, 2, 1)
-    assert data._on_device(images, batch, 0).flatten(1).any(1).tolist() == [False, True]
+    batch = type(batches.seen[0][1])({"image": images}, {}, {}, rows, {}, 2, 1)
+    data._on_device(batch, batch, 0)
+    assert batch.inputs["image"].flatten(1).any(1).tolist() == [False, True]
 
 
 class OnlyOnCPU(nn.Module):

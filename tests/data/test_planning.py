@@ -113,5 +113,5 @@ def test_notes_say_what_the_first_epoch_takes_and_which_sampling_ignores_shards(
     assert note.startswith("AtLeast: of 6 training images the first epoch takes ")
     table = labels(InShards)
     notes = sampling_notes(table, AtLeast(1), plan_training(table, AtLeast(1), 2, 1, 1, 3))
-    assert notes[1].startswith("AtLeast heeds no shards: each step opens many")
+    assert notes[1].startswith("AtLeast ignores shards: each step opens many")
     assert len(sampling_notes(table, Shards(), plan_training(table, Shards(), 2, 1, 1, 3))) == 1

@@ -6,6 +6,7 @@ from torch import nn
 from mtl_lightning.models import FeatureSpec, HeadOptions, MapSpec
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, MultiLabel, Regression
+from mtl_lightning.tasks.base import encode_files
 from mtl_lightning.tasks.metrics import TaskMetrics
 from tests.helpers.data import Tags, column
 
@@ -153,3 +154,22 @@ def test_every_kind_of_task_takes_settings_of_its_head(kind):
     usual = kind(**names).head(SPEC, HeadOptions(dropout=0.5, hidden=4))
     assert usual[1].out_features == 4
     assert usual(torch.rand(3, 8)).shape == (3, task.num_outputs)
+
+
+def test_cells_that_name_files_say_which_rows_are_labelled():
+    encoded = encode_files(column(["a.png", None, "b.png"]))
+    assert encoded.labelled.tolist() == [True, False, True]
+    assert encoded.counts().tolist() == [1, 0, 1]
+    assert encoded.targets.shape == (3, 0)
+    assert not encoded.bad.any()
+
+
+def test_other_tasks_load_no_targets():
+    task = Regression()
+    assert not task.loads_targets
+    with pytest.raises(NotImplementedError, match="Regression loads no targets"):
+        task.load_target(b"")
+
+
+def test_an_empty_target_is_a_mask_of_zeros():
+    assert torch.equal(Regression().empty_target((2, 3)), torch.zeros(2, 3, dtype=torch.int64))

@@ -100,9 +100,9 @@ def test_as_many_views_as_epochs_are_a_plain_training(tmp_path, monkeypatch):
     draws = []
     augment = transforms.augment
 
-    def seen(transform: Any, image: Any, seed: tuple[int, int, int], flip: bool) -> Any:
+    def seen(transform: Any, image: Any, seed: tuple[int, int, int], *more: Any) -> Any:
         draws.append(seed)
-        return augment(transform, image, seed, flip)
+        return augment(transform, image, seed, *more)
 
     monkeypatch.setattr(transforms, "augment", seen)
     cached = train(tmp_path, EPOCHS, augmentation="default")
@@ -122,8 +122,8 @@ def test_fewer_views_are_seen_again(tmp_path, monkeypatch):
     cached = train(tmp_path, 2, augmentation="default")
     augment = transforms.augment
 
-    def twice(transform: Any, image: Any, seed: tuple[int, int, int], flip: bool) -> Any:
-        return augment(transform, image, (seed[0], seed[1] % 2, seed[2]), flip)
+    def twice(transform: Any, image: Any, seed: tuple[int, int, int], *more: Any) -> Any:
+        return augment(transform, image, (seed[0], seed[1] % 2, seed[2]), *more)
 
     monkeypatch.setattr(transforms, "augment", twice)
     same(cached, train(tmp_path, None, augmentation="default"))

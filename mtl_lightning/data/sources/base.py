@@ -34,7 +34,7 @@ from mtl_lightning.data.images import (
     encode,
 )
 from mtl_lightning.data.intensity import Intensity
-from mtl_lightning.system.errors import quoted, short
+from mtl_lightning.system.errors import UserError, quoted, short
 
 Texts: TypeAlias = npt.NDArray[np.object_]
 """A 1-D object array whose cells are `str`, or None where nothing is said."""
@@ -160,6 +160,26 @@ class Source(ABC):
     def read_without(self, rows: Collection[int], tasks: Sequence[str]) -> SourceTable | None:  # noqa: ARG002 - for subclasses
         """Read all rows but some of `missing_images`; None if no other is left. See `read`."""
         return None
+
+    def target_files(self, table: SourceTable, task: str) -> Texts:
+        """Resolve the files that are the labels of a task which reads its targets from files.
+
+        Args:
+            table: What `read` returned.
+            task: A task that is in ``table.labels``.
+
+        Returns:
+            The resolved absolute paths, of the shape of the labels; None where there is none.
+
+        Raises:
+            UserError: If a file is not there or may not be taken; or, as here, if the source names
+                no files besides its images.
+        """
+        del table
+        raise UserError(
+            f"task {task} reads its targets from files, and {type(self).__name__} names none; name "
+            f"them in a column of a TableSource"
+        )
 
     def load(self, image: str) -> npt.NDArray[np.uint8]:
         """Return the image that `read` named ``image`` as (height, width, 3) RGB, uint8.

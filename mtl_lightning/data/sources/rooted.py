@@ -14,14 +14,16 @@ def rooted(
     paths: Sequence[str],
     location: Callable[[int], str],
     allow_outside_root: bool = False,
+    files: str = "images",
 ) -> Texts:
-    """Resolve the image files that rows name.
+    """Resolve the files that rows name.
 
     Args:
         root: The folder that relative paths start from.
         paths: N paths as written, relative or absolute.
         location: Names a row for messages.
         allow_outside_root: Whether files elsewhere than below ``root`` may be taken.
+        files: What messages call the files.
 
     Returns:
         The N resolved absolute paths.
@@ -35,5 +37,5 @@ def rooted(
         return images
     first = int(missing[0])
     what, remedy = absence(root, paths[first], allow_outside_root)
-    count = f"{len(missing):,} of {len(paths):,} images are not there"
+    count = f"{len(missing):,} of {len(paths):,} {files} are not there"
     raise UserError(f"{location(first)}: {what} ({count}); {remedy}")

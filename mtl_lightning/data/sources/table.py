@@ -129,6 +129,21 @@ class TableSource(Source):
 
         return Columns(table.path, table.names, fetch, table.location)
 
+    def target_files(self, table: SourceTable, task: str) -> Texts:
+        """Resolve the files that a task's columns name, as images; see `Source.target_files`."""
+        cells = table.labels[task]
+        files = cells.flatten()
+        named = np.flatnonzero(pd.notna(files))
+
+        def location(i: int) -> str:
+            row, column = divmod(int(named[i]), cells[0].size if cells.ndim > 1 else 1)
+            return table.location(row, task, column)
+
+        paths = files[named].tolist()
+        what = f"target files of task {task}"
+        files[named] = rooted(self.root, paths, location, self.allow_outside_root, what)
+        return files.reshape(cells.shape)
+
     def _located(self, columns: Columns) -> tuple[Texts, Texts]:
         paths = _filled(columns, columns.required(self.image, "image"), "the path of an image")
         images = rooted(

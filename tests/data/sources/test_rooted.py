@@ -34,6 +34,11 @@ def test_the_first_that_is_not_there_is_named_and_all_are_counted(root):
     )
 
 
+def test_messages_call_the_files_what_they_are(root):
+    with pytest.raises(UserError, match=r"\(1 of 2 masks are not there\)"):
+        rooted(root, ["a.jpg", "b.jpg"], str, files="masks")
+
+
 def test_what_is_elsewhere_is_taken_only_where_that_is_allowed(root):
     assert refused(root, "../other/c.jpg") == (
         f'row 0: "../other/c.jpg" is outside of the root {root} (1 of 1 images are not there); '

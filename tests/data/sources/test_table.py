@@ -240,3 +240,41 @@ def test_a_column_called_group_or_split_need_not_be_one(write):
     path = write("image,type,split,group\na.jpg,x,train,g\nb.jpg,y,test,g\n")
     table = TableSource(path, split="", group="").read(TASKS)
     assert (table.splits, table.groups) == (None, None)
+
+
+def test_cells_that_name_target_files_are_resolved_as_images(write, tmp_path):
+    path = write("image,mask,old\na.jpg,b.jpg,\nb.jpg,,\nc.jpg,a.jpg,b.jpg\n")
+    source = TableSource(path)
+    table = source.read(["mask"])
+    assert source.target_files(table, "mask").tolist() == [
+        f"{tmp_path}/b.jpg",
+        None,
+        f"{tmp_path}/a.jpg",
+    ]
+    assert table.labels["mask"].tolist() == ["b.jpg", None, "a.jpg"], "unchanged"
+    several = TableSource(path, labels={"mask": ["mask", "old"]})
+    assert several.target_files(several.read(["mask"]), "mask").tolist() == [
+        [f"{tmp_path}/b.jpg", None],
+        [None, None],
+        [f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (
+            "d.jpg",
+            r't.csv row 3, column "old": there is no file "d.jpg" in .* \(1 of 2 target files ',
+        ),
+        (
+            "../x.jpg",
+            r't.csv row 3, column "old": "../x.jpg" is outside of the root .*allow_outside',
+        ),
+    ],
+)
+def test_a_target_file_that_may_not_be_taken_names_its_cell(write, cell, message):
+    path = write(f"image,mask,old\na.jpg,b.jpg,\nb.jpg,,{cell}\n")
+    source = TableSource(path, labels={"mask": ["mask", "old"]})
+    with pytest.raises(UserError, match=message):
+        source.target_files(source.read(["mask"]), "mask")
