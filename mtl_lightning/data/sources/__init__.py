@@ -1,4 +1,4 @@
-"""Where images and labels come from: one file a kind of source. The recipe is in `base`."""
+"""Sources of images and labels: one file each; ``base`` says how to add one."""
 
 from mtl_lightning.data.sources.base import Source, SourceTable
 from mtl_lightning.data.sources.celeba import CelebASource

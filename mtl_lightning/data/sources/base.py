@@ -1,20 +1,20 @@
-"""What every source gives: a table of images with a text label, or none, for each task.
+"""The base class of sources: tables of images with a text label, or none, for each task.
 
 Adding a source
 ---------------
-1. Write ``sources/<name>.py`` with a subclass of `Source`. What a user may set are the arguments
-   of its constructor: annotated, no ``**kwargs``; keep them, and do no reading there.
-2. ``read(tasks)`` returns a `SourceTable`. Labels and groups are text (`str`), or None where there
-   is none; which texts are the same is decided in one place for all sources (`tasks.cells`). A
-   task that the source knows nothing of is left out of ``labels``. Whatever the user can mend is
-   a `UserError` that names file, row and column. A storage that cannot be reached is a
-   `SourceError`, or it would pass for bad images.
+1. Write ``sources/<name>.py`` with a subclass of `Source`. The constructor's arguments are the
+   user's settings: annotated, no ``**kwargs``; store them, and read nothing there.
+2. ``read(tasks)`` returns a `SourceTable`. Labels and groups are text (`str`), or None; which
+   texts are the same is decided in one place for all sources (`tasks.cells`). Tasks without labels
+   in the source are left out of ``labels``. Whatever the user can fix is a `UserError` that names
+   file, row and column. A storage that cannot be reached is a `SourceError`, or it would count as
+   bad images.
 3. ``images`` identifies an image across sources: the resolved path of a file (`rooted.rooted`,
    which refuses what is outside of the source's root unless ``allow_outside_root`` is an argument
    of yours and true), or a key of your own such as ``"digits:17"``; for that override `load`
    (and `content`, if what you decode there is a file's content: packs then hold it as it is).
 4. ``keys`` decides the random split, so it must be the same on every machine: the path relative
-   to the source's root, or the key of your own.
+   to the source's root, or your own key.
 5. If the format of its data is distinctive, `recognise` it: then ``init`` proposes the source.
 6. Import the class in ``sources/__init__.py`` and test it in ``tests/data/sources/test_<name>.py``.
 """
@@ -37,30 +37,30 @@ from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.system.errors import UserError, quoted, short
 
 Texts: TypeAlias = npt.NDArray[np.object_]
-"""A 1-D object array whose cells are `str`, or None where nothing is said."""
+"""A 1-D object array of `str` or None."""
 
 
 @dataclass(frozen=True)
 class SourceTable:
-    """What a source says of its images; every array has one cell a row.
+    """The images and labels of a source; every array has one cell per row.
 
     Attributes:
-        origin: How messages name the source, such as ``type.csv`` or ``folder photos/``.
+        origin: The name of the source in messages, such as ``type.csv`` or ``folder photos/``.
         images: `str`: the resolved absolute path, or a unique key such as ``digits:17``.
-        keys: `str`: what the image is called on every machine, see `splits.assign`.
+        keys: `str`: a name of the image that is the same on all machines, see `splits.assign`.
         labels: Task to the labels of its rows, (n,) `str` or None, or (n, columns) where several
             columns answer, the first first. Tasks without a label are left out.
-        splits: ``train``, ``val``, ``test`` or None a row; None for a source without splits.
-        groups: `str` or None a row; None for a source without groups.
-        rows: The row as a spreadsheet shows it (the header is row 1), the line of a JSON Lines
-            file or the position in a Parquet file, counted from 1; None where there is no table
-            and the image's key says it better.
+        splits: ``train``, ``val``, ``test`` or None in each row; None for a source without splits.
+        groups: `str` or None in each row; None for a source without groups.
+        rows: The row as in a spreadsheet (the header is row 1), the line of a JSON Lines file or
+            the position in a Parquet file, counted from 1; None if there is no table, where the
+            image's key identifies it better.
         columns: Task to the columns that its labels are from, for messages.
-        origins: How messages name the file of each row, where the rows are of several; None: all
-            are of ``origin``.
-        notes: What the user should know before training, a line each.
-        shards: (n,) int, the number of the file that holds the image of each row, where files hold
-            many that are best loaded together; None: each image is found by itself.
+        origins: The name of each row's file in messages, if there are several; None if all rows
+            are from ``origin``.
+        notes: Notes for the user before training, one line each.
+        shards: (n,) int, the number of the file that holds each row's image, if files hold many
+            that are best loaded together; None if each image is a file of its own.
     """
 
     origin: str
@@ -76,9 +76,9 @@ class SourceTable:
     shards: npt.NDArray[np.int64] | None = None
 
     def location(self, i: int, task: str | None = None, column: int | None = None) -> str:
-        """Name row ``i`` (a position in the arrays) for a message: ``type.csv row 17``.
+        """Return the place of row ``i`` (a position in the arrays): ``type.csv row 17``.
 
-        With a task, its columns are named too, or the one of this number.
+        With a task, it includes its columns, or the one with the given number.
         """
         if self.rows is None:
             return f"{self.origin} {short(self.keys[i])}"
@@ -95,8 +95,8 @@ class Recognised:
     """Data in the format of a source.
 
     Attributes:
-        arguments: Of the source's constructor, those that differ from its defaults.
-        labels: The names of all labels that the data have.
+        arguments: Arguments of the source's constructor that differ from its defaults.
+        labels: The names of all labels of the data.
     """
 
     arguments: Mapping[str, Any]
@@ -104,16 +104,16 @@ class Recognised:
 
 
 class Source(ABC):
-    """A collection of images that carries labels for some of the tasks.
+    """A collection of images with labels for some of the tasks.
 
     Attributes:
         max_pixels: Larger images are refused; ``data.max_pixels``, set by the DataModule.
         cover: The (height, width) that images will be scaled down to cover, set by the DataModule:
             a larger image may be loaded at any size that covers it, too.
-        intensity: Which values of its files are black and white; an argument of the sources that
+        intensity: The values of its files that are black and white; an argument of sources that
             read files.
-        runs_code: It imports, unpickles or downloads what its arguments name, so that a checkpoint
-            alone may not name it. To be set in the class that does.
+        runs_code: Whether it imports, unpickles or downloads what its arguments name, so that a
+            checkpoint alone may not name it. Set it in such a class.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -125,14 +125,14 @@ class Source(ABC):
     def recognise(cls, path: str) -> Recognised | None:
         """Return how to read a folder or file if it has the format of this source.
 
-        By default none has: ``init`` inspects tables and folders itself.
+        By default, none: ``init`` inspects tables and folders itself.
         """
         del path
         return None
 
     @property
     def threadsafe(self) -> bool:
-        """Whether `load` and `content` may be called by several threads at once: as of files."""
+        """Whether `load` and `content` may be called by several threads at the same time."""
         return type(self).load is Source.load
 
     @abstractmethod
@@ -140,25 +140,25 @@ class Source(ABC):
         """Read the labels that this source has for ``tasks``; no image is opened.
 
         Args:
-            tasks: The names of all tasks of the run, and ``task/label`` for each label of a task
-                that has many.
+            tasks: The names of all tasks of the run, and ``task/label`` for each label of a
+                multi-label task.
 
         Returns:
-            One row an image mentioned, in a stable order.
+            One row per mentioned image, in a stable order.
 
         Raises:
-            UserError: For whatever the user can mend: a file, column, row or name.
+            UserError: For whatever the user can fix: a file, column, row or name.
         """
 
     def missing_images(self) -> dict[int, str]:
-        """Return the rows whose image does not exist: their index, and a message's name for them.
+        """Return the rows whose image does not exist: their index, and their name in messages.
 
-        Empty where the source cannot say; asked after `read` has failed.
+        Empty if the source does not know; called after `read` has failed.
         """
         return {}
 
     def read_without(self, rows: Collection[int], tasks: Sequence[str]) -> SourceTable | None:  # noqa: ARG002 - for subclasses
-        """Read all rows but some of `missing_images`; None if no other is left. See `read`."""
+        """Read all rows except some of `missing_images`; None if none is left. See `read`."""
         return None
 
     def target_files(self, table: SourceTable, task: str) -> Texts:
@@ -186,15 +186,15 @@ class Source(ABC):
 
         Raises:
             UserError: If the file cannot be read as an image.
-            SourceError: If that is no fault of the image: nothing can be loaded.
+            SourceError: If nothing can be loaded, whatever the image.
         """
         return decode(image, self.max_pixels, cover=self.cover, intensity=self.intensity)
 
     def content(self, image: str) -> bytes:
-        """Return the image as a file of one of `images.FORMATS`, which `load` gives the pixels of.
+        """Return the image as a file in one of `images.FORMATS`, with the pixels of `load`.
 
-        Without an override it is the file that ``image`` names, byte for byte; of a source that
-        overrides `load`, or has an `intensity`, the pixels, as a PNG file.
+        By default it is the file that ``image`` names, byte for byte; in a source that overrides
+        `load`, or has an `intensity`, a PNG file of the pixels.
 
         Raises:
             UserError: If the image cannot be read.

@@ -18,14 +18,14 @@ from mtl_lightning.system.errors import (
 )
 
 _FOLDERS = ("", "Anno", "Eval", "Img")
-"""Where the official download, and torchvision, put the files."""
+"""Places of the files in the official download, and in torchvision's."""
 
 _LIST, _PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
 _SPLITS = {"0": "train", "1": "val", "2": "test"}
 
 
 class CelebASource(Source):
-    """The 202,599 faces of CelebA: ``list_attr_celeba.txt`` and what stands beside it.
+    """The 202,599 faces of CelebA: ``list_attr_celeba.txt`` and the files next to it.
 
     Liu et al., "Deep Learning Face Attributes in the Wild", ICCV 2015;
     https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html. Each attribute is a label ``yes`` or
@@ -35,14 +35,14 @@ class CelebASource(Source):
         path: The folder with ``list_attr_celeba.txt``, ``list_eval_partition.txt`` and
             ``img_align_celeba``, or with the folders ``Anno``, ``Eval`` and ``Img`` of the
             official download.
-        labels: Task to attribute, see `TableSource`; by default the attributes that bear the name
-            of a task or of a label.
-        values: What ``yes`` and ``no`` mean, see `TableSource`: ``{gender: {yes: male, no:
+        labels: Task to attribute, see `TableSource`; by default the attributes named
+            like a task or a label.
+        values: Meanings of ``yes`` and ``no``, see `TableSource`: ``{gender: {yes: male, no:
             female}}``.
         images: The folder of images; by default ``img_align_celeba``.
         partition: Whether the splits are those of ``list_eval_partition.txt``.
         identities: Whether the images of one person (``identity_CelebA.txt``) form a group.
-        allow_outside_root: Whether images may be elsewhere than below ``images``, by ``../``, an
+        allow_outside_root: Whether images may be outside ``images``, by ``../``, an
             absolute path or a link; only for a list that you trust.
     """
 
@@ -122,7 +122,7 @@ class CelebASource(Source):
         )
 
     def _of_images(self, name: str, images: Texts, meanings: dict[str, str] | None = None) -> Texts:
-        """Return what a list of images and codes says of ``images``."""
+        """Return the codes of ``images`` from a list of images and codes."""
         path = self._find(name)
         frame = _read(path, header=None)
         if frame.shape[1] != 2:
@@ -141,7 +141,7 @@ class CelebASource(Source):
 
 
 def _found(path: str, name: str) -> str:
-    """Return where a file or folder of the download is, ``""`` if it is not there."""
+    """Return the path of a file or folder of the download, ``""`` if it does not exist."""
     candidates = [os.path.join(path, folder, name) for folder in _FOLDERS]
     return next(filter(os.path.exists, candidates), "")
 

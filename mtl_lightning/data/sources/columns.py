@@ -1,4 +1,4 @@
-"""Which columns hold the labels of which task, and what their texts mean."""
+"""The columns of each task's labels, and the meanings of their texts."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,20 +24,20 @@ Labels: TypeAlias = dict[str, str | list[str] | dict[str, str | list[str]]]
 """Task to its column, or columns, or for a multi-label task label to column or columns."""
 
 Values: TypeAlias = dict[str, str | dict[str, str | None] | None]
-"""Text to what it means, or task to such a mapping; null means "not labelled"."""
+"""Text to its meaning, or task to such a mapping; null means "not labelled"."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The labels that a source has in columns.
+    """The columns of a source that may hold labels.
 
     Attributes:
-        origin: How messages name the source.
+        origin: The name of the source in messages.
         names: Its columns.
-        fetch: A column's cells, a new array each time.
-        location: Names the cell of a row in a column for messages: ``t.csv row 3, column "b"``.
-        kind: What a column is called.
-        notes: What the user should know, filled by `labels`.
+        fetch: Returns a column's cells, a new array each time.
+        location: Returns the place of a cell for messages: ``t.csv row 3, column "b"``.
+        kind: The word for a column in messages.
+        notes: Notes for the user, filled by `labels`.
     """
 
     origin: str
@@ -62,16 +62,16 @@ class Columns:
         return name
 
     def optional(self, name: str | None, default: str, taken: Collection[str]) -> Texts | None:
-        """Return the cells of a column that the user names, or that bears a default name.
+        """Return the cells of a column that the user names, or that has a default name.
 
         Args:
-            name: What the user says; an empty text: there is none.
-            default: The column's name otherwise, if there is one that is not ``taken``; and what
-                the column is for.
-            taken: Columns that are something else.
+            name: The user's choice; an empty text for no column.
+            default: The default name, used if such a column exists and is not ``taken``; and the
+                purpose of the column.
+            taken: Columns that are used for something else.
 
         Raises:
-            UserError: If there is no column of the name that the user gives.
+            UserError: If the column that the user names does not exist.
         """
         if name:
             return self.fetch(self.required(name, default))
@@ -83,7 +83,7 @@ class Columns:
         """Return a column of ``train``, ``val``, ``test`` and None, see `optional`.
 
         Raises:
-            UserError: If a cell is no split.
+            UserError: If a cell is not a split.
         """
         cells = self.optional(name, "split", taken)
         if cells is None:
@@ -106,10 +106,9 @@ class Columns:
         """Return the columns of each task that has any.
 
         Args:
-            tasks: All tasks, and ``task/label`` for each label of one that has many.
-            labels: What the user says; None: each column is for the task or label whose name it
-                bears.
-            taken: Columns that are something else where the user says nothing.
+            tasks: All tasks, and ``task/label`` for each label of a multi-label task.
+            labels: The user's choice; None for columns named like a task or label.
+            taken: Columns that are used for something else, unless the user names them.
 
         Raises:
             UserError: If a task or a column is not known, or no task has a column.
@@ -138,13 +137,13 @@ class Columns:
         values: Values | None = None,
         missing: Collection[str] = (),
     ) -> dict[str, Texts]:
-        """Return the labels of each task, and note in ``notes`` which entries no cell is.
+        """Return the labels of each task, and note entries that match no cell in ``notes``.
 
         Args:
             columns: Task to its columns; the first that is not empty is the label.
             tasks: All tasks, see `of_tasks`.
-            values: What texts mean. Those that stand for all tasks pass whatever they do not
-                name; those of a task must name every text that occurs, or have it as a meaning.
+            values: Meanings of texts. Those for all tasks leave other texts as they are; those of
+                a task must contain every text that occurs, as a text or a meaning.
             missing: Texts that mean "not labelled".
 
         Returns:
@@ -171,7 +170,7 @@ class Columns:
         return found
 
     def _meant(self, name: str, everywhere: Meanings, own: Meanings) -> Texts:
-        """Return a column's cells as what they mean."""
+        """Return the meanings of a column's cells."""
         cells = self.fetch(name)
         if not everywhere and not own:
             return cells
@@ -182,7 +181,7 @@ class Columns:
                 row = int(np.flatnonzero(codes == code)[0])
                 raise UserError(
                     f"{self.location(row, name)}: {quoted(text)} is not among the `values` {own}"
-                    f"{did_you_mean(text, own.given)}; say what it means, or null"
+                    f"{did_you_mean(text, own.given)}; give its meaning, or null"
                 )
         return texts([*meant, None])[codes]  # an empty cell has code -1, the last
 
@@ -219,7 +218,7 @@ def _check_task(origin: str, key: str, task: str, tasks: Sequence[str]) -> None:
 
 
 def _bearing(task: str, tasks: Sequence[str], names: Collection[str]) -> str | None:
-    """Return the column that bears the name of a task, or of a label as ``task/label``."""
+    """Return the column named like a task, or like a label as ``task/label``."""
     if task in names:
         return task
     label = task.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""What the readers of table files give, and which files are not what their names say."""
+"""The result of readers of table files, and checks that a file has the format of its name."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,23 +20,23 @@ _NO_TEXT = {
     b"\xd0\xcf\x11\xe0": "an old workbook; save the sheet as CSV",
     b"\x1f\x8b": "compressed with gzip; unpack it",
 }
-"""How files begin that are taken for text, the longer of two alike first."""
+"""Starts of files that may be mistaken for text; a longer one comes before its prefix."""
 
 
 Cells: TypeAlias = Sequence[object] | Texts
-"""A column; in an array stand stripped text and None alone."""
+"""A column; an array holds only stripped text and None."""
 
 LONGEST_CELL = 32_767
-"""Characters of a path or a label; a spreadsheet's cell holds no more."""
+"""Largest number of characters of a path or a label, as in a spreadsheet's cell."""
 
 
 class Content(NamedTuple):
     """The rows of a file.
 
     Attributes:
-        names: The columns, in order; one may be there twice.
+        names: The columns, in order; duplicates are possible.
         rows: The number of each row for messages, (N,), see `SourceTable.rows`.
-        fetch: A column's cells as the file holds them, N of them.
+        fetch: Returns the N cells of a column as in the file.
     """
 
     names: list[str]
@@ -45,7 +45,7 @@ class Content(NamedTuple):
 
 
 def check_text(path: str) -> None:
-    """Raise a `UserError` if a file begins like something else than UTF-8 text."""
+    """Raise a `UserError` if a file does not start like UTF-8 text."""
     with open(path, "rb") as file:
         head = file.read(4)
     for beginning, what in _NO_TEXT.items():
@@ -54,7 +54,7 @@ def check_text(path: str) -> None:
 
 
 def check_parquet(path: str) -> None:
-    """Raise a `UserError` if a file does not begin and end as Parquet does."""
+    """Raise a `UserError` if a file does not start and end like Parquet."""
     with open(path, "rb") as file:
         head = file.read(12)
         file.seek(-min(4, file.seek(0, 2)), 2)
@@ -69,16 +69,16 @@ def check_parquet(path: str) -> None:
 
 
 def holds_nul(path: str) -> bool:
-    """Whether there is a byte 0 in a file."""
+    """Whether a file contains a byte 0."""
     with open(path, "rb") as file:
         return any(b"\0" in piece for piece in iter(lambda: file.read(2**20), b""))
 
 
 def first_fault(path: str) -> tuple[str, str]:
-    """Find the first byte of a file that is no UTF-8 text, or is 0.
+    """Find the first byte of a file that is not UTF-8 text, or is 0.
 
     Returns:
-        The text before, and what is wrong there.
+        The text before it, and the error.
     """
     data = Path(path).read_bytes()
     end, nul = len(data), data.find(b"\0")

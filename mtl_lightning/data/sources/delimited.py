@@ -1,4 +1,4 @@
-"""CSV and TSV, read strictly: to make the best of a stray quote is to lose rows in silence."""
+"""CSV and TSV, read strictly: tolerating a stray quote would silently lose rows."""
 
 import csv
 import io
@@ -22,24 +22,24 @@ from mtl_lightning.data.sources.content import (
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.system.errors import UserError, quoted
 
-_CHUNK = 256  # rows; of larger ones the garbage collector sees more
+_CHUNK = 256  # rows; the garbage collector would see more of larger ones
 _REMEMBERED = 10_000  # texts of a column
-_LONGEST = 2**31 - 1  # the most that csv can be told on every system
+_LONGEST = 2**31 - 1  # the largest limit that csv accepts on every system
 _NAMES = {",": "comma", "\t": "tab", ";": "semicolon"}
 
 
 def read_delimited(path: str, separator: str) -> Content:
     """Read CSV or TSV in UTF-8; see `tabular.open_table`.
 
-    Rows are numbered as a spreadsheet shows them. Where a row is shorter than the header, the
-    cells at its end are empty.
+    Rows are numbered as in a spreadsheet. If a row is shorter than the header, the missing cells
+    are empty.
 
     Raises:
-        UserError: If the file is no UTF-8 text or has no header, a quote is out of place, or a row
+        UserError: If the file is not UTF-8 text or has no header, a quote is out of place, or a row
             is longer than the header.
     """
     check_text(path)
-    if holds_nul(path):  # which the csv of Python 3.10 refuses and later ones let pass
+    if holds_nul(path):  # refused by csv in Python 3.10 and accepted later
         raise UserError(_undecodable(path, separator))
     with open(path, encoding="utf-8-sig", newline="") as file, _long_cells():
         reader = csv.reader(file, delimiter=separator, strict=True, skipinitialspace=True)
@@ -75,7 +75,7 @@ def _header(where: str, row: list[str], separator: str) -> list[str]:
 
 @contextmanager
 def _long_cells() -> Iterator[None]:
-    """Let cells be of any length: of one that is used, `TableFile.column` says it if too long."""
+    """Allow cells of any length: `TableFile.column` reports one that is used and too long."""
     before = csv.field_size_limit(_LONGEST)
     try:
         yield
@@ -84,7 +84,7 @@ def _long_cells() -> Iterator[None]:
 
 
 class _Known(dict[str, str | None]):
-    """Stripped text, or None, for each cell: one object for all that are equal."""
+    """Stripped text, or None, for each cell; equal texts share one object."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class _Known(dict[str, str | None]):
 def _body(
     path: str, reader: Iterator[list[str]], width: int, separator: str
 ) -> tuple[list[int], list[list[Texts]], list[int]]:
-    """Return the numbers of the rows that are not blank, and of each column pieces and longest."""
+    """Return the numbers of non-blank rows, and each column's chunks and longest cell."""
     numbers: list[int] = []
     columns: list[list[Texts]] = [[] for _ in range(width)]
     known = [_Known() for _ in range(width)]
@@ -107,8 +107,8 @@ def _body(
     while rows := list(islice(reader, _CHUNK)):
         own = list(range(number, number + len(rows)))
         number += len(rows)
-        # What is done for each of a million rows is left to loops in C, and done while the few
-        # rows are in the processor's cache.
+        # The work on each of a million rows is done by loops in C, while the few rows of a chunk
+        # are in the processor's cache.
         if set(map(len, rows)) != {width} or not all(map(str.strip, map(first, rows))):
             fitted = [
                 (n, whole)
@@ -120,7 +120,7 @@ def _body(
             own, rows = [n for n, _ in fitted], [row for _, row in fitted]
         numbers += own
         for i, cells in enumerate(zip(*rows, strict=True)):
-            # As an array: the garbage collector would look at each cell of a list.
+            # An array, since the garbage collector would visit each cell of a list.
             columns[i].append(texts(_cleaned(cells, known[i])))
     return numbers, columns, [cells.longest for cells in known]
 
@@ -148,9 +148,9 @@ def _fitted(where: str, row: list[str], width: int, separator: str) -> list[str]
 
 
 def _undecodable(path: str, separator: str) -> str:
-    """Say in which cell a file ceases to be UTF-8 text."""
+    """Return a message that names the first cell that is not UTF-8 text."""
     before, what = first_fault(path)
-    # With one character more the last cell is the one in question, after a line break too.
+    # With one more character, the last cell is the one in question, also after a line break.
     text = io.StringIO(f"{before}?", newline="")
     number = 0
     header: list[str] = []
@@ -162,7 +162,7 @@ def _undecodable(path: str, separator: str) -> str:
 
 
 def _stray_quote(path: str, separator: str) -> str:
-    """Say which cell has a quote that should not be there."""
+    """Return a message that names the cell with a misplaced quote."""
     number = 0
     header: list[str] = []
     lines: list[str] = []
@@ -172,7 +172,7 @@ def _stray_quote(path: str, separator: str) -> str:
                 _kept(file, lines), delimiter=separator, strict=True, skipinitialspace=True
             ):
                 number, header = number + 1, header or row
-                lines.clear()  # what is left at the end are those of the row that is wrong
+                lines.clear()  # at the end, only the lines of the wrong row are left
         except csv.Error:
             pass
     text = "".join(lines)

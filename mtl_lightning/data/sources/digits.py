@@ -20,13 +20,13 @@ class DigitsSource(Source):
     Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
 
     There are three kinds of labels: ``digit`` (``0`` to ``9``), ``parity`` (``even``, ``odd``)
-    and, for regression, ``ink`` (the mean darkness of the scan, 0 to 1). Of each digit 10 % are
+    and, for regression, ``ink`` (the mean darkness of the scan, 0 to 1). Of each digit, 10 % are
     val and 20 % test, drawn with the seed.
 
     Args:
         missing: Task to the fraction of its *training* labels to leave out, to try how a network
             learns from partial labels; val and test keep all of theirs.
-        seed: For the splits and the labels left out.
+        seed: The seed of the splits and of the labels left out.
         labels: Task to one of the three kinds; by default the tasks of these names.
     """
 
@@ -107,7 +107,7 @@ class DigitsSource(Source):
 @cache
 def _scans() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Return the scans, (1797, 8, 8) in 0..16, and their digits, (1797,)."""
-    from sklearn.datasets import load_digits  # half a second that other sources need not wait
+    from sklearn.datasets import load_digits  # half a second, which other sources should not pay
 
     data = load_digits()
     return data.images, data.target

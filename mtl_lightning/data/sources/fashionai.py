@@ -43,7 +43,7 @@ ATTRIBUTES = {
         "Micro Length, Knee Length, Midi Length, Ankle&Floor Length",
     }.items()
 }
-"""The attributes and their classes in the order of the letters, as the competition calls them."""
+"""The attributes and their classes, with the names of the competition, in letter order."""
 
 _SUFFIX = "_labels"
 
@@ -52,9 +52,9 @@ class FashionAISource(Source):
     """Label files of Tianchi's FashionAI challenge, "Attributes Recognition of Apparel" (2018).
 
     They have no header, and rows such as ``Images/neck_design_labels/<hash>.jpg,
-    neck_design_labels,nnynn``: a letter for each class of the attribute, ``y`` for the class,
-    ``m`` for one that it may be. A fourth column is passed over, and so is a first row that is a
-    header; an empty third column says "not labelled", as in the questions of ``Tests``.
+    neck_design_labels,nnynn``: a letter for each class of the attribute, ``y`` for the class, ``m``
+    for one that may apply. A fourth column is ignored, and so is a header in the first row; an
+    empty third column means "not labelled", as in the questions of ``Tests``.
 
     Zou et al., "FashionAI: A Hierarchical Dataset for Fashion Understanding", CVPRW 2019.
 
@@ -63,13 +63,13 @@ class FashionAISource(Source):
             ``fashionai/*/Annotations/*.csv``.
         root: The folder that the images' paths are relative to; by default, for each file, the
             one above its own: ``base`` for ``base/Annotations/label.csv``.
-        labels: Task to attribute; by default the tasks called like an attribute, in full
+        labels: Task to attribute; by default the tasks named like an attribute, in full
             (``neck_design_labels``), without its end (``neck_design``) or in short (``neck``).
-        maybe: Share of the target that the classes marked ``m`` have together, below 0.5; the
+        maybe: Total share of the target of the classes marked ``m``, below 0.5; the
             class marked ``y`` has the rest. 0: they are no different from the others.
         split: ``train``, ``val`` or ``test`` for all rows; by default the files in a folder
             ``Tests`` are test, and the others are divided by ``data.splits``.
-        allow_outside_root: Whether images may be elsewhere than below ``root``, by ``../``, an
+        allow_outside_root: Whether images may be outside ``root``, by ``../``, an
             absolute path or a link; only for a file that you trust.
     """
 
@@ -147,7 +147,7 @@ class FashionAISource(Source):
         return texts([self.split or ("test" if in_tests else None)] * len(file.rows))
 
     def _answers(self, file: "_File") -> dict[str, Texts]:
-        """Return for each attribute the classes of a file's rows, None in those of others."""
+        """Return the classes of a file's rows for each attribute, None in rows of others."""
         out = {name: texts([None] * len(file.rows)) for name in ATTRIBUTES}
         pairs = pd.MultiIndex.from_arrays([file.attributes, file.letters])
         codes, distinct = pd.factorize(pairs)
@@ -164,17 +164,17 @@ class FashionAISource(Source):
         return out
 
     def _class(self, letters: str, classes: Sequence[str], where: str) -> str:
-        """Return the class that letters mean, or the shares of several."""
+        """Return the class of letters, or the shares of several."""
         if len(letters) != len(classes) or set(letters) - set("ymn") or set(letters) == {"n"}:
             raise UserError(
                 f"{where}: the label is {quoted(letters)}; expected {len(classes)} letters, y for "
-                "the class, m for each that it may be, n for the others"
+                "the class, m for each that may apply, n for the others"
             )
         marked = {
             letter: [name for own, name in zip(letters, classes, strict=True) if own == letter]
             for letter in "ym"
         }
-        # Only where no class is sure do the others count for all of the target.
+        # Only if no class is sure do the others count for all of the target.
         maybe = self.maybe if marked["y"] else 1.0
         shares = [(name, (1 - maybe) / len(marked["y"])) for name in marked["y"]]
         shares += [(name, maybe / len(marked["m"])) for name in marked["m"] if maybe]
@@ -187,11 +187,11 @@ class _File(NamedTuple):
     """A label file.
 
     Attributes:
-        path: As messages name it.
+        path: Its path in messages.
         rows: The number of each row, (N,).
         images: The paths, (N,).
         attributes: The second column, (N,).
-        letters: The third column, (N,), empty where nothing is said.
+        letters: The third column, (N,), empty if not labelled.
     """
 
     path: str
@@ -201,12 +201,12 @@ class _File(NamedTuple):
     letters: Texts
 
     def location(self, i: int) -> str:
-        """Name row ``i``."""
+        """Return the place of row ``i`` for a message."""
         return f"{self.path} row {self.rows[i]}"
 
 
 def _is_typical(path: str) -> bool:
-    """Whether a row at the beginning of a file names an attribute; there may be a header."""
+    """Whether one of the first rows of a file names an attribute; there may be a header."""
     if not path.lower().endswith(".csv"):
         return False
     with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
@@ -235,7 +235,7 @@ def _read(path: str) -> _File:
 
 
 def _by_name(tasks: Sequence[str]) -> Labels | None:
-    """Return the attribute of each task that is called like one, None where no task is."""
+    """Return the attribute of each task named like one, None if there is no such task."""
     names = {}
     for attribute in ATTRIBUTES:
         short = attribute.removesuffix(_SUFFIX)

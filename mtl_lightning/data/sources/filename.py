@@ -21,27 +21,27 @@ Unmatched: TypeAlias = Literal["error", "skip"]
 
 
 class FilenameSource(Source):
-    r"""Images whose names say what is on them, such as ``Dress_kids_0017.png``.
+    r"""Images whose names contain their labels, such as ``Dress_kids_0017.png``.
 
-    Of the pattern's named groups those that bear the name of a task, or of a label of one that
-    has many, hold its labels; ``split`` and ``group``, if no tasks are called so, hold these. A
-    group that is empty or takes no part in the match says "not labelled".
+    The pattern's groups named like a task, or like a label of a multi-label task, hold its labels;
+    ``split`` and ``group`` hold splits and groups, unless they are tasks. A group that is empty or
+    takes no part in the match means "not labelled".
 
     Args:
-        path: The folder; all images below it are taken, hidden ones aside.
+        path: The folder; all images below it are used, except hidden ones.
         pattern: A regular expression of the *whole* path of a file below the folder, its suffix
             included, such as ``(?P<type>[A-Za-z]+)_(?P<audience>kids|adults|)_.*``.
-        labels: Task to the group that holds its labels, where their names differ; see
+        labels: Task to the group that holds its labels, if their names differ; see
             `TableSource`.
-        values: What texts mean, see `TableSource`.
-        missing: Texts that mean "not labelled", besides the empty one.
-        unmatched: What becomes of names that the pattern does not match: ``error``, or ``skip``:
-            these images are left out, and ``fit`` says how many.
+        values: Meanings of texts, see `TableSource`.
+        missing: Further texts that mean "not labelled", like the empty one.
+        unmatched: What happens to names that do not match the pattern: ``error``, or ``skip``:
+            these images are left out, with a note of how many.
         allow_outside_root: Whether links may lead out of ``path``; only for a folder that
             you trust.
-        intensity: Which values of the image files are black and white, see `Intensity`: ``{min:
-            -1000, max: 2000}`` or ``{percentiles: [1, 99]}``; by default what the format says, and
-            an image of which it does not say so (signed, float, 12 bits in 16) is refused.
+        intensity: The values of the image files that are black and white, see `Intensity`: ``{min:
+            -1000, max: 2000}`` or ``{percentiles: [1, 99]}``; by default those of the format, and
+            an image whose format does not define them (signed, float, 12 bits in 16) is refused.
     """
 
     def __init__(
@@ -59,7 +59,9 @@ class FilenameSource(Source):
         try:
             self.pattern = re.compile(pattern)
         except re.error as error:
-            raise UserError(f"pattern is no regular expression: {error}") from None
+            raise UserError(
+                f"pattern should be a regular expression. Found an error: {error}"
+            ) from None
         if not self.pattern.groupindex:
             raise UserError("pattern has no named group; expected one such as (?P<type>[a-z]+)")
         self.labels = labels
@@ -93,11 +95,11 @@ class Names:
     """The images of a folder whose names match a pattern.
 
     Attributes:
-        origin: How messages name the folder.
+        origin: The name of the folder in messages.
         keys: Their paths below the folder.
         images: Their resolved paths.
-        groups: Named group to what it matched in each name, None where that is nothing.
-        notes: What the user should know.
+        groups: Named group to its match in each name, None if there is none.
+        notes: Notes for the user.
     """
 
     origin: str
@@ -128,14 +130,14 @@ def match_names(
 
     Args:
         path: The folder.
-        pattern: Of the whole path below the folder, with named groups.
-        unmatched: What becomes of the others, see `FilenameSource`.
-        option: What the user calls ``unmatched``.
+        pattern: A pattern for the whole path below the folder, with named groups.
+        unmatched: What happens to other names, see `FilenameSource`.
+        option: The user's name for ``unmatched``.
         allow_outside_root: Whether links may lead out of the folder.
 
     Raises:
         UserError: If there is no image, a name does not match, or an image links to nothing, or
-            elsewhere where that is not allowed.
+            out of the folder without permission.
     """
     if not os.path.isdir(path):
         raise UserError(f"folder {path} does not exist or is not a folder")
@@ -148,15 +150,15 @@ def match_names(
     matches = [pattern.fullmatch(name) for name in names]
     keys = [name for name, match in zip(names, matches, strict=True) if match]
     strays = [name for name, match in zip(names, matches, strict=True) if not match]
-    told = f"{origin}: {len(strays):,} of {len(names):,} file names do not match"
+    message = f"{origin}: {len(strays):,} of {len(names):,} file names do not match"
     if strays and (unmatched == "error" or not keys):
-        remedy = f"; mend them, or leave these images out: `{option}: skip`" if keys else ""
-        raise UserError(f"{told}, first {quoted(strays[0])}; expected {pattern.pattern}{remedy}")
+        remedy = f"; rename them, or leave these images out: `{option}: skip`" if keys else ""
+        raise UserError(f"{message}, first {quoted(strays[0])}; expected {pattern.pattern}{remedy}")
     images = found_below(path, keys, allow_outside_root)
     groups = {
         name: texts([(match[name] or "").strip() or None for match in matches if match])
         for name in pattern.groupindex
     }
-    notes = [f"{told} and are left out, first {quoted(strays[0])}"] if strays else []
+    notes = [f"{message} and are left out, first {quoted(strays[0])}"] if strays else []
     notes += [f"{origin}: {note}" for note in passed.notes()]
     return Names(origin, texts(keys), images, groups, notes)

@@ -29,12 +29,12 @@ _HEIC = {".heic", ".heif", ".hif"}
 
 @dataclass
 class PassedOver:
-    """What a folder holds besides the images that are taken from it; hidden files aside.
+    """Files and folders that are skipped, except hidden ones.
 
     Attributes:
-        suffixes: How many files there are of each suffix that is no image's.
-        folders: Those without an image.
-        images: Those that are in no folder of a class.
+        suffixes: Number of files by suffix that is not an image's.
+        folders: Folders without an image.
+        images: Images that are in no folder of a class.
     """
 
     suffixes: Counter[str] = field(default_factory=Counter)
@@ -46,7 +46,7 @@ class PassedOver:
         self.suffixes[os.path.splitext(name)[1].lower()] += 1
 
     def notes(self) -> list[str]:
-        """Return what was passed over, a line for each kind."""
+        """Return notes on what was skipped, one line for each kind."""
         notes = []
         if self.folders:
             notes.append(f"folders without an image, passed over: {listed(self.folders)}")
@@ -58,7 +58,7 @@ class PassedOver:
         return notes
 
     def instead(self) -> str:
-        """Return what was expected and found where there is no image at all."""
+        """Return what was expected and found, for an error about a folder without images."""
         found = f". Found {self._counted()}" if self.suffixes else ""
         return f"files such as .jpg, .png or .tif{found}"
 
@@ -75,17 +75,17 @@ class FolderSource(Source):
     """A folder per class: ``<path>/<class>/**/<image>``, or ``<path>/<split>/<class>/...``.
 
     If all folders at the top that hold images are named like splits (train, val, test and their
-    usual spellings), they are splits; two such beside others are an error. Hidden files and folders
-    are passed over, and so are, with a note, other files and folders without an image.
+    usual spellings), they are splits; two such next to others are an error. Hidden files and
+    folders are skipped, and so are, with a note, other files and folders without an image.
 
     Args:
         path: The folder of folders.
-        task: The task that the folders' names are the labels of.
+        task: The task whose labels are the folders' names.
         allow_outside_root: Whether links may lead out of ``path``; only for a folder that
             you trust.
-        intensity: Which values of the image files are black and white, see `Intensity`: ``{min:
-            -1000, max: 2000}`` or ``{percentiles: [1, 99]}``; by default what the format says, and
-            an image of which it does not say so (signed, float, 12 bits in 16) is refused.
+        intensity: The values of the image files that are black and white, see `Intensity`: ``{min:
+            -1000, max: 2000}`` or ``{percentiles: [1, 99]}``; by default those of the format, and
+            an image whose format does not define them (signed, float, 12 bits in 16) is refused.
         missing: Folders whose images are not labelled, such as ``unknown``.
     """
 
@@ -148,7 +148,7 @@ class FolderSource(Source):
         )
 
     def _with_images(self, folder: str, passed: PassedOver) -> list[str]:
-        """Return the folders in ``folder`` that hold images; what else is there is passed over."""
+        """Return the folders in ``folder`` that hold images, skipping everything else."""
         with os.scandir(os.path.join(self.path, folder)) as entries:
             files = sorted(e.name for e in entries if e.is_file() and not e.name.startswith("."))
         for name in files:
@@ -183,7 +183,7 @@ def are_splits(path: str, folders: Collection[str]) -> bool:
     """Whether the folders at the top of ``path`` that hold images are splits, and not classes.
 
     Raises:
-        UserError: If several are named like splits and others are beside them.
+        UserError: If several are named like splits and others are next to them.
     """
     named = [name for name in folders if name.lower() in SPELLINGS]
     others = [name for name in folders if name.lower() not in SPELLINGS]
@@ -197,7 +197,7 @@ def are_splits(path: str, folders: Collection[str]) -> bool:
 
 
 def found_below(root: str, keys: Sequence[str], allow_outside_root: bool = False) -> Texts:
-    """Resolve the images that `images_below` lists, of which links may lead anywhere.
+    """Resolve the images listed by `images_below`, whose links may lead anywhere.
 
     Raises:
         UserError: If one leads to nothing, or out of ``root``, unless that is allowed.

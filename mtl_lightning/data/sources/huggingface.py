@@ -36,35 +36,35 @@ from mtl_lightning.system.errors import (
 )
 
 _KEY = "huggingface:"
-"""What the keys of images begin with that are no files of their own."""
+"""Prefix of the keys of images that are not files."""
 
 
 class HuggingFaceSource(Source):
     """A data set with a column of images and columns of labels.
 
-    Needs ``pip install 'mtl-lightning[huggingface]'``. Classes are called by their names; what
-    such a column has for "no label" (-1) is none. A column of lists is for a `MultiLabel`: what a
-    list does not name does not apply, and null is none.
+    Needs ``pip install 'mtl-lightning[huggingface]'``. Classes appear by their names; -1 in
+    such a column is no label. A column of lists is for a `MultiLabel`: labels that a list does not
+    name do not apply, and null is no label.
 
     Args:
         path: A folder written by ``save_to_disk``; a folder of Parquet files or images, or one
             Parquet file; or the name of a data set on the hub, such as ``uoft-cs/cifar100``, which
             is downloaded once.
-        name: Which configuration of the data set, where it has several.
-        revision: Which version on the hub: a branch, tag or commit; by default the newest.
+        name: The configuration of the data set, if it has several.
+        revision: The version on the hub: a branch, tag or commit; by default the newest.
         image: The column of images; by default the only one.
-        splits: The data set's split to ``train``, ``val``, ``test``, or null: divided by
-            ``data.splits``. Splits that are not named are left out. By default those whose names
-            mean one of ours; a data set with a single split is divided.
+        splits: The data set's split to ``train``, ``val``, ``test``, or null to
+            divide it by ``data.splits``. Other splits are left out. By default, those named like
+            one of ours; a data set with a single split is divided.
         labels: Task to column, see `TableSource`.
-        values: What texts mean, see `TableSource`.
-        missing: Texts that mean "not labelled", besides null and the empty text.
+        values: Meanings of texts, see `TableSource`.
+        missing: Further texts that mean "not labelled", like null and the empty text.
         group: The column of groups, whose rows are never in two splits; by default the column
-            ``group`` if there is one that is no label.
-        allow_outside_root: Whether images that are files of their own may be elsewhere than below
-            ``path`` (or the library's folder of what it has fetched or unpacked), by ``../``, an
+            ``group`` if it exists and is not a label.
+        allow_outside_root: Whether images that are files of their own may be outside
+            ``path`` (or the library's folder of downloaded and unpacked files), by ``../``, an
             absolute path or a link; only for a data set that you trust.
-        intensity: Which values of the images are black and white, see `TableSource`.
+        intensity: The values of the images that are black and white, see `TableSource`.
     """
 
     runs_code = True
@@ -159,7 +159,7 @@ class HuggingFaceSource(Source):
                 ) from None
             try:
                 found = self._load_all(datasets)
-            except Exception as error:  # of the library, of the network or of the disk
+            except Exception as error:  # from the library, the network or the disk
                 raise UserError(self._why(error)) from error
             parts = found if isinstance(found, dict) else {"all": found}
             self._opened = {str(name): self._with_images(name, parts[name]) for name in parts}
@@ -187,7 +187,7 @@ class HuggingFaceSource(Source):
         )
 
     def _with_images(self, split: str, data: Any) -> Any:
-        """Return a split whose column of images gives files or bytes, and is the first."""
+        """Return a split with undecoded images (files or bytes) as its first column."""
         from datasets import Image
 
         images = [name for name, feature in data.features.items() if isinstance(feature, Image)]
@@ -205,7 +205,11 @@ class HuggingFaceSource(Source):
             )
         try:
             undecoded = data.cast_column(name, Image(decode=False))
-        except (TypeError, ValueError, NotImplementedError) as error:  # Arrow's are of these
+        except (
+            TypeError,
+            ValueError,
+            NotImplementedError,
+        ) as error:  # Arrow's errors are subclasses
             raise UserError(
                 f"{self.path}, split {split}: column {quoted(name)} holds no images but "
                 f"{short(str(data.features[name]))}: {one_line(' '.join(str(error).split()))}"
@@ -214,7 +218,7 @@ class HuggingFaceSource(Source):
         return undecoded.select_columns([name, *others])
 
     def _splits(self, names: Sequence[str]) -> dict[str, str | None]:
-        """Return our split of each of the data set's that is used."""
+        """Return the data set's splits that are used, each with our name."""
         if self.splits is not None:
             for name in self.splits:
                 if name not in names:
@@ -228,7 +232,7 @@ class HuggingFaceSource(Source):
         unknown = [name for name in names if name.lower() not in SPELLINGS]
         if unknown:
             raise UserError(
-                f"{self.path}: is its split {quoted(unknown[0])} to train, val or test? Say "
+                f"{self.path}: is its split {quoted(unknown[0])} to train, val or test? Set "
                 f"`splits: {{{short(unknown[0])}: ...}}`, with all that are to be used of "
                 f"{listed(names)}"
             )
@@ -268,7 +272,7 @@ class _Part:
         self.keys[beside] = relative_keys(root, paths)
 
     def cells(self, name: str) -> Texts:
-        """Return a column as text, None where a cell is empty and where there is no such column."""
+        """Return a column as text, None for empty cells or if there is no such column."""
         if name not in self.names:
             return texts([None] * len(self.rows))
         feature = self.data.features[name]
@@ -288,7 +292,7 @@ class _Part:
 
 
 def _class_names(feature: Any) -> tuple[Sequence[str] | None, bool]:
-    """Return what the classes of a column are called, if it has any, and whether it has lists."""
+    """Return the names of a column's classes, if it has any, and whether it has lists."""
     listed = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
     own = feature if listed is None else listed
     return getattr(own, "names", None), listed is not None
@@ -299,7 +303,7 @@ def _root(path: str, files: Sequence[str]) -> str:
     from datasets import config
     from huggingface_hub import constants
 
-    # What is not of the user's own the library unpacks, or downloads, into one of these.
+    # The library unpacks, or downloads, into one of these.
     for fetched in map(str, (config.HF_DATASETS_CACHE, constants.HF_HUB_CACHE)):
         if files and is_below(files[0], fetched):
             return fetched
@@ -308,9 +312,9 @@ def _root(path: str, files: Sequence[str]) -> str:
 
 @contextmanager
 def _offline_if_unreachable(datasets: Any) -> Iterator[None]:
-    """Let the library look only at what it has fetched before, where there is no internet.
+    """Make the library use only its cache if there is no internet.
 
-    By itself it asks six times, for half a minute, with a warning each.
+    Otherwise it tries six times, for half a minute, with a warning each.
     """
     from huggingface_hub import constants
 
@@ -318,7 +322,7 @@ def _offline_if_unreachable(datasets: Any) -> Iterator[None]:
         socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
         reachable = True
     except OSError:
-        reachable = bool(getproxies())  # which may know the name
+        reachable = bool(getproxies())  # a proxy may resolve the name
     before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
     if not reachable:
         datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True

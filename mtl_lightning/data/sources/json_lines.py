@@ -1,4 +1,4 @@
-"""JSON Lines: an object a line."""
+"""JSON Lines: one object per line."""
 
 import json
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ from mtl_lightning.system.errors import UserError, quoted, short
 
 
 class _TwiceError(Exception):
-    """An object has a key twice: a reader that keeps the last would choose a label."""
+    """An object has a key twice; keeping the last would choose a label."""
 
 
 def read_json_lines(path: str) -> Content:
     """Read JSON Lines in UTF-8; see `tabular.open_table`.
 
-    Rows are numbered by line. Columns are the keys of all objects, in the order in which they
-    first occur; where an object lacks a key its cell is null.
+    Rows are numbered by line. Columns are the keys of all objects, in order of first
+    occurrence; if an object lacks a key, its cell is null.
 
     Raises:
-        UserError: If the file is no UTF-8 text, or a line is no JSON object or has a key twice.
+        UserError: If the file is not UTF-8 text, or a line is not a JSON object or has a key twice.
     """
     check_text(path)
     decode = json.JSONDecoder(object_pairs_hook=_once).decode
     numbers: list[int] = []
-    # Positions and values: a hostile file may have a key of its own in each line.
+    # Positions and values, since a hostile file may have another key in each line.
     columns: dict[str, tuple[list[int], list[object]]] = {}
     with open(path, encoding="utf-8-sig") as file:
         try:
@@ -73,7 +73,7 @@ def _record(where: str, line: str, decode: Any) -> dict[str, object]:
         raise UserError(f"{where} has half a character, a lone \\ud...; write the whole") from None
     except json.JSONDecodeError:
         record = None
-    except ValueError:  # Python limits the digits of a whole number
+    except ValueError:  # Python limits the digits of an integer
         raise UserError(f"{where} has a number of too many digits; write it as text") from None
     if not isinstance(record, dict):
         raise UserError(f"{where} is not a JSON object: {short(line.strip(), 60)}")

@@ -1,4 +1,4 @@
-"""From the paths that a table writes to resolved files: a listing per folder, no call per row."""
+"""Resolving the paths of a table to files: one listing per folder, no call per row."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from mtl_lightning.system.errors import UserError, folded, quoted, same_letters,
 Path = str | os.PathLike[str]
 
 LONGEST_PATH = 4096
-"""Characters of a path; no system opens a longer one."""
+"""Largest number of characters of a path that any system opens."""
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -31,21 +31,21 @@ def locate(
 ) -> tuple[Texts, npt.NDArray[np.bool_]]:
     """Resolve image files.
 
-    Each distinct folder is resolved and listed once, so a million rows on a network drive cost
-    as many calls as they have folders. Links to files are resolved one by one.
+    Each distinct folder is resolved and listed once, so a million rows on a network drive cost as
+    many calls as there are folders. Links to files are resolved one by one.
 
     Args:
         root: The folder that relative paths start from.
         paths: N paths as written in a table, relative or absolute.
-        allow_outside_root: Whether a file may be elsewhere than below ``root``, once all links
-            are resolved (those of ``root`` too). Else no folder elsewhere is even listed.
+        allow_outside_root: Whether a file may be outside ``root``, with all links resolved
+            (including those of ``root``). Otherwise no folder outside is even listed.
 
     Returns:
-        The N resolved absolute paths (as written where there is no such file), and whether each
-        is a file that may be taken, bool (N,); `absence` says why one is not.
+        The N resolved absolute paths (as written if there is no such file), and whether each
+        is a file that may be used, bool (N,); `absence` says why one is not.
 
     Raises:
-        UserError: If a folder may not be listed.
+        UserError: If a folder cannot be listed.
     """
     top = None if allow_outside_root else os.path.realpath(root)
     images, exists = texts(paths), np.zeros(len(paths), dtype=np.bool_)
@@ -74,7 +74,7 @@ def _by_folder(paths: Sequence[str]) -> Iterator[tuple[str, npt.NDArray[np.intp]
 
 
 def relative_keys(root: Path, paths: Sequence[str]) -> Texts:
-    """Return paths relative to a source's root, in one spelling on every machine.
+    """Return paths relative to a source's root, with the same spelling on all machines.
 
     ``./a.jpg``, ``b/../a.jpg`` and ``<root>/a.jpg`` all become ``a.jpg``; an absolute path to
     another place stays absolute.
@@ -93,16 +93,16 @@ def relative_keys(root: Path, paths: Sequence[str]) -> Texts:
 
 
 def outside(root: Path, path: str) -> str:
-    """Return what a path leads to, links resolved, if that is not below ``root``; else ``""``."""
+    """Return the resolved target of a path if it is not below ``root``, else ``""``."""
     try:
         real = os.path.realpath(os.path.join(root, path))
-    except ValueError:  # a NUL, or what is no text: there can be no such file
+    except ValueError:  # a NUL, or not text: there can be no such file
         return ""
     return "" if is_below(real, os.path.realpath(root)) else real
 
 
 def absence(root: Path, path: str, allow_outside_root: bool = False) -> tuple[str, str]:
-    """Say why `locate` gives no file for a path, and what can be done about it."""
+    """Return why `locate` finds no file for a path, and how to fix it."""
     name, top = quoted(path), os.path.abspath(root)
     if url(path) or url(root):
         what = f"{name} is a URL" if url(path) else f"the root {quoted(os.fspath(root))} is a URL"
@@ -126,9 +126,9 @@ def absence(root: Path, path: str, allow_outside_root: bool = False) -> tuple[st
 
 
 def _meant(top: str, path: str, allow_outside_root: bool) -> str:
-    """Return the file that looks like a path that leads to none, ``""`` if there is no such file.
+    """Return the file that resembles a path without a file, ``""`` if there is none.
 
-    Each part may differ in case and Unicode normalization, the last in its suffix, too.
+    Each part may differ in case and Unicode normalization, the last part also in its suffix.
     """
     found = os.path.join(top, "") if path.startswith(os.path.join(top, "")) else ""
     if os.path.isabs(path) and not found:
@@ -157,19 +157,19 @@ def _meant(top: str, path: str, allow_outside_root: bool) -> str:
 
 
 def url(path: Path) -> bool:
-    """Whether this is the address of something that would have to be downloaded first."""
+    """Whether this is the address of something that would have to be downloaded."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", os.fspath(path)) is not None
 
 
 def check_inside(root: Path, path: str) -> None:
-    """Raise a `UserError` if a path below ``root`` leads out of it by a link."""
+    """Raise a `UserError` if a link of a path below ``root`` leads out of it."""
     if outside(root, path):
         what, remedy = absence(root, path)
         raise UserError(f"folder {os.fspath(root)}: {what}; {remedy}")
 
 
 def is_below(real: str, top: str) -> bool:
-    """Whether one resolved path is another or below it."""
+    """Whether a resolved path equals another or is below it."""
     return real == top or real.startswith(os.path.join(top, ""))
 
 
@@ -178,11 +178,11 @@ def _files(
 ) -> tuple[str, set[str], dict[str, str]]:
     """Find files in ``folder``, which ends in ``/``.
 
-    Nothing that is not below ``top`` is listed or taken; None: wherever it is.
+    Nothing outside ``top`` is listed or used; None allows everything.
 
     Returns:
-        What stands before the names of the files, those of ``wanted`` that are files, and those
-        that are links to files, with what they lead to.
+        The prefix of the names of the files, those of ``wanted`` that are files, and those that
+        are links to files, with their targets.
     """
     files: set[str] = set()
     links: dict[str, str] = {}
@@ -202,7 +202,7 @@ def _files(
                 elif entry.is_symlink() and (file := _resolved(entry, top)):
                     links[entry.name] = file
         return os.path.join(real, ""), files, links
-    except ValueError:  # a NUL, or what is no text
+    except ValueError:  # a NUL, or not text
         return nothing
     except OSError as error:
         if error.errno in _NOWHERE:
@@ -211,11 +211,11 @@ def _files(
 
 
 def _resolved(link: "os.DirEntry[str]", top: str | None) -> str:
-    """Return where the file is that a link leads to, or "" if it is none or may not be taken."""
+    """Return the file that a link leads to, or "" if it is none or may not be used."""
     try:
         if not link.is_file():
             return ""
-    except OSError:  # it leads in a circle
+    except OSError:  # a cycle of links
         return ""
     file = os.path.realpath(link.path)
     return file if top is None or is_below(file, top) else ""

@@ -1,4 +1,4 @@
-"""Market-1501: pedestrians, and the attributes of each of them."""
+"""Market-1501: pedestrians and their attributes."""
 
 import os
 import re
@@ -29,7 +29,7 @@ _ANSWERS = {
     "clothes": ["dress", "pants"],
     "age": ["young", "teenager", "adult", "old"],
 }
-"""What 1, 2, ... mean; of all other attributes: no, yes."""
+"""Meanings of 1, 2, ...; for all other attributes: no, yes."""
 _WORN = ("hat", "backpack", "bag", "handbag")
 _COLOURS = {"upcolor": "up", "downcolor": "down"}
 
@@ -43,17 +43,18 @@ class Market1501AttributeSource(Source):
     ``hair`` (``short``, ``long``), ``up`` and ``down`` (the length of sleeves and of the lower
     clothing: ``long``, ``short``), ``clothes`` (``dress``, ``pants``), and with ``yes`` or ``no``
     ``hat``, ``backpack``, ``bag``, ``handbag`` and the colours ``upblack`` to ``downbrown``;
-    ``upcolor`` and ``downcolor`` are the one colour that is so.
+    ``upcolor`` and ``downcolor`` name the colour that is ``yes``.
 
     ``bounding_box_train`` is train, ``bounding_box_test`` and ``query`` are test; a person is a
-    group. Distractors and junk (identities 0000 and -1) are left out: nobody described them.
+    group. Distractors and junk (identities 0000 and -1) are left out, since they have no
+    attributes.
 
     Args:
         path: The folder ``Market-1501-v15.09.15``.
         attributes: The file ``market_attribute.mat``; by default it is in ``path``.
-        labels: Task to attribute, see `TableSource`; by default the attributes that bear the name
-            of a task or of a label.
-        values: What texts mean, see `TableSource`.
+        labels: Task to attribute, see `TableSource`; by default the attributes named
+            like a task or a label.
+        values: Meanings of texts, see `TableSource`.
         allow_outside_root: Whether links may lead out of ``path``; only for a folder that
             you trust.
     """
@@ -75,7 +76,7 @@ class Market1501AttributeSource(Source):
 
     @classmethod
     def recognise(cls, path: str) -> Recognised | None:
-        """Recognise a folder by those in it and the names of their images."""
+        """Recognise a folder by its subfolders and the names of their images."""
         if not os.path.isdir(os.path.join(path, "bounding_box_train")):
             return None
         if not any(map(_NAME.fullmatch, images_below(path, "bounding_box_train"))):
@@ -119,7 +120,7 @@ class Market1501AttributeSource(Source):
         )
 
     def _images(self) -> tuple[list[str], list[str], list[str]]:
-        """Return the images of known persons below the folder, who each is, and its split."""
+        """Return the images of known persons below the folder, with their identities and splits."""
         found = []
         for folder, split in _FOLDERS.items():
             if os.path.isdir(os.path.join(self.path, folder)):
@@ -137,7 +138,7 @@ class Market1501AttributeSource(Source):
 
 
 class _Persons:
-    """What ``market_attribute.mat`` says of the persons of a split.
+    """The attributes of the persons of a split in ``market_attribute.mat``.
 
     Args:
         path: The file.
@@ -178,14 +179,14 @@ class _Persons:
         return [meanings[code] for code in codes]
 
     def _colour(self, prefix: str) -> list[str | None]:
-        """Return each person's only colour; None where there is none, or are several."""
+        """Return each person's only colour; None if there is none, or several."""
         own = [name for name in self.codes if re.fullmatch(f"{prefix}.+", name)]
         yes = np.array([self.codes[name] == 2 for name in own]).T
         return [own[row.argmax()].removeprefix(prefix) if row.sum() == 1 else None for row in yes]
 
 
 def _fields(path: str, split: str) -> dict[str, npt.NDArray[Any]]:
-    from scipy.io import loadmat  # which other sources need not wait for
+    from scipy.io import loadmat  # other sources need not wait for it
 
     if not os.path.isfile(path):
         raise UserError(
@@ -195,7 +196,7 @@ def _fields(path: str, split: str) -> dict[str, npt.NDArray[Any]]:
         fields = dict(loadmat(path, simplify_cells=True)["market_attribute"][split])
         if "image_index" not in fields:
             raise KeyError("image_index")
-    except Exception as error:  # SciPy's reader lets a broken file surface as any type there is
+    except Exception as error:  # SciPy's reader raises errors of any type for a broken file
         reason = one_line(" ".join(str(error).split())) or type(error).__name__
         raise UserError(
             f"{path} is not the market_attribute.mat of Market-1501_Attribute ({reason})"

@@ -1,4 +1,4 @@
-"""What texts in columns mean, as the user says it: `missing` and `values`."""
+"""Meanings of texts in columns, as given by the user: `missing` and `values`."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,27 +6,27 @@ from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
 from mtl_lightning.tasks.cells import canonical, number
 
 _SUGGESTED = 1000
-"""Different cells of a column among which the nearest to an entry of the user's is looked for."""
+"""Number of distinct cells among which the nearest to a user's entry is searched."""
 
 
 class Meanings:
-    """What texts mean, whichever of the texts that are the same a cell has (`cells.canonical`).
+    """Meanings of texts, for all spellings of a canonical text (`cells.canonical`).
 
     Args:
-        option: How messages name where the user says it.
-        given: Text to what it means, None for "not labelled".
+        option: The name of the user's option in messages.
+        given: Text to its meaning, None for "not labelled".
     """
 
     def __init__(self, option: str, given: Mapping[str, str | None]) -> None:
         self.given: dict[str, str] = {}
-        """Text as the user writes it to the option that has it."""
+        """Text as written by the user to its option."""
         self._meanings: dict[str, str | None] = {}
         self._seen: set[str] = set()
         self._used: set[str] = set()
         self.update(option, given)
 
     def update(self, option: str, given: Mapping[str, str | None]) -> None:
-        """Add texts of another option, which prevail."""
+        """Add texts of another option, which take precedence."""
         own: dict[str, str | None] = {}
         for text, meaning in given.items():
             meant = None if meaning is None else canonical(meaning)
@@ -42,7 +42,7 @@ class Meanings:
         return bool(self.given)
 
     def translated(self, distinct: Iterable[str | None]) -> list[str | None]:
-        """Return what canonical texts mean, themselves where nobody says."""
+        """Return the meanings of canonical texts; texts without one stay as they are."""
         found = list(distinct)
         known = self._meanings.keys() & found if self else set()
         self._used |= known
@@ -59,7 +59,7 @@ class Meanings:
         return did_you_mean(text, near) if number(text) is None else ""
 
     def unused(self) -> list[str]:
-        """Return a line for each text that no cell was."""
+        """Return a line for each text that matched no cell."""
         return [
             f"{quoted(text)} of `{option}` is in no cell of the labels{self._nearest(text)}"
             for text, option in self.given.items()

@@ -15,32 +15,31 @@ from mtl_lightning.data.splits import hashed
 from mtl_lightning.system.errors import UserError
 
 _FILES = {"train": "train", "val": "train", "test": "t10k"}
-"""Split to the beginning of the names of MNIST's files that its digits are from."""
+"""Split to the prefix of the names of MNIST's files with its digits."""
 _SIDES = ("left", "right")
 _SIDE = 28  # pixels of a digit
 
 
 class MultiMNISTSource(Source):
-    """Two digits of MNIST laid over one another: which is the upper left, which the lower right?
+    """Two overlaid digits of MNIST: which is the upper left, which the lower right?
 
     Built as in Sener and Koltun, "Multi-Task Learning as Multi-Objective Optimization" (MGDA),
     NeurIPS 2018: 28 x 28 pixels each, one at (0, 0) and one at (6, 6) of a canvas of 36 x 36, the
     brighter pixel wins, and the whole is resized to 28 x 28 by nearest neighbour. There are two
     kinds of labels, ``left`` and ``right``, each ``0`` to ``9``.
 
-    No digit is in two splits, as it is in the published files: test images are made of MNIST's
-    test file, training and validation images of two parts of its training file. An image depends
-    on nothing but the arguments.
+    No digit of MNIST is in two splits: test images are made from MNIST's test file, training and
+    validation images from two parts of its training file. An image depends only on the arguments.
 
     Args:
-        path: The folder with MNIST's four IDX files (``train-images-idx3-ubyte`` and so on), as
-            they are or as ``.gz``.
-        train: Training images; those of MNIST that are not for validation are used equally often.
-        val: Validation images; their share of both is their share of the digits.
-        test: Test images.
-        seed: Of which digits are for validation, and of who meets whom.
+        path: The folder with MNIST's four IDX files (``train-images-idx3-ubyte`` and so on), plain
+            or as ``.gz``.
+        train: Number of training images; the digits not used for validation are used equally often.
+        val: Number of validation images; their share of both is their share of the digits.
+        test: Number of test images.
+        seed: The seed of the choice of validation digits and of the pairing.
         canvas: Height and width of the canvas in pixels.
-        offset: How far the second digit lies below and to the right of the first, in pixels.
+        offset: Offset of the second digit below and to the right of the first, in pixels.
         size: Height and width of the image in pixels.
         one_label: Whether each training image has only one of its two labels, half of them each;
             val and test keep both.
@@ -105,7 +104,7 @@ class MultiMNISTSource(Source):
         canvas[:_SIDE, :_SIDE] = scans[int(one)]
         below = canvas[self.offset :, self.offset :][:_SIDE, :_SIDE]
         np.maximum(below, scans[int(other)], out=below)
-        # The pixel in whose area the middle of the new one lies.
+        # The pixel whose area contains the centre of the new one.
         nearest = ((np.arange(self.size) + 0.5) * (self.canvas / self.size)).astype(np.int64)
         return np.repeat(canvas[np.ix_(nearest, nearest)][:, :, None], 3, axis=2)
 
@@ -122,12 +121,12 @@ class MultiMNISTSource(Source):
         rounds = []
         for _ in range(-(-wanted // max(len(own), 1))):
             order = draw.permutation(own)
-            # Each meets the next one: all are used once on either side, and none meets itself.
+            # Each is paired with the next: all are used once on either side, none with itself.
             rounds.append(np.stack([order, np.roll(order, 1)], axis=1))
         return np.concatenate([np.empty((0, 2), dtype=np.int64), *rounds])[:wanted]
 
     def _own_digits(self, split: str) -> npt.NDArray[np.int64]:
-        """Return the numbers of the digits that a split is made of."""
+        """Return the numbers of the digits of a split."""
         count = len(_mnist(self.path, _FILES[split])[1])
         if split == "test":
             return np.arange(count)
@@ -162,7 +161,7 @@ def _mnist(folder: str, part: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
 
 def _idx(folder: str, name: str, dimensions: int) -> npt.NDArray[np.uint8]:
     """Read an IDX file of bytes, http://yann.lecun.com/exdb/mnist."""
-    # Some downloads have a point for the hyphen before `idx`.
+    # Some downloads have a dot instead of the hyphen before `idx`.
     names = [own + end for own in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
     found = [path for own in names if os.path.isfile(path := os.path.join(folder, own))]
     if not found:

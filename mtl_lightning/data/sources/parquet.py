@@ -1,4 +1,4 @@
-"""Parquet: typed columns, of which only those that are asked for are read."""
+"""Parquet: typed columns; only those that are needed are read."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,7 +18,7 @@ def read_parquet(path: str) -> Content:
     Rows are numbered from 1, without a header.
 
     Raises:
-        UserError: If the file is none, is cut off or damaged; of a column, when it is fetched.
+        UserError: If the file is not Parquet, truncated or damaged; for a column, when fetched.
     """
     check_parquet(path)
     try:
@@ -41,18 +41,18 @@ def read_parquet(path: str) -> Content:
 def _damage(error: Exception) -> str:
     if isinstance(error, pa.ArrowNotImplementedError):
         return f"cannot be read: {one_line(str(error))}"
-    return "is damaged; copy the file, or write it again"  # Arrow's reason is for programmers
+    return "is damaged; copy the file, or write it again"  # Arrow's reason would not help users
 
 
 def arrow_values(cells: pa.ChunkedArray, location: Callable[[int], str]) -> list[object]:
-    """Return an Arrow column as Python's values, its floats with no more digits than were meant.
+    """Return an Arrow column as Python values, with floats as short as their precision allows.
 
     Args:
-        cells: The column, which a dictionary may say by numbers.
-        location: Names the cell of a row (a position) for messages.
+        cells: The column, which may be dictionary-encoded.
+        location: Returns the place of the cell of a row (a position) for messages.
 
     Raises:
-        UserError: If a text is not UTF-8, or a moment is beyond what Python can say.
+        UserError: If a text is not UTF-8, or a time is out of Python's range.
     """
     try:
         return _values(cells)
@@ -66,13 +66,13 @@ def arrow_values(cells: pa.ChunkedArray, location: Callable[[int], str]) -> list
 def _values(cells: pa.ChunkedArray) -> list[object]:
     cells = cells.cast(_kind(cells))
     if pa.types.is_float32(cells.type) or pa.types.is_float16(cells.type):
-        # As float64 a third would read 0.3333333432674408: the text is what was meant.
+        # As float64, a third would read 0.3333333432674408; its shortest text is meant.
         cells = cells.cast(pa.string()).cast(pa.float64())
     return list(cells.to_numpy() if _is_text(cells.type) else cells.to_pylist())
 
 
 def _kind(cells: pa.ChunkedArray) -> pa.DataType:
-    """Return the type of the cells, which may be said by numbers in a dictionary."""
+    """Return the type of the cells, which may be dictionary-encoded."""
     return cells.type.value_type if pa.types.is_dictionary(cells.type) else cells.type
 
 

@@ -1,4 +1,4 @@
-"""Packs: merged data in shards, in a folder or an object storage."""
+"""Packs: merged data in shards, in a folder or an object store."""
 
 import os
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ from mtl_lightning.system.errors import UserError, quoted
 class StreamSource(Source):
     """A pack that ``mtl-lightning pack`` wrote: images in shards, labels and splits in one table.
 
-    Few large files instead of many small ones: so data can lie on a network drive or in an object
-    storage, of which only some shards are on the machine at a time. Unless ``data.sampling`` says
-    otherwise an epoch takes the shards in random order, a few at a time; see `Shards`.
+    A few large files instead of many small ones, so that data can be on a network drive or in an
+    object store, with only some shards on the machine at a time. Unless ``data.sampling`` is set,
+    an epoch takes the shards in random order, a few at a time; see `Shards`.
 
     Args:
         path: The folder, or a URL that fsspec knows: ``s3://`` (which needs
             ``pip install 'mtl-lightning[stream]'``), ``https://``, ``gs://``, ``az://`` and others
             (which need the client that fsspec names), or ``file://`` and a folder on a slow drive,
             from which shards are copied to this machine.
-        labels: Task to the task that it was packed as; by default those of the same name.
-        values: What texts mean, see `TableSource`.
+        labels: Task to the packed task; by default the one of the same name.
+        values: Meanings of texts, see `TableSource`.
         cache_dir: The folder for copies of the shards of a URL, which all processes of the machine
-            share; by default ``mtl-lightning/packs`` in the user's folder of caches.
-        cache_gb: Shards opened last are kept, up to so many gigabytes. Where there is room for all
-            of them each is fetched once.
-        storage_options: For fsspec's client of the storage, such as
+            share; by default ``mtl-lightning/packs`` in the user's cache folder.
+        cache_gb: Gigabytes of most recently opened shards to keep. If there is room for all of
+            them, each is fetched once.
+        storage_options: Options of fsspec's client for the storage, such as
             ``{endpoint_url: http://minio:9000}`` for s3fs. They are written into the saved config:
             leave keys and passwords to the environment.
     """
@@ -82,7 +82,7 @@ class StreamSource(Source):
 
     @property
     def threadsafe(self) -> bool:
-        """Whether several threads may load: shards are only read."""
+        """Whether several threads may load: yes, since shards are only read."""
         return True
 
     def content(self, image: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Labels from the columns of a table, images from the files that it names."""
+"""Labels and image paths from the columns of a table."""
 
 import os
 from collections.abc import Collection, Sequence
@@ -18,32 +18,32 @@ from mtl_lightning.tasks.cells import decimal_point, identifier, normalised
 
 
 class TableSource(Source):
-    """A CSV, TSV, JSON Lines or Parquet file with a row an image.
+    """A CSV, TSV, JSON Lines or Parquet file with one row per image.
 
     Args:
-        path: The table; its suffix says what it is (.csv, .tsv, .jsonl, .ndjson, .parquet).
+        path: The table; its suffix gives the format (.csv, .tsv, .jsonl, .ndjson, .parquet).
         image: The column of image paths.
-        root: The folder that the paths are relative to; by default the one in which the table
-            stands by the name given.
+        root: The folder that the paths are relative to; by default the folder of the table
+            as it was named.
         labels: Task to column, or for a multi-label task label to column; by default every column
-            that bears the name of a task or of a label. Of several columns (``[new, old]``) the
-            first that is not empty is the label; it is an error if another contradicts it.
-        split: The column of splits (train, val, test; empty: undecided); by default the column
-            ``split`` if there is one that is no label.
+            named like a task or a label. Of several columns (``[new, old]``), the first that is
+            not empty is the label; it is an error if another contradicts it.
+        split: The column of splits (train, val, test; empty: see ``data.splits``); by default the
+            column ``split`` if it exists and is not a label.
         group: The column of groups, whose rows are never in two splits; by default the column
-            ``group`` if there is one that is no label. (``""``: there are none, or no splits.)
-        missing: Texts that mean "not labelled", besides the empty cell.
-        values: What texts mean, null for "not labelled": either of one task, such as ``{gender:
-            {m: male, f: female}}``, which must then name every text that occurs (or have it as a
-            meaning), or of all tasks, ``{m: male}``, which leaves other texts as they are.
-        allow_outside_root: Whether images may be elsewhere than below ``root``, by ``../``, an
+            ``group`` if it exists and is not a label. (``""`` for no groups, or no splits.)
+        missing: Further texts that mean "not labelled", like the empty cell.
+        values: Meanings of texts, null for "not labelled": either for one task, such as ``{gender:
+            {m: male, f: female}}``, which must then contain every text that occurs (as a text or a
+            meaning), or for all tasks, ``{m: male}``, which leaves other texts as they are.
+        allow_outside_root: Whether images may be outside ``root``, by ``../``, an
             absolute path or a link; only for a table that you trust.
-        decimal: ``,`` where numbers are written with a decimal comma: ``12,5``, ``1.234,5``.
-        key: The column of what an image is called in all tables and on every machine, for
+        decimal: ``,`` if numbers are written with a decimal comma: ``12,5``, ``1.234,5``.
+        key: The column with a name of the image that is the same in all tables, for
             ``data.same_by: key`` and for random splits; by default its path relative to ``root``.
-        intensity: Which values of the image files are black and white, see `Intensity`: ``{min:
-            -1000, max: 2000}`` or ``{percentiles: [1, 99]}``; by default what the format says, and
-            an image of which it does not say so (signed, float, 12 bits in 16) is refused.
+        intensity: The values of the image files that are black and white, see `Intensity`: ``{min:
+            -1000, max: 2000}`` or ``{percentiles: [1, 99]}``; by default those of the format, and
+            an image whose format does not define them (signed, float, 12 bits in 16) is refused.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TableSource(Source):
         return self._read(open_table(self.path), tasks)
 
     def missing_images(self) -> dict[int, str]:
-        """Look for the images of all rows; see `Source.missing_images`."""
+        """Find the images of all rows; see `Source.missing_images`."""
         try:
             table = open_table(self.path)
             paths = table.column(self.image) if self.image in table.names else texts([])
@@ -117,7 +117,7 @@ class TableSource(Source):
         )
 
     def read_images(self) -> tuple[Texts, Texts]:
-        """Return the image paths as the table writes them, and resolved, without any label."""
+        """Return the image paths as written in the table, and resolved, without any label."""
         return self._located(self._columns(open_table(self.path)))
 
     def _columns(self, table: TableFile) -> Columns:
@@ -160,12 +160,12 @@ class TableSource(Source):
     def _keys(self, columns: Columns, paths: Texts) -> Texts:
         if self.key is None:
             return relative_keys(self.root, paths.tolist())
-        keys = _filled(columns, columns.required(self.key, "key"), "what the image is called")
+        keys = _filled(columns, columns.required(self.key, "key"), "the name of the image")
         return normalised(keys, identifier)
 
 
 def _filled(columns: Columns, name: str, expected: str) -> Texts:
-    """Return the cells of a column of which none may be empty."""
+    """Return the cells of a column in which none may be empty."""
     cells = columns.fetch(name)
     empty = np.flatnonzero(pd.isna(cells))
     if empty.size:

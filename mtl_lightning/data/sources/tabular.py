@@ -30,7 +30,7 @@ _JSON_LINES = (".jsonl", ".ndjson")
 SUFFIXES = (*_SEPARATORS, *_JSON_LINES, ".parquet")
 """The suffixes of the files that `open_table` reads."""
 
-_LOOKED_AT = 100  # cells, for whether they are paths
+_LOOKED_AT = 100  # cells that are checked to be paths
 _FEW = 10_000  # different cells of a column
 
 
@@ -42,7 +42,7 @@ class TableFile:
         path: The file as the user named it.
         names: The columns, in order.
         rows: The number of each row for messages, (N,), see `SourceTable.rows`.
-        fetch: A column's cells as the file holds them, N of them.
+        fetch: Returns the N cells of a column as in the file.
     """
 
     path: str
@@ -51,7 +51,7 @@ class TableFile:
     fetch: Callable[[str], Cells]
 
     def location(self, i: int | np.integer, column: str) -> str:
-        """Name the cell of row ``i`` (a position in ``rows``) for a message."""
+        """Return the place of the cell of row ``i`` (a position in ``rows``) for a message."""
         return f"{self.path} row {self.rows[i]}, column {quoted(column)}"
 
     def take(self, chosen: npt.NDArray[np.int64]) -> "TableFile":
@@ -89,7 +89,7 @@ class TableFile:
             ) from None
         few = _few(raw)
         try:
-            # Equal texts share one object from here on: a million labels take no more than a few.
+            # Equal texts share one object from here on: a million labels take little memory.
             own = _stripped if few is None else {text: _stripped(text) for text in few}.get
             return np.fromiter(map(own, raw), dtype=object, count=len(raw))
         except OverflowError:
@@ -101,7 +101,7 @@ class TableFile:
 
 
 def _few(cells: Sequence[str | None]) -> set[str | None] | None:
-    """Return the different cells, or None if there are many."""
+    """Return the distinct cells, or None if there are many."""
     different: set[str | None] = set()
     for start in range(0, len(cells), _FEW):
         different.update(cells[start : start + _FEW])
@@ -127,19 +127,20 @@ def _is_flat(value: object) -> bool:
 
 
 def open_table(path: str | os.PathLike[str]) -> TableFile:
-    """Open a table; its suffix says what it is.
+    """Open a table in the format of its suffix.
 
     CSV and TSV are UTF-8 with or without a byte-order mark, with any line ends; a quoted cell may
-    contain line breaks. Blank rows are passed over.
+    contain line breaks. Blank rows are skipped.
 
     Args:
         path: A .csv, .tsv, .jsonl, .ndjson or .parquet file.
 
     Returns:
-        The table, with at least one row and no two columns of one name.
+        The table, with at least one row and distinct names of columns.
 
     Raises:
-        UserError: If the file is absent, of another kind, broken, empty or has a column twice.
+        UserError: If the file does not exist, is of another kind, broken or empty, or has a column
+            twice.
     """
     path = os.fspath(path)
     suffix = os.path.splitext(path)[1].lower()

@@ -27,32 +27,32 @@ _PARTS: dict[type, dict[str, dict[str, Any]]] = {
     datasets.CelebA: {name: {"split": {"val": "valid"}.get(name, name)} for name in SPLITS},
     datasets.OxfordIIITPet: {"train": {"split": "trainval"}, "test": {"split": "test"}},
 }
-"""Split to the arguments by which a class gives it, where its signature does not say."""
+"""Split to the arguments of a class that select it, if its signature does not tell."""
 
 
 _PETS, _PET_LISTS = "oxford-iiit-pet", ("trainval", "test")
 
 
 class TorchvisionSource(Source):
-    """A data set class of torchvision, or one's own of the same form.
+    """A data set class of torchvision, or your own class of the same form.
 
-    Of ``CIFAR100`` the targets are ``fine`` and ``coarse`` (which the class itself hides), of
-    ``OxfordIIITPet`` ``category`` and ``binary-category``, of ``CelebA`` its attributes (``yes``
-    or ``no``) and ``identity``. Other classes have one ``target``, or where each is a tuple the
-    targets ``0``, ``1`` and so on, or where it is a dict its keys; numbers are replaced by the
-    names in ``classes``, if the class has such a list.
+    The targets of ``CIFAR100`` are ``fine`` and ``coarse`` (which the class itself hides), those of
+    ``OxfordIIITPet`` are ``category`` and ``binary-category``, those of ``CelebA`` are its
+    attributes (``yes`` or ``no``) and ``identity``. Other classes have one ``target``; if it is a
+    tuple, the targets are ``0``, ``1`` and so on; if it is a dict, they are its keys. Numbers are
+    replaced by the names in ``classes``, if the class has such a list.
 
     Args:
         dataset: The name of a class in ``torchvision.datasets``, or the import path of another.
-        root: The folder of the data, which the class gets as ``root``.
-        splits: ``train``, ``val`` and ``test`` to the arguments by which the class gives them,
+        root: The folder of the data, passed to the class as ``root``.
+        splits: ``train``, ``val`` and ``test`` to the arguments of the class that select them,
             such as ``{train: {split: trainval}, test: {split: test}}``. By default those of a
             class that has an argument ``train``, of ``CelebA`` and of ``OxfordIIITPet`` are
             known; a class without either argument is divided by ``data.splits``.
-        arguments: What else the class gets.
+        arguments: Further arguments of the class.
         labels: Task to target, see `TableSource`.
-        values: What texts mean, see `TableSource`.
-        download: Whether the class may download what is not there.
+        values: Meanings of texts, see `TableSource`.
+        download: Whether the class may download missing data.
     """
 
     runs_code = True
@@ -110,7 +110,7 @@ class TorchvisionSource(Source):
         for split, part in parts.items():
             own = [f"{split}:{i}" for i in range(len(part))]
             keys += [f"{self.dataset}:{key}" for key in own]
-            # The same data given by other arguments are other images.
+            # The same data with other arguments count as other images.
             given = sorted((self.arguments | self.splits[split]).items())
             images += [f"torchvision:{self.dataset}:{self.root}:{given}:{key}" for key in own]
         cells = {
@@ -158,12 +158,12 @@ class TorchvisionSource(Source):
             try:
                 with self._alone():
                     self._opened = {split: self._part(own) for split, own in self.splits.items()}
-            except Exception as error:  # of the class, of the network or of the disk
+            except Exception as error:  # from the class, the network or the disk
                 reason = " ".join(str(error).split()) or type(error).__name__
                 remedy = (
-                    "where there is no internet, fetch it elsewhere and say in which `root` it is"
+                    "without internet, download it elsewhere and set `root` to its folder"
                     if self.download
-                    else "is this its `root`? Where there is internet, `download: true` fetches it"
+                    else "is this its `root`? With internet, `download: true` downloads it"
                 )
                 raise UserError(
                     f"{self.dataset} cannot be opened in {self.root} ({reason}); {remedy}"
@@ -171,7 +171,7 @@ class TorchvisionSource(Source):
         return self._opened
 
     def _alone(self) -> AbstractContextManager[object]:
-        """Let one of the processes of a machine download, and the others find what it fetched."""
+        """Let one of the processes of a machine download, and the others use its files."""
         if not self.download:
             return nullcontext()
         os.makedirs(self.root, exist_ok=True)
@@ -196,7 +196,7 @@ def _resolved(dataset: str) -> Any:
         return getattr(datasets, dataset)
     try:
         return getattr(importlib.import_module(module), name)
-    except Exception as error:  # one's own module may fail in any way
+    except Exception as error:  # the user's own module may fail in any way
         raise UserError(f'cannot import "{dataset}": {error}') from error
 
 

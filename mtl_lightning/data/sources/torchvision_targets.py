@@ -1,4 +1,4 @@
-"""What torchvision's data sets say of their images, as columns of text."""
+"""Targets of torchvision's data sets as columns of text."""
 
 import os
 import pickle
@@ -20,7 +20,7 @@ def targets_of(part: Any) -> dict[str, Texts]:
         return {"fine": _named(part.targets, part.classes), "coarse": _named(coarse, names)}
     if isinstance(part, datasets.CelebA):
         answers = np.array(["no", "yes"], dtype=object)[part.attr.numpy()]
-        # The header of its file ends in a blank, which gives a name too many.
+        # The header of its file ends in a blank, which gives an extra name.
         named = dict(zip(filter(None, part.attr_names), answers.T, strict=True))
         return named | {"identity": _named(part.identity[:, 0].tolist(), None)}
     if isinstance(part, datasets.OxfordIIITPet):
@@ -41,7 +41,7 @@ def _coarse(part: datasets.CIFAR100) -> tuple[list[int], list[str]]:
     """Return the coarse classes of CIFAR-100's images, and their names."""
 
     def content(name: str) -> dict[str, Any]:
-        # The class has read this very file, after it compared its checksum.
+        # The class has read this very file, after comparing its checksum.
         with open(os.path.join(part.root, part.base_folder, name), "rb") as file:
             return dict(pickle.load(file, encoding="latin1"))
 
@@ -51,7 +51,7 @@ def _coarse(part: datasets.CIFAR100) -> tuple[list[int], list[str]]:
 
 
 def _listed_targets(part: Any) -> list[Any]:
-    """Return what a data set gives beside each image."""
+    """Return the targets that a data set returns with each image."""
     for name in ("targets", "_labels", "labels"):
         found = getattr(part, name, None)
         if found is not None and len(found) == len(part) and _agree(part, found):
@@ -60,15 +60,15 @@ def _listed_targets(part: Any) -> list[Any]:
 
 
 def _agree(part: Any, found: Sequence[Any]) -> bool:
-    """Whether a list is what a data set gives, which may have several kinds of targets."""
+    """Whether a list holds the targets of a data set, which may have several kinds."""
     try:
         return all(_text(found[i]) == _text(part[i][1]) for i in {0, len(part) - 1})
-    except (TypeError, IndexError):  # it gives tuples or the like, or nothing
+    except (TypeError, IndexError):  # it returns tuples or the like, or nothing
         return False
 
 
 def _named(targets: Sequence[Any], names: Any) -> Texts:
-    """Return targets as text, numbers of classes as the names of these."""
+    """Return targets as text, with names instead of numbers of classes."""
     found = [_text(target) for target in targets]
     if isinstance(names, Sequence) and all(isinstance(name, str) for name in names):
         by_number = {str(number): name for number, name in enumerate(names)}

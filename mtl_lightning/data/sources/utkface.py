@@ -1,4 +1,4 @@
-"""UTKFace: faces whose file names say age, gender and race."""
+"""UTKFace: faces with age, gender and race in their file names."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from mtl_lightning.data.sources.locate import Path, texts
 
 _NAME = re.compile(r"(?:.*/)?(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_[^/]*")
 _TYPICAL = re.compile(r"(?:.*/)?\d{1,3}_[01]_[0-4]_\d{14,17}\D[^/]*")
-"""With date and time: other names may begin with three numbers, too."""
+"""With date and time, since other names may start with three numbers, too."""
 _MEANINGS = {
     "gender": {"0": "male", "1": "female"},
     "race": {"0": "White", "1": "Black", "2": "Asian", "3": "Indian", "4": "Others"},
@@ -20,7 +20,7 @@ _MEANINGS = {
 
 
 _MOST = 0.9
-"""Of the names of a folder, these are typical."""
+"""Number of names of a folder to check."""
 
 
 class UTKFaceSource(Source):
@@ -31,14 +31,14 @@ class UTKFaceSource(Source):
     to 116), ``gender`` (``male``, ``female``) and ``race`` (``White``, ``Black``, ``Asian``,
     ``Indian``, ``Others``), as the authors call them. There is no official split.
 
-    A few names lack a part, such as ``39_1_20170116174525125.jpg.chip.jpg``; what they do say
-    cannot be told for certain.
+    A few names lack a part, such as ``39_1_20170116174525125.jpg.chip.jpg``; the meaning of
+    the others is then uncertain.
 
     Args:
         path: The folder ``UTKFace``, or one above the folders ``part1`` to ``part3``.
         labels: Task to one of the three kinds; by default the tasks of these names.
-        malformed: ``error`` where a name is not as above, or ``skip``: these images are left out,
-            and ``fit`` says how many.
+        malformed: ``error`` if a name is not as above, or ``skip``: these images are left out,
+            with a note of how many.
         allow_outside_root: Whether links may lead out of ``path``; only for a folder that
             you trust.
     """

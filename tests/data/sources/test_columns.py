@@ -106,7 +106,7 @@ def test_values_of_a_task_name_every_text_or_have_it_as_a_meaning():
         labels({"type": ["m", "F"]}, values=values)
     assert str(caught.value) == (
         't.csv row 3, column "type": "F" is not among the `values` m, f, ?; did you mean "f"?; '
-        "say what it means, or null"
+        "give its meaning, or null"
     )
 
 

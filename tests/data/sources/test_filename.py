@@ -62,7 +62,7 @@ def test_names_that_do_not_match_are_an_error_or_counted(folder):
         FilenameSource(root, PATTERN).read(TASKS)
     assert str(caught.value) == (
         f'folder {root}/: 2 of 3 file names do not match, first "a.png"; expected {PATTERN}; '
-        "mend them, or leave these images out: `unmatched: skip`"
+        "rename them, or leave these images out: `unmatched: skip`"
     )
     table = FilenameSource(root, PATTERN, unmatched="skip").read(TASKS)
     assert table.keys.tolist() == ["Dress_kids_017.png"]
@@ -80,7 +80,7 @@ def test_a_name_must_match_as_a_whole(folder):
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("(?P<type>", "pattern is no regular expression: "),
+        ("(?P<type>", "pattern should be a regular expression. Found an error: "),
         ("[a-z]+", r"pattern has no named group; expected one such as \(\?P<type>"),
     ],
 )

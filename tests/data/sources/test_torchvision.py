@@ -141,15 +141,15 @@ def test_what_is_not_there_is_not_fetched_unless_asked_for(tmp_path, monkeypatch
         TorchvisionSource("CIFAR100", tmp_path / "data").read(["fine"])
     assert str(caught.value) == (
         f"CIFAR100 cannot be opened in {tmp_path}/data (Dataset not found or corrupted. You can "
-        "use download=True to download it); is this its `root`? Where there is internet, "
-        "`download: true` fetches it"
+        "use download=True to download it); is this its `root`? With internet, "
+        "`download: true` downloads it"
     )
     assert not (tmp_path / "data").exists()
     with pytest.raises(UserError) as caught:
         TorchvisionSource("CIFAR100", tmp_path / "data", download=True).read(["fine"])
     assert str(caught.value) == (
-        f"CIFAR100 cannot be opened in {tmp_path}/data (Name or service not known); where there "
-        "is no internet, fetch it elsewhere and say in which `root` it is"
+        f"CIFAR100 cannot be opened in {tmp_path}/data (Name or service not known); without "
+        "internet, download it elsewhere and set `root` to its folder"
     )
 
 
