@@ -308,11 +308,11 @@ def _refuse_doubtful(classes: Sequence[str]) -> None:
     """Raise a UserError if a label may also stand for a missing one: the user has to decide."""
     found = doubtful(classes)
     if found:
-        told = quoted(found[0])
+        shown = quoted(found[0])
         raise UserError(
-            f"the label {told} may be a class or a missing label: name it in the task's classes "
+            f"the label {shown} may be a class or a missing label: name it in the task's classes "
             f"(`classes: [{listed(in_order(classes))}]`), or in the source's `missing` "
-            f"(`missing: [{told}]`)"
+            f"(`missing: [{shown}]`)"
         )
 
 

@@ -100,7 +100,7 @@ TWICE = [
     table(
         "an image without a key",
         "image,type,id\na.jpg,Dress,7\nb.jpg,Shirt,\n",
-        'error: data.sources.shop: shop/t.csv row 3, column "id" is empty; expected what the .*',
+        'error: data.sources.shop: shop/t.csv row 3, column "id" is empty; expected the name .*',
         key="id",
     ),
     two_tables(

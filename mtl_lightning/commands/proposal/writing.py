@@ -93,9 +93,9 @@ def _extremes(plan: TaskPlan) -> str:
     rare = min(plan.counts, key=lambda name: (plan.counts[name], name))
     most = max(plan.counts, key=lambda name: (plan.counts[name], name))
     if plan.kind is not Kind.CLASSES:
-        told = f"{one_line(rare)} applies to {plan.counts[rare]:,} of {plan.labels:,}"
+        text = f"{one_line(rare)} applies to {plan.counts[rare]:,} of {plan.labels:,}"
         bounded = plan.labels - plan.counts[rare] > MOST_WEIGHT * plan.counts[rare]
-        return told + (f"; each weighs {MOST_WEIGHT:g} times at most" if bounded else "")
+        return text + (f"; each weighs {MOST_WEIGHT:g} times at most" if bounded else "")
     return f"{one_line(rare)} {plan.counts[rare]:,}, {one_line(most)} {plan.counts[most]:,}"
 
 

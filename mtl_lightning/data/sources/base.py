@@ -85,9 +85,9 @@ class SourceTable:
         names = () if task is None else self.columns.get(task, ())
         if column is not None:
             names = names[column : column + 1]
-        told = f", column {' or '.join(map(quoted, names))}" if names else ""
+        place = f", column {' or '.join(map(quoted, names))}" if names else ""
         origin = self.origin if self.origins is None else self.origins[i]
-        return f"{origin} row {self.rows[i]}{told}"
+        return f"{origin} row {self.rows[i]}{place}"
 
 
 @dataclass(frozen=True)

@@ -127,8 +127,8 @@ class CelebASource(Source):
         frame = _read(path, header=None)
         if frame.shape[1] != 2:
             raise UserError(f"{path}: expected two columns, an image and a code")
-        said = dict(zip(frame[0].astype(str), frame[1].astype(str), strict=True))
-        codes = [said.get(image) for image in images]
+        code_of = dict(zip(frame[0].astype(str), frame[1].astype(str), strict=True))
+        codes = [code_of.get(image) for image in images]
         for image, code in zip(images, codes, strict=True):
             if code is None:
                 raise UserError(f"{path} says nothing of {short(image)}; is it cut short?")
