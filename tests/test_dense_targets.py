@@ -303,6 +303,8 @@ def test_what_cannot_carry_targets_refuses_them(tmp_path, table):
     frozen.network.sharing.shared_backbone.trunk.training = False
     with pytest.raises(UserError, match=r"^data\.cache_features: task parts reads targets that"):
         fit(tmp_path, data, frozen)
+    with pytest.raises(UserError, match=r"^data\.resize should be cover for .* \(parts\)\. Found"):
+        segmentation_data(table, resize="stretch")
     with pytest.raises(UserError, match=r"^data\.mirror\.swap\.parts: Segmentation has no classes"):
         segmentation_data(table, mirror=Mirror({"parts": {"left": "right"}})).setup("fit")
 

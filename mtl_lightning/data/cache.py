@@ -1,6 +1,6 @@
 """Images that are decoded and scaled once, and then read as they are.
 
-The result of `dataset.covering` is kept: augmentation comes after, so each epoch still sees other
+`dataset.load_scaled` gives what is kept. Augmentation comes after, so each epoch still sees other
 crops, and batches are the same bit for bit with and without a cache.
 """
 
@@ -21,7 +21,7 @@ import simplejpeg
 import torch
 from rich.console import Console
 
-from mtl_lightning.data.dataset import covering
+from mtl_lightning.data.dataset import load_scaled
 from mtl_lightning.data.disk_cache import (
     CHANNELS,
     MISSING,
@@ -29,7 +29,7 @@ from mtl_lightning.data.disk_cache import (
     DiskCache,
     PixelIndex,
 )
-from mtl_lightning.data.images import Pixels
+from mtl_lightning.data.images import Pixels, Resize
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.data.records import MappedFiles
@@ -95,10 +95,11 @@ class Builder:
 
     Attributes:
         table: The images.
-        size: The (height, width) that they are scaled to cover.
-        max_pixels: See `dataset.covering`.
+        size: The (height, width) that they are scaled to.
+        max_pixels: See `images.resize`.
         skip: Whether images that cannot be used are passed over; else the first is an error.
         console: For messages and the progress bar.
+        mode: How images are scaled, see `images.resize`.
     """
 
     table: MergedTable
@@ -106,6 +107,7 @@ class Builder:
     max_pixels: int
     skip: bool
     console: Console
+    mode: Resize = "cover"
 
     def in_memory(self, rows: npt.NDArray[np.int64], processes: int = 1) -> CachedImages:
         """Keep the images of some rows in the memory of this process.
@@ -162,7 +164,7 @@ class Builder:
 
     def _folder_name(self, source: str, intensity: Intensity | None) -> str:
         libraries = PIL.__version__, simplejpeg.__version__, torch.__version__
-        settings = repr((VERSION, *libraries, self.max_pixels, str(intensity))).encode()
+        settings = repr((VERSION, *libraries, self.max_pixels, str(intensity), self.mode)).encode()
         height, width = self.size
         digest = blake2b(settings, digest_size=4).hexdigest()
         return f"{quote(source, safe='')}-{height}x{width}-{digest}"
@@ -234,7 +236,7 @@ class Builder:
     def _decode(self, row: np.int64) -> Pixels | str:
         """Return an image, or why there is none."""
         try:
-            return covering(self.table, int(row), self.size, self.max_pixels)
+            return load_scaled(self.table, int(row), self.size, self.max_pixels, self.mode)
         except UserError as error:
             return image_error(error)
 

@@ -30,7 +30,7 @@ from mtl_lightning.data.cache import Mode as CacheMode
 from mtl_lightning.data.dataset import ImageDataset, Images
 from mtl_lightning.data.features import FeatureDataset, Features
 from mtl_lightning.data.identity import SameBy
-from mtl_lightning.data.images import MAX_PIXELS, image_shape
+from mtl_lightning.data.images import MAX_PIXELS, Resize, image_shape
 from mtl_lightning.data.input_wait import InputWaitTimer
 from mtl_lightning.data.labels import LabelTable
 from mtl_lightning.data.loading import loader
@@ -45,7 +45,7 @@ from mtl_lightning.data.source_rows import OnConflict
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.target_files import TargetFiles
 from mtl_lightning.data.unlabelled import UnlabelledImages
-from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.system.lightning_internals import class_method, is_built_by_cli
 from mtl_lightning.system.seeding import global_seed
 from mtl_lightning.tasks import Encoded, Task
@@ -74,6 +74,9 @@ class PartialLabels(LightningDataModule):
         on_conflict: Two labels of one image that contradict each other are an ``error``; or the
             ``first`` holds, in the order of sources and rows; or ``drop``: none does.
         image_size: Height and width in pixels, or one number for both.
+        resize: How images of another shape get that size. ``cover``: they are scaled until they
+            cover it, and evaluation cuts the centre out; ``contain``: they are scaled until they
+            fit into it, between black bars; ``stretch``: their aspect ratio changes.
         batch_size: Images per device and step.
         num_workers: Processes that load images.
         augmentation: ``default`` (crops, flips, mild colour changes), ``none``, or a list of
@@ -111,6 +114,7 @@ class PartialLabels(LightningDataModule):
         same_by: SameBy = "path",
         on_conflict: OnConflict = "error",
         image_size: int | list[int] = 128,
+        resize: Resize = "cover",
         batch_size: int = 32,
         num_workers: int = 2,
         augmentation: Literal["default", "none"] | list[nn.Module] = "default",
@@ -141,6 +145,12 @@ class PartialLabels(LightningDataModule):
             raise UserError(f"data.max_bad_share should be in 0..1. Found {max_bad_share}")
         if mirror is not None:
             mirror.check(augmentation)
+        late = [name for name, task in tasks.items() if task.loads_targets]
+        if late and resize != "cover":
+            raise UserError(
+                f"data.resize should be cover for tasks that load targets with the images "
+                f"({listed(late)}). Found {resize}"
+            )
         self.tasks = tasks
         self.sources = sources or {}
         options = MergeOptions(
@@ -152,6 +162,7 @@ class PartialLabels(LightningDataModule):
         )
         self.labels = LabelTable(tasks, self.sources, options, mirror, left_out)
         self.size = image_shape(image_size)
+        self.resize: Resize = resize
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.augmentation = augmentation
@@ -245,7 +256,7 @@ class PartialLabels(LightningDataModule):
         seen = trainer.is_global_zero or self.cache == "disk"
         console = Console(stderr=True, quiet=not seen)
         skip = self.on_bad_image == "skip"
-        builder = Builder(self.labels.table, self.size, self.max_pixels, skip, console)
+        builder = Builder(self.labels.table, self.size, self.max_pixels, skip, console, self.resize)
         if self.cache == "disk":
             return builder.on_disk(rows, self.cache_dir)
         if self.num_workers and multiprocessing.get_start_method() != "fork":
@@ -304,7 +315,7 @@ class PartialLabels(LightningDataModule):
         if isinstance(images, UnlabelledImages):
             images = replace(images, cover=self.size)
         plan = StepPlan(np.arange(len(images)), {}, self.batch_size, self._trainer().world_size)
-        dataset = ImageDataset(images, {}, self.size, None, 0, self.max_pixels)
+        dataset = ImageDataset(images, {}, self.size, None, 0, self.max_pixels, mode=self.resize)
         return self._loader(dataset, "predict", plan, _from_the_start)
 
     def _trainer(self) -> Trainer:
@@ -382,6 +393,7 @@ class PartialLabels(LightningDataModule):
                 for name in encoded
                 if self.tasks[name].loads_targets
             },
+            self.resize,
         )
 
     def _loader(

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from mtl_lightning.data import transforms
 from mtl_lightning.data.batch import IMAGE, PADDING, Batch
-from mtl_lightning.data.images import MAX_PIXELS, resize
+from mtl_lightning.data.images import MAX_PIXELS, Resize, resize
 from mtl_lightning.data.mirroring.mirror import NO_MIRRORING, Mirroring
 from mtl_lightning.data.plan import Request
 from mtl_lightning.data.target_files import TargetFiles
@@ -57,6 +57,7 @@ class ImageDataset(Dataset[Batch]):
         max_pixels: Of an image that was scaled to cover ``size``.
         mirroring: Which images are mirrored before the augmentation, with their labels.
         target_files: Task to its target files, of tasks that load targets with the images.
+        mode: How images are scaled to ``size``, see `images.resize`.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class ImageDataset(Dataset[Batch]):
         max_pixels: int = MAX_PIXELS,
         mirroring: Mirroring = NO_MIRRORING,
         target_files: Mapping[str, TargetFiles] = MappingProxyType({}),
+        mode: Resize = "cover",
     ) -> None:
         self.images = images
         self.encoded = dict(encoded)
@@ -77,6 +79,7 @@ class ImageDataset(Dataset[Batch]):
         self.centre = transforms.default_eval(size)
         self.seed = seed
         self.max_pixels = max_pixels
+        self.mode: Resize = mode
         self.mirroring = mirroring
         self.target_files = dict(target_files)
 
@@ -132,7 +135,7 @@ class ImageDataset(Dataset[Batch]):
         try:
             if row == PADDING:
                 return self._black(), {}
-            resized = covering(self.images, row, self.size, self.max_pixels)
+            resized = load_scaled(self.images, row, self.size, self.max_pixels, self.mode)
         except UserError as error:
             bad[row] = image_error(error)
             return self._black(), {}
@@ -177,15 +180,17 @@ def labels_of(
     return targets, labelled
 
 
-def covering(images: Images, row: int, size: tuple[int, int], max_pixels: int) -> NDArray[np.uint8]:
-    """Return an image scaled to cover ``size``, see `resize`: (h, w, 3) RGB, uint8.
+def load_scaled(
+    images: Images, row: int, size: tuple[int, int], max_pixels: int, mode: Resize = "cover"
+) -> NDArray[np.uint8]:
+    """Return an image scaled to ``size``, see `images.resize`: (h, w, 3) RGB, uint8.
 
     Raises:
         UserError: If it cannot be read, or would have more than ``max_pixels`` then.
     """
     image = images.load(row)
     try:
-        return resize(image, size, max_pixels)
+        return resize(image, size, max_pixels, mode)
     except UserError as error:
         where, name = images.location(row), images.name(row)
         raise UserError(f"{where}: image {name} has {error}") from error

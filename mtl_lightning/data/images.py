@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from mtl_lightning.data.intensity import Intensity, Stored, UnknownRangeError, c
 from mtl_lightning.system.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]
+
+Resize = Literal["cover", "contain", "stretch"]
+"""How images of another shape get the network's size, see `resize`."""
 
 MAX_PIXELS = 89_478_485
 """Pillow's own threshold: 256 MiB of RGB. Few cameras exceed it, and each worker can hold one."""
@@ -257,27 +260,55 @@ def image_shape(size: int | Sequence[int]) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def resize(image: Pixels, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Scale an image until it just covers ``size``, keeping its aspect ratio.
+def resize(
+    image: Pixels, size: tuple[int, int], max_pixels: int = MAX_PIXELS, mode: Resize = "cover"
+) -> Pixels:
+    """Scale an image to the network's size.
 
     Args:
         image: (height, width, 3), uint8.
-        size: The (height, width) to cover.
+        size: The (height, width) of the network's input.
         max_pixels: Limit of the result: to cover 128 x 128, a strip of 1 x 100,000 grows
             16,384-fold.
+        mode: ``cover``: until it just covers ``size``, keeping its aspect ratio; ``contain``:
+            until it just fits into ``size``, keeping its aspect ratio, between black bars;
+            ``stretch``: to ``size``, whatever its aspect ratio.
 
     Returns:
-        (h, w, 3), uint8, with h >= height, w >= width and one of them equal, antialiased; the
-        same array if it has that size already.
+        (h, w, 3), uint8, antialiased: of exactly that size, but for ``cover`` with h >= height,
+        w >= width and one of them equal; the same array if it has that size already.
 
     Raises:
         UserError: If the result would have more pixels than allowed.
     """
     height, width = image.shape[:2]
-    scale = max(size[0] / height, size[1] / width)
-    target = max(size[0], round(height * scale)), max(size[1], round(width * scale))
-    if target == (height, width):
-        return image
+    target = size if mode == "stretch" else _scaled((height, width), size, mode)
+    scaled = image if target == (height, width) else _scale(image, target, size, max_pixels)
+    if mode != "contain" or target == size:
+        return scaled
+    whole = np.zeros((*size, 3), dtype=np.uint8)
+    top, left = (size[0] - target[0]) // 2, (size[1] - target[1]) // 2
+    whole[top : top + target[0], left : left + target[1]] = scaled
+    return whole
+
+
+def _scaled(
+    shape: tuple[int, int], size: tuple[int, int], mode: Literal["cover", "contain"]
+) -> tuple[int, int]:
+    """Return the (height, width) of an image that covers ``size``, or fits into it."""
+    ratios = size[0] / shape[0], size[1] / shape[1]
+    if mode == "cover":
+        scale = max(ratios)
+        return max(size[0], round(shape[0] * scale)), max(size[1], round(shape[1] * scale))
+    scale = min(ratios)
+    fitting = [min(side, max(1, round(own * scale))) for side, own in zip(size, shape, strict=True)]
+    return fitting[0], fitting[1]
+
+
+def _scale(
+    image: Pixels, target: tuple[int, int], size: tuple[int, int], max_pixels: int
+) -> Pixels:
+    height, width = image.shape[:2]
     if target[0] * target[1] > max_pixels:
         raise UserError(
             f"{height} x {width} pixels, which cover {size[0]} x {size[1]} as {target[0]} x "

@@ -562,6 +562,18 @@ def test_predict(cli, trained):
     assert pd.read_parquet("new/p.parquet")["image"].tolist() == ["photos/1.png"]
 
 
+def test_a_prediction_resizes_as_the_training_did(cli):
+    photos("photos")
+    cli.run("fit", "--config", small({"data.resize": "contain"}))
+    last = str(RUN / "checkpoints" / "last.ckpt")
+    cli.run("predict", "--ckpt_path", last, "--images", "photos")
+    assert yaml.safe_load((RUN / "config_predict.yaml").read_text())["data"]["resize"] == "contain"
+    message = cli.refused(
+        "predict", "--ckpt_path", last, "--images", "photos", "--data.resize", "x"
+    )
+    assert message.startswith("data.resize should be")
+
+
 def test_labels_that_a_terminal_would_obey_are_trained_on_and_answered(cli):
     labels = ["\x1b[2Jred", "two\nlines", "[bold]x[/]", "\u202e$a^b$", "x" * 3000]
     rows = [{"image": name, "kind": labels[i % 5]} for i, name in enumerate(photos("photos", 40))]

@@ -16,7 +16,7 @@ from rich.console import Console
 from mtl_lightning.data import cache, datamodule
 from mtl_lightning.data.cache import Builder
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.dataset import covering
+from mtl_lightning.data.dataset import load_scaled
 from mtl_lightning.data.images import MAX_PIXELS
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.merging import MergeOptions, merge
@@ -52,9 +52,9 @@ def merged(folder):
     return merge({"shop/1": TableSource(str(folder / "t.csv"))}, ["kind"], MergeOptions())
 
 
-def builder(merged, skip=False, max_pixels=MAX_PIXELS, size=SIZE):
+def builder(merged, skip=False, max_pixels=MAX_PIXELS, size=SIZE, resize="cover"):
     out = io.StringIO()
-    return Builder(merged, size, max_pixels, skip, Console(file=out, width=300)), out
+    return Builder(merged, size, max_pixels, skip, Console(file=out, width=300), resize), out
 
 
 def build(merged, mode, where, rows=range(9), **options):
@@ -70,8 +70,8 @@ def decoded(monkeypatch):
     monkeypatch.setattr(Builder, "_estimate", lambda self, rows: 0)
     monkeypatch.setattr(
         cache,
-        "covering",
-        lambda images, row, *rest: (seen.append(row), covering(images, row, *rest))[1],
+        "load_scaled",
+        lambda images, row, *rest: (seen.append(row), load_scaled(images, row, *rest))[1],
     )
     return seen
 
@@ -84,8 +84,8 @@ def test_kept_images_are_what_they_were_and_others_are_loaded(
     monkeypatch.setattr(cache, "CHUNK", chunk)
     cached, _ = build(merged, mode, folder, rows=[7, 0, 3, 4, 1])
     for row in range(9):
-        wanted = covering(merged, row, SIZE, MAX_PIXELS)
-        assert np.array_equal(covering(cached, row, SIZE, MAX_PIXELS), wanted)
+        wanted = load_scaled(merged, row, SIZE, MAX_PIXELS)
+        assert np.array_equal(load_scaled(cached, row, SIZE, MAX_PIXELS), wanted)
     for row in range(9):
         os.remove(merged.images[row])
     assert cached.load(3).shape[0] == 16 or cached.load(3).shape[1] == 20
@@ -116,7 +116,7 @@ def test_a_cache_on_disk_is_found_again_and_only_what_changed_is_decoded(
     assert np.array_equal(cached.load(2)[0, 0], [255, 0, 0])
 
 
-@pytest.mark.parametrize("other", [{"size": (8, 8)}, {"max_pixels": 10**6}])
+@pytest.mark.parametrize("other", [{"size": (8, 8)}, {"max_pixels": 10**6}, {"resize": "stretch"}])
 def test_other_settings_begin_another_folder(merged, folder, monkeypatch, other):
     build(merged, "disk", folder)
     seen = decoded(monkeypatch)
@@ -153,7 +153,7 @@ def filled(folder):
 def test_two_processes_at_once_fill_one_file(merged, folder):
     (folder / "cases").mkdir()
     (found,) = ranks.run([(f"{__name__}.filled", {"folder": folder})], folder / "cases")
-    wanted = [covering(merged, row, SIZE, MAX_PIXELS) for row in range(9)]
+    wanted = [load_scaled(merged, row, SIZE, MAX_PIXELS) for row in range(9)]
     assert all(np.array_equal(*pair) for pair in zip(found, wanted, strict=True))
     (file,) = (folder / "cache").glob("*/*.bin")
     assert file.stat().st_size == sum(pixels.nbytes for pixels in wanted)
@@ -169,7 +169,7 @@ def test_an_image_that_cannot_be_used_is_an_error_before_training_or_left_to_the
     cached, _ = build(merged, mode, folder, skip=True)
     with pytest.raises(UserError, match=r"t.csv row 6: image .*4.png cannot be read"):
         cached.load(4)
-    assert np.array_equal(cached.load(5), covering(merged, 5, SIZE, MAX_PIXELS))
+    assert np.array_equal(cached.load(5), load_scaled(merged, 5, SIZE, MAX_PIXELS))
 
 
 def test_a_missing_file_is_named_as_what_it_is(merged, folder):
@@ -209,14 +209,14 @@ def test_each_process_of_the_machine_needs_its_own_memory(merged, folder, monkey
 @pytest.mark.parametrize("mapped", [True, False])
 def test_images_stay_what_they_were_when_the_files_go(merged, folder, mapped):
     cached, _ = build(merged, "disk", folder)
-    wanted = [covering(merged, row, SIZE, MAX_PIXELS) for row in range(9)]
+    wanted = [load_scaled(merged, row, SIZE, MAX_PIXELS) for row in range(9)]
     if mapped:
         assert np.array_equal(cached.load(0), wanted[0])
         for row in range(9):
             os.remove(merged.images[row])
     shutil.rmtree(folder / "cache")
     for row in range(9):
-        assert np.array_equal(covering(cached, row, SIZE, MAX_PIXELS), wanted[row])
+        assert np.array_equal(load_scaled(cached, row, SIZE, MAX_PIXELS), wanted[row])
 
 
 def test_a_source_that_threads_may_not_share_is_read_by_one(merged, folder, monkeypatch):
@@ -246,7 +246,7 @@ def test_images_that_are_no_files_can_only_be_kept_in_memory(tmp_path):
     ):
         build(merged, "disk", tmp_path, rows=range(2))
     cached, _ = build(merged, "memory", tmp_path, rows=range(2))
-    assert np.array_equal(cached.load(1), covering(merged, 1, SIZE, MAX_PIXELS))
+    assert np.array_equal(cached.load(1), load_scaled(merged, 1, SIZE, MAX_PIXELS))
 
 
 def test_a_process_that_is_not_forked_maps_the_shards_itself(merged, folder):

@@ -9,6 +9,7 @@ from torchvision.transforms import v2
 
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.images import resize
 from mtl_lightning.data.sampling import AtLeast
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.data.unlabelled import UnlabelledImages
@@ -452,6 +453,30 @@ def test_images_of_another_shape_and_transforms_of_ones_own(tmp_path):
     assert batch.inputs["image"].shape == (8, 3, 12, 20)
     plain = next(iter(ready(make_data(image_size=[12, 20])).train_dataloader()))
     assert torch.equal(batch.inputs["image"], plain.inputs["image"].flip(-1))
+
+
+@pytest.mark.parametrize("augment_on", ["cpu", "device"])
+@pytest.mark.parametrize("cache", ["none", "memory"])
+@pytest.mark.parametrize("mode", ["cover", "contain", "stretch"])
+def test_training_evaluation_and_prediction_resize_alike(tmp_path, augment_on, cache, mode):
+    mirror = [v2.RandomHorizontalFlip(p=1.0)]
+    options = {"cache": cache, "augmentation": mirror, "augment_on": augment_on}
+    data = make_data(image_size=[12, 20], resize=mode, **options)
+    batches = trained(tmp_path, data, max_epochs=1)
+    images = data.labels.table
+
+    def expected(row):
+        image = resize(images.load(row), (12, 20), mode=mode)
+        return v2.functional.center_crop(torch.from_numpy(image).permute(2, 0, 1), [12, 20])
+
+    for batch in (batch for _, batch in batches.seen):
+        for row, image in zip(batch.rows.tolist(), batch.inputs["image"], strict=True):
+            assert row == PADDING or torch.equal(image, expected(row).flip(-1))
+    data.predict_on(images)
+    for loader in (data.val_dataloader(), data.predict_dataloader()):
+        for batch in loader:
+            for row, image in zip(batch.rows.tolist(), batch.inputs["image"], strict=True):
+                assert row == PADDING or torch.equal(image, expected(row))
 
 
 def test_bfloat16_throughout_measures_in_the_labels_unit(tmp_path):

@@ -335,6 +335,33 @@ def test_resize_is_antialiased_and_keeps_what_fits():
     assert resize(stripes, (64, 32)) is stripes
 
 
+def test_resize_contains_between_black_bars():
+    tall = np.full((160, 80, 3), 200, np.uint8)
+    out = resize(tall, (64, 64), mode="contain")
+    assert out.shape == (64, 64, 3)
+    assert (out[:, 16:48] == 200).all()
+    assert not out[:, :16].any()
+    assert not out[:, 48:].any()
+    assert resize(out, (64, 64), mode="contain") is out
+    strip = resize(np.full((1, 100_000, 3), 9, np.uint8), (8, 8), mode="contain")
+    assert (strip.any(axis=(1, 2)).sum(), strip.shape) == (1, (8, 8, 3))
+    draw = np.random.default_rng(0)
+    for _ in range(30):
+        height, width, *size = (int(n) for n in draw.integers(1, 90, 4))
+        out = resize(np.full((height, width, 3), 7, np.uint8), (size[0], size[1]), mode="contain")
+        assert out.shape == (*size, 3)
+        inside = out.any(axis=2)
+        assert inside.any(axis=1).all() or inside.any(axis=0).all()
+
+
+def test_resize_stretches_to_the_size():
+    halves = np.repeat(np.array([0, 200], np.uint8), 80)[:, None, None]
+    out = resize(np.broadcast_to(halves, (160, 80, 3)).copy(), (64, 64), mode="stretch")
+    assert out.shape == (64, 64, 3)
+    assert not out[:30].any()
+    assert (out[34:] == 200).all()
+
+
 @pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1)])
 def test_a_strip_that_would_grow_without_bound_is_refused(shape):
     with pytest.raises(UserError, match=r"cover 128 x 128 as .*12800000.*data\.max_pixels allows"):
