@@ -51,6 +51,7 @@ from .system.errors import (
 from .tasks import (
     Classification as Classification,
     MultiLabel as MultiLabel,
+    Ordinal as Ordinal,
     Regression as Regression,
     Task as Task,
 )

@@ -52,6 +52,7 @@ def tables(folder: Path) -> None:
             "audience": ["ad", None] * 10,
             "stripes": ["yes", "no", None, "no"] * 5,
             "bare_arms": [None, 0, 1, 1] * 5,
+            "fits": ["S", "XL", None, "M", "L"] * 4,
             "price_eur": [None if i % 3 == 0 else 9.5 + i for i in range(20)],
         }
     ).to_csv(folder / "shop.csv", index=False)
@@ -81,9 +82,16 @@ def test_template(here):
     run("fit", "--config", config, *QUICK, *small)
     run("test", "--name", "clothes", "--ckpt_path", "best")
     run("predict", "--name", "clothes", "--ckpt_path", "last", "--images", "clothes/photos")
-    assert {"type", "type:Dress", "audience", "price", "tags", "tags:striped"} <= set(
-        pd.read_csv("predictions.csv")
-    )
+    assert {
+        "type",
+        "type:Dress",
+        "audience",
+        "price",
+        "size",
+        "size:XL",
+        "tags",
+        "tags:striped",
+    } <= set(pd.read_csv("predictions.csv"))
 
 
 def test_quickstart(here):

@@ -13,6 +13,7 @@ from torch import Tensor
 from mtl_lightning.tasks import (
     Classification,
     MultiLabel,
+    Ordinal,
     Regression,
     Task,
 )
@@ -46,6 +47,16 @@ def classifications(draw: st.DrawFn) -> Drawn:
 
 
 @st.composite
+def ordinals(draw: st.DrawFn) -> Drawn:
+    classes = ["ant", "bee", "cat"][: draw(st.integers(2, 3))]
+    method = draw(st.sampled_from(["corn", "coral", "squared"]))
+    labels = [{name: 1} for name in classes]
+    if draw(st.booleans()):
+        labels += [{"ant": 3, "bee": 1}, {"bee": 5, "ant": 3}]
+    return (Ordinal, {"classes": classes, "method": method}), labels
+
+
+@st.composite
 def regressions(draw: st.DrawFn) -> Drawn:
     arguments = {
         "loss": draw(st.sampled_from(["mse", "l1", "huber"])),
@@ -64,7 +75,9 @@ def multi_labels(draw: st.DrawFn) -> Drawn:
     return (MultiLabel, arguments), whole + parts
 
 
-KINDS = st.lists(classifications() | regressions() | multi_labels(), min_size=1, max_size=3)
+KINDS = st.lists(
+    classifications() | ordinals() | regressions() | multi_labels(), min_size=1, max_size=3
+)
 DENSITIES = st.lists(st.sampled_from([0.5, 0.1, 0.9]), min_size=3, max_size=3)
 FLOATS = st.lists(st.sampled_from([0.0, np.nan, np.inf, -np.inf, 3e38]), min_size=1, max_size=3)
 INTEGERS = st.lists(st.sampled_from([0, -1, -100, 255, 2**62]), min_size=1, max_size=3)

@@ -3,6 +3,7 @@
 from mtl_lightning.tasks.base import Encoded, Task
 from mtl_lightning.tasks.classification import Classification
 from mtl_lightning.tasks.multilabel import MultiLabel
+from mtl_lightning.tasks.ordinal import Ordinal
 from mtl_lightning.tasks.regression import Regression
 
-__all__ = ["Classification", "Encoded", "MultiLabel", "Regression", "Task"]
+__all__ = ["Classification", "Encoded", "MultiLabel", "Ordinal", "Regression", "Task"]

@@ -104,7 +104,10 @@ class Classification(Task):
         if not self.classes:
             found = _named_by(pd.unique(cells))
             _refuse_doubtful(found)
-            self._set_classes(in_order(found))
+            self._set_classes(self._ordered(found))
+
+    def _ordered(self, classes: Sequence[str]) -> list[str]:
+        return in_order(classes)
 
     def identity(self) -> dict[str, object]:
         """Return the classes, if they are known."""

@@ -27,7 +27,7 @@ from pytorch_lightning import Callback
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.models import Soft
-from mtl_lightning.tasks import Classification, Regression, Task
+from mtl_lightning.tasks import Classification, Ordinal, Regression, Task
 from mtl_lightning.tasks.results import Results
 from tests.helpers.data import KINDS, Memory, make_more_tasks, sparse_labels
 from tests.helpers.training import fit, make_module, make_trainer, weights
@@ -131,6 +131,8 @@ def every_task() -> dict[str, Task]:
         "votes": Classification(list(KINDS), class_weights=[1.0, 0.5, 3.0], label_smoothing=0.1),
         "length": Regression(loss="l1"),
         "mass": Regression(loss="mse"),
+        "grade": Ordinal(list(KINDS)),
+        "step": Ordinal(list(KINDS), "coral"),
     }
 
 
@@ -145,6 +147,8 @@ def every_label(rows: int) -> dict[str, list[Any]]:
         "votes": votes,
         "length": others["size"],
         "mass": others["size"][::-1],
+        "grade": others["kind"][::-1],
+        "step": votes[::-1],
     }
 
 

@@ -32,6 +32,7 @@ from mtl_lightning.models import Soft
 from mtl_lightning.tasks import (
     Classification,
     MultiLabel,
+    Ordinal,
     Regression,
     Task,
 )
@@ -95,6 +96,60 @@ class ClassLoop:
             "balanced_accuracy": fmean(recalls),
             "calibration_error": sum(map(abs, gaps)) / len(rows),
         }
+
+
+class RankLoop:
+    """An ordinal classification, label by label."""
+
+    primary = "quadratic_kappa"
+    width = 1
+
+    def __init__(self, task: Ordinal, training: Sequence[Label]) -> None:
+        self.task = task
+        self.ranks = range(len(task.classes))
+
+    def losses(self, logits: Tensor, votes: Label) -> list[Tensor]:
+        """Return the loss of the one label."""
+        shares = [_share(votes, c) for c in self.task.classes]
+        yes, no = logits.sigmoid().log(), (-logits).sigmoid().log()
+        loss = logits[0] * 0
+        if self.task.method == "coral":
+            for j in self.ranks[:-1]:
+                loss = loss - sum(shares[j + 1 :]) * yes[j] - sum(shares[: j + 1]) * no[j]
+        for rank, share in enumerate(shares):
+            if self.task.method == "corn":
+                loss = loss - share * sum([*yes[:rank], *no[rank : rank + 1]])
+            elif self.task.method == "squared":
+                near = [math.exp(-((rank - r) ** 2)) for r in self.ranks]
+                log_p = logits - logits.exp().sum().log()
+                for weight, log in zip(near, log_p, strict=True):
+                    loss = loss - share * weight / sum(near) * log
+        return [loss]
+
+    def metrics(self, rows: Sequence[tuple[list[float], Label]]) -> Metrics:
+        """Measure outputs and labels."""
+        pairs = []
+        for logits, votes in rows:
+            truth = self.task.classes.index(max(votes, key=votes.__getitem__))
+            pairs.append((truth, self._median(logits)))
+        gaps = [abs(truth - answer) for truth, answer in pairs]
+        chance = fmean((truth - answer) ** 2 for truth, _ in pairs for _, answer in pairs)
+        return {
+            "accuracy": fmean(gap == 0 for gap in gaps),
+            "within_one": fmean(gap <= 1 for gap in gaps),
+            "rank_mae": fmean(gaps),
+            "quadratic_kappa": 1 - fmean(g**2 for g in gaps) / chance if chance else math.nan,
+        }
+
+    def _median(self, logits: list[float]) -> int:
+        """Count the ranks that the label is above with more than even odds."""
+        yes = [1 / (1 + math.exp(-z)) for z in logits]
+        if self.task.method == "corn":
+            yes = [math.prod(yes[: j + 1]) for j in self.ranks[:-1]]
+        elif self.task.method == "squared":
+            chances = [math.exp(z) / sum(map(math.exp, logits)) for z in logits]
+            yes = [sum(chances[j + 1 :]) for j in self.ranks[:-1]]
+        return sum(chance > 0.5 for chance in yes)
 
 
 class NumberLoop:
@@ -176,12 +231,17 @@ class YesNoLoop:
         return values | {"mean_ap": means.pop("ap")} | means
 
 
-Loop = ClassLoop | NumberLoop | YesNoLoop
+Loop = ClassLoop | RankLoop | NumberLoop | YesNoLoop
 
 
 def loop(task: Task, training: Sequence[Label]) -> Loop:
     """Return the loop for a task, given its labels in the training split."""
-    kinds = {Classification: ClassLoop, Regression: NumberLoop, MultiLabel: YesNoLoop}
+    kinds = {
+        Classification: ClassLoop,
+        Ordinal: RankLoop,
+        Regression: NumberLoop,
+        MultiLabel: YesNoLoop,
+    }
     made: Loop = kinds[type(task)](task, training)
     return made
 

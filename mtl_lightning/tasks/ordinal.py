@@ -1,0 +1,243 @@
+"""One class out of several that have an order, such as age bands, sizes or grades."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchmetrics import MeanAbsoluteError, Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
+
+from mtl_lightning.models.features import FeatureSpec
+from mtl_lightning.models.heads import HeadOptions, build_head
+from mtl_lightning.system.errors import UserError, listed
+from mtl_lightning.tasks.classification import PLOTTED_UP_TO, Classification, most_probable
+from mtl_lightning.tasks.plot_data import ConfusionPlotData
+
+SIZES = ("xxxs", "xxs", "xs", "s", "m", "l", "xl", "xxl", "xxxl")
+_NUMBER = r"\d+(?:\.\d+)?"
+_BAND = re.compile(
+    rf"(?P<low>{_NUMBER})(?:\s*(?:-|\u2013|to)\s*{_NUMBER}|\s*\+)?"
+    rf"|(?:>=?|over|above)\s*(?P<over>{_NUMBER})"
+    rf"|(?:<=?|under|below)\s*(?P<under>{_NUMBER})"
+)
+
+
+class Ordinal(Classification):
+    """Classes with an order, whose K - 1 thresholds are learned: is the label above class k?
+
+    With K classes of ranks 0..K-1, the network learns K - 1 yes/no questions "is the rank above
+    k?" (or, with ``squared``, a softmax). Its answer is the median of the probabilities of the
+    classes: the lowest rank that the label is above with a probability of at most 0.5.
+
+    Args:
+        classes: The class names, lowest first; compared with the labels as text. By default, the
+            training labels in order if they are numbers, bands of numbers (``0-9``, ``10-19``,
+            ``70+``) or sizes (``S``, ``M``, ``L``).
+        method: ``corn``: each question is asked only of what is above the class before, so that
+            probabilities are products (Shi, Cao and Raschka 2021, "Deep Neural Networks for
+            Rank-Consistent Ordinal Regression Based On Conditional Probabilities"). ``coral``: the
+            questions share one weight vector and differ in their biases (Cao, Mirjalili and
+            Raschka 2020, "Rank consistent ordinal regression for neural networks with application
+            to age estimation"). ``squared``: a softmax, whose target falls off with the squared
+            distance of the ranks (Díaz and Marathe 2019, "Soft Labels for Ordinal Regression").
+        weight: Factor of this task's loss in the sum over tasks.
+        head: Settings of this task's head; the model's apply where it has none.
+    """
+
+    primary: ClassVar[str] = "quadratic_kappa"
+
+    def __init__(
+        self,
+        classes: list[str] | None = None,
+        method: Literal["corn", "coral", "squared"] = "corn",
+        weight: float = 1.0,
+        head: HeadOptions | None = None,
+    ) -> None:
+        super().__init__(classes, weight=weight, head=head)
+        self.method = method
+
+    def _ordered(self, classes: Sequence[str]) -> list[str]:
+        ordered = by_rank(classes)
+        if ordered is None:
+            raise UserError(
+                f"classes should be listed, lowest first, as the labels are neither numbers, bands "
+                f"of numbers (0-9, 10-19) nor sizes (S, M, L). Found {listed(sorted(classes))}"
+            )
+        return ordered
+
+    @property
+    def num_outputs(self) -> int:
+        """One logit per threshold between two classes, or per class with ``squared``."""
+        return max(len(self.classes) - (self.method != "squared"), 0)
+
+    def head(self, features: FeatureSpec, defaults: HeadOptions) -> nn.Module:
+        """Make the usual head, for ``coral`` with one output and a bias for each threshold."""
+        if self.method != "coral":
+            return super().head(features, defaults)
+        head = build_head(features, 1, self.head_options.over(defaults))
+        return head.append(Thresholds(self.num_outputs))
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each row: ``(B, num_outputs)`` logits -> ``(B,)``.
+
+        Targets are ``(B,)`` int64 classes or ``(B, K)`` floating distributions. ``corn``: the
+        negative log-likelihood of the label, which is the sum over the questions that are asked of
+        it (eq. 6 of the paper; there divided by the questions of the batch, here by the labelled
+        rows of the step). ``coral``: the sum of the cross-entropies of all questions (eq. 4).
+        """
+        k = len(self.classes)
+        shares = targets if targets.is_floating_point() else F.one_hot(targets, k)
+        shares = shares.to(outputs.dtype)
+        if self.method == "corn":
+            return -(shares * _log_probabilities(outputs)).sum(1)
+        if self.method == "coral":
+            above = 1 - shares.cumsum(1)[:, :-1]
+            return F.binary_cross_entropy_with_logits(outputs, above, reduction="none").sum(1)
+        rank = torch.arange(k, device=outputs.device)
+        distances = (rank[:, None] - rank).square().to(outputs.dtype)
+        return F.cross_entropy(outputs, shares @ (-distances).softmax(1), reduction="none")
+
+    def predict(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Return ``probabilities``, ``(B, K)``, and ``rank``, ``(B,)`` int64: their median."""
+        wide = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        if self.method == "corn":
+            probabilities = _log_probabilities(wide).exp()
+        elif self.method == "coral":
+            above = F.pad(F.pad(wide.sigmoid(), (1, 0), value=1.0), (0, 1))
+            probabilities = above[:, :-1] - above[:, 1:]
+        else:
+            probabilities = wide.softmax(1)
+        rank = (probabilities.cumsum(1)[:, :-1] < 0.5).sum(1)
+        return {"probabilities": probabilities, "rank": rank}
+
+    def metrics(self) -> MetricCollection:
+        """Accuracy, accuracy within one rank, mean error in ranks, quadratic-weighted kappa."""
+        k = len(self.classes)
+        return MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(k, average="micro", validate_args=False),
+                "within_one": WithinOne(),
+                "rank_mae": MeanAbsoluteError().set_dtype(torch.float64),
+                "quadratic_kappa": MulticlassCohenKappa(
+                    k, weights="quadratic", validate_args=False
+                ),
+            },
+            compute_groups=False,
+        )
+
+    def update(
+        self,
+        metrics: MetricCollection,
+        answers: Mapping[str, Tensor],
+        targets: Tensor,
+        labelled: Tensor,
+    ) -> None:
+        """Update the metrics with ranks; of a distribution, the most probable class counts."""
+        del labelled
+        metrics.update(answers["rank"], most_probable(targets))
+
+    def columns(self, answers: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Return the class of the answer's rank and the probability of each class."""
+        chosen = np.asarray(self.classes, dtype=object)[answers["rank"]]
+        return {**super().columns(answers), "": chosen}
+
+    def plot_data(self) -> ConfusionPlotData | None:
+        """Collect a confusion matrix in the order of the ranks."""
+        return _RankPlotData(self.classes) if len(self.classes) <= PLOTTED_UP_TO else None
+
+
+class Thresholds(nn.Module):
+    """Adds a bias for each threshold to one score, so that the logits fall from class to class.
+
+    Theorem 1 of CORAL says that the biases of a minimum are in this order; before it is reached
+    they are put in order, so that no probability is negative.
+
+    Args:
+        thresholds: Their number.
+    """
+
+    def __init__(self, thresholds: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.linspace(1, -1, thresholds))
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Return ``(B, thresholds)`` logits of ``(B, 1)`` scores."""
+        return scores + self.bias.sort(descending=True).values
+
+
+class WithinOne(Metric):
+    """Share of the rows whose answer is the label's rank or one next to it."""
+
+    full_state_update = False
+    higher_is_better = True
+    hits: Tensor
+    rows: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("hits", "rows"):
+            self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add ``(B,)`` int64 ranks."""
+        self.hits += ((preds - target).abs() <= 1).sum()
+        self.rows += target.numel()
+
+    def compute(self) -> Tensor:
+        """Return the share, a scalar."""
+        return self.hits / self.rows
+
+
+class _RankPlotData(ConfusionPlotData):
+    """Collects a confusion matrix of ranks."""
+
+    def update(
+        self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor
+    ) -> None:
+        """Add ``(B,)`` ranks, ``(B,)`` int64 classes and ``(B,)`` masks."""
+        chosen = F.one_hot(answers["rank"], len(self.classes))
+        super().update({"probabilities": chosen}, targets, labelled, rows)
+
+
+def by_rank(classes: Iterable[str]) -> list[str] | None:
+    """Return classes in their order, lowest first; None if their names do not say it.
+
+    Numbers, bands of numbers (``0-9``, ``10 to 19``, ``<18``, ``70+``) and sizes (``S``, ``XL``)
+    do.
+    """
+    names = sorted(classes)
+    for rank in (_size, _lowest):
+        ranks = {name: value for name in names if (value := rank(name)) is not None}
+        if len(ranks) == len(names) == len(set(ranks.values())):
+            return sorted(names, key=ranks.__getitem__)
+    return None
+
+
+def _size(name: str) -> float | None:
+    return float(SIZES.index(name.lower())) if name.lower() in SIZES else None
+
+
+def _lowest(name: str) -> float | None:
+    """Return the number from which a band starts."""
+    try:
+        value = float(name)
+    except ValueError:
+        found = _BAND.fullmatch(name.strip().lower())
+        if found is None:
+            return None
+        if found["under"]:
+            return -math.inf
+        return float(found["low"] or found["over"])
+    return value if math.isfinite(value) else None
+
+
+def _log_probabilities(logits: Tensor) -> Tensor:
+    """Return the log-probabilities of K classes from ``(B, K - 1)`` conditional logits (CORN)."""
+    above = F.pad(F.logsigmoid(logits).cumsum(1), (1, 0))
+    return above + F.pad(F.logsigmoid(-logits), (0, 1))
