@@ -75,7 +75,13 @@ class Batch:
         return Batch(**{name: apply(value) for name, value in vars(self).items()})
 
     def to(self, *args: Any, **kwargs: Any) -> "Batch":
-        """Move every tensor, like ``Tensor.to``."""
+        """Move every tensor, like ``Tensor.to``; float64 as float32 to Apple's GPUs."""
+        if any(str(value).startswith("mps") for value in (*args, *kwargs.values())):
+            targets = {
+                name: values.float() if values.dtype == torch.float64 else values
+                for name, values in self.targets.items()
+            }
+            return Batch(**{**vars(self), "targets": targets})._each("to", *args, **kwargs)
         return self._each("to", *args, **kwargs)
 
     def pin_memory(self) -> "Batch":

@@ -359,11 +359,24 @@ class Task(nn.Module, ABC):
         return torch.where(labelled, losses, torch.zeros_like(losses)).sum()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Task":
+        if not has_float64(fn):
+            for name, buffer in self.named_buffers(recurse=False):
+                if buffer.dtype == torch.float64:
+                    setattr(self, name, buffer.float())
         kept = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch has no types here
         for name, before in kept.items():
             now = getattr(self, name)
             # `precision: bf16-true` casts the whole model; a mean of 1234.5 would become 1232.
-            if now.dtype in (torch.float16, torch.bfloat16):
+            if torch.promote_types(before.dtype, now.dtype) != now.dtype:
                 setattr(self, name, before.to(now.device))
         return self
+
+
+def has_float64(fn: Callable[[Tensor], Tensor]) -> bool:
+    """Whether what ``fn`` moves tensors to has float64; Apple's GPUs have not."""
+    try:
+        fn(torch.zeros((), dtype=torch.float64))
+    except TypeError:
+        return False
+    return True

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from mtl_lightning.tasks.base import Task
+from mtl_lightning.tasks.base import Task, has_float64
 from mtl_lightning.tasks.label_metrics import BINS
 
 
@@ -176,9 +176,18 @@ class R2(Metric):
             zero = torch.zeros((), dtype=torch.float64)
             self.add_state(name, zero, dist_reduce_fx="sum")
 
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add ``(B,)`` predictions and targets in the same unit."""
+    def update(self, preds: Tensor, target: Tensor, origin: Tensor | None = None) -> None:
+        """Add ``(B,)`` predictions and targets in the same unit.
+
+        Args:
+            preds: The predictions.
+            target: The targets.
+            origin: A number near the targets, the same in each call: their squares are sums of
+                distances from it, and do not cancel.
+        """
         preds, target = preds.to(self.value.dtype), target.to(self.value.dtype)
+        if origin is not None:
+            preds, target = preds - origin.to(preds), target - origin.to(target)
         self.rows += target.numel()
         self.value += target.sum()
         self.square += target.square().sum()
@@ -239,9 +248,7 @@ class TaskMetrics(nn.Module):
         self.totals.reset()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TaskMetrics":
-        try:
-            fn(torch.zeros((), dtype=torch.float64))
-        except TypeError:  # Apple's GPUs have no float64
+        if not has_float64(fn):
             for metric in self.modules():
                 if isinstance(metric, Metric):
                     metric.set_dtype(torch.float32)

@@ -1,5 +1,6 @@
 """One number for each image."""
 
+import math
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Literal, cast
 
@@ -49,18 +50,18 @@ class Regression(Task):
             raise UserError(f"huber_delta should be above 0. Found {huber_delta}")
         self.loss_name = loss
         self.huber_delta = huber_delta
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("std", torch.ones(()))
+        # In float64, as the labels: float32 has seven digits, and a time stamp has ten.
+        self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("std", torch.ones((), dtype=torch.float64))
 
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
-        """Read each cell as a finite number: float32 targets, ``(N,)`` masks."""
+        """Read each cell as a finite number: float64 targets, ``(N,)`` masks."""
         labelled = pd.notna(cells)
         values = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce")
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-        with np.errstate(over="ignore"):  # what overflows float32 is bad, as inf is
-            targets = numbers.astype(np.float32)
-        good = labelled & np.isfinite(targets)
-        return Encoded(np.where(good, targets, np.float32(0)), good, labelled & ~good)
+        # What overflows float32 is bad, as inf is: no square of it overflows float64.
+        good = labelled & (np.abs(numbers) <= np.finfo(np.float32).max)
+        return Encoded(np.where(good, numbers, 0.0), good, labelled & ~good)
 
     def meaning(self, cell: str, field: str) -> Hashable:
         """Return the number, if the cell is one."""
@@ -79,11 +80,11 @@ class Regression(Task):
         """Compute mean and standard deviation of the training labels."""
         del labelled  # a row that has no label is not passed here
         values = targets.double()
-        std = values.std(correction=0)
-        if not std > 0:
+        if bool((values == values[0]).all()):  # whose deviation may be rounded to above 0
             raise UserError(
-                f"every training label is {values[0].item():g}; there is nothing to learn"
+                f"every training label is {values[0].item():.15g}; there is nothing to learn"
             )
+        std = values.std(correction=0)
         self.mean.copy_(values.mean())
         self.std.copy_(std)
 
@@ -111,7 +112,7 @@ class Regression(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss per row: ``(B, 1)`` outputs, ``(B,)`` targets in the label's unit -> ``(B,)``."""
         outputs = outputs.squeeze(1)
-        # A mean of float64 is a scalar, to which float32 labels would not be promoted.
+        # Rounded to the network's precision last: what is close to the mean keeps its digits.
         standard = ((targets.to(self.mean.dtype) - self.mean) / self.std).to(outputs.dtype)
         if self.loss_name == "mse":
             return F.mse_loss(outputs, standard, reduction="none")
@@ -146,11 +147,13 @@ class Regression(Task):
         del labelled
         r2 = cast("R2", metrics["r2"])  # the primary metric, which is always there
         dtype = r2.residual.dtype  # float32 on Apple's GPUs, else float64
-        metrics.update(answers["value"].to(dtype), targets.to(dtype))
+        # Only the metric that asks for the origin is given it.
+        metrics.update(answers["value"].to(dtype), targets.to(dtype), origin=self.mean)
 
     def columns(self, answers: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        """Return the number in the label's own unit."""
-        return {"": answers["value"]}
+        """Return the number in the label's own unit, without digits that the network has not."""
+        digits = 7 - math.floor(math.log10(max(self.std.item(), 1e-300)))
+        return {"": np.round(answers["value"], digits)}
 
     def plot_data(self) -> ScatterPlotData:
         """Collect predictions and labels."""

@@ -52,3 +52,15 @@ def test_a_batch_travels_between_processes(batch):
     assert copy.rows.tolist() == batch.rows.tolist()
     assert copy.counts == batch.counts
     assert copy.bad == batch.bad
+
+
+def test_labels_of_float64_are_float32_on_devices_that_have_no_other(batch, monkeypatch):
+    batch.targets["age"] = torch.tensor([3.5, 4.5], dtype=torch.float64)
+    moved = []
+    monkeypatch.setattr(Batch, "_each", lambda self, *arguments: moved.append((self, arguments)))
+    batch.to(torch.device("mps", 0))
+    ((sent, arguments),) = moved
+    assert arguments == ("to", torch.device("mps", 0))
+    assert sent.targets["age"].dtype == torch.float32
+    assert batch.to(torch.device("cpu")) is None
+    assert moved[1][0].targets["age"].dtype == torch.float64
