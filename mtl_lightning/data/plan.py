@@ -91,6 +91,17 @@ class StepPlan:
             rows += self.resumed[1] - self.start(epoch) * self._width
         return min(rows, self._used)
 
+    def fewest_rows(self, epoch: int) -> int:
+        """Return the number of rows of the smallest micro-batch of any rank; padding is one.
+
+        It is the last of an epoch, the others are full. 0: nothing remains of this epoch.
+        """
+        last = len(self) - 1
+        if last < self.start(epoch):
+            return 0
+        rows = self.rows_before(epoch, last + 1) - self.rows_before(epoch, last)
+        return max(rows // self.world_size, 1)
+
     def step_start(self, epoch: int, number: int) -> int:
         """Return the number of the first micro-batch of the step of micro-batch ``number``."""
         return max(number // self.accumulate * self.accumulate, self.start(epoch))

@@ -39,7 +39,7 @@ from mtl_lightning.training.losses import LossReduction
 from mtl_lightning.training.measuring import Measurements
 from mtl_lightning.training.monitored import check_monitors, check_plateau_frequency
 from mtl_lightning.training.parameters import parameter_groups
-from mtl_lightning.training.protocol import multi_task
+from mtl_lightning.training.protocol import LateTraining, multi_task
 from mtl_lightning.training.resume import Resume
 from mtl_lightning.training.schedule import check_length, configure_scheduler, given_arguments
 from mtl_lightning.training.settings import (
@@ -49,6 +49,7 @@ from mtl_lightning.training.settings import (
     keep_settings_of_trainer,
     settings_of,
 )
+from mtl_lightning.training.single_images import check_single_images
 from mtl_lightning.training.steps import TrainingSteps, check_batch
 
 TASKS = "tasks"
@@ -238,9 +239,12 @@ class MultiTask(TrainingSteps):
         check_monitors(multi_task(self), self.trainer)
 
     def on_train_start(self) -> None:
-        """Check before the first step whether the schedule fits the training."""
+        """Check before the first step whether schedule and batches fit the training."""
         check_length(self.trainer)
         check_plateau_frequency(self.trainer)
+        trainer: Any = self.trainer
+        unfreezes = any(isinstance(callback, LateTraining) for callback in trainer.callbacks)
+        check_single_images(self.network, trainer.datamodule.train_plan, unfreezes)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note that weights and statistics are loaded."""

@@ -2,6 +2,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -177,3 +178,12 @@ def test_resumed_an_epoch_continues_as_if_uninterrupted():
         for one, other in rest:
             assert one.rows.tolist() == other.rows.tolist()
             assert (one.counts, one.step_rows) == (other.counts, other.step_rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "ranks", "expected"), [(17, 1, 1), (18, 1, 2), (16, 1, 8), (17, 2, 1), (19, 2, 1)]
+)
+def test_the_fewest_rows_of_any_rank(rows, ranks, expected):
+    plan = StepPlan(np.arange(rows), {}, 8, ranks)
+    sizes = [len(each.rows) for rank in range(ranks) for each in plan.requests(0, rank)]
+    assert plan.fewest_rows(0) == min(sizes) == expected
