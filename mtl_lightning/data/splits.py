@@ -1,4 +1,4 @@
-"""Which images train, which validate and which test: by name, by group, else by fraction."""
+"""The split of each image: by name, by group, else by fraction."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from hashlib import blake2b
@@ -25,17 +25,17 @@ SPELLINGS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""What people call the splits, in lower case."""
+"""Common names of the splits, in lower case."""
 
 Splits = npt.NDArray[np.int8]
 Objects = npt.NDArray[np.object_]
 Rows = npt.NDArray[np.int64]
 OnContradiction = Callable[[str, str], None]
-"""Takes what a contradiction is about (``split``) and the line that says it."""
+"""Called with the subject of a contradiction (``split``) and its message."""
 
 
 def raise_contradiction(about: str, message: str) -> None:
-    """Raise the contradiction as a UserError: what everything but an audit does."""
+    """Raise the contradiction as a UserError, as all callers but the audit do."""
     del about
     raise UserError(message)
 
@@ -63,32 +63,32 @@ def assign(
     labels: Mapping[str, Objects] | None = None,
     classes: Callable[[], Occurrences] | None = None,
 ) -> Assignment:
-    """Give every row a split, the same on every machine and in every order of the rows.
+    """Return a split for every row, the same on all machines and in any order of the rows.
 
-    Named rows keep their split, and a group with a named row pulls its other rows along. What is
-    left is divided by ``fractions``, in units of groups (or keys, where there is no group): the
-    units are ordered by a hash and cut where the count of rows is reached; each split without a
-    row so far gets at least one unit if there are enough. If nothing was left to divide and `val`
-    is empty, its fraction is taken from train in the same way.
+    Named rows keep their split, and a group with a named row pulls its other rows along. The other
+    rows are divided by ``fractions``, in units of groups (or keys, without groups): the units are
+    ordered by a hash and cut where the count of rows is reached; each split without a row so far
+    gets at least one unit if there are enough. If nothing was left to divide and `val` is empty,
+    its fraction is taken from train in the same way.
 
     Args:
         named: (N,) ``train``, ``val``, ``test`` or None.
-        groups: (N,) str or None: rows of one group stay in one split. None: no groups at all.
-        keys: (N,) str: what identifies a row on every machine; rows of one key go together.
+        groups: (N,) str or None: rows of one group stay in one split. None if there are no groups.
+        keys: (N,) str: identifies a row on all machines; rows of one key stay in one split.
         fractions: Share of `val` and `test`; train is the rest.
-        seed: Another seed, another division.
-        location: Names a row in messages.
-        on_contradiction: What to do about each group that stands in two named splits; if it
-            returns, the rows of the group stay where they are named.
-        labels: Name to (N,) str or None: divide so that each split gets its share of each label,
-            see `stratify`, instead of by the hash alone.
+        seed: The seed of the hash.
+        location: Returns the place of a row for messages.
+        on_contradiction: Called for each group in two named splits; if it returns, the rows of the
+            group keep their named splits.
+        labels: Name to (N,) str or None: give each split its share of each label, see `stratify`,
+            instead of dividing by the hash alone.
         classes: Finds the classes of all rows, which train should have; see `keep_in_train`.
 
     Returns:
         The splits, and whether `val` was taken from train.
 
     Raises:
-        UserError: If ``fractions`` are not sensible or a group stands in two named splits.
+        UserError: If ``fractions`` are invalid or a group is in two named splits.
     """
     check_fractions(fractions)
     splits = np.full(len(keys), -1, dtype=np.int8)
@@ -121,16 +121,18 @@ def check_fractions(fractions: Mapping[str, float]) -> None:
     """Raise a UserError unless ``fractions`` are shares of val and test that leave some train."""
     for name, fraction in fractions.items():
         if name == "train":
-            raise UserError('splits: "train" is what val and test leave over; leave it out')
+            raise UserError('splits: "train" is the rest; leave it out')
         if name not in SPLITS:
             raise UserError(
-                f'splits: unknown split "{name}", expected val and test{did_you_mean(name, SPLITS)}'
+                f'splits should name val and test. Found "{name}"{did_you_mean(name, SPLITS)}'
             )
         if not 0 <= fraction < 1:
-            raise UserError(f"splits: {name} is {fraction}, expected a fraction from 0 to below 1")
+            raise UserError(
+                f"splits: {name} should be a fraction in 0..1 (1 excluded). Found {fraction}"
+            )
     if sum(fractions.values()) >= 1:
-        told = listed(f"{name} {fraction}" for name, fraction in fractions.items())
-        raise UserError(f"splits: {told} leave nothing to train; their sum should be below 1")
+        shares = listed(f"{name} {fraction}" for name, fraction in fractions.items())
+        raise UserError(f"splits: {shares} leave nothing to train; their sum should be below 1")
 
 
 def hashed(names: Iterable[str], seed: int) -> npt.NDArray[np.uint64]:
@@ -154,7 +156,7 @@ def _pull_along(
     codes, names = pd.factorize(groups)
     rows = np.flatnonzero((splits >= 0) & (codes >= 0))
     first = np.full(len(names), -1, dtype=np.int64)
-    first[codes[rows[::-1]]] = rows[::-1]  # of equal positions the last assignment stays
+    first[codes[rows[::-1]]] = rows[::-1]  # for equal positions, the last assignment wins
     clash = rows[splits[rows] != splits[first[codes[rows]]]]
     for row in sorted(clash[np.unique(codes[clash], return_index=True)[1]].tolist()):
         other = int(first[codes[row]])
@@ -170,7 +172,7 @@ def _pull_along(
 
 
 def _units(groups: Objects | None, keys: Objects) -> Objects:
-    """Name what may not be cut in two: a row's group, else its key."""
+    """Return the units that may not be split: a row's group, else its key."""
     units = np.empty(len(keys), dtype=object)
     if groups is None:
         units[:] = ["image:" + key for key in keys]
@@ -193,7 +195,7 @@ def _divide(
 
     Args:
         codes: The number of the unit of each row.
-        order: The units as they are dealt out.
+        order: The units in the order in which they are assigned.
         fractions: See `assign`.
         filled: The splits that have rows.
         labels: See `assign`.

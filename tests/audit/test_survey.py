@@ -104,7 +104,7 @@ def test_labels_that_may_contradict_each_other_are_a_warning():
 
 def test_nothing_to_join():
     assert join({}, labels()) == (None, [])
-    with pytest.raises(UserError, match="unknown split"):
+    with pytest.raises(UserError, match="splits should name val and test"):
         join({}, labels(fractions={"vall": 0.1}))
 
 

@@ -106,7 +106,7 @@ def test_decimal_commas_and_chest_x_ray_labels_are_proposed_as_they_are_meant(ta
     assert main(["init", "shop/chest.csv", "--output", "c.yaml"]) == 0
     err = capsys.readouterr().err
     assert "fit` will refuse" not in err
-    assert 'note: column "edema": -1 beside 0 and 1 is taken to mean not labelled' in err
+    assert 'note: column "edema": -1 next to 0 and 1 is taken to mean not labelled' in err
     assert "--task group makes it a task" in err
     config = yaml.safe_load(Path("c.yaml").read_text())
     assert config["tasks"]["dose"] == {"class_path": "Regression"}

@@ -72,7 +72,7 @@ def test_keys_are_flags_and_tasks_may_be_left_out(cli):
         ("--config small.yaml --output d.html", "--output d.html: this is a folder"),
         ("--config small.yaml --output", "--output needs a value"),
         ("--config small.yaml --data.batch_sise 3", "data.batch_sise: data has no such argument"),
-        ("--config small.yaml --data.splits.vall 0.1", "splits: unknown split"),
+        ("--config small.yaml --data.splits.vall 0.1", "splits should name val and test"),
     ],
 )
 def test_what_cannot_be_audited(cli, flags, message):

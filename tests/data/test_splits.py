@@ -116,11 +116,11 @@ def test_equal_keys_go_together():
 @pytest.mark.parametrize(
     ("fractions", "message"),
     [
-        ({"vall": 0.1}, 'unknown split "vall".*did you mean "val"'),
-        ({"train": 0.7}, "is what val and test leave over"),
-        ({"val": -0.1}, "val is -0.1"),
-        ({"val": 1.0}, "val is 1.0"),
-        ({"val": float("nan")}, "val is nan"),
+        ({"vall": 0.1}, 'should name val and test. Found "vall".*did you mean "val"'),
+        ({"train": 0.7}, "is the rest"),
+        ({"val": -0.1}, "val should be .* Found -0.1"),
+        ({"val": 1.0}, "val should be .* Found 1.0"),
+        ({"val": float("nan")}, "val should be .* Found nan"),
         ({"val": 0.5, "test": 0.5}, "val 0.5, test 0.5 leave nothing to train"),
     ],
 )

@@ -24,12 +24,12 @@ from mtl_lightning.tasks.multilabel import NO, NONE, YES
 
 MOST_CLASSES = 1000
 NEARLY_ALL, NEARLY_ALL_NUMBERS = 0.5, 0.9
-"""A column with more values than this share of its rows names them; numbers may differ more."""
+"""Share of rows with different values above which a column names rows; numbers may differ more."""
 FEW_NUMBERS, ROWS_A_NUMBER = 12, 5
-"""Up to so many whole numbers, each so often in the mean, are classes."""
+"""Number of integers up to which they are classes, and their least mean frequency."""
 SEPARATORS = (";", "|", ",")
 SEPARATED, TIMES, MOST_NAMES = 0.1, 3, 200
-"""Names are separated in this share of the rows, come back so often, and are no more than that."""
+"""Least share of rows with separated names, their least mean frequency, and largest number."""
 COMBINATIONS = 2
 """Names between blanks come in so many combinations each: else the words are those of classes."""
 _IN_SENTENCES = {"a", "an", "the", "of", "and", "with", "in", "on", "is", "to", "for"}
@@ -51,13 +51,13 @@ class Column:
     """The classification of a column.
 
     Attributes:
-        kind: Of task that it could become.
-        counts: How often each class (or name, or ``yes``) occurs.
-        labels: How many cells are filled.
+        kind: The kind of task that it could become.
+        counts: Frequency of each class (or name, or ``yes``).
+        labels: Number of filled cells.
         missing: Texts in it that mean "not labelled".
-        separator: Between names.
+        separator: The separator of names.
         decimal: Whether its numbers have a decimal comma.
-        reason: Why it is nothing; or what else it could be.
+        reason: Why it cannot be a task, or an alternative.
     """
 
     kind: Kind
@@ -100,7 +100,7 @@ def _has_decimal_commas(counts: Mapping[str, int]) -> bool:
     if points == filled or as_numbers(points) is None:
         return False
     pairs = [text.split(",") for text in filled if "," in text]
-    # The names in a list such as "3,17" are mostly sorted, and none begins with 0.
+    # The names in a list such as "3,17" are mostly sorted, and none starts with 0.
     return any(more.startswith("0") or float(few) >= float(more) for few, more in pairs)
 
 
@@ -135,7 +135,7 @@ def _too_many(distinct: int, rows: int) -> str:
 
 
 def as_numbers(texts: Iterable[str]) -> np.ndarray | None:
-    """Return texts as finite numbers, None if any is none."""
+    """Return texts as finite numbers, None if any is not one."""
     values = pd.to_numeric(pd.Series(list(texts), dtype=object), errors="coerce")
     array = values.to_numpy(dtype=np.float64, na_value=np.nan)
     return array if np.isfinite(array).all() else None
@@ -178,7 +178,7 @@ def _words(counts: Mapping[str, int], rows: int) -> Column | None:
 def _separated_names(
     counts: Mapping[str, int], rows: int, separators: Iterable[str]
 ) -> Column | None:
-    """Return the names that are separated in cells, None if they are not."""
+    """Return the separated names in cells, None if there are none."""
     for separator in separators:
         divided = sum(n for text, n in counts.items() if separator in text or text[0] == "[")
         names: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Public data sets in the form in which they are downloaded, recognised by their sources."""
+"""Public data sets as downloaded, recognised by their sources."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,13 +16,13 @@ class Download:
     """A data set, recognised and read.
 
     Attributes:
-        path: As the user wrote it.
+        path: The path as the user wrote it.
         class_path: The source that reads it.
-        arguments: Of the source, without its labels.
-        images: Those that are there: paths, or keys of the source's own.
+        arguments: Arguments of the source, without its labels.
+        images: Existing images: paths, or the source's own keys.
         labels: The cells of each kind of label that may be a task.
         has_splits: Whether the source names a split for any image.
-        notes: Remarks of the source for the user.
+        notes: Notes of the source for the user.
         left_out: The reason for each other kind.
     """
 

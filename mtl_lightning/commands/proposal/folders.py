@@ -21,17 +21,17 @@ class Folder:
     """A folder, inspected.
 
     Attributes:
-        path: As the user wrote it, or the folder of all splits if this is one of them.
+        path: The path as the user wrote it, or the folder of all splits if it is one of them.
         tables: Tables in it.
         task: A name for the task of its classes.
         classes: Class to its number of images, in all splits; empty if it has no classes.
-        inner_task: A name for the task of the inner folders; "" if they are no classes.
-        inner: Inner class to its number of images; empty if inner folders are no classes.
+        inner_task: A name for the task of the inner folders; "" if they are not classes.
+        inner: Inner class to its number of images; empty if inner folders are not classes.
         single: The inner folders if each is in one outer folder only.
         loose: Whether some images are in no folder of a class.
         splits: Whether the folders at the top are splits.
         images: All images below it.
-        passed: What else is below it.
+        passed: Other files and folders below it.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""Paths as the tables, folders and data sets that they are."""
+"""Inspecting paths: tables, folders and data sets."""
 
 import os
 import re
@@ -20,8 +20,8 @@ class Inspection:
     Attributes:
         tables: Tables that name images.
         folders: Folders of classes whose images no table names.
-        downloads: Data sets in the form in which they are downloaded.
-        left_out: Data that can be no task, each with the reason.
+        downloads: Data sets as downloaded.
+        left_out: Data that cannot be a task, each with the reason.
     """
 
     tables: list[Table]
@@ -42,7 +42,7 @@ class Inspection:
         return any(splits) or any(download.has_splits for download in self.downloads)
 
     def notes(self) -> list[str]:
-        """Return remarks on what was passed over."""
+        """Return notes on what was skipped."""
         return [
             *(
                 f"{table.path}: {table.absent:,} rows name no image that is there"
@@ -63,10 +63,10 @@ def inspect_paths(paths: Sequence[str], as_tasks: Sequence[str] = ()) -> Inspect
 
     Args:
         paths: Tables, folders, data sets.
-        as_tasks: Columns that the user wants as tasks, whatever else they could be.
+        as_tasks: Columns that the user wants as tasks, whatever they look like.
 
     Raises:
-        UserError: If one of them is not there or cannot be read, or no table has such a column.
+        UserError: If one of them does not exist or cannot be read, or no table has such a column.
     """
     left_out: list[tuple[str, str]] = []
     known: dict[str, Download] = {}
@@ -112,8 +112,10 @@ def _check_columns(found: Sequence[Table], as_tasks: Sequence[str]) -> None:
 
 
 def _maybe_groups(folder: Folder) -> str:
-    """Return the reason why folders two deep are no task, and how they become groups."""
-    task = re.sub(r"\W", "_", folder.task)  # a folder may have any name, a group of a pattern not
+    """Return why folders within folders are not a task, and how to make them groups."""
+    task = re.sub(
+        r"\W", "_", folder.task
+    )  # a folder may have any name, but not a group of a pattern
     pattern = ("(?P<split>[^/]+)/" * folder.splits) + f"(?P<{task}>[^/]+)/(?P<group>[^/]+)/.*"
     return (
         f"each is in one folder only ({listed(folder.single, 4)}); if the images in each belong "

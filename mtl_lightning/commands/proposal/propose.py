@@ -24,13 +24,13 @@ from mtl_lightning.commands.proposal.task_plans import (
 from mtl_lightning.system.errors import UserError, quoted
 
 SIZES = (32, 64, 96, 128, 160, 192, 224)
-"""VGG16 takes no image below 32 pixels, and its weights were trained at 224."""
+"""VGG16 needs at least 32 pixels, and its weights were trained at 224."""
 SAMPLE = 200
-"""Images whose size is read."""
+"""Number of images whose size is read."""
 BATCHES, STEPS = (8, 16, 32, 64), 20
-"""Batch sizes to choose from, and steps that an epoch should have at least."""
+"""Batch sizes to choose from, and the least number of steps of an epoch."""
 RARELY = 0.05
-"""A step should be without a task no more often than this."""
+"""Largest share of steps without a label of a task."""
 
 
 @dataclass
@@ -40,13 +40,13 @@ class Proposal:
     Attributes:
         tasks: The tasks.
         sources: The sources of images and labels.
-        images: How many images there are.
+        images: The number of images.
         has_splits: Whether a table or folder names splits.
         image_size: Height and width, in pixels.
         shorter_side: The median of the images' shorter sides, in pixels.
-        batch_size: Images a device and step.
+        batch_size: Images per device and step.
         left_out: Data that became no task, each with the reason.
-        notes: Other remarks for the user.
+        notes: Other notes for the user.
     """
 
     tasks: list[TaskPlan]
@@ -65,10 +65,10 @@ def propose(paths: Sequence[str], as_tasks: Sequence[str] = ()) -> Proposal:
 
     Args:
         paths: The tables and folders.
-        as_tasks: Columns that the user wants as tasks, whatever else they could be.
+        as_tasks: Columns that the user wants as tasks, whatever they look like.
 
     Raises:
-        UserError: If one of them is not there or cannot be read, or nothing in them is a task.
+        UserError: If one of them does not exist or cannot be read, or nothing in them is a task.
     """
     found = inspect_paths(paths, as_tasks)
     columns, missing = classify_columns([*found.downloads, *found.tables], found.left_out)
@@ -99,7 +99,7 @@ def _unknown_answers(columns: Mapping[str, Column]) -> Iterator[str]:
     for name, column in columns.items():
         if column.kind is Kind.YES_NO and "-1" in column.missing:
             yield (
-                f"column {quoted(name)}: -1 beside {' and '.join(sorted(column.counts))} is taken "
+                f"column {quoted(name)}: -1 next to {' and '.join(sorted(column.counts))} is taken "
                 "to mean not labelled; if it means no, use `values: {-1: no}` instead"
             )
 
@@ -121,7 +121,7 @@ def _shorter_side(images: Sequence[str]) -> int:
 
 
 def _batch_size(images: int, plans: Sequence[TaskPlan]) -> int:
-    """Return a size that gives an epoch some steps, and most steps a label of every task."""
+    """Return a batch size that gives an epoch enough steps, and most steps labels of all tasks."""
     least = max([size for size in BATCHES if size * STEPS <= images], default=BATCHES[0])
     rarest = min(images, *(plan.labels for plan in plans))
     for size in BATCHES:

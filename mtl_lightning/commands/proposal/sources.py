@@ -14,7 +14,7 @@ from mtl_lightning.data.intensity import UnknownRangeError
 from mtl_lightning.system.errors import UserError, quoted
 
 TRIED = 5
-"""So many images of a source are decoded."""
+"""Number of images of a source that are decoded."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ def table_source(
         arguments["root"] = table.root
     if table.outside:
         arguments["allow_outside_root"] = True
-        remarks["allow_outside_root"] = "some images are not below the root; of trusted tables only"
+        remarks["allow_outside_root"] = "some images are outside the root; only for trusted tables"
     arguments["labels"] = labels
     if table.split is not None:
         arguments["split"] = table.split
@@ -81,7 +81,7 @@ def _values(
     cells: Mapping[str, Collection[str | None]],
     missing: Sequence[str],
 ) -> dict[str, dict[str, str | None]]:
-    """Return the meanings of the cells of columns of yes or no, where `missing` cannot say it."""
+    """Return meanings for the cells of yes/no columns if `missing` is not enough."""
     values = {}
     for name in cells:
         task, label = place[name]
@@ -116,7 +116,7 @@ def download_source(
 
 
 def folder_source(folder: Folder, named: Callable[[str], str]) -> SourcePlan:
-    """Return a folder as a source: of its folders' names, or of these and of those within."""
+    """Return a folder as a source of the names of its folders, or also of their inner folders."""
     name = named(os.path.basename(os.path.abspath(folder.path)))
     if not folder.inner:
         arguments: dict[str, Any] = {"path": folder.path, "task": folder.task}
@@ -130,11 +130,11 @@ def folder_source(folder: Folder, named: Callable[[str], str]) -> SourcePlan:
 
 
 def _with_intensity(source: SourcePlan, images: Sequence[str]) -> SourcePlan:
-    """Add a range of intensities for images whose format has none."""
+    """Add a range of intensities for images whose format does not define one."""
     if any(map(_has_unknown_range, images[:TRIED])):
         source.arguments["intensity"] = {"percentiles": [1, 99]}
         source.remarks["intensity"] = (
-            "of each image by itself; where absolute values count: {min: ..., max: ...}"
+            "of each image; if absolute values matter: {min: ..., max: ...}"
         )
     return source
 
@@ -142,6 +142,6 @@ def _with_intensity(source: SourcePlan, images: Sequence[str]) -> SourcePlan:
 def _has_unknown_range(image: str) -> bool:
     try:
         decode(image)
-    except UserError as error:  # `inspect` reports other faults
+    except UserError as error:  # `inspect` reports other errors
         return isinstance(error.__cause__, UnknownRangeError)
     return False

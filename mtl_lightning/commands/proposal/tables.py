@@ -17,11 +17,11 @@ from mtl_lightning.system.errors import UserError, listed, quoted
 from mtl_lightning.tasks.cells import identifier, normalised, number
 
 LOOKED_AT = 200
-"""Cells of a column that are checked to be files."""
+"""Number of cells of a column that are checked to be files."""
 FOLDERS = 50
-"""Folders next to a table that are searched for them."""
+"""Number of folders next to a table that are searched for them."""
 FEW_ANSWERS, ROWS_AN_ANSWER = 12, 20
-"""Up to so many values, each so often in the mean, are answers rather than groups."""
+"""Number of values up to which they are labels rather than groups, and their mean frequency."""
 GROUPS = re.compile(
     "(group|subject|patient|person|participant|user|sender|author|photographer|owner|session|scene|"
     "video|clip|sequence|case|household)"
@@ -35,14 +35,14 @@ class Table:
     """A table, inspected.
 
     Attributes:
-        path: As the user wrote it.
+        path: The path as the user wrote it.
         image: The column of paths.
-        root: The folder that its paths are relative to; None: the table's own.
-        images: The files that are there.
-        absent: How many rows name files that are not.
-        outside: Some are not below ``root``.
+        root: The folder that its paths are relative to; None for the table's own.
+        images: The existing files.
+        absent: Number of rows whose files do not exist.
+        outside: Whether some are outside ``root``.
         split: The column of splits, if there is one.
-        group: The column of groups, if there is one; ``""``: that of this name is a question.
+        group: The column of groups, if there is one; ``""`` if the one of this name is a task.
         labels: The cells of each column that may be a task.
         left_out: The reason for each other column.
     """
@@ -64,10 +64,10 @@ def inspect_table(path: str, as_tasks: Collection[str] = ()) -> Table:
 
     Args:
         path: The table.
-        as_tasks: Columns that the user wants as tasks, whatever else they could be.
+        as_tasks: Columns that the user wants as tasks, whatever they look like.
 
     Raises:
-        UserError: If it cannot be read, or no column names images that are there.
+        UserError: If it cannot be read, or no column names existing images.
     """
     file = open_table(path)
     columns: dict[str, Texts] = {}
@@ -101,7 +101,7 @@ def _same(one: str, other: str) -> bool:
 
 
 def _roots(path: str) -> list[str]:
-    """Return the folders in which images of a table may lie, the likeliest first."""
+    """Return the folders that may hold a table's images, likeliest first."""
     own = _folder_of(path)
     below = sorted(entry.path for entry in os.scandir(own) if entry.is_dir())[:FOLDERS]
     found = [own, os.path.normpath(os.path.join(own, "..")), ".", *map(os.path.normpath, below)]
@@ -112,7 +112,7 @@ def _roots(path: str) -> list[str]:
 
 
 def _image_column(file: TableFile, columns: dict[str, Texts]) -> tuple[str, str]:
-    """Return the column whose cells are files, most of all, and the folder they are relative to."""
+    """Return the column with most files as cells, and the folder they are relative to."""
     best: tuple[float, str, str] = (0.0, "", "")
     promising = []
     for name, cells in columns.items():
@@ -142,7 +142,7 @@ def _image_column(file: TableFile, columns: dict[str, Texts]) -> tuple[str, str]
 
 def _found(folder: str, paths: Sequence[str]) -> float:
     """Return the share of paths that are files."""
-    # Not `locate`, which lists a folder: a few cells of many columns are looked for.
+    # Not `locate`, which lists a folder: only a few cells of many columns are checked.
     files = [os.path.isfile(os.path.join(folder, path)) for path in paths]
     return sum(files) / len(files) if files else 0.0
 
@@ -150,7 +150,7 @@ def _found(folder: str, paths: Sequence[str]) -> float:
 def _roles(
     table: Table, columns: dict[str, Texts], rows: int, as_tasks: Collection[str] = ()
 ) -> None:
-    """Decide what the other columns are for."""
+    """Decide the roles of the other columns."""
     others = {name: cells for name, cells in columns.items() if name not in as_tasks}
     table.split = _split_column(table.path, others)
     if table.split is not None:
@@ -170,7 +170,7 @@ def _roles(
                     f"images that belong together; --task {name} makes it a task"
                 )
             elif clash:
-                table.left_out[name] = "some of its values stand in two splits"
+                table.left_out[name] = "some of its values are in two splits"
             else:
                 table.group = name
         elif name == "group" or re.search(r"(^|_|\b)(id|index|uuid)$", name.lower()):
@@ -182,7 +182,7 @@ def _roles(
 
 
 def _split_column(path: str, columns: dict[str, Texts]) -> str | None:
-    """Return the column that holds nothing but the names of splits."""
+    """Return the column that holds only names of splits."""
     order = sorted(columns, key=lambda name: name.lower() != "split")
     for name in order:
         words = {cell.lower() for cell in columns[name] if cell is not None}
@@ -204,18 +204,18 @@ def _names_a_group(name: str) -> bool:
 
 
 def _is_question(values: Sequence[str], rows: int) -> bool:
-    """Whether the values of a column called ``group`` are few words, each of many images."""
+    """Whether the values of a column called ``group`` are few words with many images each."""
     words = any(number(value) is None for value in values)
     return words and len(values) <= FEW_ANSWERS and len(values) * ROWS_AN_ANSWER <= rows
 
 
 def _clash(groups: Texts, splits: Texts) -> bool:
-    """Whether any group stands in two splits."""
+    """Whether any group is in two splits."""
     rows = pd.DataFrame({"group": normalised(groups, identifier), "split": splits}).dropna()
     rows["split"] = rows["split"].str.lower().map(SPELLINGS)
     return bool(rows.drop_duplicates()["group"].duplicated().any())
 
 
 def distinct(cells: Texts) -> list[str]:
-    """Return the different texts of a column, in order of appearance."""
+    """Return the distinct texts of a column, in order of appearance."""
     return list(dict.fromkeys(cell for cell in cells if cell is not None))

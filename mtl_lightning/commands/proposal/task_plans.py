@@ -17,9 +17,9 @@ from mtl_lightning.tasks.classification import in_order
 from mtl_lightning.tasks.multilabel import YES
 
 ATTRIBUTES = "attributes"
-"""The task of all columns of yes and no."""
+"""The name of the task of all yes/no columns."""
 RARE = 3
-"""Classes are balanced if the most frequent is this many times as frequent as the rarest."""
+"""Ratio of the most frequent class to the rarest above which classes are balanced."""
 
 
 @dataclass
@@ -27,11 +27,11 @@ class TaskPlan:
     """A proposed task.
 
     Attributes:
-        name: Of the task.
-        kind: Of its labels.
-        counts: Class or label to how often it occurs.
-        labels: How many images are labelled.
-        separator: Between names.
+        name: The name of the task.
+        kind: The kind of its labels.
+        counts: Frequency of each class or label.
+        labels: Number of labelled images.
+        separator: The separator of names.
         note: An alternative.
     """
 
@@ -58,7 +58,7 @@ class TaskPlan:
 def classify_columns(
     found: Sequence[Table | Download], left_out: list[tuple[str, str]]
 ) -> tuple[dict[str, Column], list[str]]:
-    """Classify the columns, those of one name in several tables as one.
+    """Classify the columns; those with one name in several tables are one.
 
     Returns:
         The columns that may be tasks, and the texts that mean "not labelled" in all of them.
@@ -87,11 +87,11 @@ def classify_columns(
 def plan_tasks(
     columns: Mapping[str, Column], missing: Sequence[str], found_folders: Sequence[Folder]
 ) -> tuple[list[TaskPlan], dict[str, tuple[str, str]]]:
-    """Return the tasks, and of each column its task and, where that has many, its label."""
+    """Return the tasks, and each column's task and, if that is multi-label, its label."""
     named = name_generator(RESERVED)
     plans: dict[str, TaskPlan] = {}
     place: dict[str, tuple[str, str]] = {}
-    # A label of a task of many may not contain what separates it from others.
+    # A label of a multi-label task may not contain the separator.
     yes_no = [n for n, c in columns.items() if c.kind is Kind.YES_NO and not set(n) & set("/;")]
     if len(yes_no) > 1:
         task = named(ATTRIBUTES)
@@ -140,7 +140,7 @@ def _add_classes(
 
 
 def name_generator(taken: Iterable[str] = ()) -> Callable[[str], str]:
-    """Return a function that makes distinct names that a config can have."""
+    """Return a function that makes distinct names that are valid in a config."""
     known = set(taken)
 
     def named(text: str) -> str:

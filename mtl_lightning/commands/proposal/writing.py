@@ -16,7 +16,7 @@ from mtl_lightning.system.errors import one_line
 from mtl_lightning.tasks.multilabel import MOST_WEIGHT
 
 WIDTH = 96
-"""Characters of a line, comments included."""
+"""Characters of a line, including comments."""
 _YES_NO = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
 """Words that some YAML parsers do not read as text."""
 
@@ -25,9 +25,9 @@ def render(proposal: Proposal, command: str, file: str) -> str:
     """Return the config.
 
     Args:
-        proposal: What to write.
-        command: What was typed, for the first line.
-        file: The name that the config will have.
+        proposal: The content.
+        command: The command line, for the first line.
+        file: The name of the config's file.
     """
     lines = [
         *_heading(proposal, command, file),
@@ -55,8 +55,8 @@ def render(proposal: Proposal, command: str, file: str) -> str:
 def _heading(proposal: Proposal, command: str, file: str) -> Iterator[str]:
     yield f"# Proposed for {proposal.images:,} images by"
     yield f"#   {one_line(command)}"
-    yield "# It runs as it is; change what you know better. Paths count from the folder in which a"
-    yield "# command is run."
+    yield "# It runs as it is; change what you know better. Paths are relative to the folder"
+    yield "# in which commands are run."
     yield "#"
     for name, more in (("inspect", ""), ("fit", ""), ("test", " --ckpt_path best")):
         yield f"#   mtl-lightning {name:<7} --config {one_line(file)}{more}"
@@ -126,7 +126,9 @@ def _mapped(value: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _settings(proposal: Proposal) -> Iterator[str]:
-    of = "what is given no split above" if proposal.has_splits else "all images, drawn at random"
+    of = (
+        "the images without a split above" if proposal.has_splits else "all images, drawn at random"
+    )
     yield f"  splits: {{val: 0.1, test: 0.2}}   # shares of {of}"
     yield (
         f"  image_size: {proposal.image_size}   # the median shorter side is "
@@ -142,7 +144,7 @@ def _mirror(proposal: Proposal) -> Iterator[str]:
     pairs = {plan.name: dict(partners(_names(plan))) for plan in named}
     swap = {name: own for name, own in pairs.items() if own}
     if swap:
-        yield "mirror:   # images are mirrored at random, and these labels change sides with them"
+        yield "mirror:   # images are mirrored at random, and these labels swap with them"
         yield from (f"  {line}" for line in _mapped({"swap": swap}))
 
 

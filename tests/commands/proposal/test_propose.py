@@ -46,7 +46,7 @@ def test_paths_that_leave_the_tables_folder_are_allowed_by_the_config_alone():
     pd.DataFrame(frame).to_csv("d/t.csv", index=False)
     (source,) = propose(["d/t.csv"]).sources
     assert source.arguments["allow_outside_root"] is True
-    assert "trusted tables only" in source.remarks["allow_outside_root"]
+    assert "only for trusted tables" in source.remarks["allow_outside_root"]
 
 
 def test_a_column_of_one_name_in_two_tables_is_one_task():
@@ -117,7 +117,7 @@ def test_minus_one_next_to_zero_is_reported_and_no_is_nowhere_silent():
     found = propose([table("a.csv", **floats)])
     assert found.sources[0].arguments["missing"] == ["-1"]
     assert found.notes == [
-        'column "edema": -1 beside 0 and 1 is taken to mean not labelled; if it means no, use '
+        'column "edema": -1 next to 0 and 1 is taken to mean not labelled; if it means no, use '
         "`values: {-1: no}` instead"
     ]
     found = propose([table("a.csv", **floats, bag=[1, -1] * 10)])

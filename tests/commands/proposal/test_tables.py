@@ -89,7 +89,7 @@ def test_groups_that_cannot_be():
         table("t.csv", image=names, split=splits, sender=[1, 1, 2] * 4, kind=kinds)
     )
     assert torn.group is None
-    assert torn.left_out == {"sender": "some of its values stand in two splits"}
+    assert torn.left_out == {"sender": "some of its values are in two splits"}
     second = inspect_table(
         table("t.csv", image=names, group=[1, 2] * 6, item_id=[5, 6] * 6, kind=kinds)
     )
@@ -134,7 +134,7 @@ def test_labels_and_groups_are_the_same_however_a_program_writes_them():
     torn = inspect_table(
         table("t.csv", image=names, split=splits, sender=["1"] * 6 + ["1.0"] * 6, kind=["1.0"] * 12)
     )
-    assert torn.left_out == {"sender": "some of its values stand in two splits"}
+    assert torn.left_out == {"sender": "some of its values are in two splits"}
     assert set(torn.labels["kind"]) == {"1"}
 
 

@@ -132,7 +132,7 @@ def test_comments_say_what_was_left_out_and_what_else_could_be():
         "  kind:   # 14 labels; or not",
         "      class_weights: balanced   # 10 2, b: c 9",
         "      pos_weights: balanced   # hat applies to 1 of 20",
-        "  splits: {val: 0.1, test: 0.2}   # shares of what is given no split above",
+        "  splits: {val: 0.1, test: 0.2}   # shares of the images without a split above",
     ):
         assert f"\n{line}\n" in text, line
     assert "offline" in text
