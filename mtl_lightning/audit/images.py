@@ -8,8 +8,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from mtl_lightning.audit.findings import Finding, Level
+from mtl_lightning.audit.shapes import CROPPED, cropped, fitting_size
 from mtl_lightning.audit.survey import is_file
-from mtl_lightning.data.images import Pixels
+from mtl_lightning.data.images import Pixels, Resize
 from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.system.errors import UserError, image_error
 from mtl_lightning.system.hardware import cores
@@ -75,7 +76,9 @@ def survey_images(
     decoded = set((order if everything else order[:DECODED]).tolist())
     files = [int(row) for row in sorted(sized) if is_file(table.images[row])]
     threads = cores()
-    headers = progress.map(_header, [table.images[row] for row in files], "reading sizes", threads)
+    headers = progress.map(
+        read_size, [table.images[row] for row in files], "reading sizes", threads
+    )
     sizes = {row: size for row, size in zip(files, headers, strict=True) if size is not None}
     doubtful = [row for row in files if row not in sizes]  # decoding them gives the error
     rows = sorted(decoded.union(doubtful))
@@ -102,8 +105,8 @@ def survey_images(
     )
 
 
-def _header(path: str) -> tuple[int, int] | None:
-    """Return (height, width) with the orientation applied, None if the header is unreadable."""
+def read_size(path: str) -> tuple[int, int] | None:
+    """Return (height, width) of a file, orientation applied; None if its header is unreadable."""
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -141,12 +144,13 @@ def thumbnail(table: MergedTable, row: int, side: int) -> Image.Image | None:
     return image
 
 
-def findings(survey: ImageSurvey, size: tuple[int, int]) -> list[Finding]:
-    """Return images that cannot be read, and whether many would be enlarged.
+def findings(survey: ImageSurvey, size: tuple[int, int], mode: Resize = "cover") -> list[Finding]:
+    """Return images that cannot be read, and whether many would be enlarged or lose their sides.
 
     Args:
         survey: The survey of the images.
         size: The (height, width) of the network's input.
+        mode: How images get that size, see `images.resize`.
     """
     found = []
     if survey.unreadable:
@@ -160,6 +164,7 @@ def findings(survey: ImageSurvey, size: tuple[int, int]) -> list[Finding]:
                 tuple(survey.unreadable.values()),
             )
         )
+    crop = _crop_finding(survey, size) if mode == "cover" else []
     share = survey.upscaled(size)
     if share > UPSCALED and min(size) > SMALLEST:
         found.append(
@@ -167,7 +172,24 @@ def findings(survey: ImageSurvey, size: tuple[int, int]) -> list[Finding]:
                 Level.WARNING,
                 f"{share:.0%} of the images are smaller than {size[0]} x {size[1]} and would be "
                 f"enlarged",
-                "a smaller data.image_size trains faster and loses nothing of them",
+                "a smaller data.image_size trains faster"
+                + " and loses nothing of them" * (not crop),
             )
         )
-    return found
+    return found + crop
+
+
+def _crop_finding(survey: ImageSurvey, size: tuple[int, int]) -> list[Finding]:
+    """Warn if the centre crop of evaluation loses much of most images."""
+    removed = float(np.median(cropped(survey.sizes, size))) if len(survey.rows) else 0.0
+    if removed <= CROPPED:
+        return []
+    better = fitting_size(survey.sizes, min(size))
+    other = f", and data.image_size: {list(better)} has the shape of most" * (better != size)
+    return [
+        Finding(
+            Level.WARNING,
+            f"the centre crop of {size[0]} x {size[1]} removes {removed:.0%} of the median image",
+            f"data.resize: contain keeps whole images (between black bars), stretch too{other}",
+        )
+    ]

@@ -214,7 +214,7 @@ def _images(
     report.copies = copies.describe(table, groups, report.data.labels.columns)
     report.images = survey_of_images
     found = copies.findings(table, report.copies)
-    return found + images.findings(survey_of_images, report.data.size)
+    return found + images.findings(survey_of_images, report.data.size, report.data.resize)
 
 
 def samples(report: Report, number: int, seed: int) -> dict[str, list[int]]:

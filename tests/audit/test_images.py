@@ -103,6 +103,20 @@ def test_findings(table):
     assert small.what == "100% of the images are smaller than 41 x 40 and would be enlarged"
 
 
+def test_a_centre_crop_that_loses_the_sides(table):
+    found = survey_images(table, 0, True, QUIET)
+    *_, small, crop = findings(found, (80, 40))
+    assert small.fix == "a smaller data.image_size trains faster"
+    assert crop.level is Level.WARNING
+    assert crop.what == "the centre crop of 80 x 40 removes 58% of the median image"
+    assert crop.fix == (
+        "data.resize: contain keeps whole images (between black bars), stretch too, and "
+        "data.image_size: [40, 40] has the shape of most"
+    )
+    assert not any("centre crop" in each.what for each in findings(found, (80, 40), "contain"))
+    assert not any("centre crop" in each.what for each in findings(found, (40, 48)))
+
+
 def test_a_sample_says_that_there_is_more(table, monkeypatch):
     monkeypatch.setattr(images, "DECODED", 0)
     (finding,) = findings(survey_images(table, 0, False, QUIET), (10, 10))

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from mtl_lightning.audit.absence_odds import Absence, StepSize
+from mtl_lightning.audit.images import read_size
+from mtl_lightning.audit.shapes import Sizes, cropped, fitting_size
 from mtl_lightning.commands.proposal.columns import Column, Kind
 from mtl_lightning.commands.proposal.inspection import inspect_paths
 from mtl_lightning.commands.proposal.sources import (
@@ -43,7 +44,8 @@ class Proposal:
         images: The number of images.
         has_splits: Whether a table or folder names splits.
         image_size: Height and width, in pixels.
-        shorter_side: The median of the images' shorter sides, in pixels.
+        median: Height and width of the median image, in pixels.
+        removed: The share of the median image that the centre crop of evaluation removes.
         batch_size: Images per device and step.
         left_out: Data that became no task, each with the reason.
         notes: Other notes for the user.
@@ -53,8 +55,9 @@ class Proposal:
     sources: list[SourcePlan]
     images: int
     has_splits: bool
-    image_size: int
-    shorter_side: int
+    image_size: tuple[int, int]
+    median: tuple[int, int]
+    removed: float
     batch_size: int
     left_out: list[tuple[str, str]]
     notes: list[str]
@@ -81,14 +84,19 @@ def propose(paths: Sequence[str], as_tasks: Sequence[str] = ()) -> Proposal:
     sources += [table_source(table, columns, place, missing, named) for table in found.tables]
     sources += [folder_source(folder, named) for folder in found.folders]
     images = found.images
-    shorter = _shorter_side(images)
+    sizes = _sizes(images)
+    shorter = int(np.median(sizes.min(axis=1)))
+    fitting = max([size for size in SIZES if size <= shorter], default=SIZES[0])
+    image_size = fitting_size(sizes, fitting)
+    height, width = np.median(sizes, axis=0).astype(int).tolist()
     return Proposal(
         tasks=plans,
         sources=[source for source in sources if source is not None],
         images=len(images),
         has_splits=found.has_splits,
-        image_size=max([size for size in SIZES if size <= shorter], default=SIZES[0]),
-        shorter_side=shorter,
+        image_size=image_size,
+        median=(height, width),
+        removed=float(np.median(cropped(sizes, image_size))),
         batch_size=_batch_size(len(images), plans),
         left_out=found.left_out,
         notes=[*found.notes(), *_unknown_answers(columns)],
@@ -107,17 +115,12 @@ def _unknown_answers(columns: Mapping[str, Column]) -> Iterator[str]:
 # --------------------------------------------------------------------- settings
 
 
-def _shorter_side(images: Sequence[str]) -> int:
-    """Return the median of the shorter sides of a sample of images, in pixels."""
+def _sizes(images: Sequence[str]) -> Sizes:
+    """Return the heights and widths of a sample of images, (n, 2), in pixels."""
     chosen = np.random.default_rng(0).permutation(len(images))[:SAMPLE]
-    sides = []
-    for row in chosen.tolist():
-        try:
-            with Image.open(images[row]) as image:
-                sides.append(min(image.size))
-        except Exception:  # `inspect` reports what cannot be read
-            continue
-    return int(np.median(sides)) if sides else SIZES[3]
+    found = [read_size(images[row]) for row in chosen.tolist()]
+    known = [size for size in found if size is not None]  # `inspect` reports the others
+    return np.array(known or [(SIZES[3], SIZES[3])], dtype=np.int64)
 
 
 def _batch_size(images: int, plans: Sequence[TaskPlan]) -> int:

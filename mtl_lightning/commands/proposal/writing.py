@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from mtl_lightning.audit.shapes import CROPPED
 from mtl_lightning.commands.proposal.columns import Kind
 from mtl_lightning.commands.proposal.propose import Proposal
 from mtl_lightning.commands.proposal.sources import SourcePlan
@@ -130,13 +131,26 @@ def _settings(proposal: Proposal) -> Iterator[str]:
         "the images without a split above" if proposal.has_splits else "all images, drawn at random"
     )
     yield f"  splits: {{val: 0.1, test: 0.2}}   # shares of {of}"
-    yield (
-        f"  image_size: {proposal.image_size}   # the median shorter side is "
-        f"{proposal.shorter_side}; smaller is faster"
-    )
+    yield from _image_size(proposal)
     yield f"  batch_size: {proposal.batch_size}   # per device"
     yield "  num_workers: 2   # processes that load images"
     yield from (f"  {line}" for line in _mirror(proposal))
+
+
+def _image_size(proposal: Proposal) -> Iterator[str]:
+    (height, width), size = proposal.median, proposal.image_size
+    value = str(size[0]) if size[0] == size[1] else str(list(size))
+    named = "" if size[0] == size[1] else "height and width; "
+    yield (
+        f"  image_size: {value}   # {named}the median image is {height} x {width}; "
+        "smaller is faster"
+    )
+    if proposal.removed > CROPPED:
+        yield (
+            f"  # resize: contain   # evaluation cuts the centre out, without "
+            f"{proposal.removed:.0%} of such an image;"
+        )
+        yield "                      # contain keeps all of it, between black bars"
 
 
 def _mirror(proposal: Proposal) -> Iterator[str]:

@@ -37,7 +37,7 @@ def test_two_tables_of_two_tasks():
         {"path": "audience.csv", "image": "image", "labels": {"audience": "audience"}},
     ]
     assert (found.images, found.has_splits, found.left_out, found.notes) == (40, False, [], [])
-    assert (found.image_size, found.shorter_side) == (64, 70)
+    assert (found.image_size, found.median) == ((64, 96), (70, 100))
 
 
 def test_paths_that_leave_the_tables_folder_are_allowed_by_the_config_alone():
@@ -264,8 +264,17 @@ def test_images_without_labels_next_to_a_table_are_left_out():
 )
 def test_image_sizes(height, size):
     for i in range(4):
-        photo(Path(f"w/{'ab'[i % 2]}/{i}.jpg"), i, height, 1000)
-    assert propose(["w"]).image_size == size
+        photo(Path(f"w/{'ab'[i % 2]}/{i}.jpg"), i, height, height)
+    found = propose(["w"])
+    assert (found.image_size, found.removed) == ((size, size), 0)
+
+
+def test_tall_images_get_a_tall_input():
+    for i in range(4):
+        photo(Path(f"w/{'ab'[i % 2]}/{i}.jpg"), i, 160, 76)
+    found = propose(["w"])
+    assert (found.image_size, found.median) == ((128, 64), (160, 76))
+    assert found.removed == pytest.approx(0.05, abs=0.01)
 
 
 def test_batches_are_as_large_as_rare_labels_and_few_images_want():

@@ -87,8 +87,9 @@ def proposal(**changes):
         "sources": sources,
         "images": 1234,
         "has_splits": True,
-        "image_size": 96,
-        "shorter_side": 100,
+        "image_size": (96, 96),
+        "median": (100, 130),
+        "removed": 0.23,
         "batch_size": 16,
         "left_out": [('t 1.csv, column "a\nb"', "it is empty")],
         "notes": ["something"],
@@ -138,6 +139,17 @@ def test_comments_say_what_was_left_out_and_what_else_could_be():
     assert "offline" in text
     whole = render(proposal(has_splits=False), "x", "c.yaml")
     assert "# shares of all images, drawn at random" in whole
+
+
+def test_the_image_size_and_the_sides_that_evaluation_loses():
+    text = render(proposal(), "x", "c.yaml")
+    assert "\n  image_size: 96   # the median image is 100 x 130; smaller is faster\n" in text
+    assert "\n  # resize: contain   # evaluation cuts the centre out, without 23%" in text
+    tall = proposal(image_size=(128, 64), median=(160, 76), removed=0.05)
+    text = render(tall, "x", "c.yaml")
+    assert "  image_size: [128, 64]   # height and width; the median image is 160 x 76; " in text
+    assert "resize" not in text
+    assert yaml.safe_load(text)["data"]["image_size"] == [128, 64]
 
 
 def test_that_a_weight_is_bounded_is_reported():
