@@ -2,14 +2,55 @@
 
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from mtl_lightning.config import checks, untrusted
-from mtl_lightning.system.errors import UserError
-from mtl_lightning.system.lightning_internals import load_checkpoint
+from mtl_lightning.system.errors import UserError, state_dict_difference
+from mtl_lightning.system.lightning_internals import class_method, load_checkpoint
+
+T = TypeVar("T", bound="FromCheckpoint")
 
 _OLD_KEYS = ("hparams", "module_arguments")
 """The key of hyper-parameters in Lightning 0.7, which is still read."""
+
+
+class FromCheckpoint:
+    """A Lightning class, which it is listed before, whose checkpoints are read as plain values."""
+
+    CHECKPOINT_HYPER_PARAMS_KEY: str
+
+    @class_method
+    def load_from_checkpoint(
+        cls: type[T],  # noqa: N805 - this is a class method
+        checkpoint_path: Any,
+        *args: Any,
+        **options: Any,
+    ) -> T:
+        """Build the model or the data that a checkpoint of the command line describes.
+
+        It is read as plain values and builds only what :func:`check_hyper_parameters` accepts.
+        One that was written in Python does not hold the arguments of its model: pass ``tasks`` and
+        the others.
+
+        Raises:
+            UserError: If it names classes that this program does not know, does not say what its
+                object was built with, or holds the weights of another model.
+        """
+        check_hyper_parameters(cls, checkpoint_path, cls.CHECKPOINT_HYPER_PARAMS_KEY, options)
+        options["weights_only"] = True
+        try:
+            built: T = super().load_from_checkpoint(  # type: ignore[misc]  # of Lightning's class
+                checkpoint_path, *args, **options
+            )
+        except RuntimeError as error:
+            difference = state_dict_difference(error)
+            if not difference:
+                raise
+            raise UserError(
+                f"checkpoint {checkpoint_path}: does not fit the network that is built "
+                f"({difference}); pass the arguments that its model was built with"
+            ) from error
+        return built
 
 
 def check_hyper_parameters(cls: type, file: Any, key: str, given: Iterable[str]) -> None:

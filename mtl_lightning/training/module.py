@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from mtl_lightning.balancing.balancer import Balancer
 from mtl_lightning.balancing.build import Method, make_balancer
 from mtl_lightning.balancing.gradients.gradient_balancer import GradientsWrt
-from mtl_lightning.config.restore import check_hyper_parameters
+from mtl_lightning.config.restore import FromCheckpoint
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.images import image_shape
@@ -29,8 +29,8 @@ from mtl_lightning.models import (
     Sharing,
 )
 from mtl_lightning.models.inputs import IMAGE, check_images, image_input
-from mtl_lightning.system.errors import UserError, state_dict_difference
-from mtl_lightning.system.lightning_internals import class_method, is_built_by_cli, trainer_of
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.lightning_internals import is_built_by_cli, trainer_of
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.predictor import Predictor
 from mtl_lightning.training.agreement import check_checkpoint, check_data, check_known, described
@@ -60,7 +60,7 @@ def _adamw(parameters: Iterable[Any]) -> Optimizer:
     return torch.optim.AdamW(parameters, lr=1e-4)
 
 
-class MultiTask(TrainingSteps):
+class MultiTask(FromCheckpoint, TrainingSteps):
     """One image network for many tasks, trained wherever there are labels.
 
     Args:
@@ -145,36 +145,6 @@ class MultiTask(TrainingSteps):
         self._begun = False
         self._settings: dict[str, Any] = {}  # of optimizer and schedule, as they were made
         self._loaded: dict[str, Any] = {}  # the checkpoint, until the optimizer is made
-
-    @class_method
-    def load_from_checkpoint(
-        cls,  # noqa: N805 - this is a class method
-        checkpoint_path: Any,
-        *args: Any,
-        **options: Any,
-    ) -> "MultiTask":
-        """Build the module that a checkpoint of the command line describes.
-
-        It is read as plain values and builds only what :func:`check_hyper_parameters` accepts.
-        One that was written in Python does not hold the arguments of its model: pass ``tasks`` and
-        the others.
-
-        Raises:
-            UserError: If it names classes that this program does not know, does not say how its
-                model is built, or holds the weights of another one.
-        """
-        check_hyper_parameters(cls, checkpoint_path, cls.CHECKPOINT_HYPER_PARAMS_KEY, options)
-        options["weights_only"] = True
-        try:
-            return super().load_from_checkpoint(checkpoint_path, *args, **options)
-        except RuntimeError as error:
-            difference = state_dict_difference(error)
-            if not difference:
-                raise
-            raise UserError(
-                f"checkpoint {checkpoint_path}: does not fit the network that is built "
-                f"({difference}); pass the arguments that its model was built with"
-            ) from error
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return ``{task: (B, num_outputs)}`` for ``(B, 3, H, W)`` uint8 images.

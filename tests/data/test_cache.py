@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from mtl_lightning.data import cache, datamodule
+from mtl_lightning.data import cache, loaders
 from mtl_lightning.data.cache import Builder
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.dataset import load_scaled
@@ -312,7 +312,7 @@ def test_an_audit_fills_no_cache_and_sees_whole_images(folder):
 
 @pytest.mark.parametrize("mode", ["memory", "disk"])
 def test_a_trial_of_a_few_batches_keeps_a_few_images(folder, monkeypatch, mode):
-    monkeypatch.setattr(datamodule, "TRIAL", 3)
+    monkeypatch.setattr(loaders, "TRIAL", 3)
     data = module_of(folder, mode)
     data.trainer = make_trainer(folder, fast_dev_run=True)
     data.setup("fit")

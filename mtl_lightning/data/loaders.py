@@ -1,0 +1,299 @@
+"""The loaders of the DataModule: from a split's rows to batches, on one rank of a trainer."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule, Trainer
+from rich.console import Console
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mtl_lightning.data import transforms
+from mtl_lightning.data.bad_images import (
+    BadImages,
+    Files,
+    PositionFn,
+    SkipBadImages,
+    raise_on_bad_image,
+)
+from mtl_lightning.data.batch import Batch
+from mtl_lightning.data.batch_sampler import PlanSampler
+from mtl_lightning.data.cache import Builder, CachedImages
+from mtl_lightning.data.cache import Mode as CacheMode
+from mtl_lightning.data.dataset import ImageDataset, Images
+from mtl_lightning.data.features import FeatureDataset, Features
+from mtl_lightning.data.images import Resize
+from mtl_lightning.data.input_wait import InputWaitTimer
+from mtl_lightning.data.labels import LabelTable
+from mtl_lightning.data.loading import loader
+from mtl_lightning.data.mirroring.mirror import NO_MIRRORING, Mirror, Mirroring
+from mtl_lightning.data.on_device import OnDevice
+from mtl_lightning.data.plan import StepPlan
+from mtl_lightning.data.planning import limit_plan, plan_split, plan_training
+from mtl_lightning.data.sampling import Sampling
+from mtl_lightning.data.target_files import TargetFiles
+from mtl_lightning.data.unlabelled import UnlabelledImages
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.seeding import global_seed
+from mtl_lightning.tasks import Encoded, Task
+
+TRIAL = 16
+"""Images that a ``fast_dev_run`` keeps: enough to meet whatever refuses a cache."""
+
+
+class SplitLoaders(LightningDataModule):
+    """The loaders of `mtl_lightning.data.datamodule.PartialLabels`, which has their settings.
+
+    Attributes:
+        labels: The merged table with the encoded labels of each task.
+        size: The (height, width) of batches, in pixels.
+        bad: The images and targets that were skipped.
+        features: The features of a split that is trained on them instead of images.
+        input_wait: How long training has waited for images.
+        train_plan: The plan of the training that goes on, once its loader is made.
+    """
+
+    tasks: dict[str, Task]
+    labels: LabelTable
+    size: tuple[int, int]
+    resize: Resize
+    batch_size: int
+    num_workers: int
+    augmentation: Literal["default", "none"] | list[nn.Module]
+    mirror: Mirror | None
+    augment_on: Literal["cpu", "device"]
+    sampling: Sampling | None
+    cache: CacheMode
+    cache_dir: Path
+    on_bad_image: Literal["error", "skip"]
+    max_pixels: int
+    bad: BadImages
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features: dict[str, Features] = {}
+        self.input_wait = InputWaitTimer()
+        self.train_plan: StepPlan | None = None
+        self._to_predict: Images | None = None
+        self._resumed = (0, 0)
+        self._used: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        """The rows whose images a stage loads."""
+        self._cached: CachedImages | None = None
+        self._on_device: OnDevice | None = None
+
+    def resume_at(self, epoch: int, rows: int) -> None:
+        """Begin training within an epoch of which an earlier process has taken some rows.
+
+        Args:
+            epoch: The epoch that goes on.
+            rows: How many of its rows all ranks together have taken.
+        """
+        self._resumed = epoch, rows
+
+    def predict_on(self, images: Images) -> None:
+        """Choose the images that ``predict`` loads."""
+        self._to_predict = images
+
+    def training_paused(self) -> None:
+        """Stop measuring how long training waits for its data, until it asks for the next batch."""
+        self.input_wait.pause()
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Load each training image once an epoch, in the order of the step plan."""
+        trainer = self._trainer()
+        seed = global_seed()
+        overfit: float = trainer.overfit_batches  # type: ignore[attr-defined]  # set by Lightning
+        shuffle_seed = seed if overfit == 0 else None
+        plan = limit_plan(self._train_plan(shuffle_seed), trainer.limit_train_batches)
+        plan = replace(plan, resumed=self._resumed)
+        self.train_plan = plan
+
+        def position() -> tuple[int, int]:
+            # A sampler is asked again for the epoch it is in after an interruption.
+            return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+        on_device = self.augment_on == "device"
+        transform = self._transform(trainer.strategy.root_device if on_device else "cpu")
+        self._on_device = None
+        if on_device and transform is not None:
+            late = [name for name, task in self.tasks.items() if task.loads_targets]
+            self._on_device = OnDevice(transform, seed, self._mirroring(), late)
+            transform = None
+        return self._loader(self._dataset("train", transform), "train", plan, position)
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move a batch, and augment there what is trained on, if ``augment_on`` says so."""
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        trainer = self._trainer()
+        if self._on_device is not None and trainer.training:
+            self._on_device(moved, batch, trainer.current_epoch)
+        return moved
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """Load each validation image once."""
+        return self._evaluated("val") if len(self.labels.rows("val")) else []
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Load each test image once."""
+        return self._evaluated("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Load each image of ``to_predict`` once, in order."""
+        if self._to_predict is None:
+            raise UserError("predict needs images: give --images FOLDER, TABLE or GLOB")
+        images = self._to_predict
+        if isinstance(images, UnlabelledImages):
+            images = replace(images, cover=self.size)
+        plan = StepPlan(np.arange(len(images)), {}, self.batch_size, self._trainer().world_size)
+        dataset = ImageDataset(images, {}, self.size, None, 0, self.max_pixels, mode=self.resize)
+        return self._loader(dataset, "predict", plan, _from_the_start)
+
+    def _trainer(self) -> Trainer:
+        if self.trainer is None:
+            raise RuntimeError("loaders are made by a Trainer: their batches depend on its ranks")
+        return self.trainer
+
+    @property
+    def augmented(self) -> bool:
+        """Whether training images are seen in other ways than in evaluation."""
+        return self.augmentation != "none" or self.mirror is not None
+
+    def _transform(self, device: torch.device | str = "cpu") -> nn.Module | None:
+        """Return what training images go through, None for what evaluation sees."""
+        if not self.augmented:
+            return None
+        with_targets = any(task.loads_targets for task in self.tasks.values())
+        flip = self.mirror is None
+        return transforms.build(self.augmentation, self.size, flip, device, with_targets)
+
+    def _is_trial(self) -> bool:
+        """Whether it is about a few batches, for which nobody wants to wait for a whole cache."""
+        return bool(self._trainer().fast_dev_run)  # type: ignore[attr-defined]  # set by Lightning
+
+    def _train_plan(self, shuffle_seed: int | None) -> StepPlan:
+        trainer = self._trainer()
+        return plan_training(
+            self.labels,
+            self.sampling,
+            self.batch_size,
+            trainer.world_size,
+            trainer.accumulate_grad_batches,
+            shuffle_seed,
+        )
+
+    def _evaluated(self, split: str) -> DataLoader[Batch]:
+        plan = plan_split(self.labels, split, self.batch_size, self._trainer().world_size)
+        return self._loader(self._dataset(split), split, plan, _from_the_start)
+
+    def _mirroring(self) -> Mirroring:
+        """Return which training images are mirrored, and their labels."""
+        probability = 0.0 if self.mirror is None else self.mirror.probability
+        return Mirroring(probability, global_seed(), self.labels.mirrored)
+
+    def _images(self) -> Images:
+        """Return the images; a cache is filled here, once nobody refuses the training any more."""
+        if self.cache == "none":
+            return self.labels.table
+        if self._cached is None:
+            self._cached = self._fill_cache(self._used[: TRIAL if self._is_trial() else None])
+        return self._cached
+
+    def _fill_cache(self, rows: NDArray[np.int64]) -> CachedImages:
+        trainer = self._trainer()
+        seen = trainer.is_global_zero or self.cache == "disk"
+        console = Console(stderr=True, quiet=not seen)
+        skip = self.on_bad_image == "skip"
+        builder = Builder(self.labels.table, self.size, self.max_pixels, skip, console, self.resize)
+        if self.cache == "disk":
+            return builder.on_disk(rows, self.cache_dir)
+        if self.num_workers and multiprocessing.get_start_method() != "fork":
+            raise UserError(
+                "data.cache: memory is shared by forking with the processes that load images, "
+                "which is not how this system begins them; use data.cache: disk"
+            )
+        return builder.in_memory(rows, trainer.num_devices)
+
+    def _dataset(
+        self, split: str, transform: nn.Module | None = None
+    ) -> ImageDataset | FeatureDataset:
+        mirroring = self._mirroring() if split == "train" else NO_MIRRORING
+        if split in self.features:
+            return FeatureDataset(self.features[split], self.labels.encoded, mirroring)
+        return self._image_dataset(self.labels.encoded, transform, mirroring)
+
+    def _image_dataset(
+        self, encoded: Mapping[str, Encoded], transform: nn.Module | None, mirroring: Mirroring
+    ) -> ImageDataset:
+        table = self.labels.table
+        return ImageDataset(
+            self._images(),
+            encoded,
+            self.size,
+            transform,
+            global_seed(),
+            self.max_pixels,
+            mirroring,
+            {
+                name: TargetFiles(name, self.tasks[name], table, self.size, self.max_pixels)
+                for name in encoded
+                if self.tasks[name].loads_targets
+            },
+            self.resize,
+        )
+
+    def _loader(
+        self,
+        dataset: ImageDataset | FeatureDataset,
+        split: str,
+        plan: StepPlan,
+        position: PositionFn,
+    ) -> DataLoader[Batch]:
+        trainer, skip = self._trainer(), self.on_bad_image == "skip"
+        takes_images = isinstance(dataset, ImageDataset)
+        through: Callable[[Iterator[Batch]], Iterator[Batch]] = raise_on_bad_image
+        if skip:
+            images: Files = self.labels.table
+            targets: Mapping[str, Files] = {}
+            if isinstance(dataset, ImageDataset):
+                images, targets = dataset.images, dataset.target_files
+            device = trainer.strategy.root_device
+            through = SkipBadImages(
+                self.bad, split, images, dataset.encoded, plan, position, device, targets
+            )
+        if split == "train" and takes_images:  # features are never waited for
+            through = self.input_wait.wrap(through)
+        sampler = PlanSampler(plan, trainer.global_rank, position, whole_steps=skip)
+        return loader(dataset, sampler, self.num_workers if takes_images else 0, through)
+
+    def feature_loader(self, split: str, view: int) -> DataLoader[Batch]:
+        """Load this rank's share of a split's images, without labels, as an epoch would see them.
+
+        Args:
+            split: ``train``, which is augmented, or another.
+            view: The epoch.
+        """
+        transform, mirroring = None, NO_MIRRORING
+        if split == "train":
+            transform, mirroring = self._transform(), self._mirroring()
+        dataset = self._image_dataset({}, transform, mirroring)
+        trainer = self._trainer()
+        plan = StepPlan(self.labels.rows(split), {}, self.batch_size, trainer.world_size)
+        sampler = PlanSampler(plan, trainer.global_rank, lambda: (view, 0))
+        through = _as_they_are if self.on_bad_image == "skip" else raise_on_bad_image
+        return loader(dataset, sampler, self.num_workers, through)
+
+
+def _as_they_are(batches: Iterator[Batch]) -> Iterator[Batch]:
+    return batches
+
+
+def _from_the_start() -> tuple[int, int]:
+    return 0, 0
