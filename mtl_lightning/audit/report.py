@@ -94,7 +94,9 @@ def audit(
             "data.sources should name at least one source of labelled images. Found none"
         )
     report = Report(name, data, size)
-    read, found = survey.read_all(data.sources, list(data.labels.columns))
+    columns = data.labels.columns
+    files = [name for name, field in columns.items() if field.names_files]
+    read, found = survey.read_all(data.sources, list(columns), files)
     whole = len(read) == len(data.sources) and not found
     report.table, contradictions = survey.join(read, data.labels)
     found += contradictions

@@ -1,7 +1,7 @@
 """Sources read one by one, so that an error in one does not hide those in the others."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,7 @@ class ReadSource(Source):
 
 
 def read_all(
-    sources: Mapping[str, Source], fields: Sequence[str]
+    sources: Mapping[str, Source], fields: Sequence[str], file_fields: Collection[str] = ()
 ) -> tuple[dict[str, Source], list[Finding]]:
     """Read the sources, with a finding for each that cannot be read.
 
@@ -62,12 +62,13 @@ def read_all(
     Args:
         sources: The sources by name.
         fields: See `Source.read`.
+        file_fields: Those whose cells name target files, which should exist.
     """
     read: dict[str, Source] = {}
     findings: list[Finding] = []
     for name, source in sources.items():
         try:
-            read[name] = ReadSource(source, source.read(fields))
+            read[name] = _with_targets(ReadSource(source, source.read(fields)), file_fields)
         except UserError as error:
             missing = source.missing_images()
             if not missing:
@@ -76,12 +77,19 @@ def read_all(
             findings.append(_absent(name, str(error), list(missing.values())))
             try:
                 table = source.read_without(list(missing), fields)
+                if table is not None:
+                    read[name] = _with_targets(ReadSource(source, table), file_fields)
             except UserError as second:
                 findings.append(Finding(Level.ERROR, f"data.sources.{name}: {second}"))
-                continue
-            if table is not None:
-                read[name] = ReadSource(source, table)
     return read, findings
+
+
+def _with_targets(source: ReadSource, file_fields: Collection[str]) -> ReadSource:
+    """Return the source, if all target files of its table exist."""
+    for field in file_fields:
+        if field in source.table.labels:
+            source.target_files(source.table, field)
+    return source
 
 
 def _absent(name: str, error: str, missing: list[str]) -> Finding:

@@ -123,3 +123,17 @@ def test_target_files_are_found_where_the_source_looks(table, tmp_path):
     read, _ = read_all({"t": table}, ["mask"])
     found = read["t"].target_files(read["t"].read(["mask"]), "mask")
     assert found.tolist() == [str(tmp_path / "1.jpg")]
+
+
+@pytest.mark.parametrize("image", ["1.jpg", "9.jpg"])
+def test_a_missing_target_file_is_a_finding(table, tmp_path, image):
+    table.labels = {"mask": "kind"}
+    (tmp_path / "t.csv").write_text(f"image,kind\n{image},\n0.jpg,m.png\n")
+    read, findings = read_all({"t": table}, ["mask"], ["mask"])
+    assert read == {}
+    assert len(findings) == 1 + (image == "9.jpg"), "the missing image is another"
+    assert findings[-1].level is Level.ERROR
+    assert findings[-1].what.startswith(
+        f'data.sources.t: {tmp_path}/t.csv row 3, column "kind": there is no file "m.png" in '
+        f"{tmp_path} (1 of 1 target files of task mask are not there)"
+    )
