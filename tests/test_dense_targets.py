@@ -212,13 +212,13 @@ def test_a_bad_file_stops_a_run_in_one_line(tmp_path, table):
     with pytest.raises(UserError) as caught:
         run(tmp_path, spoilt(table, tmp_path / "spoilt"))
     here = tmp_path / "spoilt"
-    said = str(caught.value)
-    assert said.startswith(
+    message = str(caught.value)
+    assert message.startswith(
         f'{here}/photos.csv row 11, column "parts": target {here}/masks/9.png cannot be used for '
         "task parts (not an image, or broken at its start)"
     )
-    assert said.endswith("; data.on_bad_image: skip goes on without such targets")
-    assert "\n" not in said
+    assert message.endswith("; data.on_bad_image: skip continues without such targets")
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("workers", [0, 2])

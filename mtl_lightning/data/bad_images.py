@@ -1,4 +1,4 @@
-"""Images and target files that cannot be used: an error, or skipped on all ranks alike."""
+"""Images and target files that cannot be used: an error, or skipped on all ranks."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Encoded
 
 PositionFn = Callable[[], tuple[int, int]]
-"""Gives the epoch, and how many micro-batches of it are done."""
+"""Returns the epoch, and the number of its finished micro-batches."""
 
 Reasons = dict[tuple[int, str], str]
-"""Row, and the task whose target it is or ``""`` for the image, to why it could not be used."""
+"""Row and task (``""`` for the image) to the reason why it could not be used."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class BadImage:
 
     Attributes:
         image: The path, or the source's own key.
-        where: The place that names it: ``type.csv row 17``.
+        where: Its place in a table: ``type.csv row 17``.
         split: ``train``, ``val``, ``test`` or ``predict``.
-        reason: Why it could not be used.
+        reason: The reason why it could not be used.
     """
 
     image: str
@@ -45,11 +45,11 @@ class Files(Protocol):
         """Return the path."""
 
     def location(self, row: int) -> str:
-        """Name the row for a message."""
+        """Return the place of the row for a message."""
 
 
 class BadImages:
-    """The images and target files that this command skipped, each once, the same on every rank.
+    """The distinct images and target files that this command skipped, the same on every rank.
 
     Args:
         max_share: The largest share of the images of a split that may be skipped.
@@ -66,11 +66,11 @@ class BadImages:
             yield from found.values()
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """Call a function whenever some were added."""
+        """Call a function after some were added."""
         self._listener = listener
 
     def unsubscribe(self) -> None:
-        """Call it no more."""
+        """Stop calling it."""
         self._listener = None
 
     def add(
@@ -80,7 +80,7 @@ class BadImages:
 
         Args:
             split: The split of these rows.
-            reasons: Row to why its image, or target, could not be used.
+            reasons: Row to the reason why its image, or target, could not be used.
             files: All images, or all targets, by row.
             total: The number of images of the split.
             task: The task whose targets they are; ``""`` for images.
@@ -106,11 +106,11 @@ class BadImages:
 
 
 def raise_on_bad_image(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Yield batches, and raise a ``UserError`` at the first image or target that is bad."""
+    """Yield batches, raising a ``UserError`` at the first bad image or target."""
     for batch in batches:
         for (_, task), message in _reasons(batch).items():
             what = "targets" if task else "images"
-            raise UserError(f"{message}; data.on_bad_image: skip goes on without such {what}")
+            raise UserError(f"{message}; data.on_bad_image: skip continues without such {what}")
         yield batch
 
 
@@ -123,21 +123,21 @@ def _reasons(batch: Batch) -> Reasons:
 
 @dataclass
 class SkipBadImages:
-    """Yields batches with the counts that their optimizer step has without what is bad.
+    """Yields batches with the label counts of their optimizer step, without bad images.
 
     The step plan counts labels before an image is opened. Which images and targets cannot be used
-    is known once all micro-batches of the step are loaded, on every rank. So these are loaded
-    ahead, and the ranks add up once a step what they lost.
+    is only known when all micro-batches of the step are loaded, on every rank. So these are loaded
+    ahead, and the ranks add up their losses once per step.
 
     Attributes:
-        bad: Collects them.
-        split: What is loaded.
+        bad: The list to which they are added.
+        split: The split that is loaded.
         images: All images, by row.
         encoded: Task to the labels of all rows.
-        plan: What is loaded when.
-        position: Where training is. The loader starts with the optimizer step of this position;
-            micro-batches of it that were done before a training was resumed are only counted.
-        device: Where the ranks can add up numbers.
+        plan: The step plan.
+        position: The position of training. The loader starts with the optimizer step of this
+            position; micro-batches done before a training was resumed are only counted.
+        device: The device on which ranks can add up numbers.
         target_files: Task to its target files.
     """
 
@@ -151,7 +151,7 @@ class SkipBadImages:
     target_files: Mapping[str, Files] = field(default_factory=dict)
 
     def __call__(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield the batches, a whole step of them loaded before its first."""
+        """Yield the batches; all batches of a step are loaded before its first."""
         accumulate, (epoch, start) = self.plan.accumulate, self.position()
         number = self.plan.step_start(epoch, start)
         done = max(start - number, 0)
@@ -164,7 +164,7 @@ class SkipBadImages:
             done, number = 0, number + len(step)
 
     def _lost(self, step: list[Batch]) -> tuple[dict[str, int], int]:
-        """Return by how much a step is smaller, on all ranks: its labels by task, and its images.
+        """Return the losses of a step over all ranks: labels by task, and images.
 
         Args:
             step: This rank's micro-batches of it.

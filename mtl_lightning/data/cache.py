@@ -1,7 +1,7 @@
-"""Images that are decoded and scaled once, and then read as they are.
+"""Images that are decoded and scaled only once.
 
-`dataset.load_scaled` gives what is kept. Augmentation comes after, so each epoch still sees other
-crops, and batches are the same bit for bit with and without a cache.
+The result of `dataset.load_scaled` is kept. Augmentation comes after it, so each epoch still sees
+other crops, and batches are the same bit for bit with and without a cache.
 """
 
 import os
@@ -40,21 +40,21 @@ from mtl_lightning.system.progress import ProgressBar
 
 Mode = Literal["none", "memory", "disk"]
 VERSION = 2
-"""Of what is kept; another one begins another folder."""
+"""Version of the content; another version uses another folder."""
 CHUNK = 2**26
-"""Bytes in which memory is allocated, so that nothing ever has to be moved."""
+"""Size in bytes of the blocks of memory, so that nothing ever has to be moved."""
 SAMPLE = 16
-"""Images that are decoded to estimate the size of all."""
+"""Number of images that are decoded to estimate the size of all."""
 OPEN_SHARDS = 256
-"""Shards on disk that a process has mapped: each takes one of its file descriptors."""
+"""Number of shards that a process has mapped: each takes a file descriptor."""
 
 
 class CachedImages:
-    """The images of a table, some of which are kept.
+    """The images of a table, some of which are cached.
 
     Args:
-        table: The N images; those that are not kept are loaded from it.
-        index: (N,): where images are kept, see `PIXELS`.
+        table: The N images; those that are not cached are loaded from it.
+        index: (N,): the places of cached images, see `PIXELS`.
         shards: The pixels, by the numbers of the index.
     """
 
@@ -69,13 +69,13 @@ class CachedImages:
         return len(self.table)
 
     def load(self, row: int) -> Pixels:
-        """Return an image as (height, width, 3) RGB, uint8, scaled already if it is kept."""
+        """Return an image as (height, width, 3) RGB, uint8, already scaled if it is cached."""
         shard, start, height, width = self.index[row].item()
         if shard < 0:
             return self.table.load(row)
         try:
             pixels = self.shards[shard]
-        except OSError:  # somebody has deleted the cache since it was filled
+        except OSError:  # the cache has been deleted since it was filled
             return self.table.load(row)
         own: Pixels = np.frombuffer(pixels, np.uint8, height * width * CHANNELS, start).copy()
         return own.reshape(height, width, CHANNELS)
@@ -85,7 +85,7 @@ class CachedImages:
         return self.table.name(row)
 
     def location(self, row: int) -> str:
-        """Return what a message calls the place that names the image."""
+        """Return the place of the image in a table, for messages."""
         return self.table.location(row)
 
 
@@ -97,7 +97,7 @@ class Builder:
         table: The images.
         size: The (height, width) that they are scaled to.
         max_pixels: See `images.resize`.
-        skip: Whether images that cannot be used are passed over; else the first is an error.
+        skip: Whether images that cannot be used are skipped; otherwise the first is an error.
         console: For messages and the progress bar.
         mode: How images are scaled, see `images.resize`.
     """
@@ -113,8 +113,8 @@ class Builder:
         """Keep the images of some rows in the memory of this process.
 
         Args:
-            rows: Of the table.
-            processes: How many processes of this machine do so.
+            rows: The rows of the table.
+            processes: The number of processes of this machine that do so.
         """
         need, free = self._estimate(rows) * processes, free_memory()
         self._print(f"{len(rows):,} images are decoded once, about {_size(need)} of memory")
@@ -134,7 +134,7 @@ class Builder:
         return CachedImages(self.table, index, chunks)
 
     def on_disk(self, rows: npt.NDArray[np.int64], folder: Path) -> CachedImages:
-        """Keep the images of some rows in a folder a source, where most may be already.
+        """Keep the images of some rows in one folder per source, where most may be already.
 
         Raises:
             UserError: If a source's images are not files, or the folder cannot be written to.
@@ -170,7 +170,7 @@ class Builder:
         return f"{quote(source, safe='')}-{height}x{width}-{digest}"
 
     def _filled(self, cache: DiskCache, rows: npt.NDArray[np.int64]) -> PixelIndex:
-        """Return where the images of some rows are, once those that were missing are added."""
+        """Return the places of the images of some rows, after adding missing ones."""
         images: Texts = self.table.images[rows]
         stamps = self._stamps(rows)
         with cache.locked(
@@ -190,7 +190,7 @@ class Builder:
             return cache.find(images, stamps)
 
     def _stamps(self, rows: npt.NDArray[np.int64]) -> Texts:
-        """Return for each image what changes when its file does."""
+        """Return a stamp for each image that changes when its file does."""
         stamps = np.empty(len(rows), dtype=object)
         for position, row in enumerate(rows):
             image = self.table.images[row]
@@ -204,7 +204,7 @@ class Builder:
                 found = os.stat(image)
                 stamps[position] = f"{found.st_size} {found.st_mtime_ns}"
             except (OSError, ValueError):
-                stamps[position] = ""  # to decode it says why
+                stamps[position] = ""  # decoding it gives the reason
         return stamps
 
     def _announce(self, rows: npt.NDArray[np.int64], folder: Path) -> None:
@@ -217,7 +217,7 @@ class Builder:
             )
 
     def _estimate(self, rows: npt.NDArray[np.int64]) -> int:
-        """Return about how many bytes the images will take."""
+        """Estimate the size of the images in bytes."""
         some = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(np.int64)]
         sizes = [found.nbytes for found in map(self._decode, some) if not isinstance(found, str)]
         return int(np.mean(sizes) * len(rows)) if sizes else 0
@@ -231,10 +231,10 @@ class Builder:
             if not isinstance(found, str):
                 yield position, found
             elif not self.skip:
-                raise UserError(f"{found}; data.on_bad_image: skip goes on without such images")
+                raise UserError(f"{found}; data.on_bad_image: skip continues without such images")
 
     def _decode(self, row: np.int64) -> Pixels | str:
-        """Return an image, or why there is none."""
+        """Return an image, or the reason why there is none."""
         try:
             return load_scaled(self.table, int(row), self.size, self.max_pixels, self.mode)
         except UserError as error:

@@ -1,4 +1,4 @@
-"""From rows to batches: images are decoded, resized and augmented, and get their labels."""
+"""Rows to batches: decodes, resizes and augments images, and adds their labels."""
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
@@ -39,24 +39,24 @@ class Images(Protocol):
         """Return the path of the image, or its key."""
 
     def location(self, row: int) -> str:
-        """Name the image's row for a message: ``type.csv row 17``."""
+        """Return the place of the image's row for a message: ``type.csv row 17``."""
 
 
 class ImageDataset(Dataset[Batch]):
-    """Answers one request of the step plan with one batch.
+    """Returns one batch for each request of the step plan.
 
-    An image or target that cannot be used is no error here, where the process may be a worker: the
-    batch names it, and whoever receives the batch decides.
+    An image or target that cannot be used is not an error here, since the process may be a worker:
+    the batch names it, and its receiver decides.
 
     Args:
         images: The images.
         encoded: Task to the labels of *all* rows of ``images``.
         size: Height and width of the batch's images, in pixels.
         transform: Augmentation; ``None``: the centre of the image.
-        seed: Of the augmentation, which depends on this, the epoch and the row, nothing else.
-        max_pixels: Of an image that was scaled to cover ``size``.
+        seed: The seed of the augmentation, which depends only on it, the epoch and the row.
+        max_pixels: Limit of an image that was scaled to cover ``size``.
         mirroring: Which images are mirrored before the augmentation, with their labels.
-        target_files: Task to its target files, of tasks that load targets with the images.
+        target_files: Task to its target files, for tasks that load targets with the images.
         mode: How images are scaled to ``size``, see `images.resize`.
     """
 
@@ -88,7 +88,7 @@ class ImageDataset(Dataset[Batch]):
         return len(self.images)
 
     def __getitems__(self, request: Request) -> Batch:
-        """Load one micro-batch; the name is torch's, for data sets that load whole batches."""
+        """Load one micro-batch; torch calls this method to load whole batches."""
         rows, epoch = request.rows, request.epoch
         bad: dict[int, str] = {}
         bad_targets: dict[str, dict[int, str]] = {task: {} for task in self.target_files}
@@ -130,7 +130,7 @@ class ImageDataset(Dataset[Batch]):
     ) -> tuple[Tensor, Targets]:
         """Return one image of the batch, black if there is none, and its targets from files.
 
-        Why an image or target could not be used is added to ``bad`` and ``bad_targets``.
+        The reason why an image or target cannot be used is added to ``bad`` or ``bad_targets``.
         """
         try:
             if row == PADDING:
@@ -168,7 +168,7 @@ def labels_of(
         rows: The rows of the batch, ``(B,)``.
         bad: Rows whose image cannot be used.
         mirroring: The labels of mirrored images.
-        mirrored: Which rows are mirrored, ``(B,)``.
+        mirrored: The mask of mirrored rows, ``(B,)``.
     """
     real = torch.from_numpy((rows != PADDING) & ~np.isin(rows, list(bad)))
     targets, labelled = {}, {}
@@ -186,7 +186,7 @@ def load_scaled(
     """Return an image scaled to ``size``, see `images.resize`: (h, w, 3) RGB, uint8.
 
     Raises:
-        UserError: If it cannot be read, or would have more than ``max_pixels`` then.
+        UserError: If it cannot be read, or would then have more than ``max_pixels``.
     """
     image = images.load(row)
     try:

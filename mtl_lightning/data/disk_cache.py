@@ -1,4 +1,4 @@
-"""Decoded images on disk: shards of raw pixels, and an index of them."""
+"""Decoded images on disk: shards of raw pixels with an index."""
 
 import itertools
 import time
@@ -20,13 +20,13 @@ from mtl_lightning.system.files import as_utf8, atomic_path
 
 CHANNELS = 3
 SHARD_BYTES = 2**30
-"""A process that is killed while it fills a cache loses no more than this."""
+"""Size in bytes of a shard, the most that a killed process loses."""
 
 
 PIXELS = np.dtype([(name, np.int64) for name in ("shard", "offset", "height", "width")])
-"""Where the pixels of an image are: the number of the shard, their first byte there, their size."""
+"""The place of an image's pixels: the number of the shard, their first byte there, their size."""
 MISSING = np.array((-1, 0, 0, 0), PIXELS)
-"""The entry of an image whose pixels are not kept."""
+"""The entry of an image that is not cached."""
 PixelIndex: TypeAlias = npt.NDArray[np.void]
 """(n,) `PIXELS`."""
 
@@ -34,11 +34,11 @@ PixelIndex: TypeAlias = npt.NDArray[np.void]
 class DiskCache:
     """A folder of raw RGB pixels that grows, and that several processes may use.
 
-    ``index.parquet`` has an image's name, a stamp that changes when the image does, its shard,
+    ``index.parquet`` holds an image's name, a stamp that changes when the image does, its shard,
     offset, height and width.
 
     Args:
-        folder: The folder; it need not be there yet.
+        folder: The folder; it need not exist yet.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -69,7 +69,7 @@ class DiskCache:
             lock.release()
 
     def find(self, images: Texts, stamps: Texts) -> PixelIndex:
-        """Return where the images are that have these stamps; the others are `MISSING`."""
+        """Return the places of the images with these stamps; the others are `MISSING`."""
         names = [as_utf8(image) for image in images]
         found = self._read().set_index("image").reindex(names, fill_value=-1)
         index: PixelIndex = found[list(PIXELS.names or ())].to_records(index=False).astype(PIXELS)
@@ -79,7 +79,7 @@ class DiskCache:
     def clean(self) -> None:
         """Remove shards that hold mostly replaced images, and those of killed processes.
 
-        Call it while the cache is locked. Who has mapped such a shard goes on reading it.
+        Call it while the cache is locked. Processes that have mapped such a shard can read on.
         """
         index = self._read()
         shards = pd.DataFrame({"live": _bytes(index), "end": index["offset"] + _bytes(index)})
@@ -95,12 +95,12 @@ class DiskCache:
         Images added before an error are kept.
 
         Args:
-            items: An image that is there with another stamp is replaced.
+            items: The images; one that exists with another stamp is replaced.
             shard_bytes: See `RecordWriter`; the index is written after each shard.
         """
         index = self._read()
         last = [int(index["shard"].max())] if len(index) else []
-        # The clock names a new shard: nobody ever finds other pixels by the name of an old one.
+        # A new shard is named by the clock, so that the name of an old one never has other pixels.
         numbers = itertools.chain(last, iter(time.time_ns, None))
         writer = RecordWriter(self.folder, shard_bytes, numbers)
         added: list[tuple[str, str, int, int, int, int]] = []
@@ -117,7 +117,7 @@ class DiskCache:
             self._write(index, added)
 
     def _read(self) -> pd.DataFrame:
-        """Return the index without shards that are gone or cut short; nothing of a damaged one."""
+        """Return the index without shards that are missing or truncated; empty if it is damaged."""
         try:
             index: pd.DataFrame = pd.read_parquet(self.index)
             sizes = {shard: _size(self.path(shard)) for shard in index["shard"].unique()}

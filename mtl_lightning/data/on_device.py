@@ -16,10 +16,10 @@ class OnDevice:
     """The augmentation of the loading processes, with the same random numbers.
 
     Attributes:
-        transform: From uint8 image to uint8 image.
-        seed: Of the run.
-        mirroring: Which images are mirrored first; their labels are swapped already.
-        target_tasks: The tasks whose targets go with the images.
+        transform: Maps uint8 images to uint8 images.
+        seed: The seed of the run.
+        mirroring: Which images are mirrored first; their labels are already swapped.
+        target_tasks: The tasks whose targets are transformed with the images.
     """
 
     transform: nn.Module
@@ -34,8 +34,8 @@ class OnDevice:
 
         Args:
             moved: The batch, on the device.
-            loaded: The batch before it was moved: to read its rows there would wait for the device.
-            epoch: In which it was loaded.
+            loaded: The batch before it was moved: reading rows on the device would synchronise.
+            epoch: The epoch in which it was loaded.
         """
         rows = loaded.rows.tolist()
         seeds = [
@@ -55,7 +55,7 @@ class OnDevice:
             moved.targets[task] = torch.stack(own)
 
     def _targets(self, moved: Batch, loaded: Batch, place: int) -> dict[str, Tensor]:
-        """Return the targets of one image, of the tasks that it is labelled for."""
+        """Return the targets of one image for the tasks that it is labelled for."""
         return {
             task: moved.targets[task][place]
             for task in self.target_tasks

@@ -18,10 +18,10 @@ class TargetFiles:
 
     Args:
         name: The name of the task.
-        task: Decodes them.
-        table: Names them, as resolved paths in the task's column.
+        task: The task, which decodes them.
+        table: The merged table, with their resolved paths in the task's column.
         size: The (height, width) of a batch's images.
-        max_pixels: Larger files are refused where Pillow reads them.
+        max_pixels: Pillow refuses larger files.
 
     Attributes:
         empty: The target of a row without one, ``(..., height, width)``.
@@ -41,7 +41,7 @@ class TargetFiles:
         return str(self.table.cells[self.task_name][row])
 
     def location(self, row: int) -> str:
-        """Name the row that names the target for a message: ``masks.csv row 17``."""
+        """Return the place of the target in a table, for a message: ``masks.csv row 17``."""
         return self.table.location(row, self.task_name)
 
     def load(self, row: int, shape: Sequence[int]) -> Tensor:
@@ -49,19 +49,19 @@ class TargetFiles:
 
         Args:
             row: A row that is labelled for the task.
-            shape: The (h, w) of the image, which may have been scaled, but not cut.
+            shape: The (h, w) of the image, which may have been scaled but not cropped.
 
         Returns:
             ``(..., h, w)``.
 
         Raises:
-            UserError: If the file cannot be read, or is no target of this image.
+            UserError: If the file cannot be read, or is not a target of this image.
         """
         try:
             with pixel_limit(self.max_pixels):
                 target = self.task.load_target(file_content(self.name(row)))
             self._check(target, shape)
-        except Exception as error:  # as any type there is, from readers of broken files
+        except Exception as error:  # readers raise errors of any type for a broken file
             raise UserError(
                 f"{self.location(row)}: target {self.name(row)} cannot be used for task "
                 f"{self.task_name} ({reason_of(error)})"

@@ -1,4 +1,4 @@
-"""Augmentation: uint8 image in, uint8 image of the network's size out, random by counters."""
+"""Augmentation of uint8 images to the network's size, with random numbers from counters."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -21,13 +21,13 @@ _FLIPS = (v1.RandomHorizontalFlip, v2.RandomHorizontalFlip)
 
 
 class Fit(nn.Module):
-    """Scale an image until it just covers a size, then cut its centre out.
+    """Scale an image until it just covers a size, then crop its centre.
 
     An image of that size passes unchanged, and one that already covers it in one dimension is
-    only cut.
+    only cropped.
 
     Args:
-        size: The (height, width) wanted.
+        size: The (height, width) of the output.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -35,10 +35,10 @@ class Fit(nn.Module):
         self.size = size
 
     def forward(self, image: Tensor, targets: Targets | None = None) -> Any:
-        """Map (3, h, w) to (3, height, width), same dtype, and targets of that size alike.
+        """Map (3, h, w) to (3, height, width), same dtype, and targets of that size likewise.
 
         Returns:
-            The image, or image and targets if these are given.
+            The image, or image and targets if there are any.
         """
         if targets is None:
             return self._fit(image)
@@ -62,7 +62,7 @@ def default_train(size: tuple[int, int], flip: bool = True) -> nn.Module:
 
     Args:
         size: The (height, width) of its output.
-        flip: Whether it mirrors images; not where ``data.mirror`` does.
+        flip: Whether it mirrors images; not if ``data.mirror`` does.
     """
     transform: nn.Module = v2.Compose(
         [
@@ -75,19 +75,19 @@ def default_train(size: tuple[int, int], flip: bool = True) -> nn.Module:
 
 
 def default_eval(size: tuple[int, int]) -> nn.Module:
-    """Return what everything but training uses: the centre of the image at ``size``."""
+    """Return the transform outside of training: the centre of the image at ``size``."""
     return Fit(size)
 
 
 def flips(augmentation: Augmentation) -> bool:
-    """Whether images may be mirrored, by the default or by a transform within others too."""
+    """Whether images may be mirrored, by the default or by a (possibly nested) transform."""
     if isinstance(augmentation, str):
         return augmentation == "default"
     return any(isinstance(t, _FLIPS) or flips(_within(t)) for t in augmentation)
 
 
 def _within(transform: nn.Module) -> list[nn.Module]:
-    # Those of torchvision keep a list that torch does not know of.
+    # Containers of torchvision keep a list that torch does not register.
     parts = getattr(transform, "transforms", None)
     if isinstance(parts, Sequence):
         return list(parts)
@@ -104,18 +104,18 @@ def build(
     """Return the transform for training images.
 
     Args:
-        augmentation: ``default``, ``none``, or transforms that are applied in order; after them
-            the image is scaled and cut to ``size`` if it does not have it.
+        augmentation: ``default``, ``none``, or transforms that are applied in order; afterwards
+            the image is scaled and cropped to ``size`` if necessary.
         size: The (height, width) of the output.
         flip: Whether the default mirrors images.
-        device: Where the images will be.
-        with_targets: Whether masks go with the images.
+        device: The device of the images.
+        with_targets: Whether images have masks.
 
     Returns:
         A module from (3, h, w) to (3, height, width), both uint8.
 
     Raises:
-        UserError: If a transform fails or does not give a uint8 image of three channels.
+        UserError: If a transform fails or does not return a uint8 image of three channels.
     """
     if augmentation == "none":
         return default_eval(size)
@@ -123,7 +123,7 @@ def build(
         return default_train(size, flip)
     if isinstance(augmentation, str):
         raise UserError(
-            f'augmentation is "{augmentation}", expected default, none or a list of transforms'
+            f'augmentation should be default, none or a list of transforms. Found "{augmentation}"'
         )
     image = torch.zeros(3, *size, dtype=torch.uint8, device=device)
     targets = {"mask": image[0].long()} if with_targets else {}
@@ -140,25 +140,25 @@ def augment(
     flip: bool = False,
     targets: Targets | None = None,
 ) -> tuple[Tensor, Targets]:
-    """Apply a transform whose randomness depends on nothing but ``seed``.
+    """Apply a transform whose randomness depends only on ``seed``.
 
-    Torch's global generator is left as it was; that of an accelerator on which the image is, from
-    which few transforms draw (noise), is left as it is then: each step seeds it again. Transforms
-    that draw from elsewhere (`random`, NumPy) are not covered; those of torchvision do not.
+    Torch's global generator is restored. The generator of an accelerator that holds the image, from
+    which few transforms draw (noise), is not: each step seeds it again. Transforms that draw from
+    elsewhere (`random`, NumPy) are not covered; those of torchvision do not.
 
     Args:
-        transform: From uint8 image to uint8 image; it gets image and targets in one call.
+        transform: Maps uint8 images to uint8 images; it gets image and targets in one call.
         image: (3, h, w), uint8.
         seed: Counters, not negative, always equally many: (seed, epoch, row).
         flip: Mirror the image first.
-        targets: Task to (..., h, w): masks that go with the image.
+        targets: Task to (..., h, w): the masks of the image.
 
     Returns:
         (3, height, width), uint8, and the targets, (..., height, width).
     """
     state = np.random.SeedSequence(list(seed)).generate_state(1, np.uint64)
     with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed: it would seed the accelerators too, which nothing puts back.
+        # Not torch.manual_seed: it would seed the accelerators too, which nothing restores.
         torch.default_generator.manual_seed(int(state[0]))
         if image.device.type != "cpu":
             torch.get_device_module(image.device).manual_seed(int(state[0]))
@@ -186,22 +186,22 @@ def augment_batch(
     flips: Sequence[bool],
     targets: Sequence[Targets] | None = None,
 ) -> tuple[Tensor, list[Targets]]:
-    """Apply a transform to each image of a batch with its own random numbers, where they are.
+    """Apply a transform to each image of a batch on its device, with its own random numbers.
 
-    The device is not waited for: what `augment` draws, it draws on the CPU.
+    This does not synchronise with the device, since `augment` draws on the CPU.
 
     Args:
-        transform: From uint8 image to uint8 image.
+        transform: Maps uint8 images to uint8 images.
         images: (B, 3, h, w), uint8.
-        seeds: The counters of each, as of `augment`; ``None``: it stays what it is.
-        flips: Which of them are mirrored first.
+        seeds: The counters of each, see `augment`; ``None`` for images that stay unchanged.
+        flips: Whether each is mirrored first.
         targets: The targets of each.
 
     Returns:
-        (B, 3, height, width), uint8, and their targets; images that stay what they are have this
-        size already.
+        (B, 3, height, width), uint8, and their targets; unchanged images already
+        have this size.
     """
-    # As decoded images lie in memory, channels last: noise is drawn in that order.
+    # channels_last, like decoded images: noise is drawn in memory order.
     out = list(images.contiguous(memory_format=torch.channels_last))
     masks = list(targets or [{}] * len(out))
     for place, (seed, flip) in enumerate(zip(seeds, flips, strict=True)):
@@ -211,7 +211,7 @@ def augment_batch(
 
 
 def _tried(transform: nn.Module, image: Tensor, targets: Targets) -> tuple[Tensor, Targets]:
-    """Apply one of the user's transforms to a trial image and check what comes out."""
+    """Apply one of the user's transforms to a trial image and check the result."""
     name = type(transform).__name__
     with_mask = " with a mask" if targets else ""
     try:
@@ -225,7 +225,7 @@ def _tried(transform: nn.Module, image: Tensor, targets: Targets) -> tuple[Tenso
     if not isinstance(out, Tensor) or out.dtype != torch.uint8 or tuple(out.shape[:-2]) != (3,):
         got = f"{out.dtype} {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
         raise UserError(
-            f"augmentation: {name} gives {got}, expected a uint8 image (3, height, width); "
+            f"augmentation: {name} should return a uint8 image (3, height, width). Found {got}; "
             "scaling to floats and normalising is the first layer of the network"
         )
     for mask in masks.values():

@@ -1,9 +1,8 @@
-"""Settings in a resumed training: those of the config hold, whatever the checkpoint restores.
+"""Settings in a resumed training: the config's apply, whatever the checkpoint restores.
 
-What torch and Lightning restore of an optimizer, a schedule, a scaler of gradients or a callback is
-its state and its settings in one. A checkpoint of ours holds the settings apart, as the training
-began with them, so that a setting that has changed since can be told from a rate that a schedule
-has moved.
+torch and Lightning restore state and settings of an optimizer, a schedule, a gradient scaler or a
+callback in one. Our checkpoints also hold the initial settings of the training, so that a changed
+setting can be distinguished from a rate that a schedule has moved.
 """
 
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from torch.optim import Optimizer
 from mtl_lightning.system.errors import UserError
 
 SETTINGS = "settings"
-"""Under this key of a checkpoint stand the settings of optimizer and schedule."""
+"""The key of a checkpoint for the settings of optimizer and schedule."""
 
 _OF_SCALER = ("growth_factor", "backoff_factor", "growth_interval")
 _RATES = ("lr", "initial_lr")
@@ -24,12 +23,12 @@ _RATES = ("lr", "initial_lr")
 def settings_of(
     optimizer: Optimizer, schedule: str | None, arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the settings of a new optimizer, and what its schedule was built of.
+    """Return the settings of a new optimizer, and the arguments of its schedule.
 
     Args:
-        optimizer: With the rates that its schedule begins with.
+        optimizer: The optimizer, with the initial rates of its schedule.
         schedule: The class of the schedule.
-        arguments: What the config gives it; of it only plain values are kept.
+        arguments: Its arguments in the config; only plain values are kept.
     """
     return {
         "optimizer": class_name(optimizer),
@@ -45,19 +44,19 @@ def class_name(instance: object) -> str:
 
 
 def keep_settings(checkpoint: dict[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Change a checkpoint, before it is restored, to the optimizer's settings of now.
+    """Change a checkpoint, before it is restored, to the current settings of the optimizer.
 
-    A rate that a schedule has moved is moved on from the new one: it keeps its ratio to the first.
+    A rate that a schedule has moved keeps its ratio to the initial rate, which is the new one.
 
     Args:
-        checkpoint: Of which ``optimizer_states`` and ``lr_schedulers`` are changed.
-        now: What `settings_of` returned of the new optimizer and schedule.
+        checkpoint: The checkpoint; ``optimizer_states`` and ``lr_schedulers`` are changed.
+        now: The result of `settings_of` for the new optimizer and schedule.
 
     Returns:
-        What has changed, such as ``lr: 0.001 -> 0.5``.
+        The changes, such as ``lr: 0.001 -> 0.5``.
 
     Raises:
-        UserError: If the optimizer or the schedule is another one.
+        UserError: If the optimizer or the schedule is of another class.
     """
     before = checkpoint.get(SETTINGS)
     if before is None:
@@ -68,7 +67,7 @@ def keep_settings(checkpoint: dict[str, Any], now: Mapping[str, Any]) -> list[st
     for state in checkpoint["optimizer_states"]:
         groups = state["param_groups"]
         if len(groups) != len(now["groups"]):
-            return []  # torch says so
+            return []  # torch reports it
         for group, old, new in zip(groups, before["groups"], now["groups"], strict=True):
             changes |= dict.fromkeys(_change(group, old, new, bool(schedules)))
         rates = [group["initial_lr"] for group in groups if "initial_lr" in group]
@@ -79,11 +78,11 @@ def keep_settings(checkpoint: dict[str, Any], now: Mapping[str, Any]) -> list[st
 
 
 def keep_settings_of_trainer(checkpoint: dict[str, Any], trainer: Trainer) -> None:
-    """Change a checkpoint, before it is restored, to the settings of scaler and callbacks of now.
+    """Change a checkpoint, before it is restored, to the current settings of scaler and callbacks.
 
     Args:
-        checkpoint: What Lightning is about to restore.
-        trainer: With its callbacks and its precision as the config has them.
+        checkpoint: The checkpoint that Lightning is about to restore.
+        trainer: The trainer, with the callbacks and the precision of the config.
     """
     plugin = trainer.precision_plugin
     scaler = getattr(plugin, "scaler", None)
@@ -121,12 +120,12 @@ def _schedule(settings: Mapping[str, Any]) -> str:
 def _change(
     group: dict[str, Any], old: Mapping[str, Any], new: Mapping[str, Any], scheduled: bool
 ) -> list[str]:
-    """Set what differs in a group of an optimizer's state; return it."""
+    """Update the differing settings in a group of an optimizer's state; return them."""
     changed = [key for key in new if key in old and key not in _RATES and old[key] != new[key]]
     changes = [f"{key}: {_shown(old[key])} -> {_shown(new[key])}" for key in changed]
     group.update({key: new[key] for key in changed})
     rate = "initial_lr" if "initial_lr" in new else "lr"
-    first, wanted = old.get(rate), new.get(rate)  # neither, where a rate is a tensor
+    first, wanted = old.get(rate), new.get(rate)  # neither is a number if the rate is a tensor
     if first is not None and wanted is not None and first != wanted:
         changes.insert(0, f"lr: {_shown(first)} -> {_shown(wanted)}")
         group["lr"] = group["lr"] * wanted / first if scheduled and first else wanted
@@ -142,7 +141,7 @@ def _set_base_rates(schedule: dict[str, Any], rates: list[float]) -> None:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the values that a checkpoint can hold, and that can be compared."""
+    """Return the values that a checkpoint can hold and that can be compared."""
     return {key: value for key, value in values.items() if _is_plain(value)}
 
 

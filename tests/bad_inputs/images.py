@@ -17,7 +17,7 @@ from tests.helpers.files.tiff import tiff
 
 IMAGE = Path("shop/a.jpg")
 ROW = r"error: shop/t\.csv row 2: image /here/shop/a\.jpg "
-MEND = r"; data\.on_bad_image: skip goes on without such images"
+MEND = r"; data\.on_bad_image: skip continues without such images"
 KINDS = "; expected an intact JPEG, PNG, WebP, BMP, GIF or TIFF file"
 
 

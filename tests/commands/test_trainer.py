@@ -626,7 +626,7 @@ def test_a_bad_image_is_one_line_that_names_path_and_row(cli, num_workers):
     message = cli.refused("fit", "--config", config, "--data.num_workers", str(num_workers))
     assert message == (
         f"photos.csv row 7: image {Path('photos/05.png').resolve()} {NOT_AN_IMAGE}; "
-        f"data.on_bad_image: skip goes on without such images"
+        f"data.on_bad_image: skip continues without such images"
     )
 
 

@@ -204,7 +204,7 @@ def test_an_image_and_its_target_are_one_bad_image_of_a_split():
 
 def test_a_bad_target_stops_a_run_that_skips_nothing():
     given = raise_on_bad_image(with_bad_targets(set(), {13, 15, 17, 19, 21, 23}))
-    with pytest.raises(UserError, match=r"target /m.png odd; data.on_bad_image: skip goes on with"):
+    with pytest.raises(UserError, match=r"target /m.png odd; data.on_bad_image: skip continues wi"):
         list(given)
 
 
@@ -460,7 +460,7 @@ def test_an_error_is_one_line_and_no_step_is_loaded_ahead(tmp_path, num_workers)
     row = min(bad)
     assert str(caught.value) == (
         f"memory memory:{row}: image memory:{row} cannot be read (broken); data.on_bad_image: "
-        f"skip goes on without such images"
+        f"skip continues without such images"
     )
     assert len(steps.seen) == 6, "the last image was bad, and all before it were used"
 

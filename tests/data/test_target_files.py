@@ -88,10 +88,10 @@ def test_what_cannot_be_read_is_one_line(files, tmp_path, content, reason):
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    said = refusal(files, 0)
+    message = refusal(files, 0)
     start = f'{tmp_path}/here/photos.csv row 2, column "parts": target {path} cannot be used for '
-    assert said.startswith(f"{start}task parts ({reason}")
-    assert "\n" not in said
+    assert message.startswith(f"{start}task parts ({reason}")
+    assert "\n" not in message
 
 
 def test_what_is_no_target_of_the_task_is_refused(files):

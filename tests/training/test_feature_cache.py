@@ -141,7 +141,7 @@ def test_bad_images_are_skipped_as_without_the_cache(tmp_path):
 
 def test_a_bad_image_is_an_error_before_training(tmp_path):
     data = make_data(cache_features=1, bad=(4,), tasks=make_more_tasks())
-    with pytest.raises(UserError, match=r"memory:4 cannot be read .*on_bad_image: skip goes on"):
+    with pytest.raises(UserError, match=r"memory:4 cannot be read .*on_bad_image: skip continues"):
         make_trainer(tmp_path).fit(frozen(), data)
 
 
