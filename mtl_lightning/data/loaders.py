@@ -260,10 +260,12 @@ class SplitLoaders(LightningDataModule):
         takes_images = isinstance(dataset, ImageDataset)
         through: Callable[[Iterator[Batch]], Iterator[Batch]] = raise_on_bad_image
         if skip:
-            images: Files = self.labels.table
-            targets: Mapping[str, Files] = {}
-            if isinstance(dataset, ImageDataset):
+            images: Files
+            targets: Mapping[str, Files]
+            if isinstance(dataset, ImageDataset):  # to predict, there need not be a table
                 images, targets = dataset.images, dataset.target_files
+            else:
+                images, targets = self.labels.table, {}
             device = trainer.strategy.root_device
             through = SkipBadImages(
                 self.bad, split, images, dataset.encoded, plan, position, device, targets
