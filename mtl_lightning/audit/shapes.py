@@ -4,29 +4,29 @@ import numpy as np
 import numpy.typing as npt
 
 CROPPED = 0.2
-"""A centre crop that removes more than this share of an image is worth a warning."""
+"""Share of an image removed by the centre crop above which there is a warning."""
 MULTIPLE = 32
-"""The total stride of most backbones, which ignore the rest of other sides."""
+"""The total stride of most backbones, which ignore the remainder of other sizes."""
 LONGEST = 4
-"""The longer side is at most this many times the shorter one."""
+"""Largest ratio of the longer side to the shorter."""
 
 Sizes = npt.NDArray[np.int64]
 """(n, 2) heights and widths in pixels."""
 
 
 def cropped(sizes: Sizes, size: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """Return the share of each image that is cut away once it covers ``size``: (n,), in 0..1."""
+    """Return the share of each image that is cropped when it covers ``size``: (n,), in 0..1."""
     ratios = sizes[:, 0] / sizes[:, 1] * size[1] / size[0]
     kept: npt.NDArray[np.float64] = np.minimum(ratios, 1 / ratios)
     return 1 - kept
 
 
 def fitting_size(sizes: Sizes, shorter: int) -> tuple[int, int]:
-    """Return the size of a shorter side that crops images least.
+    """Return the size with a given shorter side that crops images least.
 
     Args:
-        sizes: Those of the images, at least one.
-        shorter: Pixels of the shorter side.
+        sizes: The sizes of the images, at least one.
+        shorter: The shorter side in pixels.
 
     Returns:
         (height, width): a square, or about the shape of the median image if a square would remove

@@ -1,4 +1,4 @@
-"""Random splits that keep every class in train: what is never seen there cannot be learned."""
+"""Random splits that keep every class in train, without which it cannot be learned."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,15 +12,15 @@ from mtl_lightning.data.fields import Field
 Numbers = npt.NDArray[np.int64]
 
 LEAST_LEFT = 0.5
-"""The share of its rows that a split keeps, however many classes it alone has."""
+"""Least share of its rows that a split keeps, however many classes only it has."""
 
 
 class Occurrences(NamedTuple):
-    """Which rows have which classes, a pair each.
+    """Pairs of rows and their classes.
 
     Attributes:
         rows: (P,) positions of rows.
-        classes: (P,) numbers of classes, those of all tasks, in the order of their names.
+        classes: (P,) numbers of classes, over all tasks, in the order of their names.
     """
 
     rows: Numbers
@@ -30,11 +30,11 @@ class Occurrences(NamedTuple):
     def of(
         cls, cells: Mapping[str, npt.NDArray[np.object_]], columns: Mapping[str, Field]
     ) -> "Occurrences":
-        """Find the classes that cells name.
+        """Find the classes named by cells.
 
         Args:
             cells: Column to its (N,) cells, str or None.
-            columns: How tasks read them; a task may have no classes.
+            columns: The columns; a task may have no classes.
         """
         numbers: dict[tuple[str, str], int] = {}
         rows, classes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
@@ -66,15 +66,15 @@ def keep_in_train(
     found: Occurrences,
     train: int = 0,
 ) -> None:
-    """Move units of drawn rows to train, in place, until train has each class that it can have.
+    """Move units of random rows to train, in place, until train has every class that it can.
 
-    For each unit that moves, one of the same size (or nearly) goes back, if train can spare it.
+    For each unit that moves, one of about the same size moves back, if train can spare it.
 
     Args:
         splits: (N,) the split of each row.
-        drawn: (n,) the rows that were divided at random.
-        units: (n,) the number of the unit of each of them; a unit is not cut.
-        ranks: For each unit, its place among units that are alike in all else.
+        drawn: (n,) the rows that were split at random.
+        units: (n,) the number of the unit of each; units are never split.
+        ranks: For each unit, its place among units that are otherwise equal.
         found: The classes of all rows.
         train: The number of this split.
     """
@@ -95,7 +95,7 @@ def keep_in_train(
 
 
 class _Exchange:
-    """Units that change places between train and the other splits."""
+    """Swaps units between train and the other splits."""
 
     def __init__(
         self,
@@ -150,10 +150,10 @@ class _Exchange:
             self.in_train[label] += sign * rows
 
     def _spared(self, size: int) -> int | None:
-        """Return a unit of train, of that size or nearly, whose classes others there have too."""
+        """Return a unit of train of about that size, all of whose classes others in train have."""
         for near in sorted(self.spare, key=lambda other: (abs(other - size), other)):
             while self.spare[near] and abs(near - size) <= size // 2:
-                unit = self.spare[near].pop()  # one that cannot go now need not be asked again
+                unit = self.spare[near].pop()  # one that cannot move now never can
                 own = self.classes.get(unit, ())
                 if all(self.in_train[label] > rows for label, rows in own):
                     return unit

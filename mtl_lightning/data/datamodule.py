@@ -1,4 +1,4 @@
-"""The DataModule: its settings, and what it does with them before anything is loaded."""
+"""The DataModule: its settings and its setup, before anything is loaded."""
 
 from pathlib import Path
 from typing import Literal
@@ -35,47 +35,49 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
     """Merges partially labelled sources into one set of images, with a mask for each task.
 
     Args:
-        tasks: The questions, by name.
-        sources: Where images and labels come from, by name; not needed to predict.
-        splits: Shares of ``val`` and ``test`` where no table names a split; the rest is ``train``.
-        split_seed: Which images these shares are. It is apart from ``seed_everything``, so that
-            runs with several seeds are tested on the same images and never on their training.
-        stratify: Whether these shares get their share of each label of every task, too, as well as
+        tasks: The tasks by name.
+        sources: The sources of images and labels by name; not needed to predict.
+        splits: Shares of ``val`` and ``test`` for images whose split no table names; the rest is
+            ``train``.
+        split_seed: The seed of these random splits. It is separate from ``seed_everything``, so
+            that runs with several seeds are tested on the same images and never on their training.
+        stratify: Whether these splits also get their share of each label of every task, as far as
             groups allow.
-        same_by: Rows are about the same image if their files are one by ``path``; ``content``: or
-            are the same byte for byte, whatever they are called (all are read); ``key``: if they
-            have the same key, a column that each table names.
+        same_by: When rows are about the same image. ``path``: if their files are the same;
+            ``content``: also if their files are the same byte for byte (all are read); ``key``: if
+            they have the same key, a column that each table names.
         on_conflict: Two labels of one image that contradict each other are an ``error``; or the
-            ``first`` holds, in the order of sources and rows; or ``drop``: none does.
+            ``first`` holds, in the order of sources and rows; or none does (``drop``).
         image_size: Height and width in pixels, or one number for both.
         resize: How images of another shape get that size. ``cover``: they are scaled until they
-            cover it, and evaluation cuts the centre out; ``contain``: they are scaled until they
-            fit into it, between black bars; ``stretch``: their aspect ratio changes.
+            cover it, and evaluation crops the centre; ``contain``: they are scaled until they fit
+            into it, between black bars; ``stretch``: their aspect ratio changes.
         batch_size: Images per device and step.
-        num_workers: Processes that load images.
+        num_workers: Number of processes that load images.
         augmentation: ``default`` (crops, flips, mild colour changes), ``none``, or a list of
             torchvision v2 transforms; for training only.
-        mirror: Training images are mirrored, and labels that name a side of them follow:
-            ``{swap: {TASK: {left: right}}, probability: 0.5}``. Left out: ``augmentation`` alone
-            decides, and labels stay what they are.
-        augment_on: ``cpu``: the processes that load images do this, too. ``device``: it is done
-            to each batch where the network is, with the same random numbers; but a crop then sees
-            what evaluation sees, the centre of the image, and a GPU may round in another way.
-        sampling: Which training images an epoch takes; left out: each once, in random order (of
-            shards and within a few of them, where images lie in shards: `Shards`).
-        cache: Keep images as they are once decoded and scaled (before augmentation), in the
-            ``memory`` of each process, or on ``disk``, where later runs find them and an image
-            whose file has changed is decoded anew. (A ``fast_dev_run`` keeps a few only.)
-        cache_dir: The folder for that, ``~/.cache/mtl-lightning`` if left out; it may be deleted.
-        cache_features: With a frozen backbone: its features are computed once, of so many augmented
-            views of each training image (1 without augmentation), and only the heads are run after.
+        mirror: Mirrors training images, and swaps labels that name a side of them:
+            ``{swap: {TASK: {left: right}}, probability: 0.5}``. By default, only ``augmentation``
+            mirrors images, and labels stay as they are.
+        augment_on: ``cpu`` to augment in the processes that load images; ``device`` to augment each
+            batch on the network's device, with the same random numbers; but a crop then sees only
+            the centre of the image, as in evaluation, and a GPU may round differently.
+        sampling: Which training images an epoch takes; by default each once, in random order (with
+            images in shards, as in `Shards`).
+        cache: Keep decoded and scaled images (before augmentation) in the ``memory`` of each
+            process, or on ``disk`` for later runs, where an image whose file has changed is decoded
+            again. (A ``fast_dev_run`` keeps only a few.)
+        cache_dir: The folder of the disk cache, by default ``~/.cache/mtl-lightning``; it may be
+            deleted.
+        cache_features: Compute the features of a frozen backbone once, for so many augmented views
+            of each training image (1 without augmentation), and run only the heads afterwards.
             (Not in a ``fast_dev_run``.)
-        on_bad_image: ``error``: an image that cannot be read stops the run. ``skip``: it is as if
-            its row had no place in the step; such images are counted and listed.
-        max_bad_share: More than this share of the images of a split, skipped, stops the run.
+        on_bad_image: ``error``: an image that cannot be read stops the run. ``skip``: it counts as
+            if its row were not in the step; such images are counted and listed.
+        max_bad_share: The run stops if more than this share of a split's images was skipped.
         max_pixels: Larger images are bad images, refused before they are decoded.
-        left_out: Tasks that the sources may speak of though this run leaves them out, as
-            ``--only`` does; images and splits stay those of the whole config.
+        left_out: Tasks that the sources may name although this run leaves them out, as with
+            ``--only``; images and splits stay those of the whole config.
     """
 
     def __init__(
@@ -153,7 +155,7 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
             source.max_pixels = max_pixels
 
     def setup(self, stage: str) -> None:
-        """Merge the sources and encode the labels; everything that can be wrong is found here."""
+        """Merge the sources and encode the labels, raising all errors about the data."""
         if stage == "predict":
             return
         if stage == "fit" and not self.labels.encoded:
@@ -165,7 +167,7 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
         if self.trainer is None:
             return
         table = self.labels.table
-        for source in table.sources:  # of who read the table, which need not be `sources`
+        for source in table.sources:  # those that read the table, which need not be `sources`
             source.cover = self.size
         rows = {split: self.labels.rows(split) for split in splits}
         self.features = {}
@@ -177,7 +179,7 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
         self._used, self._cached = np.concatenate(list(rows.values())), None
 
     def notes(self) -> list[str]:
-        """Return what a user should know before training, a line each."""
+        """Return notes for the user before training, one line each."""
         notes = self.labels.notes()
         if self.sampling is not None and self.trainer is not None:
             notes += sampling_notes(self.labels, self.sampling, self._train_plan(global_seed()))

@@ -1,4 +1,4 @@
-"""The loaders of the DataModule: from a split's rows to batches, on one rank of a trainer."""
+"""The loaders of the DataModule: a split's rows to batches, on one rank of a trainer."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
@@ -44,7 +44,7 @@ from mtl_lightning.system.seeding import global_seed
 from mtl_lightning.tasks import Encoded, Task
 
 TRIAL = 16
-"""Images that a ``fast_dev_run`` keeps: enough to meet whatever refuses a cache."""
+"""Number of images that a ``fast_dev_run`` caches: enough to test whether a cache works."""
 
 
 class SplitLoaders(LightningDataModule):
@@ -54,9 +54,9 @@ class SplitLoaders(LightningDataModule):
         labels: The merged table with the encoded labels of each task.
         size: The (height, width) of batches, in pixels.
         bad: The images and targets that were skipped.
-        features: The features of a split that is trained on them instead of images.
-        input_wait: How long training has waited for images.
-        train_plan: The plan of the training that goes on, once its loader is made.
+        features: Split to its cached features, if they replace the images.
+        input_wait: Measures how long training waits for images.
+        train_plan: The plan of the current training, after its loader is made.
     """
 
     tasks: dict[str, Task]
@@ -88,24 +88,24 @@ class SplitLoaders(LightningDataModule):
         self._on_device: OnDevice | None = None
 
     def resume_at(self, epoch: int, rows: int) -> None:
-        """Begin training within an epoch of which an earlier process has taken some rows.
+        """Start training within an epoch, some rows of which an earlier process has processed.
 
         Args:
-            epoch: The epoch that goes on.
-            rows: How many of its rows all ranks together have taken.
+            epoch: The epoch.
+            rows: The number of its rows that all ranks have processed.
         """
         self._resumed = epoch, rows
 
     def predict_on(self, images: Images) -> None:
-        """Choose the images that ``predict`` loads."""
+        """Set the images that ``predict`` loads."""
         self._to_predict = images
 
     def training_paused(self) -> None:
-        """Stop measuring how long training waits for its data, until it asks for the next batch."""
+        """Stop measuring the wait for data until training requests the next batch."""
         self.input_wait.pause()
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Load each training image once an epoch, in the order of the step plan."""
+        """Load the training images in the order of the step plan."""
         trainer = self._trainer()
         seed = global_seed()
         overfit: float = trainer.overfit_batches  # type: ignore[attr-defined]  # set by Lightning
@@ -115,7 +115,7 @@ class SplitLoaders(LightningDataModule):
         self.train_plan = plan
 
         def position() -> tuple[int, int]:
-            # A sampler is asked again for the epoch it is in after an interruption.
+            # After an interruption, a sampler draws the current epoch again.
             return trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
         on_device = self.augment_on == "device"
@@ -130,7 +130,7 @@ class SplitLoaders(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """Move a batch, and augment there what is trained on, if ``augment_on`` says so."""
+        """Move a batch; augment training images on the device if ``augment_on`` says so."""
         moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
         trainer = self._trainer()
         if self._on_device is not None and trainer.training:
@@ -163,11 +163,11 @@ class SplitLoaders(LightningDataModule):
 
     @property
     def augmented(self) -> bool:
-        """Whether training images are seen in other ways than in evaluation."""
+        """Whether training images are transformed differently than in evaluation."""
         return self.augmentation != "none" or self.mirror is not None
 
     def _transform(self, device: torch.device | str = "cpu") -> nn.Module | None:
-        """Return what training images go through, None for what evaluation sees."""
+        """Return the transform of training images, None for that of evaluation."""
         if not self.augmented:
             return None
         with_targets = any(task.loads_targets for task in self.tasks.values())
@@ -175,7 +175,7 @@ class SplitLoaders(LightningDataModule):
         return transforms.build(self.augmentation, self.size, flip, device, with_targets)
 
     def _is_trial(self) -> bool:
-        """Whether it is about a few batches, for which nobody wants to wait for a whole cache."""
+        """Whether only a few batches are loaded, for which filling a cache is not worth it."""
         return bool(self._trainer().fast_dev_run)  # type: ignore[attr-defined]  # set by Lightning
 
     def _train_plan(self, shuffle_seed: int | None) -> StepPlan:
@@ -199,7 +199,7 @@ class SplitLoaders(LightningDataModule):
         return Mirroring(probability, global_seed(), self.labels.mirrored)
 
     def _images(self) -> Images:
-        """Return the images; a cache is filled here, once nobody refuses the training any more."""
+        """Return the images; a cache is filled here, after all checks of the training."""
         if self.cache == "none":
             return self.labels.table
         if self._cached is None:
@@ -217,7 +217,7 @@ class SplitLoaders(LightningDataModule):
         if self.num_workers and multiprocessing.get_start_method() != "fork":
             raise UserError(
                 "data.cache: memory is shared by forking with the processes that load images, "
-                "which is not how this system begins them; use data.cache: disk"
+                "which is not how this system starts them; use data.cache: disk"
             )
         return builder.in_memory(rows, trainer.num_devices)
 
@@ -270,17 +270,17 @@ class SplitLoaders(LightningDataModule):
             through = SkipBadImages(
                 self.bad, split, images, dataset.encoded, plan, position, device, targets
             )
-        if split == "train" and takes_images:  # features are never waited for
+        if split == "train" and takes_images:  # nobody waits for features
             through = self.input_wait.wrap(through)
         sampler = PlanSampler(plan, trainer.global_rank, position, whole_steps=skip)
         return loader(dataset, sampler, self.num_workers if takes_images else 0, through)
 
     def feature_loader(self, split: str, view: int) -> DataLoader[Batch]:
-        """Load this rank's share of a split's images, without labels, as an epoch would see them.
+        """Load this rank's share of a split's images, without labels, as an epoch would.
 
         Args:
             split: ``train``, which is augmented, or another.
-            view: The epoch.
+            view: The number of the epoch.
         """
         transform, mirroring = None, NO_MIRRORING
         if split == "train":

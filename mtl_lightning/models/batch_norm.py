@@ -1,4 +1,4 @@
-"""Batch norm that cannot be trained on a single image, because its map has one pixel."""
+"""Batch norms that cannot be trained on a single image, because their maps have one pixel."""
 
 import torch
 from torch import Tensor
@@ -15,9 +15,9 @@ def one_pixel_norms(network: Network, inputs: InputSpecs, frozen: bool = False) 
     In training their statistics are those of the batch, and one value has no variance.
 
     Args:
-        network: In the mode in which it is trained.
+        network: The network, in the mode in which it is trained.
         inputs: Shapes of the inputs.
-        frozen: Include those that are not in training mode now.
+        frozen: Whether to include those that are not in training mode now.
     """
     norms = {
         name: module

@@ -29,7 +29,7 @@ _BAND = re.compile(
 
 
 class Ordinal(Classification):
-    """Classes with an order, whose K - 1 thresholds are learned: is the label above class k?
+    """Ordered classes, for which K - 1 thresholds are learned: is the label above class k?
 
     With K classes of ranks 0..K-1, the network learns K - 1 yes/no questions "is the rank above
     k?" (or, with ``squared``, a softmax). Its answer is the median of the probabilities of the
@@ -39,7 +39,7 @@ class Ordinal(Classification):
         classes: The class names, lowest first; compared with the labels as text. By default, the
             training labels in order if they are numbers, bands of numbers (``0-9``, ``10-19``,
             ``70+``) or sizes (``S``, ``M``, ``L``).
-        method: ``corn``: each question is asked only of what is above the class before, so that
+        method: ``corn``: each question is asked only of rows above the previous class, so that
             probabilities are products (Shi, Cao and Raschka 2021, "Deep Neural Networks for
             Rank-Consistent Ordinal Regression Based On Conditional Probabilities"). ``coral``: the
             questions share one weight vector and differ in their biases (Cao, Mirjalili and
@@ -87,7 +87,7 @@ class Ordinal(Classification):
         """Loss of each row: ``(B, num_outputs)`` logits -> ``(B,)``.
 
         Targets are ``(B,)`` int64 classes or ``(B, K)`` floating distributions. ``corn``: the
-        negative log-likelihood of the label, which is the sum over the questions that are asked of
+        negative log-likelihood of the label, which is the sum over the questions asked about
         it (eq. 6 of the paper; there divided by the questions of the batch, here by the labelled
         rows of the step). ``coral``: the sum of the cross-entropies of all questions (eq. 4).
         """
@@ -138,7 +138,7 @@ class Ordinal(Classification):
         targets: Tensor,
         labelled: Tensor,
     ) -> None:
-        """Update the metrics with ranks; of a distribution, the most probable class counts."""
+        """Update the metrics with ranks; a distribution counts as its most probable class."""
         del labelled
         metrics.update(answers["rank"], most_probable(targets))
 
@@ -155,11 +155,11 @@ class Ordinal(Classification):
 class Thresholds(nn.Module):
     """Adds a bias for each threshold to one score, so that the logits fall from class to class.
 
-    Theorem 1 of CORAL says that the biases of a minimum are in this order; before it is reached
-    they are put in order, so that no probability is negative.
+    By theorem 1 of CORAL, the biases of a minimum are in this order; until it is reached they are
+    sorted, so that no probability is negative.
 
     Args:
-        thresholds: Their number.
+        thresholds: Number of thresholds.
     """
 
     def __init__(self, thresholds: int) -> None:
@@ -172,7 +172,7 @@ class Thresholds(nn.Module):
 
 
 class WithinOne(Metric):
-    """Share of the rows whose answer is the label's rank or one next to it."""
+    """Share of rows whose answer is the label's rank or an adjacent one."""
 
     full_state_update = False
     higher_is_better = True
@@ -206,10 +206,10 @@ class _RankPlotData(ConfusionPlotData):
 
 
 def by_rank(classes: Iterable[str]) -> list[str] | None:
-    """Return classes in their order, lowest first; None if their names do not say it.
+    """Return classes in their order, lowest first; None if it cannot be inferred.
 
-    Numbers, bands of numbers (``0-9``, ``10 to 19``, ``<18``, ``70+``) and sizes (``S``, ``XL``)
-    do.
+    It can for numbers, bands of numbers (``0-9``, ``10 to 19``, ``<18``, ``70+``) and sizes (``S``,
+    ``XL``).
     """
     names = sorted(classes)
     for rank in (_size, _lowest):

@@ -1,4 +1,4 @@
-"""Model, data and checkpoint are about the same tasks: the same names, classes and labels."""
+"""Checks that model, data and checkpoint have the same tasks: names, classes and labels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,12 +26,12 @@ def check_known(tasks: Mapping[str, Task]) -> None:
 def check_data(model: Mapping[str, Task], data: Mapping[str, Task], predicts: bool) -> None:
     """Refuse data whose tasks are not those of the model.
 
-    Outputs would be compared with the labels of other classes, and nobody would notice.
+    Otherwise outputs would silently be compared with the labels of other classes.
 
     Args:
         model: The tasks of the model, by name.
-        data: Those of the data.
-        predicts: No label is read: what the data do not know of their tasks does not matter.
+        data: The tasks of the data.
+        predicts: Whether no label is read, so that classes unknown to the data do not matter.
 
     Raises:
         UserError: For the first difference.
@@ -53,11 +53,11 @@ def check_data(model: Mapping[str, Task], data: Mapping[str, Task], predicts: bo
 
 
 def check_checkpoint(model: Mapping[str, Task], saved: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse a checkpoint whose outputs stand for something else than those of the model.
+    """Refuse a checkpoint whose outputs mean something else than those of the model.
 
     Args:
         model: The tasks of the model, by name.
-        saved: What `described` returned of the tasks that were trained, by name.
+        saved: The result of `described` for the trained tasks, by name.
 
     Raises:
         UserError: For the first difference.
@@ -73,14 +73,14 @@ def check_checkpoint(model: Mapping[str, Task], saved: Mapping[str, Mapping[str,
 
 
 def described(task: Task) -> dict[str, Any]:
-    """Return what must agree, in plain values: class, number of outputs and `Task.identity`."""
+    """Return what must agree as plain values: class, number of outputs and `Task.identity`."""
     return {"task": type(task).__name__, "outputs": task.num_outputs, **task.identity()}
 
 
 def _compare(
     name: str, wanted: Mapping[str, Any], found: Mapping[str, Any], of: str, than: str, owner: str
 ) -> None:
-    """Raise a ``UserError`` for the first difference; names before their number."""
+    """Raise a ``UserError`` for the first difference; names come before their number."""
     for key in sorted(wanted.keys() & found.keys(), key=["outputs"].count):
         if found[key] != wanted[key]:
             order = ", in this order" if isinstance(wanted[key], list) else ""

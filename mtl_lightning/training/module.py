@@ -53,7 +53,7 @@ from mtl_lightning.training.single_images import check_single_images
 from mtl_lightning.training.steps import TrainingSteps, check_batch
 
 TASKS = "tasks"
-"""Under this key of a checkpoint stands what the outputs of each task stand for."""
+"""The key of a checkpoint for the meaning of each task's outputs."""
 
 
 def _adamw(parameters: Iterable[Any]) -> Optimizer:
@@ -143,7 +143,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         self._added_groups: dict[str, tuple[list[nn.Parameter], float]] = {}
         self.on_non_finite = on_non_finite
         self._begun = False
-        self._settings: dict[str, Any] = {}  # of optimizer and schedule, as they were made
+        self._settings: dict[str, Any] = {}  # initial settings of optimizer and schedule
         self._loaded: dict[str, Any] = {}  # the checkpoint, until the optimizer is made
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -161,13 +161,13 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         return Predictor(self.network, self._tasks)
 
     def setup(self, stage: str) -> None:
-        """Check that the data are about the same tasks.
+        """Check that the data have the same tasks.
 
         Before training, load pretrained weights and compute label statistics, unless a checkpoint
         has both.
 
         Raises:
-            UserError: If the data are about other tasks, or nothing can be learned from them.
+            UserError: If the data have other tasks, or nothing can be learned from them.
         """
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         if isinstance(data, PartialLabels):
@@ -237,7 +237,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save what outputs stand for, the settings, and the state that the balancing keeps."""
+        """Save the meaning of outputs, the settings, and the balancing's state."""
         if self._settings:
             checkpoint[SETTINGS] = self._settings
         checkpoint[TASKS] = {name: described(task) for name, task in self.tasks.items()}
@@ -293,7 +293,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def _keep_settings(self, settings: dict[str, Any]) -> None:
-        """Note the settings of this training, and hold to them where one is resumed."""
+        """Record the settings of this training, and apply them if one is resumed."""
         self._settings, loaded = settings, self._loaded
         self._loaded = {}
         changes = keep_settings(loaded, settings) if loaded else []

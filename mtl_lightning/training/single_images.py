@@ -1,4 +1,4 @@
-"""No step of a training has a single image, where batch norm cannot learn from one."""
+"""A check that no step has a single image if batch norm cannot learn from one."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,9 +16,9 @@ def check_single_images(network: Network, plan: StepPlan, unfreezes: bool) -> No
     """Refuse a plan in which a device gets one image, if batch norm sees one pixel of it.
 
     Args:
-        network: In the mode in which it is trained.
-        plan: Of the training split.
-        unfreezes: What is frozen now is trained later.
+        network: The network, in the mode in which it is trained.
+        plan: The plan of the training split.
+        unfreezes: Whether parts that are frozen now are trained later.
 
     Raises:
         UserError: If there is such a step; it names a batch size or an image size that helps.
@@ -33,18 +33,18 @@ def check_single_images(network: Network, plan: StepPlan, unfreezes: bool) -> No
         return
     height, width = image_size(network.input_specs)
     devices = f" on {plan.world_size} devices" if plan.world_size > 1 else ""
-    mends = [*_batch_sizes(plan), *_image_sizes(network, unfreezes)]
-    mend = f"; set {' or '.join(mends)}" if mends else "; train on more images"
+    fixes = [*_batch_sizes(plan), *_image_sizes(network, unfreezes)]
+    fix = f"; set {' or '.join(fixes)}" if fixes else "; train on more images"
     raise UserError(
         f"every step should have two images or more on each device: at {height} x {width} pixels "
         f"batch norm ({norms[0]}) sees one pixel of each, and cannot learn from one. Found "
         f"{len(plan.rows)} training images in batches of {plan.batch_size}{devices}, the last with "
-        f"one{mend}"
+        f"one{fix}"
     )
 
 
 def _has_single(plan: StepPlan) -> bool:
-    first = plan.resumed[0]  # an epoch that is gone on with may end in another batch
+    first = plan.resumed[0]  # a resumed epoch may end in another batch
     return any(plan.fewest_rows(epoch) == 1 for epoch in (first, first + 1))
 
 
@@ -60,7 +60,7 @@ def _image_sizes(network: Network, unfreezes: bool) -> Iterable[str]:
     side = 2 * max(image_size(network.input_specs))
     try:
         larger = one_pixel_norms(network, image_input((side, side)), unfreezes)
-    except RuntimeError:  # a head that was made for maps of this size
+    except RuntimeError:  # a head made for maps of this size
         return
     if not larger:
         yield f"data.image_size to {side}"

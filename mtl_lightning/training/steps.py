@@ -253,10 +253,10 @@ class TrainingSteps(LightningModule):
 
 
 def check_batch(batch: object) -> None:
-    """Refuse what a loader of other data gives.
+    """Refuse batches of other data.
 
     Raises:
-        UserError: If it is no `Batch`.
+        UserError: If it is not a `Batch`.
     """
     if not isinstance(batch, Batch):
         raise UserError(
