@@ -5,6 +5,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
+from mtl_lightning.data import bad_images
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.unlabelled import UnlabelledImages
@@ -139,8 +140,11 @@ def test_evaluation_gives_each_labelled_row_once_in_order_without_augmentation(s
     assert torch.equal(per_rank[0][0][1][0], plain)
 
 
+@pytest.mark.parametrize("on_bad_image", ["error", "skip"])
 @pytest.mark.parametrize("count", [1, 2, 5, 9])
-def test_prediction_gives_each_image_once_on_two_ranks(count):
+def test_prediction_gives_each_image_once_on_two_ranks(count, on_bad_image, monkeypatch):
+    monkeypatch.setattr(bad_images.dist, "all_reduce", lambda numbers: None)
+
     class Images:
         def __len__(self):
             return count
@@ -148,7 +152,7 @@ def test_prediction_gives_each_image_once_on_two_ranks(count):
         def load(self, row):
             return np.full((16, 16, 3), row, np.uint8)
 
-    data = make_data(batch_size=2)
+    data = make_data(batch_size=2, on_bad_image=on_bad_image)
     for source in data.sources.values():
         source.read = lambda tasks: pytest.fail("prediction reads no labels")
     data.predict_on(Images())
