@@ -122,13 +122,13 @@ class MultiLabel(Task):
         return [[field] if cell.lower() in YES else [] for cell in cells]
 
     def doubt(self, cells: Collection[str], field: str) -> tuple[str, str] | None:
-        """Return -1 where another word means no: in some tables it means "not known"."""
+        """Return -1 if another word means no, since -1 means "not known" in some tables."""
         words = {cell.lower() for cell in cells} if field else set()
-        beside = sorted(words & NO - {"-1"})
-        if "-1" not in words or not beside:
+        others = sorted(words & NO - {"-1"})
+        if "-1" not in words or not others:
             return None
         return "-1", (
-            f"beside {quoted(beside[0])} may mean no, or not labelled; settle it in the "
+            f"next to {quoted(others[0])} may mean no, or not labelled; settle it in the "
             "source: `values: {-1: no}`, or `missing: [-1]`"
         )
 

@@ -43,7 +43,7 @@ def nothing() -> None:
 
 
 def shop(files: Mapping[str, str | bytes]) -> None:
-    """Write empty images in shop/ and one beside it, and files in shop/."""
+    """Write empty images in shop/ and one next to it, and files in shop/."""
     for name in IMAGES:
         Path(name).parent.mkdir(exist_ok=True, parents=True)
         Path(name).touch()

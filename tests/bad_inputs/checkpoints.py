@@ -35,7 +35,7 @@ def read(command: str) -> Callable[[], str]:
 
 
 def broken(name: str, make: Callable[[], object], message: str, command: str = "test") -> Case:
-    """Return the case of a ``last.ckpt`` that cannot be read, beside a ``best.ckpt`` that can."""
+    """Return the case of a ``last.ckpt`` that cannot be read, next to a ``best.ckpt`` that can."""
 
     def both() -> None:
         checkpoints.write(LAST.with_name("best.ckpt"))
@@ -138,7 +138,7 @@ HOSTILE = [
         OURS + "; it asks for os.system to be called",
     ),
     rogue(
-        "a class of a module beside it",
+        "a class of a module next to it",
         {"model.backbone": EVIL},
         X + 'model.backbone names the class "evil.Thing", ' + NONE_OF,
     ),
@@ -158,7 +158,7 @@ HOSTILE = [
         X + 'model.backbone.class_path: "torch.hub.load" is not a Backbone',
     ),
     rogue(
-        "a source of a module beside it",
+        "a source of a module next to it",
         {"data.sources.shop": EVIL},
         X + 'data.sources.shop names the class "evil.Thing", ' + NONE_OF,
     ),
@@ -174,7 +174,7 @@ HOSTILE = [
         X + 'model.backbone names the class "evil.yaml", ' + NONE_OF,
     ),
     rogue(
-        "an optimizer of a module beside it, to train on",
+        "an optimizer of a module next to it, to train on",
         {"model.optimizer": EVIL},
         X + 'model.optimizer names the class "evil.Thing", ' + NONE_OF,
         "fit",
@@ -194,7 +194,7 @@ HOSTILE = [
         "fit",
     ),
     rogue(
-        "hyper-parameters that are no plain values",
+        "hyper-parameters that are not plain values",
         {"model.dropout": torch.ones(1)},
         X + "its hyper-parameters should be texts, numbers, lists and mappings. Found a Tensor",
     ),

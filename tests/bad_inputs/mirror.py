@@ -53,7 +53,7 @@ CASES = [
         "a probability of 2", {}, r"error: data\.mirror\.probability .* 0\.\.1.*", probability=2.0
     ),
     swap(
-        "a flip in the augmentation besides",
+        "a flip in the augmentation as well",
         {},
         r"error: data\.mirror and a RandomHorizontalFlip .* leave the labels behind; .*",
         augmentation=[v2.RandomHorizontalFlip()],

@@ -37,7 +37,7 @@ def files(*paths: str) -> Callable[[], None]:
 FOLDERS = "handled: e.jpg: Dress; f.jpg: Shirt"
 CASES = [
     image("`../` that leaves the root", "../private/d.jpg", OUT),
-    image("`../` to a file that is not there", "../private/none.jpg", OUT),
+    image("`../` to a file that does not exist", "../private/none.jpg", OUT),
     image("`../`, allowed", "../private/d.jpg", ALLOWED, allow_outside_root=True),
     image("`../` that stays below the root", "sub/../b.jpg", FINE),
     image("`../` that leaves the root and comes back", "../shop/b.jpg", FINE),
@@ -61,7 +61,10 @@ CASES = [
     image("a file address", "file:///photos/b.jpg", ROW + ".* is a URL .*; download .*"),
     image("the root is a web address", "b.jpg", ".* root .* is a URL.*", root="s3://shop/photos"),
     image(
-        "the root is not there", "b.jpg", ".* /here/photos, which is not a folder .*", root="photos"
+        "the root does not exist",
+        "b.jpg",
+        ".* /here/photos, which is not a folder .*",
+        root="photos",
     ),
     image("a path of Windows", r"sub\c.jpg", ROW + ".*; write / between folders"),
     image("a path of a million characters", MILLION, ROW + "there are 1,000,000 characters .*"),
@@ -103,7 +106,7 @@ CASES = [
         lambda: os.mkdir(b"shop/caf\xe9"),
     ),
     folder(
-        "folder per class: two splits beside two classes",
+        "folder per class: two splits next to two classes",
         r"error: .*named like splits \(train, val\) next to others with images \(Dress, Shirt\).*",
         files("shop/train/Dress/1.jpg", "shop/val/Dress/2.jpg"),
     ),
@@ -112,9 +115,9 @@ CASES = [
         FOLDERS,
         files("shop/annotations/readme.txt"),
     ),
-    folder("folder per class: photos of a telephone", FOLDERS, files("shop/Dress/g.heic")),
+    folder("folder per class: photos from a phone", FOLDERS, files("shop/Dress/g.heic")),
     predicted(
-        "predict: photos of a telephone",
+        "predict: photos from a phone",
         "photos",
         r"error: .*no image below; .* Found 1 \.heic; HEIC photos are not read, convert .*",
         make=files("photos/g.heic"),

@@ -88,7 +88,7 @@ NOT_TEXT = [
     ),
     text("a UTF-8 byte-order mark", codecs.BOM_UTF8 + GOOD.encode(), FINE),
     text(
-        "a byte-order mark amid the rows, as of joined files",
+        "a byte-order mark between rows, as in joined files",
         GOOD + "\ufeffimage,type\n",
         T + r' row 4, column "image": there is no file "\\ufeffimage" .*',
     ),
@@ -165,7 +165,7 @@ SHAPE = [
         T + ' row 1: "image;type" is a single column; .* by a comma, not by a semicolon',
     ),
     text(
-        "a quote that nothing closes",
+        "a quote that is never closed",
         'image,type\na.jpg,"Dress\nb.jpg,Shirt\n',
         T + ' row 2, column "type": the cell starts with a quote that is never closed',
     ),
@@ -311,7 +311,7 @@ PARQUETS = [
 ]
 FILES = [
     table(
-        "a table that is not there",
+        "a table that does not exist",
         GOOD,
         'error: .* shop/s.csv does not exist or is not a file; did you mean "t.csv"\\?',
         path="shop/s.csv",
@@ -337,13 +337,13 @@ FILES = [
         make=lambda: os.mkfifo("shop/u.csv"),
     ),
     table(
-        "a kind of file that is not known",
+        "an unknown kind of file",
         "",
         "error: .* shop/t.xlsx is not a table that can be read: expected .csv, .tsv, .*",
         file="t.xlsx",
     ),
     Case(
-        "a file that one may not read",
+        "a file without permission to read",
         lambda: shop({"t.csv": GOOD}),
         unreadable,
         T + " cannot be read: Permission denied",

@@ -539,7 +539,7 @@ def test_minus_one_next_to_zero_must_be_settled(tmp_path, suffix):
         data.labels.table  # noqa: B018 - it is read when it is first asked for
     row = 3 if suffix in (".jsonl", ".parquet") else 4
     assert str(caught.value).startswith(
-        f'data.sources.a: {path} row {row}, column "edema": "-1" beside "0" may mean no, or not'
+        f'data.sources.a: {path} row {row}, column "edema": "-1" next to "0" may mean no, or not'
     )
     for settled, cell in [({"missing": ["-1"]}, None), ({"values": {"-1": "no"}}, "no")]:
         sources = {"a": TableSource(path, **settled), "b": TableSource(other)}

@@ -66,7 +66,7 @@ def test_minus_one_next_to_another_no_is_doubtful(no):
     cell, question = task.doubt({no, "-1", "1"}, "hat")
     assert cell == "-1"
     assert question == (
-        f'beside "{no.lower()}" may mean no, or not labelled; settle it in the source: '
+        f'next to "{no.lower()}" may mean no, or not labelled; settle it in the source: '
         "`values: {-1: no}`, or `missing: [-1]`"
     )
     assert task.doubt({"1", "-1"}, "hat") is None

@@ -258,18 +258,18 @@ class _Part:
         files = data.data.column(data.column_names[0]).combine_chunks()
         within = files.field("bytes").is_valid().to_numpy(zero_copy_only=False)
         names = np.where(within, None, files.field("path").to_numpy(zero_copy_only=False))
-        beside = np.flatnonzero(~within)
-        if pd.isna(names[beside]).any():
-            row = beside[pd.isna(names[beside])][0]
+        outside = np.flatnonzero(~within)
+        if pd.isna(names[outside]).any():
+            row = outside[pd.isna(names[outside])][0]
             raise UserError(f"{self.origin} row {row} has no image; expected one in every row")
         self.keys = texts([f"{split}:{row}" for row in self.rows.tolist()])
         self.images = texts([f"{_KEY}{path}:{data.info.config_name}:{key}" for key in self.keys])
-        paths = names[beside].tolist()
+        paths = names[outside].tolist()
         root = _root(path, paths)
-        self.images[beside] = rooted(
-            root, paths, lambda i: f"{self.origin} row {beside[i]}", allow_outside_root
+        self.images[outside] = rooted(
+            root, paths, lambda i: f"{self.origin} row {outside[i]}", allow_outside_root
         )
-        self.keys[beside] = relative_keys(root, paths)
+        self.keys[outside] = relative_keys(root, paths)
 
     def cells(self, name: str) -> Texts:
         """Return a column as text, None for empty cells or if there is no such column."""

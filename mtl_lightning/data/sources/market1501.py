@@ -68,8 +68,8 @@ class Market1501AttributeSource(Source):
         allow_outside_root: bool = False,
     ) -> None:
         self.path = os.path.expanduser(path)
-        beside = os.path.join(self.path, "market_attribute.mat")
-        self.attributes = beside if attributes is None else os.path.expanduser(attributes)
+        default = os.path.join(self.path, "market_attribute.mat")
+        self.attributes = default if attributes is None else os.path.expanduser(attributes)
         self.labels = labels
         self.values = values
         self.allow_outside_root = allow_outside_root
