@@ -97,7 +97,7 @@ class Signals(Callback):
         if self.checkpoints is not None:
             self.checkpoints.save(trainer)
             saved = (
-                f"saved {self.checkpoints.last}; the same command with --ckpt_path last goes on "
+                f"saved {self.checkpoints.last}; the same command with --ckpt_path last continues "
                 f"from there"
             )
         if number == self._requeue and trainer.is_global_zero:

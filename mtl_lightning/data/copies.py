@@ -26,16 +26,16 @@ def find_copies(images: Sequence[str], progress: ProgressBar) -> list[list[int]]
         progress: Shows the progress.
     """
     sizes = [_size(image) for image in images]
-    groups = _together([row for row, size in enumerate(sizes) if size > 0], sizes)
+    groups = _grouped([row for row, size in enumerate(sizes) if size > 0], sizes)
     for read, what in ((_tail, "comparing files"), (_whole, "comparing copies")):
         rows = [row for group in groups for row in group]
         found = progress.map(read, [images[row] for row in rows], what, THREADS)
         contents = dict(zip(rows, found, strict=True))
-        groups = _together([row for row in rows if contents[row]], contents)
+        groups = _grouped([row for row in rows if contents[row]], contents)
     return groups
 
 
-def _together(rows: Iterable[int], keys: Mapping[int, T] | Sequence[T]) -> list[list[int]]:
+def _grouped(rows: Iterable[int], keys: Mapping[int, T] | Sequence[T]) -> list[list[int]]:
     """Return groups of two or more rows with the same key, in the order of their first row."""
     groups: dict[T, list[int]] = {}
     for row in rows:

@@ -62,8 +62,9 @@ class Claim(NamedTuple):
 def claim(root: Path, name: str, checkpoint: Path | None, trains: bool) -> Claim:
     """Return the folder that this command writes to.
 
-    It is the checkpoint's own run, if it lies in one, so that a resumed training continues in its
-    folder and the results of a test stand next to its checkpoint; else a new version, made here.
+    It is the checkpoint's own run, if it belongs to one, so that a resumed training continues in
+    its folder and the results of a test are next to its checkpoint; otherwise a new version, made
+    here.
 
     Args:
         root: The folder of all runs.

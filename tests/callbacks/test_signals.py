@@ -62,7 +62,7 @@ def test_a_signal_ends_training_within_a_step_with_a_checkpoint(capsys, number, 
     message = capsys.readouterr().err
     assert message == (
         f"stopped by {number.name} at epoch 0, step 3: saved {LAST}; the same command with "
-        f"--ckpt_path last goes on from there\n"
+        f"--ckpt_path last continues from there\n"
     )
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
 
