@@ -1,162 +1,85 @@
-"""Merging two tables to a million images: start-up, memory, and the cost of a sampling's step.
+"""Time to the first error and to the first step, relative to importing pytorch_lightning alone.
 
-    python benchmarks/startup.py [--rows 1000000] [--folder FOLDER]
+    python benchmarks/startup.py [--repeats 5]
 
-Two CSV tables with 60 % of the images each: a fifth is in both. In a new process it measures the
-work of `fit` on data before training: reading, merging, splitting, encoding, and the first batch's
-request; and its memory above that of the imports. Then it measures the time of the step plan for
-the request of a batch of 64, with every sampling, relative to a plain step of VGG16 at 64 px and
-batch 64 on this machine, alternating. The files are empty, since none is opened. Linux only. Exits
-with 1 if a target is missed: 15 s, 1 GiB, 1 % of a step.
+All commands alternate (A B C A B C ...) in new processes of this interpreter, after one of each
+that is not counted (it fills the file cache). A mistake in the name of a command, key, option, file
+or checkpoint is found before torch is imported; one in an argument of a class, or in a table, needs
+the imports. The first step is a whole `fit` of configs/quickstart.yaml with one step, merging and
+checkpoint included. Exits with 1 if `--help` or an early error takes more than a quarter of the
+import.
 """
 
 import argparse
-import itertools
-import multiprocessing
-import statistics
+import shutil
+import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
-from functools import partial
-from multiprocessing.connection import Connection
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 import runs
-import torch
-from pytorch_lightning import Trainer
+from rich.console import Console
+from rich.table import Table
 
-from mtl_lightning import (
-    VGG16,
-    Classification,
-    PartialLabels,
-    TableSource,
-)
-from mtl_lightning.commands import quiet
-from mtl_lightning.data.sampling import (
-    AtLeast,
-    LabelBalanced,
-    Mixed,
-    Sampling,
-)
-from mtl_lightning.models import Hard, HeadOptions, Network, build_head
-from mtl_lightning.models.inputs import image_input
-
-MOST_SECONDS, MOST_MIB, MOST_SHARE = 15, 1024, 0.01
-FOLDERS = 1000
-BATCH = 64
-SAMPLINGS: dict[str, Sampling | None] = {
-    "each once": None,
-    "Mixed": Mixed(temperature=2.0),
-    "LabelBalanced": LabelBalanced(strength=1.0),
-    "AtLeast": AtLeast(number=8),
+TARGET = 0.25
+CONFIG = str(runs.ROOT / "configs/quickstart.yaml")
+STEP = ("--trainer.max_steps", "1", "--trainer.limit_val_batches", "0")
+TABLE = ("--data.sources.a.class_path", "TableSource", "--data.sources.a.path", "nowhere.csv")
+EARLY = {
+    "--help": ["--help"],
+    "a misspelt command": ["fti"],
+    "a missing config": ["fit", "--config", "nowhere.yaml"],
+    "a misspelt option": ["fit", "--config", CONFIG, "--trianer.max_epochs", "3"],
+    "a missing checkpoint": ["test", "--config", CONFIG, "--ckpt_path", "best"],
+}
+LATE = {
+    "a misspelt argument": ["fit", "--config", CONFIG, "--data.batch_siz", "3"],
+    "a missing table": ["fit", "--config", CONFIG, *TABLE],
+    "fit, one step": ["fit", "--config", CONFIG, *STEP],
 }
 
 
-def write(folder: Path, rows: int) -> None:
-    """Write the files and both tables."""
-    names = [f"{i % FOLDERS:03}/{i}.jpg" for i in range(rows)]
-    for number in range(FOLDERS):
-        (folder / f"{number:03}").mkdir(exist_ok=True)
-    for name in names:
-        (folder / name).touch()
-    kinds = ("Dress", "Shirt", "Shoes")
-    first, second = names[: rows * 6 // 10], names[rows * 4 // 10 :]
-    types = (f"{name},{kinds[i % 3]}\n" for i, name in enumerate(first))
-    audiences = (f"{name},{('kids', 'adults')[i % 7 > 0]}\n" for i, name in enumerate(second))
-    (folder / "type.csv").write_text("image,type\n" + "".join(types))
-    (folder / "audience.csv").write_text("image,audience\n" + "".join(audiences))
-
-
-def data_of(folder: Path, sampling: Sampling | None = None) -> PartialLabels:
-    """Return the data module, set up as by `fit`."""
-    data = PartialLabels(
-        {"type": Classification(), "audience": Classification()},
-        {name: TableSource(str(folder / f"{name}.csv")) for name in ("type", "audience")},
-        image_size=64,
-        batch_size=BATCH,
-        num_workers=0,
-        sampling=sampling,
-    )
-    data.trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    data.setup("fit")
-    return data
-
-
-def start(folder: Path, answer: Connection) -> None:
-    """Send the seconds to the first request, and the memory above that of the imports."""
-    quiet.quieten()
-    before, begun = runs.peak_mib(), time.perf_counter()
-    data = data_of(folder)
-    data.train_dataloader()
-    assert data.train_plan is not None
-    next(data.train_plan.requests(0, 0))
-    answer.send((time.perf_counter() - begun, runs.peak_mib() - before))
-
-
-def sampler_steps(folder: Path) -> dict[str, float]:
-    """Return the seconds of a request by sampling, including its share of drawing the epoch."""
-    found = {}
-    for name, sampling in SAMPLINGS.items():
-        data = data_of(folder, sampling)
-        data.train_dataloader()
-        plan = data.train_plan
-        assert plan is not None
-        each = []
-        for epoch in range(3):
-            begun = time.perf_counter()
-            count = sum(1 for _ in itertools.islice(plan.requests(epoch, 0), len(plan)))
-            each.append((time.perf_counter() - begun) / count)
-        found[name] = statistics.median(each)
-    return found
-
-
-def step_seconds() -> float:
-    """Return the seconds of a plain training step."""
-    heads = {
-        task: partial(build_head, num_outputs=outputs, options=HeadOptions())
-        for task, outputs in (("type", 3), ("audience", 2))
-    }
-    network = Network(Hard(), VGG16(weights=None), heads, image_input((64, 64)))
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4)
-    images = torch.randint(0, 256, (BATCH, 3, 64, 64), dtype=torch.uint8)
-    each = []
-    for _ in range(5):
-        begun = time.perf_counter()
-        optimizer.zero_grad()
-        torch.stack(
-            [output.square().mean() for output in network({"image": images}).values()]
-        ).sum().backward()
-        optimizer.step()
-        each.append(time.perf_counter() - begun)
-    return statistics.median(each[1:])
-
-
 def main() -> int:
-    """Print the figures; return 1 if a target is missed."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--folder", type=Path, help="kept for the next time")
-    options = parser.parse_args()
-    quiet.quieten()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
-        folder.mkdir(exist_ok=True)
-        if not (folder / "audience.csv").exists():
-            write(folder, options.rows)
-        context = multiprocessing.get_context("spawn")
-        here, there = context.Pipe()
-        process = context.Process(target=start, args=(folder, there))
-        process.start()
-        seconds, mib = here.recv()
-        process.join()
-        print(f"{options.rows:,} images of two tables: {seconds:.1f} s, {mib:,.0f} MiB", flush=True)
-        step = step_seconds()
-        shares = {name: own / step for name, own in sampler_steps(folder).items()}
-        print(f"a step of VGG16, 64 px, batch {BATCH}: {step:.2f} s; a request, in % of it:")
-        for name, share in shares.items():
-            print(f"  {name:<14}{100 * share:>8.3f} %")
-    missed = seconds > MOST_SECONDS or mib > MOST_MIB or max(shares.values()) > MOST_SHARE
-    return int(missed)
+    """Measure and print; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    script = shutil.which("mtl-lightning", path=sysconfig.get_path("scripts"))
+    if script is None:
+        sys.exit(f"no mtl-lightning next to {Path(sys.executable).parent}: pip install -e .")
+    imports = "import pytorch_lightning"
+    commands = {imports: [sys.executable, "-c", imports]}
+    commands |= {name: [script, *arguments] for name, arguments in (EARLY | LATE).items()}
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    with tempfile.TemporaryDirectory() as folder:
+        for repeat in range(repeats + 1):
+            for name, command in commands.items():
+                taken = seconds(command, folder)
+                if repeat:
+                    times[name].append(taken)
+    middle = {name: median(values) for name, values in times.items()}
+    table = Table("command", "median s", "min s", "max s", "ratio")
+    for name, values in times.items():
+        shown = (f"{v:.2f}" for v in (middle[name], min(values), max(values)))
+        table.add_row(name, *shown, f"{middle[name] / middle[imports]:.2f}")
+    console = Console()
+    console.print(table)
+    worst = max(middle[name] for name in EARLY) / middle[imports]
+    console.print(f"early: at most {worst:.2f} of the import (target: {TARGET}; {runs.load()})")
+    return int(worst > TARGET)
+
+
+def seconds(command: Sequence[str], folder: str) -> float:
+    """Return the duration of a command, which may end in an error."""
+    start = time.perf_counter()
+    subprocess.run(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+    )
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -61,6 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
             module = importlib.import_module(f"mtl_lightning.commands.{command}")
             with os_errors_named():
                 return int(module.run(arguments[1:]))
+        from mtl_lightning.commands import command_line
+
+        if not command_line.help_asked(arguments[1:]):
+            command_line.check(command, arguments[1:])
+        # From here on torch is needed, which takes seconds to import.
         from mtl_lightning.commands.trainer import run
 
         run(command, arguments[1:])

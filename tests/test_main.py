@@ -111,5 +111,5 @@ def test_an_interruption_is_a_word(monkeypatch, capsys, finished_by_lightning):
             raise
 
     monkeypatch.setattr("mtl_lightning.commands.trainer.run", interrupted)
-    assert main(["fit"]) == 130
+    assert main(["fit", "--tasks.kind", "Classification"]) == 130
     assert capsys.readouterr().err == "interrupted\n"

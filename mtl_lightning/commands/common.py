@@ -5,12 +5,11 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, set_dumper
 
+from mtl_lightning.commands.command_line import check_options
 from mtl_lightning.commands.prepare import Prepared, prepare
 from mtl_lightning.commands.quiet import quieten
-from mtl_lightning.commands.schema import SECTIONS
 from mtl_lightning.config import import_path, yaml_io
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.system.errors import UserError, did_you_mean
 
 
 def set_up(arguments: list[str]) -> None:
@@ -49,10 +48,5 @@ def prepare_data(
     """
     set_up(arguments)
     prepared = prepare(command, arguments)
-    if prepared.flags:
-        option = prepared.flags[0].partition("=")[0]
-        if not option.startswith("-"):
-            raise UserError(f'"{option}": not expected here; options begin with --')
-        known = (*options, *(f"--{section}" for section in SECTIONS))
-        raise UserError(f"{option}: no such option of {command}{did_you_mean(option, known)}")
+    check_options(command, prepared.flags, options)
     return prepared, build_data(prepared.config)

@@ -38,6 +38,7 @@ def run(arguments: list[str]) -> int:
         sys.stdout.write(HELP)
         return 0
     from mtl_lightning.config import flags
+    from mtl_lightning.system.files import check_exists
 
     outputs, rest = flags.pop_options(arguments, ("--output",))
     as_tasks, paths = flags.pop_options(rest, ("--task",))
@@ -50,6 +51,8 @@ def run(arguments: list[str]) -> int:
             raise UserError(f"{option}: no such option of init{did_you_mean(option, OPTIONS)}")
     if not paths:
         raise UserError("init needs a table or a folder: mtl-lightning init types.csv photos/")
+    for path in paths:
+        check_exists(os.path.expanduser(path))
     return _propose(paths, as_tasks, output)
 
 

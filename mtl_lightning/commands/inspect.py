@@ -38,6 +38,7 @@ def run(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(HELP)
         return 0
+    from mtl_lightning.commands import command_line
     from mtl_lightning.config import flags
 
     outputs, rest = {}, list(arguments)
@@ -47,6 +48,7 @@ def run(arguments: list[str]) -> int:
             outputs[option] = _checked(option, Path(values[-1]))
     everything = "--all" in rest
     rest = [argument for argument in rest if argument != "--all"]
+    command_line.check("inspect", rest, OPTIONS)
     return _audit(rest, outputs.get("--output"), outputs.get("--sheet"), everything)
 
 

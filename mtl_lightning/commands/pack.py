@@ -42,6 +42,7 @@ def run(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(HELP)
         return 0
+    from mtl_lightning.commands import command_line
     from mtl_lightning.config import flags
 
     outputs, rest = flags.pop_options(arguments, ("--output",))
@@ -49,6 +50,7 @@ def run(arguments: list[str]) -> int:
     if not outputs:
         raise UserError("pack needs --output: the folder to write")
     shard_bytes = int(_megabytes(sizes[-1] if sizes else "64") * 1e6)
+    command_line.check("pack", rest, OPTIONS)
     try:
         with _stoppable():
             return _pack(rest, Path(outputs[-1]), shard_bytes)

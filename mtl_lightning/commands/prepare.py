@@ -12,21 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from mtl_lightning.balancing.arguments import fill_sizes
+from mtl_lightning.commands.command_line import (
+    CommandLine,
+    check_has_tasks,
+    check_weights_only,
+    find_checkpoint,
+    root_folder,
+)
 from mtl_lightning.commands.on_checkpoint import check_same_tasks, lay_on_checkpoint
 from mtl_lightning.commands.only import keep_only
 from mtl_lightning.commands.schema import (
     BALANCING,
     DEFAULTS,
-    SECTIONS,
     check_keys,
     check_sections,
     check_tasks,
-    get,
 )
-from mtl_lightning.config import flags, import_path, untrusted, yaml_io
+from mtl_lightning.config import flags, import_path, untrusted
 from mtl_lightning.config.flags import deep_merge
 from mtl_lightning.runs.checkpoint_reading import saved_config
-from mtl_lightning.runs.folder import ALIASES, check_name, requeued_checkpoint, resolve_checkpoint
 from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.training.schedule import fill_lengths
 
@@ -54,69 +58,21 @@ class Prepared:
     export_weights: Path | None = None
 
 
-@dataclass(frozen=True)
-class _CommandLine:
-    """The arguments of a command, by kind.
-
-    Attributes:
-        files: The configs.
-        given: The merged configs, with top-level keys from flags.
-        named: Whether a flag gives the name of the run.
-        only: The tasks to keep.
-        overrides: Options that change a section of the config, with their values.
-        rest: Other options, which LightningCLI handles.
-        export_weights: The file for a balancing's average weights.
-    """
-
-    files: list[str]
-    given: dict[str, Any]
-    named: bool
-    only: list[str]
-    overrides: list[tuple[str, str]]
-    rest: list[str]
-    export_weights: Path | None
-
-    @classmethod
-    def parse(cls, command: str, arguments: list[str]) -> "_CommandLine":
-        files, rest = flags.pop_options(arguments, ("-c", "--config"))
-        given: dict[str, Any] = {}
-        for file in files:
-            given = deep_merge(given, yaml_io.load(Path(file)))
-        only, rest = flags.pop_list(rest, "--only")
-        exports, rest = flags.pop_options(rest, ("--export-weights",))
-        if exports and command != "fit":
-            raise UserError(f"--export-weights: {command} balances nothing; it is for fit")
-        typed: dict[str, Any] = {}
-        for key in ("name", "ckpt_path", "weights_only"):
-            values, rest = flags.pop_options(rest, (f"--{key}",))
-            if values:
-                typed[key] = values[-1]
-        if command == "predict":
-            values, rest = flags.pop_options(rest, ("--intensity",))
-            typed |= {"intensity": yaml_io.parse(values[-1])} if values else {}
-        overrides, rest = flags.pop_overrides(rest, SECTIONS)
-        export = Path(exports[-1]) if exports else None
-        return cls(files, given | typed, "name" in typed, only, overrides, rest, export)
-
-
 def prepare(command: str, arguments: list[str]) -> Prepared:
     """Merge, complete and check all arguments of a command.
 
     Raises:
         UserError: For anything that is wrong or missing.
     """
-    line = _CommandLine.parse(command, arguments)
+    line = CommandLine.parse(command, arguments)
     import_path.add_cwd_for(line.given)
     given = check_keys(command, line.given)
-    _check_weights_only(given)
-    name = str(given.get("name") or (Path(line.files[0]).stem if line.files else ""))
-    check_name(name)
+    check_weights_only(given)
+    name = line.run_name(given)
     if line.only and "tasks" in given:
         given = keep_only({**given, "tasks": check_tasks(given["tasks"])}, line.only)
-    if line.only and name and not line.named:
-        name = "-".join([name, "only", *line.only])  # separate from the run of all tasks
-    root = _root(given, line.overrides)
-    checkpoint = _find_checkpoint(command, given, root, name)
+    root = root_folder(given, line.overrides)
+    checkpoint = find_checkpoint(command, given, root, name)
     trusted = untrusted.imported_modules(given)
     remembered: dict[str, Any] = {}
     if checkpoint is not None:
@@ -129,11 +85,7 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
     for option, text in line.overrides:
         flags.apply_override(config, option, text)
     trusted |= untrusted.imported_modules(config)
-    if "tasks" not in config:
-        raise UserError(
-            "tasks are missing: give --config FILE that names them "
-            "(configs/quickstart.yaml is one to start from)"
-        )
+    check_has_tasks(config)
     config["name"] = name = name or _run_of(checkpoint)
     config = check_keys(command, config)
     config["model"] = _complete_model(command, config["model"], config["tasks"])
@@ -150,34 +102,6 @@ def prepare(command: str, arguments: list[str]) -> Prepared:
         resumed_step=remembered.get("step"),
         export_weights=line.export_weights,
     )
-
-
-def _check_weights_only(given: Mapping[str, Any]) -> None:
-    if str(given.get("weights_only")).lower() not in ("none", "null", "true"):
-        raise UserError(
-            f"weights_only should be true: a checkpoint is only read as plain values, so that it "
-            f"cannot run code. Found {given['weights_only']}; leave it out"
-        )
-
-
-def _root(config: Mapping[str, Any], overrides: list[tuple[str, str]]) -> Path:
-    typed = [text for option, text in overrides if option == "--trainer.default_root_dir"]
-    folder = typed[-1] if typed else get(config, "trainer", "default_root_dir")
-    return Path(str(folder or "runs"))
-
-
-def _find_checkpoint(command: str, given: Mapping[str, Any], root: Path, name: str) -> Path | None:
-    """Return the checkpoint that a command starts from: ``ckpt_path``, or a requeued job's."""
-    spec = given.get("ckpt_path")
-    if spec is not None:
-        if not name and spec in ALIASES:
-            raise UserError(f"ckpt_path {spec}: of which run? Give --name, or --config")
-        return resolve_checkpoint(str(spec), root, name)
-    if command == "fit":
-        return requeued_checkpoint(root, name)
-    if command in ("inspect", "pack"):
-        return None
-    raise UserError(f"{command} needs --ckpt_path: a checkpoint file, best or last")
 
 
 def _check_only(only: list[str], trained: Mapping[str, Any]) -> None:

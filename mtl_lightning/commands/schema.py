@@ -11,13 +11,14 @@ from pytorch_lightning import Trainer
 
 import mtl_lightning.callbacks  # noqa: F401 - short names are those of imported classes
 from mtl_lightning.balancing.arguments import check_method
+from mtl_lightning.commands import keys
 from mtl_lightning.config import checks
 from mtl_lightning.config.values import display
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources import Source
 from mtl_lightning.models import Backbone
-from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
+from mtl_lightning.system.errors import UserError, listed, quoted
 from mtl_lightning.tasks import Task
 from mtl_lightning.training.module import MultiTask
 
@@ -65,33 +66,26 @@ class CheckpointOptions:
                 raise UserError(f"checkpoint.{name} should be above 0. Found {value}")
 
 
-SECTIONS: dict[str, Any] = {
-    "tasks": dict[str, Task],
-    "model": MultiTask,
-    "data": PartialLabels,
-    "trainer": Trainer,
-    "checkpoint": CheckpointOptions,
-}
-TOP_LEVEL: dict[str, Any] = {
+SECTIONS: dict[str, Any] = dict(
+    zip(
+        keys.SECTIONS,
+        (dict[str, Task], MultiTask, PartialLabels, Trainer, CheckpointOptions),
+        strict=True,
+    )
+)
+SCALARS: dict[str, Any] = {
     "seed_everything": bool | int,
     "name": str,
     "ckpt_path": str | None,
     "weights_only": bool | None,
+    "verbose": bool,
+    "images": str | None,
+    "output": str,
+    "allow_outside_root": bool,
+    "intensity": Intensity | None,
+    "return_predictions": bool | None,
 }
-OF_COMMANDS: dict[str, dict[str, Any]] = {
-    "fit": {},
-    "validate": {"verbose": bool},
-    "test": {"verbose": bool},
-    "predict": {
-        "images": str | None,
-        "output": str,
-        "allow_outside_root": bool,
-        "intensity": Intensity | None,
-        "return_predictions": bool | None,
-    },
-    "inspect": {},
-    "pack": {},
-}
+"""The types of all other keys, see `keys`."""
 LINKED = {"model": ("tasks", "image_size"), "data": ("tasks",)}
 """Arguments of a section that come from other keys."""
 TRAINING_ONLY = (
@@ -124,21 +118,13 @@ def check_keys(command: str, config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: For the first that is wrong.
     """
-    others = TOP_LEVEL | OF_COMMANDS[command]
-    checked = dict(config)
-    for key, value in config.items():
-        if key in SECTIONS:
-            if not isinstance(value, Mapping):
-                raise UserError(f"{key} should be entries as `name: ...`. Found {display(value)}")
-        elif key in others:
-            if value is not None:
-                checked[key] = checks.check_value(others[key], value, key)
-        else:
-            known = (*SECTIONS, *others)
-            raise UserError(
-                f"{key}: no such key{did_you_mean(key, known)}; a config has {listed(known)}"
-            )
-    return checked
+    keys.check_names(command, config)
+    return {
+        key: value
+        if key in SECTIONS or value is None
+        else checks.check_value(SCALARS[key], value, key)
+        for key, value in config.items()
+    }
 
 
 def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:

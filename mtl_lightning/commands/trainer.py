@@ -22,6 +22,7 @@ from mtl_lightning.callbacks.saved_config import SavedConfig
 from mtl_lightning.callbacks.signals import Signals
 from mtl_lightning.callbacks.tables import Tables
 from mtl_lightning.callbacks.weights_file import WeightsFile
+from mtl_lightning.commands.command_line import help_asked
 from mtl_lightning.commands.common import build_data, set_up
 from mtl_lightning.commands.library_errors import as_user_error, reason
 from mtl_lightning.commands.parser import Parser
@@ -250,7 +251,7 @@ def run(command: str, arguments: list[str]) -> None:
         UserError: For anything the user can fix.
     """
     set_up(arguments)
-    asked = _help_asked(arguments)
+    asked = help_asked(arguments)
     if asked:
         prepared = Prepared({}, asked, "run", Path("runs"), None)
     else:
@@ -271,13 +272,3 @@ def run(command: str, arguments: list[str]) -> None:
         raise final from error
     finally:
         claimed.end(failed)
-
-
-def _help_asked(arguments: list[str]) -> list[str]:
-    """Return only the arguments for help: ``--help``, or ``--model.backbone.help VGG16``."""
-    for number, argument in enumerate(arguments):
-        if argument in ("-h", "--help"):
-            return [argument]
-        if argument.partition("=")[0].endswith(".help"):
-            return arguments[number : number + 2]
-    return []

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from mtl_lightning.system.errors import UserError, did_you_mean
+
 _PART = ".part"
 _ABANDONED = 3600.0  # seconds
 
@@ -78,3 +80,11 @@ def atomic_write(path: Path) -> Iterator[IO[str]]:
 def as_utf8(name: str) -> str:
     """Return a file's name as text that can be encoded: names need not be UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode()
+
+
+def check_exists(path: str) -> None:
+    """Raise a UserError with the nearest name if there is no such file or folder."""
+    if not os.path.exists(path):
+        folder, name = os.path.split(path)
+        near = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
+        raise UserError(f"{path}: no such file or folder{did_you_mean(name, near)}")

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from mtl_lightning.system.files import atomic_write, part_of, remove_partial_files
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.files import atomic_write, check_exists, part_of, remove_partial_files
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -50,3 +51,12 @@ def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_pat
     remove_partial_files(tmp_path)
     left = {others[key] for key in ("writes", "of root", "elsewhere", "no part")}
     assert {path.name for path in tmp_path.iterdir()} == left
+
+
+def test_a_path_that_does_not_exist_gets_the_nearest_name(tmp_path):
+    (tmp_path / "photos").mkdir()
+    check_exists(str(tmp_path / "photos"))
+    with pytest.raises(UserError, match=r'phots: no such file or folder; did you mean "photos"\?$'):
+        check_exists(str(tmp_path / "phots"))
+    with pytest.raises(UserError, match=r"no such file or folder$"):
+        check_exists(str(tmp_path / "nowhere" / "x"))

@@ -11,6 +11,7 @@ from mtl_lightning.commands.proposal.folders import Folder
 from mtl_lightning.commands.proposal.tables import Table
 from mtl_lightning.data.sources.tabular import SUFFIXES
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
+from mtl_lightning.system.files import check_exists
 
 
 @dataclass
@@ -73,6 +74,7 @@ def inspect_paths(paths: Sequence[str], as_tasks: Sequence[str] = ()) -> Inspect
     found_tables: dict[str, Table] = {}
     found_folders: dict[str, Folder] = {}
     for path in map(os.path.expanduser, paths):
+        check_exists(path)
         download = downloads.recognise(path)
         if download is not None:
             known[os.path.realpath(path)] = download
@@ -80,8 +82,6 @@ def inspect_paths(paths: Sequence[str], as_tasks: Sequence[str] = ()) -> Inspect
             folder = folders.inspect_folder(path)
             if os.path.realpath(folder.path) not in found_folders:
                 found_folders[os.path.realpath(folder.path)] = folder
-        elif not os.path.exists(path):
-            raise _missing_path(path)
         elif path.lower().endswith(SUFFIXES):
             found_tables[os.path.realpath(path)] = tables.inspect_table(path, as_tasks)
         else:
@@ -156,10 +156,3 @@ def _inspect_tables_of(
             left_out.append((folder.path, f"{len(folder.images):,} images without labels"))
     elif errors and alone and not found and not folder.classes:
         raise errors[0]
-
-
-def _missing_path(path: str) -> UserError:
-    """Return the error for a missing file or folder, with the nearest name."""
-    folder, name = os.path.split(path)
-    near = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
-    return UserError(f"{path}: no such file or folder{did_you_mean(name, near)}")
