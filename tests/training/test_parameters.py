@@ -71,6 +71,7 @@ def test_groups_are_added_to_the_next_optimizer_only_at_their_own_rate():
     assert {name: group["lr"] / 1e-4 for name, group in added.items()} == pytest.approx(
         {"heads": 1.0, "late": 0.15, "early": 0.1}
     )
+    assert list(added) == ["heads", "late", "early"]
     assert added["late"]["params"] == list(late.parameters())
     assert list(groups(module)) == ["heads"]
 
