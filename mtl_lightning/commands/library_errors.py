@@ -54,6 +54,9 @@ def reason(error: BaseException) -> str:
         if isinstance(cause, UserError):
             return str(cause)
         cause = cause.__cause__ or cause.__context__
+    package = re.search(r"class_path '([\w.]+)':[^`]*HINT: Try running `(pip [^`]+)`", str(error))
+    if package:
+        return f"{package[1].rpartition('.')[2]} needs a package that is not there; {package[2]}"
     while "\n" in str(error) and error.__cause__ is not None:
         error = error.__cause__  # pages of jsonargparse around one line
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
@@ -81,9 +84,11 @@ def as_user_error(error: Exception, checkpoint: Path | None) -> Exception:
     # Errors that these libraries raise themselves (options of a trainer that contradict each other,
     # a schedule that is over) are about the config; others keep their traceback.
     if isinstance(error, MisconfigurationException) or (
-        isinstance(error, ValueError)
+        isinstance(error, ValueError | ModuleNotFoundError)
         and _raised_by(error, "pytorch_lightning", "torch.optim.lr_scheduler")
     ):
+        return UserError(reason(error))
+    if _raised_by(error, "pytorch_lightning.callbacks.early_stopping"):  # a name that is not logged
         return UserError(reason(error))
     return error
 

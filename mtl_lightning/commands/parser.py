@@ -2,10 +2,15 @@
 
 from typing import Any, NoReturn
 
+import torch
+from jsonargparse.typing import register_type
 from pytorch_lightning.cli import LightningArgumentParser
 
 from mtl_lightning.commands.library_errors import short_message
 from mtl_lightning.system.errors import UserError
+
+# Lightning has arguments of this type, and without this their default cannot be saved.
+register_type(torch.device)
 
 
 class Parser(LightningArgumentParser):

@@ -6,9 +6,11 @@ import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import jsonargparse
 from torch import Tensor, nn
 
 
@@ -30,12 +32,27 @@ def choices(hint: Any) -> list[Any]:
 
 def argument_hints(target: Callable[..., Any]) -> dict[str, Any]:
     """Return the annotations of the arguments of a class (or function)."""
-    try:
+    # Names that a library imports only for type checkers, which jsonargparse knows, are none here.
+    with suppress(NameError):
         return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (
-        NameError
-    ):  # names that a library imports only for type checkers, which jsonargparse knows
-        return {}
+    return {}
+
+
+def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a class (or function).
+
+    Of a library's class that takes ``**kwargs`` these are also those that jsonargparse finds behind
+    them, and writes into the config that is saved.
+    """
+    found = dict(inspect.signature(target).parameters)
+    kinds = {parameter.kind for parameter in found.values()}
+    if not inspect.isclass(target) or inspect.Parameter.VAR_KEYWORD not in kinds:
+        return found
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    names = parser.add_class_arguments(target, "a", fail_untyped=False)
+    behind = [name.partition(".")[2] for name in names]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return {k: inspect.Parameter(k, keyword, default=None) for k in behind} | found
 
 
 def component_classes(hint: Any) -> tuple[type, ...]:
@@ -54,8 +71,9 @@ def produced_classes(hint: Any) -> tuple[type, ...]:
     return tuple(
         produced
         for option in options(hint)
-        if typing.get_origin(option) is Callable
+        if typing.get_origin(option) is Callable and typing.get_args(option)
         for produced in options(typing.get_args(option)[1])
+        if is_component(produced)
     )
 
 

@@ -46,10 +46,10 @@ def check_arguments(
     """
     if not isinstance(given, Mapping):
         raise UserError(f"{path} should be arguments as `key: value`. Found {display(given)}")
-    hints = argument_hints(target)
+    hints, parameters = argument_hints(target), annotations.parameters(target)
     known = {
         name: parameter
-        for name, parameter in inspect.signature(target).parameters.items()
+        for name, parameter in parameters.items()
         if name not in skip
         and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }

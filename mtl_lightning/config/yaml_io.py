@@ -5,6 +5,7 @@ not make this module shorter.)
 """
 
 import re
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,10 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_implicit_resolver(
     f"{_TAG}float", re.compile(r"^[-+]?[0-9][0-9_.]*[eE][-+]?[0-9]+$"), None
 )
+
+
+# A default such as Timer's `interval` may be a member of an enumeration.
+_Dumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 
 
 def dump(config: Any) -> str:

@@ -63,8 +63,10 @@ def os_errors_named() -> Iterator[None]:
 
 def state_dict_difference(error: RuntimeError) -> str:
     """Return the first difference that torch reports in ``load_state_dict``, or ``""``."""
-    lines = str(error).splitlines()
-    return lines[1].split(",")[0].strip().rstrip(".") if "loading state_dict" in lines[0] else ""
+    first, _, rest = str(error).partition("\n")
+    if "loading state_dict" not in first:
+        return ""
+    return rest.split("\n")[0].split(",")[0].strip().rstrip(".")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -40,6 +39,7 @@ from mtl_lightning.training.measuring import Measurements
 from mtl_lightning.training.monitored import check_monitors, check_plateau_frequency
 from mtl_lightning.training.parameters import parameter_groups
 from mtl_lightning.training.protocol import LateTraining, multi_task
+from mtl_lightning.training.refused_callbacks import check_callbacks
 from mtl_lightning.training.resume import Resume
 from mtl_lightning.training.schedule import check_length, configure_scheduler, given_arguments
 from mtl_lightning.training.settings import (
@@ -179,12 +179,6 @@ class MultiTask(FromCheckpoint, TrainingSteps):
             )
         if stage != "fit":
             return
-        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-        if any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
-            raise UserError(
-                "GradientAccumulationScheduler changes what a step is after its labels were "
-                "counted; set trainer.accumulate_grad_batches instead"
-            )
         if self.balancer is not None:
             self.balancer.check(self.trainer, self.network)
         if self._begun or self.trainer.ckpt_path is not None:
@@ -200,7 +194,13 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         self._begun = True
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callbacks that resume a training exactly and that cache features."""
+        """Return the callbacks that resume a training exactly and that cache features.
+
+        Raises:
+            UserError: If the trainer has a callback that cannot be used, before it does anything.
+        """
+        trainer: Any = self.trainer
+        check_callbacks(trainer.callbacks)
         return [Resume(), FeatureCache()]
 
     def on_fit_start(self) -> None:

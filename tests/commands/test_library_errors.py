@@ -91,6 +91,21 @@ def test_what_libraries_refuse_is_the_users():
     assert isinstance(as_user_error(caught.value, None), UserError)
 
 
+def test_a_package_that_is_missing_is_named_with_what_installs_it():
+    text = (
+        "Does not validate against any of the Union subtypes\nErrors:\n  - Not a valid subclass\n"
+        "  - Problem with given class_path 'pytorch_lightning.loggers.MLFlowLogger':\n"
+        "      Requirement 'mlflow>=1.0.0' not met. HINT: Try running `pip install -U 'mlflow'`\n"
+    )
+    wanted = "MLFlowLogger needs a package that is not there; pip install -U 'mlflow'"
+    assert reason(ValueError(text)) == wanted
+
+
+def test_an_error_without_a_message_is_about_no_weights():
+    error = NotImplementedError()
+    assert as_user_error(error, Path("x.ckpt")) is error
+
+
 @pytest.mark.parametrize("error", [OSError("no file"), ValueError("ours"), RuntimeError("other")])
 def test_what_is_no_fault_of_the_user_stays_as_it_is(error):
     assert as_user_error(error, Path("x.ckpt")) is error

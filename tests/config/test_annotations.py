@@ -13,6 +13,7 @@ from mtl_lightning.config.annotations import (
     component_entries,
     contained,
     options,
+    parameters,
     produced_classes,
     takes_tensor,
     type_name,
@@ -98,3 +99,22 @@ def test_annotations_of_entries(hint, container, entries):
 def test_tensors_are_written_as_lists():
     assert takes_tensor(torch.Tensor | None)
     assert not takes_tensor(list[float])
+
+
+def test_a_callable_of_any_kind_produces_no_class():
+    assert produced_classes(Callable | str) == ()
+    assert produced_classes(Callable[[Any], int]) == ()
+
+
+def test_the_parameters_behind_keyword_arguments_are_known():
+    class Base:
+        def __init__(self, first: int = 1, second: str = "") -> None:
+            """Take two."""
+
+    class Own(Base):
+        def __init__(self, third: bool = False, **kwargs: Any) -> None:
+            super().__init__(second="x", **kwargs)
+            self.third = third
+
+    assert set(parameters(Own)) == {"first", "third", "kwargs"}
+    assert set(parameters(Base)) == {"first", "second"}

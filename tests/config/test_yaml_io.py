@@ -3,6 +3,7 @@ from pathlib import Path
 import jsonargparse
 import pytest
 import yaml
+from pytorch_lightning.callbacks.timer import Interval
 
 from mtl_lightning.config.values import PlainScalar, plain_values
 from mtl_lightning.config.yaml_io import dump, load, parse
@@ -144,3 +145,7 @@ def test_what_is_dumped_is_read_in_the_same_way_by_everyone():
     parser.add_argument("--config", action="config")
     assert parser.parse_args(["--config", text]).a == config["a"]
     assert '"x"' not in text  # nothing is quoted without need
+
+
+def test_a_member_of_an_enumeration_is_written_as_its_value():
+    assert dump({"interval": Interval.step}) == "interval: step\n"
