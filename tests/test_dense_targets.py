@@ -270,7 +270,7 @@ def test_files_that_are_not_there_are_found_before_training(tmp_path, table):
     top = table.parent
     assert str(caught.value) == (
         f'data.sources.photos: {table} row 5, column "parts": there is no file "masks/3.png" in '
-        f"{top} (2 of 27 target files of task parts are not there); is `root` the folder that the "
+        f"{top} (2 of 27 target files of task parts do not exist); is `root` the folder that the "
         "paths are relative to?"
     )
 

@@ -97,7 +97,7 @@ def _absent(name: str, error: str, missing: list[str]) -> Finding:
         return Finding(Level.ERROR, f"data.sources.{name}: {error}")
     return Finding(
         Level.ERROR,
-        f"data.sources.{name}: {len(missing):,} rows name images that are not there",
+        f"data.sources.{name}: {len(missing):,} rows name images that do not exist",
         "correct the paths, or `root`, or leave the rows out",
         tuple(missing),
     )

@@ -23,7 +23,7 @@ def keep_only(config: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     for name in names:
         if name not in tasks:
             raise UserError(
-                f"--only {name}: no such task{did_you_mean(name, tasks)}; there is {listed(tasks)}"
+                f"--only {name}: no such task{did_you_mean(name, tasks)}; known: {listed(tasks)}"
             )
     data = dict(config.get("data") or {})
     others = {name: entry for name, entry in tasks.items() if name not in names}

@@ -50,7 +50,7 @@ def resolve_class(class_path: Any, bases: tuple[type, ...], path: str) -> type:
     if not dot:
         raise UserError(
             f'{path}: no {wanted} is called "{class_path}"{did_you_mean(class_path, known)}; '
-            f"there is {listed(sorted(known))}, or the import path of your own"
+            f"known: {listed(sorted(known))}; or give the import path of your own"
         )
     untrusted.check_import(class_path, path)
     blamed = f"{untrusted.message_prefix(class_path)}{path}"

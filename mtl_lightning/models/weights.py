@@ -227,6 +227,6 @@ def _names(folder: Path) -> list[str]:
 def _reason(error: Exception) -> str:
     """Return the kind of an error and the first line of its message, shortened."""
     if isinstance(error, UnpicklingError):  # its message is about torch.load's arguments
-        return "it holds other things than tensors, or is no weight file"
+        return "it holds other things than tensors, or is not a weight file"
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:160]}".removesuffix(": ")

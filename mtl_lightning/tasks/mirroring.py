@@ -36,7 +36,7 @@ def swap_permutation(
     for one, other in [*pairs.items(), *((other, one) for one, other in pairs.items())]:
         if one not in names:
             raise UserError(
-                f"there is no {kind} {quoted(one)}{did_you_mean(one, names)}; there is "
+                f"there is no {kind} {quoted(one)}{did_you_mean(one, names)}; known: "
                 f"{listed(names)}"
             )
         if partner.setdefault(one, other) != other:

@@ -26,7 +26,7 @@ def check_monitor(key: str, name: str, known: Iterable[str]) -> None:
     if name not in known:
         raise UserError(
             f'{key}: nothing is logged as "{name}"{did_you_mean(name, known)}; '
-            f"there is {listed(known)}"
+            f"known: {listed(known)}"
         )
 
 

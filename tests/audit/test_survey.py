@@ -30,7 +30,7 @@ def table(tmp_path):
 def test_of_a_table_with_missing_images_the_others_are_read(table, tmp_path):
     read, (finding,) = read_all({"t": table}, ["kind"])
     assert finding.level is Level.ERROR
-    assert finding.what == "data.sources.t: 2 rows name images that are not there"
+    assert finding.what == "data.sources.t: 2 rows name images that do not exist"
     where = f"{tmp_path}/t.csv row "
     assert finding.where == (f"{where}3: 9.jpg", f"{where}5: an empty cell")
     found = read["t"].read(["kind"])
@@ -65,7 +65,7 @@ def test_a_source_that_is_wrong_does_not_hide_the_others(table, tmp_path):
         *("gone", "bad", "bad", "bare", "column")
     ]
     assert "8.jpg" in lines[1]
-    assert 'row 2, column "split": "tarin" is no split' in lines[2]
+    assert 'row 2, column "split": "tarin" is not a split' in lines[2]
 
 
 def test_every_contradiction_is_reported():
@@ -135,5 +135,5 @@ def test_a_missing_target_file_is_a_finding(table, tmp_path, image):
     assert findings[-1].level is Level.ERROR
     assert findings[-1].what.startswith(
         f'data.sources.t: {tmp_path}/t.csv row 3, column "kind": there is no file "m.png" in '
-        f"{tmp_path} (1 of 1 target files of task mask are not there)"
+        f"{tmp_path} (1 of 1 target files of task mask do not exist)"
     )

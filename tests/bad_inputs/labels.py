@@ -181,7 +181,7 @@ SPLITS = [
     table(
         "a split that is none",
         "image,type,split\na.jpg,Dress,train\nb.jpg,Shirt,trian\nsub/c.jpg,Shirt,trian\n",
-        'error: data.sources.shop: shop/t.csv row 3, column "split": "trian" is no split '
+        'error: data.sources.shop: shop/t.csv row 3, column "split": "trian" is not a split '
         '\\(2 cells like this\\); expected train, val, test or .*; did you mean "train"\\?',
     ),
     two_tables(

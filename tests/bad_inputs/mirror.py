@@ -40,7 +40,7 @@ CASES = [
     swap(
         "an unknown class",
         {"type": {"Dress": "Shrit"}},
-        AT + 'type: there is no class "Shrit"; did you mean "Shirt"\\?; there is Dress, Shirt',
+        AT + 'type: there is no class "Shrit"; did you mean "Shirt"\\?; known: Dress, Shirt',
     ),
     swap("an unknown label", {"tags": {"hat": "cap"}}, AT + 'tags: .* no label "cap".*', "tags"),
     swap(

@@ -146,7 +146,7 @@ def test_a_misspelt_name_is_found_before_training(tmp_path):
     with pytest.raises(
         UserError,
         match=r'^checkpoint\.monitor: nothing is logged as "val/kind/acuracy"; '
-        r'did you mean "val/kind/accuracy"\?; there is val/loss, val/score, ',
+        r'did you mean "val/kind/accuracy"\?; known: val/loss, val/score, ',
     ):
         train(tmp_path, [best])
 

@@ -553,7 +553,7 @@ def test_predict(cli, trained):
     assert table["image"].tolist() == names
     assert {"digit", "digit:0", "digit:9", "parity", "parity:odd", "ink"} <= set(table)
     Path("photos/list.txt").touch()
-    passed = "note: --images photos: files that are no images, passed over: 1 .txt\n"
+    passed = "note: --images photos: files that are not images, skipped: 1 .txt\n"
     assert cli.run(*predict, "photos") == passed + out
     cli.run(*predict, "photos/*.png", "--output", "new/p.parquet")
     parquet = pd.read_parquet("new/p.parquet")

@@ -25,7 +25,7 @@ def test_a_folder_is_all_images_below_it_sorted(folder):
     assert images.load(2).shape == (3, 4, 3)
     assert images.load(2)[0, 0].tolist() == [80, 0, 0]
     assert images.load(2).dtype == np.uint8
-    assert images.notes == ("files that are no images, passed over: 1 .txt",)
+    assert images.notes == ("files that are not images, skipped: 1 .txt",)
 
 
 def test_a_folder_of_every_kind_of_file(folder):

@@ -49,7 +49,7 @@ def test_findings_come_last_with_their_places(messy_report):
     lines = [line.rstrip() for line in printed(messy_report, 200).splitlines()]
     start = next(i for i, line in enumerate(lines) if line.startswith("error: "))
     assert lines[start : start + 4] == [
-        "error: data.sources.types: 2 rows name images that are not there",
+        "error: data.sources.types: 2 rows name images that do not exist",
         "    types.csv row 52: photos/98.jpg",
         "    types.csv row 53: photos/99.jpg",
         "    -> correct the paths, or `root`, or leave the rows out",

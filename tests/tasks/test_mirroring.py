@@ -24,8 +24,8 @@ def test_twice_is_once_less():
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ({"lefft": "right"}, 'there is no class "lefft"; did you mean "left"?; there is front, le'),
-        ({"left": "x"}, 'there is no class "x"; there is front, left, rear, right'),
+        ({"lefft": "right"}, 'there is no class "lefft"; did you mean "left"?; known: front, le'),
+        ({"left": "x"}, 'there is no class "x"; known: front, left, rear, right'),
         ({"left": "right", "rear": "right"}, '"right" swaps with "left" and with "rear"; expected'),
         ({"left": "right", "right": "rear"}, '"right" swaps with "rear" and with "left"; expected'),
         ({"left": "left", "right": "left"}, '"left" swaps with "left" and with "right"; expected'),

@@ -277,5 +277,5 @@ def test_in_a_mirrored_image_labels_swap_with_their_masks():
     assert mirrored.labelled.tolist() == [[0, 0, 1], [1, 1, 0], [0, 0, 0]]
     assert mirrored.targets[mirrored.labelled].tolist() == [1, 0, 1]
     assert mirrored.counts().tolist() == encoded.counts().tolist() == [1, 2, 0]
-    with pytest.raises(UserError, match=r'^there is no label "leg"; there is left_arm, hat, right'):
+    with pytest.raises(UserError, match=r'^there is no label "leg"; known: left_arm, hat, right'):
         task.mirrored(encoded, {"left_arm": "leg"})

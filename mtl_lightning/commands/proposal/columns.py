@@ -126,7 +126,7 @@ def _classify(counts: Mapping[str, int]) -> Column:
     if len(counts) > NEARLY_ALL * rows:
         return Column(Kind.NOTHING, reason=_too_many(len(counts), rows))
     if len(counts) > MOST_CLASSES:
-        return Column(Kind.NOTHING, reason=f"{len(counts):,} different values are no classes")
+        return Column(Kind.NOTHING, reason=f"{len(counts):,} different values are not classes")
     return Column(Kind.CLASSES)
 
 

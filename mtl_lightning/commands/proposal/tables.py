@@ -192,7 +192,7 @@ def _split_column(path: str, columns: dict[str, Texts]) -> str | None:
     strange = sorted(word for word in words if word.lower() not in SPELLINGS)
     if strange:
         raise UserError(
-            f'{path}, column "split": "{strange[0]}" is no split (train, val, test); '
+            f'{path}, column "split": "{strange[0]}" is not a split (train, val, test); '
             "rename the column if it is something else"
         )
     return "split" if words else None

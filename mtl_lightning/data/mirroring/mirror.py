@@ -76,7 +76,7 @@ class Mirror:
                 if name in left_out:
                     continue
                 hint = did_you_mean(name, tasks)
-                raise UserError(f"{where}: no such task{hint}; there is {listed(tasks)}")
+                raise UserError(f"{where}: no such task{hint}; known: {listed(tasks)}")
             try:
                 found[name] = tasks[name].mirrored(encoded[name], pairs)
             except UserError as error:

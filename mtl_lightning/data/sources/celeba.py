@@ -174,7 +174,7 @@ def _attributes(path: str) -> tuple[Texts, pd.DataFrame]:
         row, column = wrong[0].tolist()
         raise UserError(
             f"{path} row {row + 3}, column {quoted(header[column])}: "
-            f"{quoted(str(attributes.iloc[row, column]))} is no answer; expected 1 or -1"
+            f"{quoted(str(attributes.iloc[row, column]))} is not an answer; expected 1 or -1"
         )
     return names, attributes
 

@@ -95,7 +95,7 @@ class Columns:
                 more = f" ({len(rows):,} cells like this)" if len(rows) > 1 else ""
                 where = self.location(int(rows[0]), name or "split")
                 raise UserError(
-                    f"{where}: {quoted(text)} is no split{more}; "
+                    f"{where}: {quoted(text)} is not a split{more}; "
                     f"expected train, val, test or an empty cell{did_you_mean(text, SPELLINGS)}"
                 )
         return texts([*(SPELLINGS[text.lower()] for text in distinct), None])[codes]

@@ -156,7 +156,7 @@ class FashionAISource(Source):
             where = file.location(int(rows[0]))
             if attribute not in ATTRIBUTES:
                 raise UserError(
-                    f"{where}: {quoted(attribute)} is no attribute; expected one of "
+                    f"{where}: {quoted(attribute)} is not an attribute; expected one of "
                     f"{listed(ATTRIBUTES)}{did_you_mean(attribute, ATTRIBUTES)}"
                 )
             if letters:

@@ -49,12 +49,12 @@ class PassedOver:
         """Return notes on what was skipped, one line for each kind."""
         notes = []
         if self.folders:
-            notes.append(f"folders without an image, passed over: {listed(self.folders)}")
+            notes.append(f"folders without images, skipped: {listed(self.folders)}")
         if self.images:
             first = f"{len(self.images):,}, first {short(self.images[0])}"
-            notes.append(f"images that are in no folder of a class, passed over: {first}")
+            notes.append(f"images in no class folder, skipped: {first}")
         if self.suffixes:
-            notes.append(f"files that are no images, passed over: {self._counted()}")
+            notes.append(f"files that are not images, skipped: {self._counted()}")
         return notes
 
     def instead(self) -> str:

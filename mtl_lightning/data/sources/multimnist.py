@@ -176,6 +176,7 @@ def _idx(folder: str, name: str, dimensions: int) -> npt.NDArray[np.uint8]:
     body = content[4 + 4 * dimensions :]
     if content[:4] != bytes([0, 0, 8, dimensions]) or len(body) != shape.prod():
         raise UserError(
-            f"{path} is no whole IDX file of bytes in {dimensions} dimension(s); is it cut short?"
+            f"{path} is not a complete IDX file of bytes in {dimensions} dimension(s); is it cut "
+            "short?"
         )
     return np.frombuffer(body, dtype=np.uint8).reshape(shape)

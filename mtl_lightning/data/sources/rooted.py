@@ -37,5 +37,5 @@ def rooted(
         return images
     first = int(missing[0])
     what, remedy = absence(root, paths[first], allow_outside_root)
-    count = f"{len(missing):,} of {len(paths):,} {files} are not there"
+    count = f"{len(missing):,} of {len(paths):,} {files} do not exist"
     raise UserError(f"{location(first)}: {what} ({count}); {remedy}")

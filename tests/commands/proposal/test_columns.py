@@ -65,7 +65,7 @@ def test_numbers():
         (range(30), "nearly as many values as rows (30 of 30)"),
         ([f"name {i}" for i in range(30)], "nearly as many values as rows (30 of 30)"),
         ([f"photo of {i % 20}" for i in range(30)], "nearly as many values as rows (20 of 30)"),
-        ([f"k{i % 1500}" for i in range(6000)], "1,500 different values are no classes"),
+        ([f"k{i % 1500}" for i in range(6000)], "1,500 different values are not classes"),
         (["2021-03-01", "2021-04-02 12:00"] * 9, "these are dates"),
         (["1.2.2020", "13.2.2020"] * 9, "these are dates"),
     ],

@@ -45,8 +45,8 @@ def test_splits_next_to_folders_without_images():
     assert folder.splits
     assert folder.classes == {"rain": 1, "sun": 2}
     assert folder.passed.notes() == [
-        "folders without an image, passed over: annotations",
-        "files that are no images, passed over: 1 .json",
+        "folders without images, skipped: annotations",
+        "files that are not images, skipped: 1 .json",
     ]
     assert inspect_folder("w/train").path == "w"
     images("w/more/d.jpg")

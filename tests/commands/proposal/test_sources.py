@@ -51,7 +51,7 @@ def test_folders_two_deep_are_two_tasks(splits):
         "subfolder": {"dog": 24, "elk": 24},
     }
     assert found.has_splits == splits
-    assert found.notes == ["pacs: files that are no images, passed over: 1 .txt"]
+    assert found.notes == ["pacs: files that are not images, skipped: 1 .txt"]
     table = FilenameSource(**source.arguments).read(["folder", "subfolder"])
     assert sorted(set(table.labels["folder"])) == ["art", "photo"]
     assert sorted(set(table.labels["subfolder"])) == ["dog", "elk"]

@@ -68,7 +68,7 @@ def test_splits_by_name_or_by_content():
         table("t.csv", image=names, split=["a", "b"] * 6, part=splits, kind=kinds)
     )
     assert (found.split, found.left_out) == ("part", {"split": "not the names of splits"})
-    with pytest.raises(UserError, match=r't.csv, column "split": "a" is no split'):
+    with pytest.raises(UserError, match=r't.csv, column "split": "a" is not a split'):
         inspect_table(table("t.csv", image=names, split=["a", "b"] * 6, kind=kinds))
 
 

@@ -292,7 +292,7 @@ class Forgets(Tags):
 @pytest.mark.parametrize(
     ("swap", "message"),
     [
-        ({"pos": {}}, 'pos: no such task; did you mean "pose"?; there is pose, votes, arms, size'),
+        ({"pos": {}}, 'pos: no such task; did you mean "pose"?; known: pose, votes, arms, size'),
         ({"pose": {"lefft": "right"}}, 'pose: there is no class "lefft"; did you mean "left"?'),
         ({"arms": {"left_arm": "arm"}}, 'arms: there is no label "arm"; '),
         ({"size": {"1": "2"}}, "size: Regression has no classes or labels that could swap"),

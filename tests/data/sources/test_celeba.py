@@ -78,7 +78,7 @@ def test_images_may_lie_elsewhere(download, tmp_path):
         (ATTRIBUTES.replace("3\n", "4\n", 1), "says 4 images and lists 3; is it cut short"),
         (
             ATTRIBUTES.replace("-1  1  1 -1", "-1  1  0 -1"),
-            r'3, column "Smiling": "0" is no answer',
+            r'3, column "Smiling": "0" is not an answer',
         ),
         (ATTRIBUTES.replace("3\n", "", 1), r'row 1 is "5_o_Clock_Shadow Male.*number of images'),
         (ATTRIBUTES.replace("Male ", ""), "row 3 has 5 cells; expected 4"),

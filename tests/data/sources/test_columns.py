@@ -150,6 +150,6 @@ def test_splits_are_spelt_in_many_ways():
     assert source.splits(None, ()).tolist() == ["train", "val", None, "test"]
     assert source.splits(None, ("split",)) is None
     with pytest.raises(
-        UserError, match=r't.csv row 3, column "fold": "trian" is no split.*"train"'
+        UserError, match=r't.csv row 3, column "fold": "trian" is not a split.*"train"'
     ):
         source.splits("fold", ())

@@ -142,11 +142,14 @@ def test_tasks_by_the_users_names(rounds):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("a.jpg,collar_design_label,nynnn", '"collar_design_label" is no attribute.*did you mean'),
+        (
+            "a.jpg,collar_design_label,nynnn",
+            '"collar_design_label" is not an attribute.*did you mean',
+        ),
         ("a.jpg,collar_design_labels,nynn", 'the label is "nynn"; expected 5 letters'),
         ("a.jpg,collar_design_labels,nYnnn", 'the label is "nYnnn"'),
         ("a.jpg,collar_design_labels,nnnnn", 'the label is "nnnnn"'),
-        ("a.jpg,,", '"" is no attribute'),
+        ("a.jpg,,", '"" is not an attribute'),
         ("a.jpg,collar_design_labels,ynnnn,0,1", "has 5 cells; expected image, attribute and"),
     ],
 )

@@ -34,7 +34,7 @@ def test_named_groups_are_labels_splits_and_groups(folder):
     assert table.splits.tolist() == [None, "test", "val"]
     assert table.groups.tolist() == ["017", "3", "017"]
     assert table.location(1, "type") == f"folder {root}/ test/Shirt_x_3.JPG"
-    assert table.notes == [f"folder {root}/: files that are no images, passed over: 1 .txt"]
+    assert table.notes == [f"folder {root}/: files that are not images, skipped: 1 .txt"]
 
 
 def test_a_task_called_split_is_no_split(folder):
@@ -91,7 +91,7 @@ def test_wrong_patterns(tmp_path, pattern, message):
 
 def test_wrong_splits_tasks_and_folders(folder):
     root = folder("trian/Dress_kids_017.png", "dead.txt")
-    with pytest.raises(UserError, match=r'trian/.*group "split": "trian" is no split.*"train"'):
+    with pytest.raises(UserError, match=r'trian/.*group "split": "trian" is not a split.*"train"'):
         FilenameSource(root, PATTERN).read(TASKS)
     with pytest.raises(UserError, match=r"has no group named after a task; tasks: size; groups: "):
         FilenameSource(root, PATTERN).read(["size"])

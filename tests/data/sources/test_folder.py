@@ -65,8 +65,8 @@ def test_splits_are_splits_next_to_folders_without_images(grow):
     assert set(table.labels["animal"]) == {"cat", "dog"}
     assert sorted(set(table.splits)) == ["test", "train", "val"]
     assert table.notes == [
-        f"folder {root}/: folders without an image, passed over: __MACOSX, annotations, train/eel",
-        f"folder {root}/: files that are no images, passed over: 1 .heic, 1 .txt; HEIC photos are "
+        f"folder {root}/: folders without images, skipped: __MACOSX, annotations, train/eel",
+        f"folder {root}/: files that are not images, skipped: 1 .heic, 1 .txt; HEIC photos are "
         "not read, convert them to JPEG",
     ]
 
@@ -85,8 +85,8 @@ def test_what_is_passed_over_is_reported(grow):
     root = grow("top.png", "a.png", "list.csv", "cat/1.png", "cat/1.txt", "cat/2.txt", "dog/1.png")
     grow("cat/README", "cat/.hidden", "cat/Thumbs.db")
     assert FolderSource(root, "animal").read(["animal"]).notes == [
-        f"folder {root}/: images that are in no folder of a class, passed over: 2, first a.png",
-        f"folder {root}/: files that are no images, passed over: 2 .txt, 1 without a suffix, "
+        f"folder {root}/: images in no class folder, skipped: 2, first a.png",
+        f"folder {root}/: files that are not images, skipped: 2 .txt, 1 without a suffix, "
         "1 .csv, 1 .db",
     ]
 

@@ -127,7 +127,9 @@ def test_wrong_files(mnist):
     packed.write_bytes(whole)
     labels = mnist / "t10k-labels-idx1-ubyte"
     labels.write_bytes(labels.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte is no whole IDX file.*cut short"):
+    with pytest.raises(
+        UserError, match=r"t10k-labels-idx1-ubyte is not a complete IDX file.*cut short"
+    ):
         small(mnist).read(TASKS)
     labels.write_bytes(idx(np.zeros(19, dtype=np.uint8)))
     with pytest.raises(UserError, match=r"hold 20 scans of \(28, 28\) and 19 digits up to 0"):

@@ -29,19 +29,19 @@ def test_files_below_the_root(root):
 
 def test_the_first_that_is_not_there_is_named_and_all_are_counted(root):
     assert refused(root, "a.jpg", "b.jpg", "c.jpg") == (
-        f'row 1: there is no file "b.jpg" in {root} (2 of 3 images are not there); '
+        f'row 1: there is no file "b.jpg" in {root} (2 of 3 images do not exist); '
         "is `root` the folder that the paths are relative to?"
     )
 
 
 def test_messages_call_the_files_what_they_are(root):
-    with pytest.raises(UserError, match=r"\(1 of 2 masks are not there\)"):
+    with pytest.raises(UserError, match=r"\(1 of 2 masks do not exist\)"):
         rooted(root, ["a.jpg", "b.jpg"], str, files="masks")
 
 
 def test_what_is_elsewhere_is_taken_only_where_that_is_allowed(root):
     assert refused(root, "../other/c.jpg") == (
-        f'row 0: "../other/c.jpg" is outside of the root {root} (1 of 1 images are not there); '
+        f'row 0: "../other/c.jpg" is outside of the root {root} (1 of 1 images do not exist); '
         "put it below, or, if you trust these paths, set `allow_outside_root: true`"
     )
     found = rooted(root, ["../other/c.jpg"], str, allow_outside_root=True)

@@ -100,7 +100,7 @@ def test_a_bare_name_in_the_current_folder(write, tmp_path, monkeypatch):
         ({"labels": {}}, "`labels` is empty"),
         ({"split": "folds"}, r'no column "folds" \(split\).*did you mean "fold"'),
         ({"group": "x"}, r'no column "x" \(group\)'),
-        ({"split": "fold"}, r't.csv row 3, column "fold": "trian" is no split.*mean "train"'),
+        ({"split": "fold"}, r't.csv row 3, column "fold": "trian" is not a split.*mean "train"'),
     ],
 )
 def test_wrong_names(write, options, message):
@@ -121,7 +121,7 @@ def test_images_that_are_not_there(write, tmp_path):
         TableSource(path).read(TASKS)
     assert str(caught.value) == (
         f'{path} row 3, column "image": there is no file "photos/z.jpg" in {tmp_path} '
-        "(2 of 3 images are not there); is `root` the folder that the paths are relative to?"
+        "(2 of 3 images do not exist); is `root` the folder that the paths are relative to?"
     )
 
 
@@ -152,7 +152,7 @@ def test_images_outside_of_the_root(write, tmp_path):
 def test_a_column_of_nothing_but_unknown_splits_is_one_message(write):
     rows = "".join(f"a.jpg,x,no split {i}\n" for i in range(100_000))
     with pytest.raises(
-        UserError, match=r'row 2, column "split": "no split 0" is no split; expected'
+        UserError, match=r'row 2, column "split": "no split 0" is not a split; expected'
     ):
         TableSource(write("image,type,split\n" + rows)).read(TASKS)
 
