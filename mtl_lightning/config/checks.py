@@ -18,8 +18,11 @@ import jsonargparse
 from mtl_lightning.config import annotations, untrusted
 from mtl_lightning.config.annotations import argument_hints, type_name
 from mtl_lightning.config.classes import concrete_subclasses, resolve_class
+from mtl_lightning.config.long_lists import share_long_lists
 from mtl_lightning.config.values import PlainScalar, display, plain_values
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
+
+share_long_lists()
 
 
 def check_arguments(
