@@ -54,8 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if command not in COMMANDS:
             raise UserError(
-                f"no command {command}{did_you_mean(command, COMMANDS)}; "
-                f"there is {listed(COMMANDS)}"
+                f"no command {command}{did_you_mean(command, COMMANDS)}; known: {listed(COMMANDS)}"
             )
         if command in DATA_COMMANDS:
             module = importlib.import_module(f"mtl_lightning.commands.{command}")

@@ -127,7 +127,7 @@ def check_options(command: str, rest: list[str], options: Iterable[str]) -> None
         option = argument.partition("=")[0]
         if options:
             if not option.startswith("-"):
-                raise UserError(f'"{option}": not expected here; options begin with --')
+                raise UserError(f'"{option}": not expected here; options start with --')
             known = (*options, *(f"--{section}" for section in SECTIONS))
             raise UserError(f"{option}: no such option of {command}{did_you_mean(option, known)}")
         name, dot, below = option.removeprefix("--").partition(".")

@@ -23,7 +23,7 @@ def short_message(message: str, options: Iterable[str]) -> str:
     if unknown:
         flag = unknown.group(1).partition("=")[0]
         if not flag.startswith("-"):
-            return f'"{flag}": not expected here; options begin with --'
+            return f'"{flag}": not expected here; options start with --'
         known = [option for option in options if not option.endswith((".help", "+"))]
         return f"{flag}: no such option{did_you_mean(flag, known)}"
     message = re.sub(

@@ -47,7 +47,7 @@ def test_data_of_a_command_that_trains_nothing():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("x", '"x": not expected here; options begin with --'),
+        ("x", '"x": not expected here; options start with --'),
         ("--outptu=x", '--outptu: no such option of pack; did you mean "--output"?'),
         ("--trianer", '--trianer: no such option of pack; did you mean "--trainer"?'),
     ],

@@ -16,7 +16,7 @@ OPTIONS = ["--images", "--output", "--name", "--images.help"]
     [
         ("Unrecognized arguments: --imges x", '--imges: no such option; did you mean "--images"?'),
         ("unrecognized arguments: --zzz=3", "--zzz: no such option"),
-        ("unrecognized arguments: extra", '"extra": not expected here; options begin with --'),
+        ("unrecognized arguments: extra", '"extra": not expected here; options start with --'),
         ("argument --images: expected one argument", "--images needs a value"),
         (
             "Parser key \"a.b\": Expected a <class 'int'>. Got value: x",

@@ -97,7 +97,7 @@ def test_what_is_left_out_is_reported(capsys):
         ("--output p --shard_mb 0", "--shard_mb should be a number"),
         ("--output p --shard_mb 4000", "--shard_mb should be a number"),
         ("--output p --outptu q", '--outptu: no such option of pack; did you mean "--output"?'),
-        ("--output p x", '"x": not expected here; options begin with --'),
+        ("--output p x", '"x": not expected here; options start with --'),
         ("--output p --only kin", '--only kin: no such task; did you mean "kind"?'),
         ("--output small.yaml/p", "small.yaml"),
     ],
