@@ -26,6 +26,7 @@ settings.load_profile("same")
 def pytest_configure(config: pytest.Config) -> None:
     """Let tests ignore exactly the upstream warnings that users are spared."""
     quieten()
+    torch.set_num_threads(1)  # fixtures of modules and sessions, too, train before `own_process`
     for message in NOISE:
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
     config.addinivalue_line("filterwarnings", f"ignore:::{REMARKS}")
