@@ -124,7 +124,7 @@ def one_step(
     options = {"max_steps": 1, "max_epochs": -1, "precision": "64-true"} | trainer
     fit(
         folder,
-        make_data(train=rows, batch_size=rows),
+        make_data(train=rows, batch_size=rows, tasks=dict(module.tasks.items())),
         module,
         callbacks=[gradients, *more],
         **options,

@@ -78,10 +78,10 @@ def probe_backbone(backbone: Backbone, inputs: InputSpecs) -> ProbeResult:
     device = backbone.device
     with _in_eval_mode(backbone), shared_seed(0, device), torch.enable_grad():
         rows = examples(inputs, 3, device)
-        features = list(backbone(rows).values())
+        features = _trained_features(backbone, rows)
         above = [torch.rand_like(values) + 0.5 for values in features]
         expected = [_gradients(features, above, row, row, trained) for row in range(3)]
-        alone = list(backbone(take_rows(rows, torch.tensor([1], device=device))).values())
+        alone = _trained_features(backbone, take_rows(rows, torch.tensor([1], device=device)))
         if not _close(_gradients(alone, above, 0, 1, trained), expected[1]):
             return ProbeResult("tasks", f"{backbone.title} mixes the images of a batch")
         if _recording_is_exact(backbone, rows, above, trained, expected):
@@ -107,7 +107,7 @@ def _recording_is_exact(
     groups.rows = [(0, slice(0, 1)), (1, second), (2, slice(2, 3))]
     try:
         with recording(backbone, groups):
-            features = list(backbone(inputs).values())
+            features = _trained_features(backbone, inputs)
         torch.autograd.grad(features, trained, above, allow_unused=True)
     except (RuntimeError, TypeError, ValueError, IndexError):  # a layer takes no tensor of rows
         return False
@@ -115,6 +115,11 @@ def _recording_is_exact(
         _close([found.get((p, row), torch.zeros_like(p)) for p in trained], expected[row])
         for row in range(3)
     )
+
+
+def _trained_features(backbone: Backbone, inputs: Inputs) -> list[Tensor]:
+    """Return the features that a gradient passes through: not the maps of frozen stages."""
+    return [values for values in backbone(inputs).values() if values.requires_grad]
 
 
 def _gradients(

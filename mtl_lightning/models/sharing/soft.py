@@ -189,11 +189,14 @@ class Soft(Sharing):
         if self.strength == 0 or len(self.backbones) == 1:
             return []
         chosen = [self._chosen(backbone) for backbone in self.backbones.values()]
-        return [copies for copies in zip(*chosen, strict=True) if copies[0].requires_grad]
+        # A backbone has no pooling if its head has one; the others' poolings are not tied then.
+        names = [name for name in chosen[0] if all(name in own for own in chosen)]
+        tied = (tuple(own[name] for own in chosen) for name in names)
+        return [copies for copies in tied if copies[0].requires_grad]
 
-    def _chosen(self, backbone: Backbone) -> list[nn.Parameter]:
+    def _chosen(self, backbone: Backbone) -> dict[str, nn.Parameter]:
         if self.stages is None:
-            return list(backbone.parameters())
+            return dict(backbone.named_parameters())
         stage_of = {
             parameter: name
             for name, modules in backbone.stages.items()
@@ -201,7 +204,11 @@ class Soft(Sharing):
             for parameter in module.parameters()
         }
         first = next(iter(backbone.stages))
-        return [p for p in backbone.trunk.parameters() if stage_of.get(p, first) in self.stages]
+        return {
+            name: parameter
+            for name, parameter in backbone.trunk.named_parameters()
+            if stage_of.get(parameter, first) in self.stages
+        }
 
 
 def _numbers(mask: Tensor) -> Tensor:
