@@ -126,15 +126,18 @@ def test_ended_by_a_signal_it_leaves_no_pack(number):
         "from mtl_lightning.data import packing\n"
         "from mtl_lightning.__main__ import main\n"
         "def slowly(*arguments, before=packing._read):\n"
-        "    time.sleep(2)\n"
+        "    open('begun', 'w').close()\n"
+        "    time.sleep(3)\n"
         "    return before(*arguments)\n"
         "packing._read = slowly\n"
         f"sys.exit(main(['pack', '--config', {config!r}, '--output', 'new/p']))\n"
     )
     process = subprocess.Popen([sys.executable, "slow.py"], stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
-    while not (Path("new").exists() and os.listdir("new")) and time.monotonic() < until:
+    while not Path("begun").exists() and time.monotonic() < until:
         time.sleep(0.02)
+    time.sleep(1)  # Python writes to stderr if a signal comes just as a thread starts
+    assert os.listdir("new")
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     if number == signal.SIGKILL:
