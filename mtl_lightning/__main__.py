@@ -63,7 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
         from mtl_lightning.commands import command_line
 
         if not command_line.help_asked(arguments[1:]):
-            command_line.check(command, arguments[1:])
+            with os_errors_named():
+                command_line.check(command, arguments[1:])
         # From here on torch is needed, which takes seconds to import.
         from mtl_lightning.commands.trainer import run
 

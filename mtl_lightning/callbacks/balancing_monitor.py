@@ -62,6 +62,8 @@ class BalancingMonitor(Callback):
         if balanced or trainer.accumulate_grad_batches > 1:
             return
         shared = module.network.shared_parameters()
+        if not shared:  # they are frozen, perhaps for some epochs
+            return
         self._jacobian.begin(shared, len(self._active))
         for row, task in enumerate(self._active):
             gradients = torch.autograd.grad(

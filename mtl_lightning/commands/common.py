@@ -1,11 +1,10 @@
 """The start of a command: arguments to a checked config, and the data of a config alone."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from jsonargparse import ArgumentParser, set_dumper
 
-from mtl_lightning.commands.command_line import check_options
 from mtl_lightning.commands.prepare import Prepared, prepare
 from mtl_lightning.commands.quiet import quieten
 from mtl_lightning.config import import_path, yaml_io
@@ -33,20 +32,16 @@ def build_data(config: Mapping[str, Any]) -> PartialLabels:
     return data
 
 
-def prepare_data(
-    command: str, arguments: list[str], options: Iterable[str]
-) -> tuple[Prepared, PartialLabels]:
+def prepare_data(command: str, arguments: list[str]) -> tuple[Prepared, PartialLabels]:
     """Prepare a command that reads the data of a config, and trains nothing.
 
     Args:
         command: Its name.
-        arguments: Its arguments, without its own options.
-        options: The names of its own options, for suggestions.
+        arguments: Its arguments, without its own options, that `command_line.check` has passed.
 
     Raises:
-        UserError: If an option or the config is wrong.
+        UserError: If the config is wrong.
     """
     set_up(arguments)
     prepared = prepare(command, arguments)
-    check_options(command, prepared.flags, options)
     return prepared, build_data(prepared.config)

@@ -73,7 +73,7 @@ def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everythi
     from mtl_lightning.reports import audit_sheet as sheets
     from mtl_lightning.system.progress import ProgressBar
 
-    prepared, data = prepare_data("inspect", arguments, OPTIONS)
+    prepared, data = prepare_data("inspect", arguments)
     console = get_console()
     seed = prepared.config.get("seed_everything")
     report = audit(

@@ -95,7 +95,7 @@ def _pack(arguments: list[str], output: Path, shard_bytes: int) -> int:
     from mtl_lightning.system.progress import ProgressBar
 
     check_free(output)
-    _, data = prepare_data("pack", arguments, OPTIONS)
+    _, data = prepare_data("pack", arguments)
     data.labels.infer_classes()
     data.labels.encode()
     packed = pack(data, output, shard_bytes, ProgressBar(Console(stderr=True)))

@@ -41,7 +41,7 @@ def argument_hints(target: Callable[..., Any]) -> dict[str, Any]:
 def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the parameters of a class (or function).
 
-    Of a library's class that takes ``**kwargs`` these are also those that jsonargparse finds behind
+    Of a class that takes ``**kwargs`` these are also those that jsonargparse finds behind
     them, and writes into the config that is saved.
     """
     found = dict(inspect.signature(target).parameters)

@@ -8,7 +8,6 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 
-from mtl_lightning.data.covering import Occurrences
 from mtl_lightning.data.fields import Field
 from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.merged_table import MergedTable
@@ -21,6 +20,7 @@ from mtl_lightning.data.splits import (
     check_fractions,
     raise_contradiction,
 )
+from mtl_lightning.data.train_classes import Occurrences
 from mtl_lightning.system.errors import UserError, quoted
 from mtl_lightning.tasks.cells import identifier, normalised
 

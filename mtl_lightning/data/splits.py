@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mtl_lightning.data.covering import Occurrences, keep_in_train
 from mtl_lightning.data.stratified import stratify
+from mtl_lightning.data.train_classes import Occurrences, keep_in_train
 from mtl_lightning.system.errors import (
     UserError,
     did_you_mean,

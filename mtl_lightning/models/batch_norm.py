@@ -8,6 +8,9 @@ from mtl_lightning.models.dry_run import dry_run
 from mtl_lightning.models.inputs import InputSpecs, examples
 from mtl_lightning.models.network import Network
 
+IMAGES = 2
+"""Number of images to try: norms without running statistics refuse a single one."""
+
 
 def one_pixel_norms(network: Network, inputs: InputSpecs, frozen: bool = False) -> list[str]:
     """Return the names of the batch norms that see one value per channel and image.
@@ -27,7 +30,7 @@ def one_pixel_norms(network: Network, inputs: InputSpecs, frozen: bool = False) 
     found = []
 
     def look(name: str, values: Tensor) -> None:
-        if values.numel() == values.shape[0] * values.shape[1]:
+        if values.numel() == IMAGES * values.shape[1]:  # its rows may be pixels or tokens
             found.append(name)
 
     hooks = [
@@ -37,7 +40,7 @@ def one_pixel_norms(network: Network, inputs: InputSpecs, frozen: bool = False) 
     device = next(network.parameters()).device
     try:
         with dry_run(network), torch.autocast(device.type, enabled=False):
-            network(examples(inputs, 2, device))
+            network(examples(inputs, IMAGES, device))
     finally:
         for hook in hooks:
             hook.remove()

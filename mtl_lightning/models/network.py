@@ -121,7 +121,6 @@ class Network(nn.Module):
         for name in reads_of(head):
             if name not in (POOLED, spec.last) and name not in spec.maps:
                 raise UserError(
-                    f"task {task}: its head should read {listed([*spec.maps, POOLED])}. "
-                    f"Found {name}"
+                    f"task {task}: its head should read {listed(spec.names())}. Found {name}"
                 )
         return reads_of(head)

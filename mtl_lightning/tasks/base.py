@@ -274,7 +274,7 @@ class Task(nn.Module, ABC):
             outputs: ``(B, num_outputs)`` floating, including bfloat16 and float16.
 
         Returns:
-            Name to ``(B, ...)``, in the label's own unit and in at least float32.
+            Name to ``(B, ...)``, in the label's own unit; numbers in at least float32, ranks int64.
         """
 
     @abstractmethod

@@ -180,12 +180,12 @@ class Classification(Task):
     def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:
         """Compute the class weights; their mean over the training labels is 1."""
         del labelled  # a row that has no label is not passed here
+        if self.class_weights is None:
+            return
         if targets.is_floating_point():
             counts = targets.double().sum(0)
         else:
             counts = torch.bincount(targets, minlength=len(self.classes)).double()
-        if self.class_weights is None:
-            return
         if self.class_weights == "balanced":
             weights = torch.where(counts > 0, 1 / counts.clamp(min=1), 0.0)
         else:

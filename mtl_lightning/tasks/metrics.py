@@ -223,9 +223,10 @@ class TaskMetrics(nn.Module):
         """Add a batch; ``loss`` is the sum over its labelled rows."""
         self.totals.update(loss, labelled)
         rows = labelled.flatten(1).any(1) if labelled.ndim > 1 else labelled
-        if rows.any():
-            answers = task.predict(outputs[rows])
-            task.update(self.metrics, answers, targets[rows], labelled[rows])
+        found = rows.nonzero()[:, 0]  # once: on a GPU each use of a mask would wait for it
+        if len(found):
+            answers = task.predict(outputs[found])
+            task.update(self.metrics, answers, targets[found], labelled[found])
 
     def compute(self) -> dict[str, float]:
         """Return ``n_labelled`` and, unless it is 0 over all ranks, the loss and the metrics."""

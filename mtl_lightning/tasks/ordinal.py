@@ -16,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
 from mtl_lightning.models.features import FeatureSpec
 from mtl_lightning.models.heads import HeadOptions, build_head
 from mtl_lightning.system.errors import UserError, listed
+from mtl_lightning.tasks.cells import number
 from mtl_lightning.tasks.classification import PLOTTED_UP_TO, Classification, most_probable
 from mtl_lightning.tasks.plot_data import ConfusionPlotData
 
@@ -70,6 +71,10 @@ class Ordinal(Classification):
                 f"of numbers (0-9, 10-19) nor sizes (S, M, L). Found {listed(sorted(classes))}"
             )
         return ordered
+
+    def identity(self) -> dict[str, object]:
+        """Return the method, which decides what outputs mean, and the classes, if known."""
+        return {"method": self.method, **super().identity()}
 
     @property
     def num_outputs(self) -> int:
@@ -197,12 +202,9 @@ class WithinOne(Metric):
 class _RankPlotData(ConfusionPlotData):
     """Collects a confusion matrix of ranks."""
 
-    def update(
-        self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor
-    ) -> None:
-        """Add ``(B,)`` ranks, ``(B,)`` int64 classes and ``(B,)`` masks."""
-        chosen = F.one_hot(answers["rank"], len(self.classes))
-        super().update({"probabilities": chosen}, targets, labelled, rows)
+    def chosen(self, answers: Mapping[str, Tensor]) -> Tensor:
+        """Return the ranks."""
+        return answers["rank"]
 
 
 def by_rank(classes: Iterable[str]) -> list[str] | None:
@@ -224,17 +226,12 @@ def _size(name: str) -> float | None:
 
 
 def _lowest(name: str) -> float | None:
-    """Return the number from which a band starts."""
-    try:
-        value = float(name)
-    except ValueError:
-        found = _BAND.fullmatch(name.strip().lower())
-        if found is None:
-            return None
-        if found["under"]:
-            return -math.inf
-        return float(found["low"] or found["over"])
-    return value if math.isfinite(value) else None
+    """Return a number, or the one from which a band starts."""
+    value = number(name)
+    found = _BAND.fullmatch(name.lower())
+    if value is not None or found is None:
+        return value
+    return -math.inf if found["under"] else float(found["low"] or found["over"])
 
 
 def _log_probabilities(logits: Tensor) -> Tensor:

@@ -61,13 +61,17 @@ class ConfusionPlotData(PlotData):
     def update(
         self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor
     ) -> None:
-        """Add ``(B, K)`` probabilities, ``(B,)`` int64 classes and ``(B,)`` masks."""
+        """Add answers, ``(B,)`` int64 classes or ``(B, K)`` distributions, and ``(B,)`` masks."""
         del rows
         k = len(self.classes)
         if targets.is_floating_point():  # distributions: the most probable class is the label
             targets = targets.argmax(1)
-        cells = targets[labelled] * k + answers["probabilities"][labelled].argmax(1)
+        cells = targets[labelled] * k + self.chosen(answers)[labelled]
         self.matrix += torch.bincount(cells, minlength=k * k).view(k, k)
+
+    def chosen(self, answers: Mapping[str, Tensor]) -> Tensor:
+        """Return the positions of the predicted classes, ``(B,)`` int64."""
+        return answers["probabilities"].argmax(1)
 
     def compute(self) -> ConfusionCounts:
         """Return the counts over all ranks."""

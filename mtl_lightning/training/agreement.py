@@ -73,20 +73,22 @@ def check_checkpoint(model: Mapping[str, Task], saved: Mapping[str, Mapping[str,
 
 
 def described(task: Task) -> dict[str, Any]:
-    """Return what must agree as plain values: class, number of outputs and `Task.identity`."""
-    return {"task": type(task).__name__, "outputs": task.num_outputs, **task.identity()}
+    """Return what must agree as plain values: class, `Task.identity` and number of outputs."""
+    return {"kind": type(task).__name__, **task.identity(), "outputs": task.num_outputs}
 
 
 def _compare(
     name: str, wanted: Mapping[str, Any], found: Mapping[str, Any], of: str, than: str, owner: str
 ) -> None:
-    """Raise a ``UserError`` for the first difference; names come before their number."""
-    for key in sorted(wanted.keys() & found.keys(), key=["outputs"].count):
-        if found[key] != wanted[key]:
+    """Raise a ``UserError`` for the first difference, in the order of `described`."""
+    for key in wanted:
+        if key in found and found[key] != wanted[key]:
+            many = key == "outputs" or isinstance(wanted[key], list)
             order = ", in this order" if isinstance(wanted[key], list) else ""
             raise UserError(
-                f"task {name}: the {key} {of} should be those {than}: {_shown(wanted[key])}"
-                f"{order}. Found {_shown(found[key])}; build the {owner} with the same task"
+                f"task {name}: the {key} {of} should be {'those' if many else 'that'} {than}: "
+                f"{_shown(wanted[key])}{order}. Found {_shown(found[key])}; build the {owner} with "
+                f"the same task"
             )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.features import Features
+from mtl_lightning.models.dry_run import eval_mode
 from mtl_lightning.models.features import pack
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.hardware import free_memory
@@ -44,13 +45,10 @@ class FeatureCache(Callback):
         data = _data(trainer)
         if data is None or data.cache_features is None:
             return
-        modes = [(part, part.training) for part in pl_module.modules()]
-        pl_module.eval()
-        for split, features in data.features.items():
-            if len(data.labels.rows(split)):
-                _fill(features, trainer, multi_task(pl_module), data, split)
-        for part, training in modes:
-            part.training = training
+        with eval_mode(pl_module):
+            for split, features in data.features.items():
+                if len(data.labels.rows(split)):
+                    _fill(features, trainer, multi_task(pl_module), data, split)
 
 
 def _data(trainer: Trainer) -> PartialLabels | None:

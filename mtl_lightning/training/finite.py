@@ -45,7 +45,7 @@ def is_finite(
     )
     if not scaled:
         every = every & has_finite_gradients(parameters)
-    finite = bool(every)  # the only synchronisation with the device in a step
+    finite = bool(every)  # the only synchronisation of this check
     return trainer.strategy.reduce_boolean_decision(finite) if trainer.world_size > 1 else finite
 
 

@@ -59,8 +59,8 @@ def keep_settings(checkpoint: dict[str, Any], now: Mapping[str, Any]) -> list[st
         UserError: If the optimizer or the schedule is of another class.
     """
     before = checkpoint.get(SETTINGS)
-    if before is None:
-        return []
+    if before is None or "optimizer_states" not in checkpoint:
+        return []  # of weights alone: Lightning says so
     _check_same(before, now)
     changes: dict[str, None] = {}
     schedules = checkpoint["lr_schedulers"]

@@ -10,7 +10,7 @@ from mtl_lightning.models import Soft
 from mtl_lightning.system.errors import UserError
 from tests.helpers.balancing import module_of, one_step, reference, shared_rows
 from tests.helpers.data import make_data
-from tests.helpers.training import fit, make_module, weights
+from tests.helpers.training import fit, make_module, staged, weights
 
 
 class Log(Logger):
@@ -92,6 +92,14 @@ def test_accumulated_steps_log_weights_alone(tmp_path):
     fit(tmp_path, make_data(), module_of(DWA()), **options)
     assert sorted(step for step, values in log.seen.items() if values) == [0, 1, 2]
     assert all("weight" in name for values in log.seen.values() for name in values)
+
+
+def test_frozen_parameters_have_no_gradients_to_log(tmp_path):
+    log = Log()
+    monitored = {"callbacks": [BalancingMonitor(1)], "logger": log}
+    fit(tmp_path, make_data(), staged("heads"), **monitored)
+    assert all("weight" in name for values in log.seen.values() for name in values)
+    assert any(log.seen.values())
 
 
 def test_what_cannot_be_seen_is_refused(tmp_path):

@@ -107,3 +107,17 @@ def test_every_key_has_a_type_and_every_type_a_key():
     assert tuple(schema.SECTIONS) == keys.SECTIONS
     of_commands = {key for own in keys.OF_COMMANDS.values() for key in own}
     assert set(schema.SCALARS) == {*keys.TOP_LEVEL, *of_commands}
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("x", '"x": not expected here; options start with --'),
+        ("--outptu=x", '--outptu: no such option of pack; did you mean "--output"?'),
+        ("--trianer", '--trianer: no such option of pack; did you mean "--trainer"?'),
+    ],
+)
+def test_options_that_a_command_does_not_have(argument, message):
+    with pytest.raises(UserError) as error:
+        check("pack", ["--config", small(), argument], ("--output",))
+    assert str(error.value) == message

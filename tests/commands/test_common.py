@@ -5,7 +5,6 @@ import jsonargparse
 import pytest
 
 from mtl_lightning.commands.common import build_data, prepare_data, set_up
-from mtl_lightning.system.errors import UserError
 from tests.conftest import small
 from tests.helpers.training import prepare_fit
 
@@ -39,20 +38,6 @@ def test_data_are_built_without_a_trainer():
 
 
 def test_data_of_a_command_that_trains_nothing():
-    prepared, data = prepare_data("inspect", ["--config", small()], ())
+    prepared, data = prepare_data("inspect", ["--config", small()])
     assert prepared.name == "small"
     assert list(data.sources) == ["digits"]
-
-
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("x", '"x": not expected here; options start with --'),
-        ("--outptu=x", '--outptu: no such option of pack; did you mean "--output"?'),
-        ("--trianer", '--trianer: no such option of pack; did you mean "--trainer"?'),
-    ],
-)
-def test_options_that_a_command_does_not_have(argument, message):
-    with pytest.raises(UserError) as error:
-        prepare_data("pack", ["--config", small(), argument], ("--output",))
-    assert str(error.value) == message

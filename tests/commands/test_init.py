@@ -88,12 +88,11 @@ def test_folders_two_deep_run_as_they_are(own_process, capsys):
 
 def test_a_column_that_is_left_out_can_be_made_a_task(tables, capsys):
     assert main(["init", *tables, "--task", "sender", "--task", "id"]) == 0
-    out, err = capsys.readouterr()
+    out = capsys.readouterr().out
     config = yaml.safe_load(out)
-    assert "sender" in config["tasks"]
+    assert {"sender", "id"} <= set(config["tasks"])
     assert "#   mtl-lightning init shop/types.csv shop/audience.tsv --task sender --task id" in out
     assert "group" not in config["data"]["sources"]["audience"]["init_args"]
-    assert 'column "id": nearly as many values as rows' in err
 
 
 def test_decimal_commas_and_chest_x_ray_labels_are_proposed_as_they_are_meant(tables, capsys):

@@ -35,6 +35,30 @@ def test_norms_that_keep_no_statistics_are_found_too():
     assert len(one_pixel_norms(own, own.input_specs)) == 5
 
 
+class Tokens(nn.Module):
+    """A norm over all tokens of all images, flattened."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, images):
+        return self.norm(images.float().flatten(2).transpose(1, 2).flatten(0, 1))
+
+
+def test_norms_of_flattened_tokens_see_more_values_than_images():
+    own = network(32)
+    own.sharing.backbone.tokens = Tokens()
+
+    def look(_, given):
+        own.sharing.backbone.tokens(given[0]["image"])
+
+    own.register_forward_pre_hook(look)
+    found = one_pixel_norms(own, own.input_specs)
+    assert len(found) == 5
+    assert not any("tokens" in name for name in found)
+
+
 def test_looking_leaves_no_trace():
     own = network(32)
     before = {name: value.clone() for name, value in own.state_dict().items()}

@@ -61,7 +61,7 @@ def test_rows_are_taken_of_every_input():
         ),
         (torch.zeros(2, 4, 4, 3, dtype=torch.uint8), r"Found \(2, 4, 4, 3\)"),
     ],
-    ids=lambda value: str(value)[:20],
+    ids=["scaled", "normalised", "256", "nan", "int64", "one image", "channels last"],
 )
 def test_images_on_another_scale_are_refused(images, message):
     with pytest.raises(UserError, match=message):

@@ -53,7 +53,7 @@ def test_classes_left_out_are_put_in_order_or_the_user_has_to():
     task = Ordinal()
     assert task.num_outputs == 0
     task.infer_classes(column(["XL", "S", "S", "L"]))
-    assert task.identity() == {"classes": ["S", "L", "XL"]}
+    assert task.identity() == {"method": "corn", "classes": ["S", "L", "XL"]}
     with pytest.raises(UserError, match=r"^classes should be listed, lowest first, .* Found bad"):
         Ordinal().infer_classes(column(["good", "bad"]))
     given = Ordinal(["good", "bad"])

@@ -63,7 +63,7 @@ def test_classes_that_another_table_completed_are_refused(tmp_path):
         (
             {"a": MultiLabel(["x", "y"])},
             {"a": classes("x", "y")},
-            "the task of the data should be those of the model: MultiLabel. Found Classification",
+            "the kind of the data should be that of the model: MultiLabel. Found Classification",
         ),
     ],
     ids=str,

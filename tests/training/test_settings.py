@@ -107,6 +107,13 @@ def test_a_checkpoint_without_settings_is_restored_as_it_is():
     assert keep_settings({}, trained(adamw(lr=0.1))[2]) == []
 
 
+def test_a_checkpoint_of_weights_alone_is_left_to_lightning():
+    *_, settings, checkpoint = trained(adamw(lr=0.1))
+    weights_alone = {SETTINGS: checkpoint[SETTINGS]}
+    assert keep_settings(weights_alone, settings | {"optimizer": "other"}) == []
+    assert list(weights_alone) == [SETTINGS]
+
+
 def test_another_optimizer_is_one_line():
     with pytest.raises(
         UserError, match=r"model.optimizer should be torch.optim.adamw.AdamW.*Found .*\.SGD; resume"

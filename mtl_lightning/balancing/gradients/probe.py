@@ -1,7 +1,6 @@
 """A trial run that finds out how the gradients of single rows can be computed for a backbone."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from mtl_lightning.balancing.gradients.per_row import Groups, recording
 from mtl_lightning.balancing.gradients.segments import Mode
 from mtl_lightning.balancing.ranks import shared_seed
 from mtl_lightning.models import Backbone
+from mtl_lightning.models.dry_run import eval_mode
 from mtl_lightning.models.inputs import Inputs, InputSpecs, examples, take_rows
 
 _COST: dict[Mode, str] = {
@@ -76,7 +76,8 @@ def probe_backbone(backbone: Backbone, inputs: InputSpecs) -> ProbeResult:
         return ProbeResult("tasks", f"batch norm ({mixing[0]}) mixes the images of a batch")
     trained = [p for p in backbone.parameters() if p.requires_grad]
     device = backbone.device
-    with _in_eval_mode(backbone), shared_seed(0, device), torch.enable_grad():
+    plain = torch.autocast(device.type, enabled=False)
+    with eval_mode(backbone), plain, shared_seed(0, device), torch.enable_grad():
         rows = examples(inputs, 3, device)
         features = _trained_features(backbone, rows)
         above = [torch.rand_like(values) + 0.5 for values in features]
@@ -144,15 +145,3 @@ def _close(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
         if not (a - b).norm() <= rounding * b.norm() + 1e-6 * whole:
             return False
     return True
-
-
-@contextmanager
-def _in_eval_mode(backbone: Backbone) -> Iterator[None]:
-    modes = [(module, module.training) for module in backbone.modules()]
-    backbone.eval()
-    try:
-        with torch.autocast(backbone.device.type, enabled=False):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training

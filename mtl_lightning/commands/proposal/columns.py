@@ -69,8 +69,14 @@ class Column:
     reason: str = ""
 
 
-def classify_column(cells: Texts) -> Column:
-    """Classify a column by its cells, `str` or None."""
+def classify_column(cells: Texts, wanted: bool = False) -> Column:
+    """Classify a column.
+
+    Args:
+        cells: Its cells, str or None.
+        wanted: Whether it is a task although its cells do not look like labels: of numbers or of
+            classes then, unless it has no two values.
+    """
     counts: Counter[str] = Counter()
     for text, count in Counter(cell for cell in cells if cell is not None).items():
         counts[canonical(text)] += count
@@ -78,13 +84,15 @@ def classify_column(cells: Texts) -> Column:
         return Column(Kind.NOTHING, reason="it is empty")
     decimal = _has_decimal_commas(counts)
     if decimal:
-        return replace(classify_column(normalised(cells, decimal_point)), decimal=True)
+        return replace(classify_column(normalised(cells, decimal_point), wanted), decimal=True)
     # "none" may as well be a class: no glasses, no collar.
     missing = {text for text in doubtful(counts) if text.lower() != NONE}
     column = _classify({text: n for text, n in counts.items() if text not in missing})
     if column.kind is Kind.NUMBERS:  # an amount may well be 99 or 255
         missing -= set(POSITIVE_CODES)
     rest = {text: n for text, n in counts.items() if text not in missing}
+    if wanted and column.kind is Kind.NOTHING and len(rest) > 1:
+        column = Column(Kind.CLASSES if as_numbers(rest) is None else Kind.NUMBERS)
     return replace(
         column,
         counts=column.counts or rest,

@@ -1,7 +1,7 @@
 """Public data sets as downloaded, recognised by their sources."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -33,7 +33,7 @@ class Download:
     labels: dict[str, Texts]
     has_splits: bool
     notes: list[str]
-    left_out: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str]
 
 
 def recognise(path: str) -> Download | None:
@@ -55,12 +55,14 @@ def _read(path: str, name: str, source: Source, found: Recognised) -> Download:
         table = source.read(found.labels)
     except UserError as error:
         raise UserError(f"{path} looks like data of {name}, but {error}") from None
+    filled = {kind for kind, cells in table.labels.items() if pd.notna(cells).any()}
     return Download(
         path,
         name,
         found.arguments,
         table.images.tolist(),
-        {kind: cells for kind, cells in table.labels.items() if pd.notna(cells).any()},
+        {kind: cells for kind, cells in table.labels.items() if kind in filled},
         table.splits is not None and bool(pd.notna(table.splits).any()),
         list(table.notes),
+        {kind: "it is empty" for kind in table.labels if kind not in filled},
     )

@@ -1,7 +1,6 @@
 """Inspecting paths: tables, folders and data sets."""
 
 import os
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -103,6 +102,8 @@ def inspect_paths(paths: Sequence[str], as_tasks: Sequence[str] = ()) -> Inspect
 
 def _check_columns(found: Sequence[Table], as_tasks: Sequence[str]) -> None:
     names = list(dict.fromkeys(name for t in found for name in (*t.labels, *t.left_out)))
+    if as_tasks and not names:
+        raise UserError("--task is for the columns of tables. Found no table")
     for name in as_tasks:
         if name not in names:
             raise UserError(
@@ -113,13 +114,13 @@ def _check_columns(found: Sequence[Table], as_tasks: Sequence[str]) -> None:
 
 def _maybe_groups(folder: Folder) -> str:
     """Return why folders within folders are not a task, and how to make them groups."""
-    task = re.sub(
-        r"\W", "_", folder.task
-    )  # a folder may have any name, but not a group of a pattern
-    pattern = ("(?P<split>[^/]+)/" * folder.splits) + f"(?P<{task}>[^/]+)/(?P<group>[^/]+)/.*"
+    # A folder may have any name, but not a group of a pattern.
+    group = folder.task if folder.task.isidentifier() else "folder"
+    pattern = ("(?P<split>[^/]+)/" * folder.splits) + f"(?P<{group}>[^/]+)/(?P<group>[^/]+)/.*"
+    labels = "" if group == folder.task else f" and labels: {{{folder.task}: {group}}}"
     return (
         f"each is in one folder only ({listed(folder.single, 4)}); if the images in each belong "
-        f"together they are a group: FilenameSource with the pattern {pattern}"
+        f"together they are a group: FilenameSource with the pattern {pattern}{labels}"
     )
 
 

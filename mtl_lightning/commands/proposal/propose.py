@@ -74,7 +74,7 @@ def propose(paths: Sequence[str], as_tasks: Sequence[str] = ()) -> Proposal:
         UserError: If one of them does not exist or cannot be read, or nothing in them is a task.
     """
     found = inspect_paths(paths, as_tasks)
-    columns, missing = classify_columns([*found.downloads, *found.tables], found.left_out)
+    columns, missing = classify_columns([*found.downloads, *found.tables], found.left_out, as_tasks)
     plans, place = plan_tasks(columns, missing, found.folders)
     if not plans:
         reasons = [f"{where}: {why}" for where, why in found.left_out]

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from mtl_lightning.commands.proposal.folders import Folder
 from mtl_lightning.commands.proposal.tables import Table
 from mtl_lightning.commands.schema import RESERVED
 from mtl_lightning.data.sources.base import Texts
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.classification import in_order
 from mtl_lightning.tasks.multilabel import YES
 
@@ -56,18 +57,34 @@ class TaskPlan:
 
 
 def classify_columns(
-    found: Sequence[Table | Download], left_out: list[tuple[str, str]]
+    found: Sequence[Table | Download],
+    left_out: list[tuple[str, str]],
+    as_tasks: Collection[str] = (),
 ) -> tuple[dict[str, Column], list[str]]:
     """Classify the columns; those with one name in several tables are one.
 
+    Args:
+        found: The tables and data sets.
+        left_out: Gets the columns that cannot be tasks, each with the reason.
+        as_tasks: Columns that the user wants as tasks, whatever they look like.
+
     Returns:
         The columns that may be tasks, and the texts that mean "not labelled" in all of them.
+
+    Raises:
+        UserError: If one of ``as_tasks`` has no two values.
     """
     cells: dict[str, list[Texts]] = {}
     for table in found:
         for name, own in table.labels.items():
             cells.setdefault(name, []).append(own)
-    columns = {name: classify_column(np.concatenate(parts)) for name, parts in cells.items()}
+    columns = {
+        name: classify_column(np.concatenate(parts), name in as_tasks)
+        for name, parts in cells.items()
+    }
+    for name in as_tasks:
+        if name in columns and columns[name].kind is Kind.NOTHING:
+            raise UserError(f"--task {name} cannot be a task: {columns[name].reason}")
     for table in found:
         reasons = table.left_out | {
             name: columns[name].reason

@@ -2,7 +2,6 @@
 
 import csv
 import glob
-import itertools
 import os
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -94,7 +93,10 @@ class FashionAISource(Source):
     @classmethod
     def recognise(cls, path: str) -> Recognised | None:
         """Recognise a label file by its rows, or a folder by the label files below it."""
-        below = sorted(glob.glob(os.path.join(glob.escape(path), "**", "*.csv"), recursive=True))
+        root = glob.escape(path)
+        # As downloaded they are in `base/Annotations/`; a deeper search may meet endless links.
+        levels = (os.path.join(root, *["*"] * depth, "*.csv") for depth in range(3))
+        below = [file for level in levels for file in sorted(glob.glob(level))]
         files = [file for file in ([path] if os.path.isfile(path) else below) if _is_typical(file)]
         return Recognised({"paths": files}, tuple(ATTRIBUTES)) if files else None
 
@@ -209,8 +211,12 @@ def _is_typical(path: str) -> bool:
     """Whether one of the first rows of a file names an attribute; there may be a header."""
     if not path.lower().endswith(".csv"):
         return False
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = [line.split(",") for line in itertools.islice(file, 2)]
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
+            start = file.read(4096)
+    except OSError:  # a folder of this name, or a file of somebody else
+        return False
+    rows = [line.split(",") for line in start.splitlines()[:2]]
     return any(len(row) > 1 and row[1].strip() in ATTRIBUTES for row in rows)
 
 

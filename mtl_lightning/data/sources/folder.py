@@ -49,7 +49,7 @@ class PassedOver:
         """Return notes on what was skipped, one line for each kind."""
         notes = []
         if self.folders:
-            notes.append(f"folders without images, skipped: {listed(self.folders)}")
+            notes.append(f"folders without images, skipped: {listed(sorted(self.folders))}")
         if self.images:
             first = f"{len(self.images):,}, first {short(self.images[0])}"
             notes.append(f"images in no class folder, skipped: {first}")
@@ -113,22 +113,14 @@ class FolderSource(Source):
         if not os.path.isdir(self.path):
             raise UserError(f"folder {self.path} does not exist or is not a folder")
         passed = PassedOver()
-        top = self._with_images("", passed)
-        by_split = are_splits(self.path, top)
-        classes = (
-            [(s, c) for s in top for c in self._with_images(s, passed)]
-            if by_split
-            else [(None, c) for c in top]
-        )
+        by_split, classes = self._classes(passed)
         layout = "<split>/<class>/<image>" if by_split else "<class>/<image>"
         if not classes and not (passed.folders or passed.suffixes):
             raise UserError(f"folder {self.path} has no folder per class; expected {layout}")
         found = [
-            (key, label, split and SPELLINGS[split.lower()])
-            for split, label in classes
-            for key in images_below(
-                self.path, f"{split}/{label}" if split else label, self.allow_outside_root, passed
-            )
+            (key, label, SPELLINGS.get(split.lower()))
+            for (split, label), keys in classes.items()
+            for key in keys
         ]
         if not found:
             raise UserError(
@@ -147,8 +139,35 @@ class FolderSource(Source):
             notes=[*(f"{origin}: {note}" for note in passed.notes()), *columns.notes],
         )
 
-    def _with_images(self, folder: str, passed: PassedOver) -> list[str]:
-        """Return the folders in ``folder`` that hold images, skipping everything else."""
+    def _classes(self, passed: PassedOver) -> tuple[bool, dict[tuple[str, str], list[str]]]:
+        """Return whether there are splits, and (split or ``""``, class) to images, as keys."""
+        self._skip_files("", passed)
+        names = self._subfolders("")
+        named = [name for name in names if name.lower() in SPELLINGS]
+        top = self._with_images("", [name for name in names if name not in named], passed)
+        if named and not top:
+            # Their classes are listed and not they: a network drive takes long to list anything.
+            splits = {name: self._split(name, passed) for name in named}
+            return True, {(s, c): keys for s, own in splits.items() for c, keys in own.items()}
+        top |= self._with_images("", named, passed)
+        are_splits(self.path, top)  # no: others hold images; an error if that is not clear
+        return False, {("", name): top[name] for name in sorted(top)}
+
+    def _split(self, name: str, passed: PassedOver) -> dict[str, list[str]]:
+        """Return the classes of a split with their images, none if it holds no image at all."""
+        own = PassedOver()
+        self._skip_files(name, own)
+        classes = self._with_images(name, self._subfolders(name), own)
+        passed.suffixes += own.suffixes
+        if classes or own.images:
+            passed.folders += own.folders
+            passed.images += own.images
+        else:
+            passed.folders.append(name)
+        return classes
+
+    def _skip_files(self, folder: str, passed: PassedOver) -> None:
+        """Count the files in ``folder``."""
         with os.scandir(os.path.join(self.path, folder)) as entries:
             files = sorted(e.name for e in entries if e.is_file() and not e.name.startswith("."))
         for name in files:
@@ -156,14 +175,19 @@ class FolderSource(Source):
                 passed.images.append(os.path.join(folder, name))
             else:
                 passed.add(name)
-        found = []
-        for name in self._subfolders(folder):
-            inside, own = os.path.join(folder, name), PassedOver()
-            if any(True for _ in images_below(self.path, inside, self.allow_outside_root, own)):
-                found.append(name)
+
+    def _with_images(
+        self, folder: str, names: Sequence[str], passed: PassedOver
+    ) -> dict[str, list[str]]:
+        """Return those of the folders in ``folder`` that hold images, and these; skip the rest."""
+        found = {}
+        for name in names:
+            inside = os.path.join(folder, name)
+            keys = list(images_below(self.path, inside, self.allow_outside_root, passed))
+            if keys:
+                found[name] = keys
             else:
                 passed.folders.append(inside)
-                passed.suffixes += own.suffixes
         return found
 
     def _subfolders(self, folder: str) -> list[str]:

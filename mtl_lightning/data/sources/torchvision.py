@@ -93,10 +93,13 @@ class TorchvisionSource(Source):
     @classmethod
     def recognise(cls, path: str) -> Recognised | None:
         """Recognise the folder ``oxford-iiit-pet``, or one that holds it, by its annotations."""
-        for folder in (os.path.abspath(path), os.path.join(os.path.abspath(path), _PETS)):
+        above, name = os.path.split(os.path.normpath(path))
+        if name in ("", os.curdir, os.pardir):
+            above = os.path.join(path, os.pardir)
+        for root, folder in ((above or os.curdir, path), (path, os.path.join(path, _PETS))):
             lists = [os.path.join(folder, "annotations", f"{name}.txt") for name in _PET_LISTS]
-            if os.path.basename(folder) == _PETS and all(map(os.path.isfile, lists)):
-                root = os.path.relpath(os.path.dirname(folder))
+            is_pets = os.path.basename(os.path.abspath(folder)) == _PETS
+            if is_pets and all(map(os.path.isfile, lists)):
                 known = {"dataset": datasets.OxfordIIITPet.__name__, "root": root}
                 return Recognised(known, ("category", "binary-category"))
         return None

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 from mtl_lightning.data.sources.base import Recognised, Source, SourceTable
 from mtl_lightning.data.sources.columns import Labels
@@ -17,10 +18,8 @@ _MEANINGS = {
     "gender": {"0": "male", "1": "female"},
     "race": {"0": "White", "1": "Black", "2": "Asian", "3": "Indian", "4": "Others"},
 }
-
-
-_MOST = 0.9
-"""Number of names of a folder to check."""
+_MOST, _FIRST = 0.9, 200
+"""Least share of typical names, of all and of the first so many: a folder may have millions."""
 
 
 class UTKFaceSource(Source):
@@ -60,9 +59,12 @@ class UTKFaceSource(Source):
         """Recognise a folder by the names of its images."""
         if not os.path.isdir(path):
             return None
-        names = list(images_below(path, "."))
-        typical = sum(_TYPICAL.fullmatch(name) is not None for name in names)
-        if not typical or typical < _MOST * len(names):
+        below = images_below(path, ".")
+        names = list(islice(below, _FIRST))
+        if not _are_typical(names):
+            return None
+        names += below
+        if not _are_typical(names):
             return None
         strange = any(_NAME.fullmatch(name) is None for name in names)
         arguments = {"path": path, **({"malformed": "skip"} if strange else {})}
@@ -81,3 +83,8 @@ class UTKFaceSource(Source):
             labels=columns.labels(columns.of_tasks(tasks, self.labels), tasks),
             notes=found.notes,
         )
+
+
+def _are_typical(names: Sequence[str]) -> bool:
+    typical = sum(_TYPICAL.fullmatch(name) is not None for name in names)
+    return typical > 0 and typical >= _MOST * len(names)

@@ -105,7 +105,8 @@ class Timm(Backbone):
         if not earlier:
             return super().feature_maps(images, ())
         final, maps = self._forward_intermediates(images, earlier)
-        last = self._last_map(self.trunk.forward_head(final), images)  # type: ignore[operator]
+        trunk: Any = self.trunk  # with timm's own methods
+        last = self._last_map(trunk.forward_head(final), images)
         return dict(zip(earlier, maps, strict=True)) | {self.last_stage: last}
 
     def _last_map(self, values: Tensor, images: Tensor) -> Tensor:
@@ -138,8 +139,9 @@ class Timm(Backbone):
     def _forward_intermediates(
         self, images: Tensor, names: list[str]
     ) -> tuple[Tensor, list[Tensor]]:
-        everything = [each["module"] for each in self.trunk.feature_info]  # type: ignore[union-attr]
-        final, maps = self.trunk.forward_intermediates(  # type: ignore[operator]
+        trunk: Any = self.trunk
+        everything = [each["module"] for each in trunk.feature_info]
+        final, maps = trunk.forward_intermediates(
             images, indices=[everything.index(name) for name in names], output_fmt="NCHW"
         )
         return final, maps

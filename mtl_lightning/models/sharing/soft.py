@@ -84,6 +84,7 @@ class Soft(Sharing):
                     f"{listed(backbone.stages, limit=40)}. "
                     f'Found "{stage}"{did_you_mean(stage, backbone.stages)}'
                 )
+        self._copies: list[tuple[nn.Parameter, ...]] | None = None
         first, *others = tasks
         self.backbones = NamedModules(
             {first: backbone} | {task: copy.deepcopy(backbone) for task in others}
@@ -96,6 +97,7 @@ class Soft(Sharing):
 
     def provide(self, reads: Mapping[str, Collection[str]]) -> None:
         """Let each backbone compute what the head of its own task reads."""
+        self._copies = None
         for task, backbone in self.backbones.items():
             backbone.provide(reads[task])
 
@@ -188,11 +190,12 @@ class Soft(Sharing):
         """Return the parameters that the penalty reaches, each with its copies for all tasks."""
         if self.strength == 0 or len(self.backbones) == 1:
             return []
-        chosen = [self._chosen(backbone) for backbone in self.backbones.values()]
-        # A backbone has no pooling if its head has one; the others' poolings are not tied then.
-        names = [name for name in chosen[0] if all(name in own for own in chosen)]
-        tied = (tuple(own[name] for own in chosen) for name in names)
-        return [copies for copies in tied if copies[0].requires_grad]
+        if self._copies is None:  # kept, since each step asks several times
+            chosen = [self._chosen(backbone) for backbone in self.backbones.values()]
+            # A backbone has no pooling if its head has one; the others' poolings are not tied then.
+            names = [name for name in chosen[0] if all(name in own for own in chosen)]
+            self._copies = [tuple(own[name] for own in chosen) for name in names]
+        return [copies for copies in self._copies if copies[0].requires_grad]
 
     def _chosen(self, backbone: Backbone) -> dict[str, nn.Parameter]:
         if self.stages is None:

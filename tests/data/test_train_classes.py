@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from mtl_lightning.data.covering import LEAST_LEFT, Occurrences, keep_in_train
 from mtl_lightning.data.fields import fields_of
 from mtl_lightning.data.splits import assign
+from mtl_lightning.data.train_classes import LEAST_LEFT, Occurrences, keep_in_train
 from mtl_lightning.tasks import Classification, MultiLabel, Regression
 from tests.helpers.data import column
 

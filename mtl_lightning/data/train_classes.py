@@ -108,23 +108,30 @@ class _Exchange:
     ) -> None:
         self.of_unit, self.sizes, self.ranks, self.train = of_unit, sizes, ranks, train
         self.in_train = in_train  # rows of each class in train
-        self.classes: dict[int, list[tuple[int, int]]] = {}
-        self.having: dict[int, list[int]] = {}
-        distinct, counts = np.unique(pairs, axis=0, return_counts=True)
-        for (unit, label), rows in zip(distinct.tolist(), counts.tolist(), strict=True):
-            self.classes.setdefault(unit, []).append((label, rows))
-            self.having.setdefault(label, []).append(unit)
+        # One number for a unit and a class, since a table may have millions of such pairs.
+        count = len(in_train)
+        found, self.counts = np.unique(pairs[:, 0] * count + pairs[:, 1], return_counts=True)
+        self.units, self.labels = found // count, found % count
+        self.starts = np.searchsorted(self.units, np.arange(len(of_unit) + 1))
         self.rows_of = np.bincount(of_unit, weights=sizes, minlength=3)
         self.least = LEAST_LEFT * self.rows_of
-        spare: dict[int, list[int]] = {}
-        for unit in sorted(np.flatnonzero(of_unit == train).tolist(), key=lambda u: -ranks[u]):
-            spare.setdefault(int(sizes[unit]), []).append(unit)
-        self.spare = spare  # by size, the first rank last
+        spare = np.flatnonzero(of_unit == train)
+        spare = spare[np.lexsort((-np.asarray(ranks)[spare], sizes[spare]))]
+        values, starts = np.unique(sizes[spare], return_index=True)
+        parts = np.split(spare, starts)[1:]
+        # By size, the first rank last.
+        self.spare: dict[int, list[int]] = {
+            int(v): part.tolist() for v, part in zip(values, parts, strict=True)
+        }
 
     def settle(self, lacking: Sequence[int]) -> None:
         """Move a unit of each class that is not in train, if a split can spare it."""
+        wanted = np.isin(self.labels, lacking)
+        having: dict[int, list[int]] = {label: [] for label in lacking}
+        for label, unit in zip(self.labels[wanted], self.units[wanted], strict=True):
+            having[int(label)].append(int(unit))
         for label in lacking:
-            units = sorted(self.having[label], key=lambda u: (self.sizes[u], self.ranks[u]))
+            units = sorted(having[label], key=lambda u: (self.sizes[u], self.ranks[u]))
             for unit in units if not self.in_train[label] else ():
                 if self._taken(unit):
                     break
@@ -146,15 +153,20 @@ class _Exchange:
         self.rows_of[before] -= self.sizes[unit]
         self.rows_of[split] += self.sizes[unit]
         sign = (split == self.train) - (before == self.train)
-        for label, rows in self.classes.get(unit, ()):
-            self.in_train[label] += sign * rows
+        labels, rows = self._classes(unit)
+        self.in_train[labels] += sign * rows
+
+    def _classes(self, unit: int) -> tuple[Numbers, Numbers]:
+        """Return the classes of a unit, and the number of its rows of each."""
+        own = slice(self.starts[unit], self.starts[unit + 1])
+        return self.labels[own], self.counts[own]
 
     def _spared(self, size: int) -> int | None:
         """Return a unit of train of about that size, all of whose classes others in train have."""
         for near in sorted(self.spare, key=lambda other: (abs(other - size), other)):
             while self.spare[near] and abs(near - size) <= size // 2:
-                unit = self.spare[near].pop()  # one that cannot move now never can
-                own = self.classes.get(unit, ())
-                if all(self.in_train[label] > rows for label, rows in own):
+                unit = self.spare[near].pop()  # each is tried once, which keeps the time linear
+                labels, rows = self._classes(unit)
+                if (self.in_train[labels] > rows).all():
                     return unit
         return None
