@@ -23,10 +23,13 @@ from mtl_lightning.tasks.base import (
     if_missing,
 )
 from mtl_lightning.tasks.cells import canonical, doubtful, number, votes
+from mtl_lightning.tasks.frequency import ByFrequency, check_beta, class_weights
+from mtl_lightning.tasks.losses import focal, smoothed_shares
 from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError, SharedAnswers
 from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.plot_data import ConfusionPlotData
 
+MOST = 10.0  # larger exponents and factors are mistakes: no row, or only the prior, would count
 PLOTTED_UP_TO = 1000  # classes; the counts of more pairs take too much memory
 
 
@@ -40,9 +43,19 @@ class Classification(Task):
     Args:
         classes: The class names, in the order of the outputs; compared with the labels as text.
             By default, the sorted values of the training labels.
-        class_weights: One number per class, or ``balanced``: each class then counts the same in
-            the loss, however often it occurs (n / (K * n_c), as in scikit-learn). Weights are
-            scaled so that their mean over the training labels is 1.
+        class_weights: One number per class, or by frequency in the training labels, with a ratio
+            of at most 100: ``balanced``, each class counts the same in the loss, however often
+            it occurs (n / (K * n_c), as in scikit-learn); ``sqrt``, the square root of that;
+            ``effective``, by the effective number of samples; see `frequency.ByFrequency`. Weights
+            are scaled so that their mean over the training labels is 1.
+        beta: The parameter of ``effective``, between 0 (equal weights) and 1 (``balanced``).
+        focal_gamma: The exponent of the focal loss (Lin et al. 2017), in 0..10: rows that are
+            already answered well count less. 0 is the cross-entropy, 2 the paper's choice.
+        logit_adjustment: Factor of the logarithms of the classes' shares in the training labels,
+            which are added to the logits in training only, in 0..10. So rare classes get
+            larger logits, as for balanced accuracy (Menon et al. 2021, "Long-tail learning via
+            logit adjustment"; tau, 1 in the paper). Probabilities then are those of a world in
+            which classes are equally frequent.
         label_smoothing: Share of the target that is spread evenly over all classes (0..1).
         second_answers: Also measure ``shared_accuracy`` and ``shared_ap``, in which an answer that
             has a share in the label, but not the largest one, is ``right``, or in which such rows
@@ -53,13 +66,17 @@ class Classification(Task):
 
     primary: ClassVar[str] = "balanced_accuracy"
     class_weight: Tensor
+    log_prior: Tensor
 
     def __init__(
         self,
         classes: list[str] | None = None,
-        class_weights: list[float] | Literal["balanced"] | None = None,
+        class_weights: list[float] | ByFrequency | None = None,
         label_smoothing: float = 0.0,
         second_answers: Literal["right", "skip"] | None = None,
+        beta: float = 0.999,
+        focal_gamma: float = 0.0,
+        logit_adjustment: float = 0.0,
         weight: float = 1.0,
         head: HeadOptions | None = None,
     ) -> None:
@@ -68,7 +85,14 @@ class Classification(Task):
             raise UserError(f"label_smoothing should be in 0..1. Found {label_smoothing}")
         self.label_smoothing = label_smoothing
         self.second_answers = second_answers
+        for name, value in (("focal_gamma", focal_gamma), ("logit_adjustment", logit_adjustment)):
+            if not 0 <= value <= MOST:
+                raise UserError(f"{name} should be in 0..{MOST:g}. Found {value}")
+        check_beta(beta)
+        self.focal_gamma = focal_gamma
+        self.logit_adjustment = logit_adjustment
         self.class_weights = class_weights
+        self.beta = beta
         self.classes: list[str] = []
         self._learns_classes = classes is None
         self._positions: dict[str, int] = {}
@@ -98,6 +122,7 @@ class Classification(Task):
         self.classes = classes
         self._positions = {canonical(name): number for number, name in enumerate(classes)}
         self.register_buffer("class_weight", torch.ones(len(classes)))
+        self.register_buffer("log_prior", torch.zeros(len(classes)))
 
     def infer_classes(self, cells: NDArray[np.object_]) -> None:
         """Set the classes from the training labels if the config names none."""
@@ -178,23 +203,26 @@ class Classification(Task):
         return f"one of the classes {listed(self.classes)}{hint}"
 
     def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:
-        """Compute the class weights; their mean over the training labels is 1."""
+        """Compute the class weights, whose mean over the training labels is 1, and the prior."""
         del labelled  # a row that has no label is not passed here
-        if self.class_weights is None:
-            return
         if targets.is_floating_point():
             counts = targets.double().sum(0)
         else:
             counts = torch.bincount(targets, minlength=len(self.classes)).double()
-        if self.class_weights == "balanced":
-            weights = torch.where(counts > 0, 1 / counts.clamp(min=1), 0.0)
+        # A class without a training label counts as if it had one, or its logit would be infinite.
+        self.log_prior.copy_((counts.clamp(min=1) / counts.sum()).log())
+        if self.class_weights is None:
+            return
+        given = self.class_weights
+        if isinstance(given, list):
+            weights = torch.tensor(given, dtype=torch.float64)
         else:
-            weights = torch.tensor(self.class_weights, dtype=torch.float64)
+            weights = class_weights(counts, given, self.beta)
         mean = (weights * counts).sum() / counts.sum()
         if mean == 0:
             raise UserError("class_weights give weight 0 to every class that occurs in training")
         weights = weights / mean
-        if self.class_weights == "balanced":
+        if not isinstance(given, list):
             # A class without a training label has no frequency; 1 leaves its loss unchanged.
             weights[counts == 0] = 1.0
         self.class_weight.copy_(weights)
@@ -205,14 +233,21 @@ class Classification(Task):
         return len(self.classes)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of each row: ``(B, K)`` logits -> ``(B,)``.
+        """Cross-entropy, or focal loss, of each row: ``(B, K)`` logits -> ``(B,)``.
 
         Targets are ``(B,)`` int64 classes or ``(B, K)`` floating distributions.
         """
+        weight = None if self.class_weights is None else self.class_weight.to(outputs.dtype)
+        if self.logit_adjustment and self.training:
+            outputs = outputs + self.logit_adjustment * self.log_prior.to(outputs.dtype)
+        if self.focal_gamma:
+            k, smoothing = len(self.classes), self.label_smoothing
+            shares = smoothed_shares(targets, k, smoothing, outputs.dtype)
+            return focal(outputs, shares, self.focal_gamma, weight)
         return F.cross_entropy(
             outputs,
             targets.to(outputs.dtype) if targets.is_floating_point() else targets,
-            weight=None if self.class_weights is None else self.class_weight.to(outputs.dtype),
+            weight=weight,
             label_smoothing=self.label_smoothing,
             reduction="none",
         )

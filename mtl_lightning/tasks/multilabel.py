@@ -17,16 +17,22 @@ from mtl_lightning.models.heads import HeadOptions
 from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
 from mtl_lightning.tasks.base import Encoded, Task, if_missing
 from mtl_lightning.tasks.cells import canonical, items
+from mtl_lightning.tasks.frequency import (
+    MOST_WEIGHT,
+    ByFrequency,
+    bounded,
+    check_beta,
+    positive_ratios,
+)
 from mtl_lightning.tasks.label_metrics import LabelMetrics
+from mtl_lightning.tasks.losses import asymmetric
 from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.plot_data import LabelPlotData
 
 YES = frozenset({"1", "yes", "y", "true", "t", "positive", "+"})
 NO = frozenset({"0", "-1", "no", "n", "false", "f", "negative"})
 YES_OR_NO = YES | NO
-MOST_WEIGHT = 100.0
-"""The largest balanced weight of a positive: with two positives in 19,000 each would weigh as much
-as 9,500 negatives, and the network would memorise these two images."""
+MOST = 10.0  # larger exponents are mistakes: no cell would count
 NONE = "none"
 """The cell of separated names for an image to which no label applies."""
 
@@ -40,9 +46,18 @@ class MultiLabel(Task):
 
     Args:
         labels: Their names, in the order of the outputs.
-        pos_weights: The weight of a positive relative to a negative, one number per label; or
-            ``balanced``: how many times more frequent negatives are, up to 100. The weights of
-            each label are scaled so that their mean over its training labels is 1.
+        pos_weights: The weight of a positive relative to a negative, one number per label; or by
+            frequency in the label's training labels, up to 100: ``balanced``, how many times more
+            frequent negatives are; ``sqrt``, the square root of that; ``effective``, by the
+            effective number of samples; see `frequency.ByFrequency`. The weights of each label
+            are scaled so that their mean over its training labels is 1.
+        beta: The parameter of ``effective``, between 0 (equal weights) and 1 (``balanced``).
+        loss: ``bce``, binary cross-entropy; or ``asymmetric``, in which easy negatives count
+            little and very easy ones nothing (Ridnik et al. 2021, "Asymmetric Loss For
+            Multi-Label Classification").
+        gamma_positive: The exponent of (1 - p) in the asymmetric loss of a positive, in 0..10.
+        gamma_negative: The exponent of p - margin in that of a negative, in 0..10.
+        margin: The probability up to which a negative has no asymmetric loss, in 0..1.
         separator: The separator of names in a column of names.
         weight: Factor of this task's loss in the sum over tasks.
         head: Settings of this task's head; the model's apply where it has none.
@@ -55,8 +70,13 @@ class MultiLabel(Task):
     def __init__(
         self,
         labels: list[str],
-        pos_weights: list[float] | Literal["balanced"] | None = None,
+        pos_weights: list[float] | ByFrequency | None = None,
         separator: str = ";",
+        beta: float = 0.999,
+        loss: Literal["bce", "asymmetric"] = "bce",
+        gamma_positive: float = 0.0,
+        gamma_negative: float = 4.0,
+        margin: float = 0.05,
         weight: float = 1.0,
         head: HeadOptions | None = None,
     ) -> None:
@@ -76,7 +96,17 @@ class MultiLabel(Task):
                 f"pos_weights should have a number above 0 for each of the {len(labels)} labels "
                 f"({listed(self.labels)}). Found {pos_weights}"
             )
+        check_beta(beta)
+        for name, value in (("gamma_positive", gamma_positive), ("gamma_negative", gamma_negative)):
+            if not 0 <= value <= MOST:
+                raise UserError(f"{name} should be in 0..{MOST:g}. Found {value}")
+        if not 0 <= margin < 1:
+            raise UserError(f"margin should be in 0..1 (1 excluded). Found {margin}")
+        self.loss_name = loss
+        self.gammas = gamma_positive, gamma_negative
+        self.margin = margin
         self.pos_weights = pos_weights
+        self.beta = beta
         self.separator = separator
         self.register_buffer("positive_weight", torch.ones(len(labels)))
         self.register_buffer("negative_weight", torch.ones(len(labels)))
@@ -177,10 +207,11 @@ class MultiLabel(Task):
             return
         positive = ((targets > 0.5) & labelled).sum(0).double()
         negative = counts - positive
-        if self.pos_weights == "balanced":
-            ratio = (negative.clamp(min=1) / positive.clamp(min=1)).clamp(max=MOST_WEIGHT)
+        given = self.pos_weights
+        if isinstance(given, list):
+            ratio = torch.tensor(given, dtype=torch.float64)
         else:
-            ratio = torch.tensor(self.pos_weights, dtype=torch.float64)
+            ratio = positive_ratios(positive, negative, given, self.beta)
         mean = (ratio * positive + negative) / counts
         self.positive_weight.copy_(ratio / mean)
         self.negative_weight.copy_(1 / mean)
@@ -188,19 +219,20 @@ class MultiLabel(Task):
     def remarks(
         self, targets: NDArray[np.generic], labelled: NDArray[np.bool_]
     ) -> list[tuple[str, str]]:
-        """Name the labels so rare that their balanced weight is bounded."""
-        if self.pos_weights != "balanced":
+        """Name the labels so rare that their weight by frequency is bounded."""
+        by = self.pos_weights
+        if by is None or isinstance(by, list):
             return []
-        counts = labelled.sum(0)
-        positive = ((targets.astype(np.float32) > 0.5) & labelled).sum(0)
+        counts = torch.from_numpy(labelled).sum(0)
+        positive = torch.from_numpy((targets.astype(np.float32) > 0.5) & labelled).sum(0)
+        over = bounded(positive, counts - positive, by, self.beta)
         rare = [
-            f"{name} ({n:,} of {count:,})"
-            for name, n, count in zip(self.labels, positive, counts, strict=True)
-            if count - n > MOST_WEIGHT * max(n, 1)
+            f"{self.labels[i]} ({int(positive[i]):,} of {int(counts[i]):,})"
+            for i in over.nonzero()[:, 0].tolist()
         ]
         if not rare:
             return []
-        what = f"pos_weights: balanced is bounded at {MOST_WEIGHT:g} for "
+        what = f"pos_weights: {by} is bounded at {MOST_WEIGHT:g} for "
         return [(what + listed(rare, 5), "label more of them, or leave them out")]
 
     @property
@@ -209,9 +241,12 @@ class MultiLabel(Task):
         return len(self.labels)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Binary cross-entropy of each cell: ``(B, L)`` logits and targets -> ``(B, L)``."""
+        """Loss of each cell: ``(B, L)`` logits and targets -> ``(B, L)``."""
         targets = targets.to(outputs.dtype)
-        losses = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+        if self.loss_name == "asymmetric":
+            losses = asymmetric(outputs, targets, *self.gammas, self.margin)
+        else:
+            losses = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
         if self.pos_weights is None:
             return losses
         weights = torch.where(targets > 0.5, self.positive_weight, self.negative_weight)

@@ -14,7 +14,7 @@ from mtl_lightning.commands.proposal.task_plans import TaskPlan
 from mtl_lightning.config import yaml_io
 from mtl_lightning.data.mirroring.names import partners
 from mtl_lightning.system.errors import one_line
-from mtl_lightning.tasks.multilabel import MOST_WEIGHT
+from mtl_lightning.tasks.frequency import MOST_WEIGHT
 
 WIDTH = 96
 """Characters of a line, including comments."""
