@@ -1,22 +1,25 @@
-"""What every test shares."""
+"""Fixtures and settings of all tests.
+
+Nothing here imports torch before a test needs it: the process that only hands out tests to others
+(pytest-xdist's controller) loads this module, too, and the others wait for it.
+"""
 
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 import yaml
 from hypothesis import settings
-from pytorch_lightning import Callback
 
 from mtl_lightning.__main__ import main
-from mtl_lightning.audit.report import Report
 from mtl_lightning.commands.quiet import NOISE, REMARKS, quieten
-from tests.helpers.files import messy
+
+if TYPE_CHECKING:
+    from mtl_lightning.audit.report import Report
 
 # The same examples in each run; `--hypothesis-profile default` tries others.
 settings.register_profile("same", derandomize=True, deadline=None, database=None)
@@ -26,10 +29,16 @@ settings.load_profile("same")
 def pytest_configure(config: pytest.Config) -> None:
     """Let tests ignore exactly the upstream warnings that users are spared."""
     quieten()
-    torch.set_num_threads(1)  # fixtures of modules and sessions, too, train before `own_process`
     for message in NOISE:
         config.addinivalue_line("filterwarnings", f"ignore:{message}")
     config.addinivalue_line("filterwarnings", f"ignore:::{REMARKS}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Fork the two ranks while nothing has run in this process, if any test imported them."""
+    if ranks := sys.modules.get("tests.helpers.ranks"):
+        ranks.pair()
 
 
 DROP = object()
@@ -44,6 +53,18 @@ _SET_BY_CODE = (
 )
 
 
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Fixtures of modules and sessions train before `own_process`."""
+    _one_thread()
+
+
 @pytest.fixture(autouse=True)
 def own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give each test what a command finds: an empty folder, a clean environment, one thread."""
@@ -51,13 +72,14 @@ def own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.setattr(sys, "path", list(sys.path))
     for name in _SET_BY_CODE:
         monkeypatch.delenv(name, raising=False)
-    torch.set_num_threads(1)
+    _one_thread()
+    known = set(sys.modules)
     yield
     for name in _SET_BY_CODE:
         os.environ.pop(name, None)
-    for name, module in list(sys.modules.items()):  # modules of the test's own folder
-        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
-            del sys.modules[name]
+    for name in sys.modules.keys() - known:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]  # of the test's own folder
 
 
 SMALL = """
@@ -131,6 +153,8 @@ class CommandLine:
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     """The command line; without its pictures, which take longer than the small training."""
+    from pytorch_lightning import Callback
+
     monkeypatch.setattr("mtl_lightning.commands.trainer.Plots", lambda run: Callback())
     return CommandLine(capsys)
 
@@ -155,8 +179,10 @@ def trained(small_runs: Path, own_process: None) -> Path:
 
 
 @pytest.fixture(scope="session")
-def messy_report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def messy_report(tmp_path_factory: pytest.TempPathFactory) -> "Report":
     """The audit of the tables of `messy`."""
+    from tests.helpers.files import messy
+
     folder = tmp_path_factory.mktemp("messy")
     messy.make(folder)
     with pytest.MonkeyPatch.context() as patch:

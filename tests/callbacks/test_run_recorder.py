@@ -49,7 +49,6 @@ def train(
 ) -> RunRecorder:
     """Train with checkpoints every third step of the six of an epoch."""
     seed_everything(3, verbose=False)
-    torch.set_num_threads(1)  # a fixture of the module comes before that of the test
     checkpoints = Checkpoints(run / "checkpoints", "val/score", "max", every_n_train_steps=3)
     recording = recorder(run, checkpoints)
     options = {"max_epochs": epochs, "val_check_interval": 0.5, "enable_checkpointing": True}

@@ -1,22 +1,26 @@
 """Runs cases on two processes (gloo, CPU), all in one pair of them; a test's other half.
 
 Each case is a function of this module's callers: its dotted name, with keyword arguments, called
-on both ranks; what it returns on rank 0 comes back. To start the pair, which imports torch twice,
-takes longer than most cases: it is kept for those of later tests.
+on both ranks; what it returns on rank 0 comes back. A new interpreter would import torch and
+Lightning first, which takes longer than most cases: the ranks are forks of the process of the
+tests, made before its first test (see conftest.py), and the pair is kept for those of later tests.
 """
 
 import atexit
+import contextlib
 import functools
+import gc
 import importlib
+import multiprocessing
 import os
 import pickle
 import socket
-import subprocess
 import sys
 import tempfile
-import time
 import traceback
+import warnings
 from collections import Counter
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback
 
+from mtl_lightning.commands.quiet import quieten
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.models import Soft
@@ -35,6 +40,7 @@ from tests.helpers.training import fit, make_module, make_trainer, weights
 Case = tuple[str, dict[str, Any]]
 PATIENCE = 400
 """Seconds that the cases of one call may take."""
+_FORK = multiprocessing.get_context("fork")
 
 
 class Pair:
@@ -44,76 +50,91 @@ class Pair:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
-        root = Path(__file__).resolve().parents[2]
         self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as they live
-        self.ranks = [
-            subprocess.Popen(
-                [sys.executable, "-W", "error::UserWarning", "-m", "tests.helpers.ranks"],
-                cwd=root,
-                env=os.environ
-                | {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2"}
-                | {"MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"},
-                stdin=subprocess.PIPE,
-                stdout=self.output,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in range(2)
-        ]
+        self.connections: list[Connection] = []
+        self.ranks = []
+        for rank in range(2):
+            ours, theirs = _FORK.Pipe()
+            environment = {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2"}
+            environment |= {"MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
+            process = _FORK.Process(target=_serve, args=(theirs, self.output.fileno(), environment))
+            process.start()
+            theirs.close()
+            self.connections.append(ours)
+            self.ranks.append(process)
         atexit.register(self.end)
 
     def run(self, cases: list[Case], folder: Path) -> list[Any]:
-        """Run the cases, whose files go to an empty folder; see `run`."""
-        (folder / "cases.pkl").write_bytes(pickle.dumps(cases))
-        for rank in self.ranks:
-            assert rank.stdin is not None
-            print(folder, file=rank.stdin, flush=True)
-        results = [folder / f"results_{rank}.pkl" for rank in range(2)]
-        until = time.monotonic() + PATIENCE
-        while not all(result.exists() for result in results):
-            time.sleep(0.02)
-            if any(rank.poll() is not None for rank in self.ranks) or time.monotonic() > until:
+        """Run the cases in a folder; see `run`."""
+        for connection in self.connections:
+            connection.send_bytes(pickle.dumps((cases, folder)))
+        results: dict[Connection, Any] = {}
+        while waiting := [c for c in self.connections if c not in results]:
+            ready = wait(waiting, PATIENCE)
+            try:
+                results |= {c: pickle.loads(c.recv_bytes()) for c in ready}
+            except EOFError:  # a rank has ended
+                ready = []
+            if not ready:
                 self.end()
                 self.output.seek(0)
                 raise AssertionError(self.output.read()[-20_000:])
-        found: list[Any] = pickle.loads(results[0].read_bytes())
+        found: list[Any] = results[self.connections[0]]
         return found
 
     def end(self) -> None:
         """End both processes."""
-        _pair.cache_clear()
+        pair.cache_clear()
         for rank in self.ranks:
             rank.kill()
 
 
 @functools.cache
-def _pair() -> Pair:
+def pair() -> Pair:
+    """Return the pair of this process, made when it is first asked for."""
     return Pair()
 
 
 def run(cases: list[Case], folder: Path) -> list[Any]:
-    """Run the cases on two ranks and return what rank 0 gives for each."""
-    return _pair().run(cases, folder)
+    """Run the cases on two ranks, whose current folder is ``folder``; return those of rank 0."""
+    return pair().run(cases, folder)
 
 
-def _main() -> None:
-    from mtl_lightning.commands.quiet import quieten
-
+def _serve(connection: Connection, output: int, environment: dict[str, str]) -> None:
+    """Be a rank, with nothing open that belongs to the process of the tests."""
+    gc.freeze()
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for name in os.listdir("/dev/fd"):
+        # Not closed: objects from before the fork may still close the numbers.
+        if int(name) not in (1, 2, connection.fileno(), nothing):
+            with contextlib.suppress(OSError):
+                os.dup2(nothing, int(name))
+    sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1)
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    warnings.resetwarnings()
+    for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", category)  # as in any new process
+    warnings.simplefilter("error", UserWarning)
     quieten()
-    for line in sys.stdin:
-        folder, rank = Path(line.rstrip("\n")), os.environ["LOCAL_RANK"]
+    while True:
+        try:
+            cases, folder = pickle.loads(connection.recv_bytes())
+        except EOFError:  # the tests are over
+            os._exit(0)
+        os.chdir(folder)
         results = []
-        for name, arguments in pickle.loads((folder / "cases.pkl").read_bytes()):
+        for name, arguments in cases:
             module, _, function = name.rpartition(".")
             try:
                 results.append(getattr(importlib.import_module(module), function)(**arguments))
             except BaseException:
                 traceback.print_exc()
-                sys.stdout.flush()
+                sys.stderr.flush()
                 os._exit(1)  # without waiting for the other
-        part = folder / f"results_{rank}.part"
-        part.write_bytes(pickle.dumps(results if rank == "0" else None))
-        part.rename(folder / f"results_{rank}.pkl")
+        connection.send_bytes(pickle.dumps(results if environment["LOCAL_RANK"] == "0" else None))
 
 
 ABSENT = "a task absent in the whole step"
@@ -239,7 +260,3 @@ def evaluated(folder: Path, devices: int, split: str, rows: int, batch_size: int
     if devices > 1:
         dist.all_gather_object(found, module.results[split])
     return found
-
-
-if __name__ == "__main__":
-    _main()
