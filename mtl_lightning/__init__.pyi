@@ -58,3 +58,7 @@ from .tasks import (
 from .training.module import (
     MultiTask as MultiTask,
 )
+from .unlabelled import (
+    SelfTraining as SelfTraining,
+    UnlabelledLearning as UnlabelledLearning,
+)

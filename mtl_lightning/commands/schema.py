@@ -91,6 +91,7 @@ LINKED = {"model": ("tasks", "image_size"), "data": ("tasks",)}
 TRAINING_ONLY = (
     ("model", "optimizer"),
     ("model", "lr_scheduler"),
+    ("model", "unlabelled"),
     ("data", "augmentation"),
     ("data", "mirror"),
     ("data", "augment_on"),

@@ -18,6 +18,8 @@ class Batch:
     Attributes:
         inputs: Name to ``(B, ...)``: ``image`` is ``(B, 3, H, W)`` uint8, RGB. Empty if there are
             features instead.
+        plain_inputs: The same without augmentation, as in evaluation, but mirrored where ``inputs``
+            are mirrored with their labels; None unless asked for.
         targets: Task to ``(B, ...)``; undefined where a label is missing.
         labelled: Task to ``(B,)`` bool (in a multi-label task: ``(B, labels)``).
         rows: ``(B,)`` int64, the rows of the merged table; ``PADDING`` is no image.
@@ -49,6 +51,7 @@ class Batch:
         bad_targets: dict[str, dict[int, str]] | None = None,
         features: Tensor | None = None,
         failure: str = "",
+        plain_inputs: dict[str, Tensor] | None = None,
     ) -> None:
         self.inputs = inputs
         self.targets = targets
@@ -61,10 +64,15 @@ class Batch:
         self.bad_targets = bad_targets or {}
         self.features = features
         self.failure = failure
+        self.plain_inputs = plain_inputs
 
     def __len__(self) -> int:
         """The number of images, including padding."""
         return len(self.rows)
+
+    def replace(self, **changes: Any) -> "Batch":
+        """Return a batch with some attributes changed."""
+        return Batch(**{**vars(self), **changes})
 
     def _each(self, method: str, *args: Any, **kwargs: Any) -> "Batch":
         def apply(value: Any) -> Any:
@@ -81,7 +89,7 @@ class Batch:
                 name: values.float() if values.dtype == torch.float64 else values
                 for name, values in self.targets.items()
             }
-            return Batch(**{**vars(self), "targets": targets})._each("to", *args, **kwargs)
+            return self.replace(targets=targets)._each("to", *args, **kwargs)
         return self._each("to", *args, **kwargs)
 
     def pin_memory(self) -> "Batch":

@@ -177,10 +177,11 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
                 for split, own in rows.items()
             }
         self._used, self._cached = np.concatenate(list(rows.values())), None
+        self._unlabelled = False
 
     def notes(self) -> list[str]:
         """Return notes for the user before training, one line each."""
-        notes = self.labels.notes()
+        notes = self.labels.notes(self._unlabelled)
         if self.sampling is not None and self.trainer is not None:
             notes += sampling_notes(self.labels, self.sampling, self._train_plan(global_seed()))
         return notes

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ class ImageDataset(Dataset[Batch]):
         mirroring: Which images are mirrored before the augmentation, with their labels.
         target_files: Task to its target files, for tasks that load targets with the images.
         mode: How images are scaled to ``size``, see `images.resize`.
+        plain: Whether batches also have the images without ``transform``; see `Batch`.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class ImageDataset(Dataset[Batch]):
         mirroring: Mirroring = NO_MIRRORING,
         target_files: Mapping[str, TargetFiles] = MappingProxyType({}),
         mode: Resize = "cover",
+        plain: bool = False,
     ) -> None:
         self.images = images
         self.encoded = dict(encoded)
@@ -82,6 +84,7 @@ class ImageDataset(Dataset[Batch]):
         self.mode: Resize = mode
         self.mirroring = mirroring
         self.target_files = dict(target_files)
+        self.plain = plain and transform is not None
 
     def __len__(self) -> int:
         """The number of images."""
@@ -94,21 +97,24 @@ class ImageDataset(Dataset[Batch]):
         bad_targets: dict[str, dict[int, str]] = {task: {} for task in self.target_files}
         mirrored = self.mirroring.mirrored(epoch, rows.tolist())
         failure = ""
-        samples: list[tuple[Tensor, Targets]]
+        samples: list[_Sample]
         try:
             samples = [
                 self._sample(row, epoch, flip, bad, bad_targets)
                 for row, flip in zip(rows.tolist(), mirrored, strict=True)
             ]
         except SourceError as error:
-            samples, failure = [(self._black(), {})] * len(rows), str(error)
+            samples, failure = [self._black()] * len(rows), str(error)
         targets, labelled = labels_of(self.encoded, rows, bad, self.mirroring, mirrored)
         for task, files in self.target_files.items():
-            loaded = [own.get(task) for _, own in samples]
+            loaded = [sample.targets.get(task) for sample in samples]
             targets[task] = torch.stack([files.empty if t is None else t for t in loaded])
             labelled[task] &= torch.tensor([target is not None for target in loaded])
         return Batch(
-            inputs={IMAGE: torch.stack([image for image, _ in samples])},
+            inputs={IMAGE: torch.stack([sample.image for sample in samples])},
+            plain_inputs=(
+                {IMAGE: torch.stack([sample.plain for sample in samples])} if self.plain else None
+            ),
             targets=targets,
             labelled=labelled,
             rows=torch.from_numpy(rows),
@@ -127,18 +133,18 @@ class ImageDataset(Dataset[Batch]):
         flip: bool,
         bad: dict[int, str],
         bad_targets: dict[str, dict[int, str]],
-    ) -> tuple[Tensor, Targets]:
+    ) -> "_Sample":
         """Return one image of the batch, black if there is none, and its targets from files.
 
         The reason why an image or target cannot be used is added to ``bad`` or ``bad_targets``.
         """
         try:
             if row == PADDING:
-                return self._black(), {}
+                return self._black()
             resized = load_scaled(self.images, row, self.size, self.max_pixels, self.mode)
         except UserError as error:
             bad[row] = image_error(error)
-            return self._black(), {}
+            return self._black()
         image, targets = torch.from_numpy(resized).permute(2, 0, 1), Targets()
         for task, files in self.target_files.items():
             if self.encoded[task].labelled[row]:
@@ -147,11 +153,24 @@ class ImageDataset(Dataset[Batch]):
                 except UserError as error:
                     bad_targets[task][row] = str(error)
         if self.transform is None:
-            return transforms.apply(self.centre, image, targets)
-        return transforms.augment(self.transform, image, (self.seed, epoch, row), flip, targets)
+            image, targets = transforms.apply(self.centre, image, targets)
+            return _Sample(image, targets, image)
+        plain = self.centre(image.flip(-1) if flip else image) if self.plain else image
+        seed = (self.seed, epoch, row)
+        image, targets = transforms.augment(self.transform, image, seed, flip, targets)
+        return _Sample(image, targets, plain)
 
-    def _black(self) -> Tensor:
-        return torch.zeros(3, *self.size, dtype=torch.uint8)
+    def _black(self) -> "_Sample":
+        black = torch.zeros(3, *self.size, dtype=torch.uint8)
+        return _Sample(black, {}, black)
+
+
+class _Sample(NamedTuple):
+    """One image of a batch: augmented, its targets, and plain (if asked for)."""
+
+    image: Tensor
+    targets: Targets
+    plain: Tensor
 
 
 def labels_of(

@@ -176,9 +176,16 @@ class LabelTable:
             f"`missing: [{cell}]` in its source"
         )
 
-    def rows(self, split: str) -> NDArray[np.int64]:
-        """Return the rows of the table that are in the split and carry any label."""
+    def rows(self, split: str, unlabelled: bool = False) -> NDArray[np.int64]:
+        """Return the rows of the table that are in the split and carry any label.
+
+        Args:
+            split: The split.
+            unlabelled: Whether to return also those without a label.
+        """
         inside = self.table.in_split(split)
+        if unlabelled:
+            return np.flatnonzero(inside)
         labelled = np.zeros(len(inside), dtype=bool)
         for encoded in self.encoded.values():
             labelled |= encoded.counts() > 0
@@ -211,15 +218,20 @@ class LabelTable:
         """Return the image of a row and its location in a table, for messages."""
         return f"{self.table.images[row]} ({self.table.location(row)})"
 
-    def notes(self) -> list[str]:
-        """Return notes for the user on the labels, before training, one line each."""
+    def notes(self, unlabelled: bool = False) -> list[str]:
+        """Return notes for the user on the labels, before training, one line each.
+
+        Args:
+            unlabelled: Whether training also takes the images without any label.
+        """
         table = self.table
         notes = table.notes()
         if table.val_from_train:
             notes.append("the tables name no val row: its share (data.splits) was taken from train")
         bare = int(table.in_split("train").sum()) - len(self.rows("train"))
         if bare:
-            notes.append(f"{bare:,} training images carry no label and are left out")
+            what = "are trained on nevertheless" if unlabelled else "are left out"
+            notes.append(f"{bare:,} training images carry no label and {what}")
         validated = self.rows("val")
         if not len(validated):
             notes.append("there is no validation image: nothing is measured, best.ckpt not written")

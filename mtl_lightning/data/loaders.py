@@ -80,6 +80,7 @@ class SplitLoaders(LightningDataModule):
         self.features: dict[str, Features] = {}
         self.input_wait = InputWaitTimer()
         self.train_plan: StepPlan | None = None
+        self._unlabelled = False
         self._to_predict: Images | None = None
         self._resumed = (0, 0)
         self._used: NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -99,6 +100,14 @@ class SplitLoaders(LightningDataModule):
     def predict_on(self, images: Images) -> None:
         """Set the images that ``predict`` loads."""
         self._to_predict = images
+
+    def include_unlabelled(self) -> None:
+        """Train also on cells without a label: all images, each also without augmentation.
+
+        Called after `setup` and before the loaders are made.
+        """
+        self._unlabelled = True
+        self._used = np.union1d(self._used, self.labels.rows("train", unlabelled=True))
 
     def training_paused(self) -> None:
         """Stop measuring the wait for data until training requests the next batch."""
@@ -123,7 +132,8 @@ class SplitLoaders(LightningDataModule):
         self._on_device = None
         if on_device and transform is not None:
             late = [name for name, task in self.tasks.items() if task.loads_targets]
-            self._on_device = OnDevice(transform, seed, self._mirroring(), late)
+            plain = self._unlabelled
+            self._on_device = OnDevice(transform, seed, self._mirroring(), late, plain)
             transform = None
         return self._loader(self._dataset("train", transform), "train", plan, position)
 
@@ -187,6 +197,7 @@ class SplitLoaders(LightningDataModule):
             trainer.world_size,
             trainer.accumulate_grad_batches,
             shuffle_seed,
+            self._unlabelled,
         )
 
     def _evaluated(self, split: str) -> DataLoader[Batch]:
@@ -227,10 +238,15 @@ class SplitLoaders(LightningDataModule):
         mirroring = self._mirroring() if split == "train" else NO_MIRRORING
         if split in self.features:
             return FeatureDataset(self.features[split], self.labels.encoded, mirroring)
-        return self._image_dataset(self.labels.encoded, transform, mirroring)
+        plain = self._unlabelled and split == "train"
+        return self._image_dataset(self.labels.encoded, transform, mirroring, plain)
 
     def _image_dataset(
-        self, encoded: Mapping[str, Encoded], transform: nn.Module | None, mirroring: Mirroring
+        self,
+        encoded: Mapping[str, Encoded],
+        transform: nn.Module | None,
+        mirroring: Mirroring,
+        plain: bool = False,
     ) -> ImageDataset:
         table = self.labels.table
         return ImageDataset(
@@ -247,6 +263,7 @@ class SplitLoaders(LightningDataModule):
                 if self.tasks[name].loads_targets
             },
             self.resize,
+            plain,
         )
 
     def _loader(

@@ -20,12 +20,14 @@ class OnDevice:
         seed: The seed of the run.
         mirroring: Which images are mirrored first; their labels are already swapped.
         target_tasks: The tasks whose targets are transformed with the images.
+        plain: Whether to keep the images without ``transform``; see `Batch`.
     """
 
     transform: nn.Module
     seed: int
     mirroring: Mirroring
     target_tasks: Sequence[str] = ()
+    plain: bool = False
 
     def __call__(self, moved: Batch, loaded: Batch, epoch: int) -> None:
         """Augment the images of a batch, and targets that go with them, in place.
@@ -42,12 +44,13 @@ class OnDevice:
             None if row == PADDING or row in loaded.bad else (self.seed, epoch, row) for row in rows
         ]
         targets = [self._targets(moved, loaded, place) for place in range(len(rows))]
+        flips = self.mirroring.mirrored(epoch, rows)
+        images = moved.inputs[IMAGE]
+        if self.plain:
+            flipped = torch.from_numpy(flips).to(images.device)[:, None, None, None]
+            moved.plain_inputs = {IMAGE: torch.where(flipped, images.flip(-1), images)}
         moved.inputs[IMAGE], targets = transforms.augment_batch(
-            self.transform,
-            moved.inputs[IMAGE],
-            seeds,
-            self.mirroring.mirrored(epoch, rows).tolist(),
-            targets,
+            self.transform, images, seeds, flips.tolist(), targets
         )
         for task in self.target_tasks:
             before = moved.targets[task]

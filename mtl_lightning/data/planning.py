@@ -8,9 +8,19 @@ from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.data.sampling import Sampling, Shards, composition
 
 
-def plan_split(labels: LabelTable, split: str, batch_size: int, world_size: int) -> StepPlan:
-    """Return the plan that takes each labelled row of a split once, in order."""
-    rows = labels.rows(split)
+def plan_split(
+    labels: LabelTable, split: str, batch_size: int, world_size: int, unlabelled: bool = False
+) -> StepPlan:
+    """Return the plan that takes each labelled row of a split once, in order.
+
+    Args:
+        labels: The labels of all images.
+        split: The split.
+        batch_size: Rows of one rank in one micro-batch.
+        world_size: Number of ranks.
+        unlabelled: Whether to take also the rows without any label.
+    """
+    rows = labels.rows(split, unlabelled)
     counts = {name: encoded.counts()[rows] for name, encoded in labels.encoded.items()}
     return StepPlan(rows, counts, batch_size, world_size)
 
@@ -22,6 +32,7 @@ def plan_training(
     world_size: int,
     accumulate: int,
     shuffle_seed: int | None,
+    unlabelled: bool = False,
 ) -> StepPlan:
     """Return the plan of the training split.
 
@@ -33,11 +44,12 @@ def plan_training(
         world_size: Number of ranks.
         accumulate: Micro-batches of one optimizer step.
         shuffle_seed: ``None`` for each image once, in order, whatever the sampling.
+        unlabelled: Whether to take also the images without any label.
 
     Raises:
         UserError: If these images do not allow the sampling.
     """
-    plan = plan_split(labels, "train", batch_size, world_size)
+    plan = plan_split(labels, "train", batch_size, world_size, unlabelled)
     plan = replace(plan, accumulate=accumulate, shuffle_seed=shuffle_seed)
     if sampling is None and labels.table.is_sharded:
         sampling = Shards()

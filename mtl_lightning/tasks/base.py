@@ -24,7 +24,10 @@ Adding a kind of task is one file here, one line in ``__init__.py`` and one test
    and, unless targets are integer masks ``(height, width)``, ``empty_target``. The target is then
    loaded with the image and augmented with it. The loss of a row stays one number: a mean over
    its valid pixels.
-8. If its labels can name a side of the image, ``mirrored`` returns the labels of mirrored images
+8. If the network's own answers can be targets, ``guess`` returns them, and a task with classes has
+   ``num_class_numbers``, ``class_numbers`` and ``label_classes``; without ``guess``, the task
+   learns from labels alone.
+9. If its labels can name a side of the image, ``mirrored`` returns the labels of mirrored images
    (``mirroring.py`` helps); without it, ``data.mirror`` refuses to swap them.
 
 Masks are not the subclass's business. ``loss`` and ``update`` only get rows (or, if one image has
@@ -45,8 +48,9 @@ from torchvision import tv_tensors
 
 from mtl_lightning.models.features import FeatureSpec
 from mtl_lightning.models.heads import HeadOptions, build_head
-from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.tasks.cells import looks_missing
+from mtl_lightning.tasks.guess import Guess
 from mtl_lightning.tasks.plot_data import PlotData
 
 
@@ -98,6 +102,9 @@ class Task(nn.Module, ABC):
 
     loads_targets: ClassVar[bool] = False
     """Whether a cell names a file, relative to the root of its source, that holds the target."""
+
+    compares_views: ClassVar[bool] = False
+    """Whether `guess` needs the outputs for a second view of the images."""
 
     def __init__(self, weight: float = 1.0, head: HeadOptions | None = None) -> None:
         super().__init__()
@@ -304,6 +311,39 @@ class Task(nn.Module, ABC):
         The key ``""`` is the column ``<task>``, any other the column ``<task>:<key>``.
         """
 
+    def guess(self, outputs: Tensor, others: Tensor | None, soft: bool) -> Guess | None:
+        """Turn outputs into targets for cells without a label; None if the task has no such.
+
+        Args:
+            outputs: ``(B, num_outputs)`` floating, for the images without augmentation.
+            others: The same for another view of them, if the task `compares_views`.
+            soft: Whether targets are probabilities and not the most probable class.
+        """
+        del outputs, others, soft
+        return None
+
+    @property
+    def num_class_numbers(self) -> int:
+        """The number of classes that a `Guess` can name; 0 for a task without classes."""
+        return 0
+
+    def class_numbers(self, names: Sequence[str]) -> list[int]:
+        """Return the numbers of classes (or of labels that apply), as in `Guess.classes`.
+
+        Raises:
+            UserError: If there is no such class, or the task has none.
+        """
+        raise UserError(f"{type(self).__name__} has no classes. Found {listed(names)}")
+
+    def label_classes(self, targets: Tensor) -> Tensor | None:
+        """Return the numbers of the classes of labels, as in `Guess.classes`; None without any.
+
+        Args:
+            targets: ``(B, ...)``; where nothing is labelled, the result has no meaning.
+        """
+        del targets
+        return None
+
     def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
         """Return the labels of the rows after their images are mirrored.
 
@@ -344,17 +384,28 @@ class Task(nn.Module, ABC):
         return min(max(values[self.primary], 0.0), 1.0)
 
     def masked_loss(self, outputs: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
-        """Return the *sum* of the loss over labelled slots, a scalar in at least float32.
+        """Return the *sum* of `slot_losses`, a scalar in at least float32.
+
+        Without any label it is 0 and still part of the graph, as DDP requires.
+        """
+        return self.slot_losses(outputs, targets, labelled).sum()
+
+    def slot_losses(self, outputs: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+        """Return the loss of each labelled row (or cell), 0 for the others.
 
         Unlabelled slots are overwritten before the loss reads them, and their loss is replaced by 0
-        afterwards, so that neither a value nor a gradient can come from them. Without any label the
-        result is 0 and still part of the graph, as DDP requires.
+        afterwards, so that neither a value nor a gradient can come from them.
+
+        Args:
+            outputs: ``(B, num_outputs)`` floating.
+            targets: ``(B, ...)``, undefined where nothing is labelled.
+            labelled: bool, the shape of the losses.
         """
         if outputs.dtype in (torch.float16, torch.bfloat16):
             outputs = outputs.float()
         mask = labelled.view(labelled.shape + (1,) * (targets.ndim - labelled.ndim))
         losses = self.loss(outputs, torch.where(mask, targets, torch.zeros_like(targets)))
-        return torch.where(labelled, losses, torch.zeros_like(losses)).sum()
+        return torch.where(labelled, losses, torch.zeros_like(losses))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Task":
         if not has_float64(fn):

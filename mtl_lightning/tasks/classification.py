@@ -24,6 +24,7 @@ from mtl_lightning.tasks.base import (
 )
 from mtl_lightning.tasks.cells import canonical, doubtful, number, votes
 from mtl_lightning.tasks.frequency import ByFrequency, check_beta, class_weights
+from mtl_lightning.tasks.guess import Guess
 from mtl_lightning.tasks.losses import focal, smoothed_shares
 from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError, SharedAnswers
 from mtl_lightning.tasks.mirroring import swap_permutation
@@ -292,6 +293,32 @@ class Classification(Task):
         probabilities = answers["probabilities"]
         chosen = np.asarray(self.classes, dtype=object)[probabilities.argmax(1)]
         return {"": chosen} | {name: probabilities[:, i] for i, name in enumerate(self.classes)}
+
+    def guess(self, outputs: Tensor, others: Tensor | None, soft: bool) -> Guess:
+        """Guess the most probable class, or the distribution; see `Task.guess`."""
+        del others
+        probabilities = self.predict(outputs)["probabilities"]
+        confidence, classes = probabilities.max(1)
+        return Guess(probabilities if soft else classes, confidence, classes)
+
+    @property
+    def num_class_numbers(self) -> int:
+        """The number of classes."""
+        return len(self.classes)
+
+    def class_numbers(self, names: Sequence[str]) -> list[int]:
+        """Return the positions of classes; see `Task.class_numbers`."""
+        for name in names:
+            if canonical(name) not in self._positions:
+                raise UserError(
+                    f"classes should be some of {listed(self.classes)}. Found {quoted(name)}"
+                    f"{did_you_mean(name, self.classes)}"
+                )
+        return [self._positions[canonical(name)] for name in names]
+
+    def label_classes(self, targets: Tensor) -> Tensor:
+        """Return the class of each row, the most probable one of a distribution."""
+        return most_probable(targets)
 
     def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
         """Swap classes, or their shares in a distribution; see `Task.mirrored`."""

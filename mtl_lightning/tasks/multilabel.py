@@ -24,6 +24,7 @@ from mtl_lightning.tasks.frequency import (
     check_beta,
     positive_ratios,
 )
+from mtl_lightning.tasks.guess import Guess
 from mtl_lightning.tasks.label_metrics import LabelMetrics
 from mtl_lightning.tasks.losses import asymmetric
 from mtl_lightning.tasks.mirroring import swap_permutation
@@ -278,6 +279,41 @@ class MultiLabel(Task):
         applying = [self.separator.join(names[row >= 0.5]) or NONE for row in probabilities]
         columns = {name: probabilities[:, i] for i, name in enumerate(self.labels)}
         return {"": np.asarray(applying, dtype=object)} | columns
+
+    def guess(self, outputs: Tensor, others: Tensor | None, soft: bool) -> Guess:
+        """Guess yes or no for each label, or its probability; see `Task.guess`.
+
+        The number of "no" for label i is 2i, that of "yes" 2i + 1.
+        """
+        del others
+        probabilities = self.predict(outputs)["probabilities"]
+        yes = probabilities >= 0.5
+        targets = probabilities if soft else yes.to(probabilities.dtype)
+        return Guess(
+            targets, torch.where(yes, probabilities, 1 - probabilities), self._numbers(yes)
+        )
+
+    @property
+    def num_class_numbers(self) -> int:
+        """Yes and no for each label."""
+        return 2 * len(self.labels)
+
+    def class_numbers(self, names: Sequence[str]) -> list[int]:
+        """Return the numbers of "yes" for some labels; see `Task.class_numbers`."""
+        for name in names:
+            if canonical(name) not in self._positions:
+                raise UserError(
+                    f"labels should be some of {listed(self.labels)}. Found {quoted(name)}"
+                    f"{did_you_mean(name, self.labels)}"
+                )
+        return [2 * self._positions[canonical(name)] + 1 for name in names]
+
+    def label_classes(self, targets: Tensor) -> Tensor:
+        """Return the number of "yes" or "no" in each cell, ``(B, L)``."""
+        return self._numbers(targets > 0.5)
+
+    def _numbers(self, yes: Tensor) -> Tensor:
+        return 2 * torch.arange(len(self.labels), device=yes.device) + yes
 
     def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
         """Swap labels, and with them whether each is present; see `Task.mirrored`."""

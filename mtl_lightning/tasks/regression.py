@@ -16,6 +16,7 @@ from mtl_lightning.models.heads import HeadOptions
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.base import Encoded, Task, if_missing
 from mtl_lightning.tasks.cells import decimal_point, number, outlying_codes
+from mtl_lightning.tasks.guess import Guess
 from mtl_lightning.tasks.metrics import R2
 from mtl_lightning.tasks.plot_data import ScatterPlotData
 
@@ -35,6 +36,7 @@ class Regression(Task):
     """
 
     primary: ClassVar[str] = "r2"
+    compares_views: ClassVar[bool] = True
     mean: Tensor
     std: Tensor
 
@@ -154,6 +156,16 @@ class Regression(Task):
         """Return the number in the label's own unit, without digits that the network has not."""
         digits = 7 - math.floor(math.log10(max(self.std.item(), 1e-300)))
         return {"": np.round(answers["value"], digits)}
+
+    def guess(self, outputs: Tensor, others: Tensor | None, soft: bool) -> Guess:
+        """Guess the number, with a confidence that falls as two views disagree; see `Task.guess`.
+
+        It is exp(-d^2) for a difference of d standard deviations of the training labels.
+        """
+        del soft
+        differences = outputs - (outputs if others is None else others)
+        confidence = torch.exp(-differences.squeeze(1).float().square())
+        return Guess(self.predict(outputs)["value"], confidence, None)
 
     def plot_data(self) -> ScatterPlotData:
         """Collect predictions and labels."""

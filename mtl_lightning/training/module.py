@@ -51,6 +51,7 @@ from mtl_lightning.training.settings import (
 )
 from mtl_lightning.training.single_images import check_single_images
 from mtl_lightning.training.steps import TrainingSteps, check_batch
+from mtl_lightning.unlabelled import UnlabelledLearning
 
 TASKS = "tasks"
 """The key of a checkpoint for the meaning of each task's outputs."""
@@ -75,6 +76,8 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         gradients: If the balancing reads gradients: with respect to the ``parameters`` that tasks
             share, or to the ``features`` they compute, at the price of a plain step.
         balance_every_n_steps: If it reads gradients: compute weights once in this many steps.
+        unlabelled: How cells without a label are learned from. Default: not at all. See
+            `mtl_lightning.unlabelled`.
         loss_reduction: ``labelled``: the loss of a task is the mean over its labelled rows in the
             step. ``batch``: the sum is divided by all rows of the step, as a mean over zero-filled
             labels does (the Keras recipe); rare tasks then weigh less. In a multi-label task, rows
@@ -98,6 +101,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         balancing: Method | None = None,
         gradients: GradientsWrt = "parameters",
         balance_every_n_steps: int = 1,
+        unlabelled: UnlabelledLearning | None = None,
         loss_reduction: LossReduction = "labelled",
         optimizer: OptimizerCallable = _adamw,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -136,6 +140,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
             self.balancer = make_balancer(balancing, list(tasks), gradients, balance_every_n_steps)
         elif gradients != "parameters" or balance_every_n_steps != 1:
             raise UserError("gradients and balance_every_n_steps need a balancing; set one")
+        self.unlabelled = unlabelled if unlabelled is not None and unlabelled.active else None
         self.loss_reduction = loss_reduction
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
@@ -181,6 +186,9 @@ class MultiTask(FromCheckpoint, TrainingSteps):
             return
         if self.balancer is not None:
             self.balancer.check(self.trainer, self.network)
+        if self.unlabelled is not None:
+            self.unlabelled.check(self.trainer, self._tasks)
+            data.include_unlabelled()
         if self._begun or self.trainer.ckpt_path is not None:
             return
         for name, task in self.tasks.items():
@@ -206,6 +214,8 @@ class MultiTask(FromCheckpoint, TrainingSteps):
     def on_fit_start(self) -> None:
         """Start measuring, and check that what is monitored is measured."""
         super().on_fit_start()
+        if self.unlabelled is not None:
+            self.unlabelled.begin(self.network, self._tasks, self.trainer.is_global_zero)
         check_monitors(multi_task(self), self.trainer)
 
     def on_train_start(self) -> None:
@@ -228,6 +238,8 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         keep_settings_of_trainer(checkpoint, trainer)
         if self.balancer is not None:
             self.balancer.load_state_dict(checkpoint.get("balancing", {}))
+        if self.unlabelled is not None:
+            self.unlabelled.load_state_dict(checkpoint.get("unlabelled", {}))
         if "training_weights" not in checkpoint:
             return
         if not any(callback.state_key == "EMA" for callback in trainer.callbacks):
@@ -237,12 +249,14 @@ class MultiTask(FromCheckpoint, TrainingSteps):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the meaning of outputs, the settings, and the balancing's state."""
+        """Save the meaning of outputs, the settings, and the state of balancing and guesses."""
         if self._settings:
             checkpoint[SETTINGS] = self._settings
         checkpoint[TASKS] = {name: described(task) for name, task in self.tasks.items()}
         if self.balancer is not None:
             checkpoint["balancing"] = self.balancer.state_dict()
+        if self.unlabelled is not None:
+            checkpoint["unlabelled"] = self.unlabelled.state_dict()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the rows and, per task, the columns of its answers."""

@@ -1,5 +1,6 @@
 """The step that training and evaluation share, and its metrics."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,8 @@ from mtl_lightning.training.finite import (
 from mtl_lightning.training.losses import LossReduction, loss_shares, summed_losses
 from mtl_lightning.training.measuring import Measurements
 from mtl_lightning.training.parameters import drop_gradients, leave_absent
+from mtl_lightning.unlabelled import UnlabelledLearning
+from mtl_lightning.unlabelled.guesses import Guesses
 
 
 class TrainingSteps(LightningModule):
@@ -34,6 +37,7 @@ class TrainingSteps(LightningModule):
         network: Maps inputs to the raw outputs of every task.
         measured: The metrics of every split.
         balancer: Turns the tasks' losses or gradients into one update; None for their sum.
+        unlabelled: Guesses targets where there is no label; None to learn from labels alone.
         loss_reduction: See `mtl_lightning.training.losses.LossReduction`.
         on_non_finite: What happens if a loss or gradient is not finite.
         results: The last results of each split.
@@ -46,6 +50,7 @@ class TrainingSteps(LightningModule):
     network: Network
     measured: Measurements
     balancer: Balancer | None
+    unlabelled: UnlabelledLearning | None
     loss_reduction: LossReduction
     on_non_finite: Literal["stop", "skip_step"]
 
@@ -57,6 +62,7 @@ class TrainingSteps(LightningModule):
         self.skipped_steps = 0
         self._micro_batches: list[MicroBatchResult] = []
         self._batch: Batch
+        self._guesses: Guesses | None = None
 
     @property
     def _tasks(self) -> dict[str, Task]:
@@ -83,37 +89,59 @@ class TrainingSteps(LightningModule):
     # ----------------------------------------------------------------- a step
 
     def _step(
-        self, batch: Batch, train: bool = False
+        self, batch: Batch, train: bool = False, guesses: Guesses | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Run the network.
+
+        Args:
+            batch: The micro-batch.
+            train: Whether a backward pass follows.
+            guesses: Guessed targets, whose rows need outputs as well.
 
         Returns:
             Each task's outputs ``(B, num_outputs)``, and its loss summed over labelled rows.
         """
         check_batch(batch)
+        needed = batch if guesses is None else batch.replace(labelled=guesses.masks(batch))
         if batch.features is not None:
             network = self.network
             features = network.feature_spec.unpack(batch.features, network.all_reads)
             outputs = network.forward_heads(dict.fromkeys(self.tasks, features))
         elif train and self.balancer is not None:
-            outputs = self.balancer.forward(self.network, batch, self.trainer.global_step)
+            outputs = self.balancer.forward(self.network, needed, self.trainer.global_step)
         else:
-            outputs = self.network(batch.inputs, batch.labelled)
+            outputs = self.network(batch.inputs, needed.labelled)
         return outputs, summed_losses(self._tasks, outputs, batch)
 
-    def _shares(self, sums: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        return loss_shares(self._tasks, sums, batch, self.loss_reduction)
+    def _shares(
+        self, outputs: dict[str, Tensor], sums: dict[str, Tensor], batch: Batch
+    ) -> dict[str, Tensor]:
+        """Return each task's share of the loss of the step, that of the guesses included."""
+        shares = loss_shares(self._tasks, sums, batch, self.loss_reduction)
+        if self._guesses is not None:
+            for name, share in self._guesses.shares(self._tasks, outputs, batch).items():
+                shares[name] = shares[name] + share
+        return shares
+
+    def _epochs(self, batch_idx: int) -> float:
+        """Return the epochs of training before a step, the same for all its micro-batches."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        plan, epoch = data.train_plan, self.current_epoch
+        rows = plan.rows_before(epoch, plan.step_start(epoch, batch_idx))
+        return float(epoch + rows / len(plan.rows))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this rank's and micro-batch's share of the loss of the whole step."""
-        outputs, sums = self._step(batch, train=True)
+        if self.unlabelled is not None:
+            self._guesses = self.unlabelled.guess(batch, self._epochs(batch_idx))
+        outputs, sums = self._step(batch, True, self._guesses)
         # They are measured when the step is made: see on_before_optimizer_step.
         detached = {name: value.detach() for name, value in outputs.items()}
         self._micro_batches.append(
             MicroBatchResult(batch, detached, {n: value.detach() for n, value in sums.items()})
         )
         self.step_counts, self._batch = batch.counts, batch
-        shares = self.shares = self._shares(sums, batch)
+        shares = self.shares = self._shares(outputs, sums, batch)
         if self.balancer is None:
             loss = torch.stack(list(shares.values())).sum()
         else:
@@ -145,6 +173,8 @@ class TrainingSteps(LightningModule):
         (Immediately, since a callback may write a checkpoint at the end of the batch.)
         """
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.unlabelled is not None:
+            self.unlabelled.after_step(self.network)
         if self.balancer is not None:
             batch = self._batch
             self.balancer.after_update(lambda: self._reevaluate(batch, batch_idx), batch.counts)
@@ -155,12 +185,14 @@ class TrainingSteps(LightningModule):
         restore = snapshot_buffers(self.network)
         self.on_train_batch_start(batch, batch_idx)
         with self.trainer.precision_plugin.forward_context():
-            sums = self._step(batch)[1]
+            outputs, sums = self._step(batch, guesses=self._guesses)
         restore()
-        return self._shares(sums, batch)
+        return self._shares(outputs, sums, batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Measure a batch; return the outputs, for callbacks that plot them."""
+        if (method := self._measured_method()) is not None:
+            method.validate(batch)
         return self._evaluate(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -235,11 +267,18 @@ class TrainingSteps(LightningModule):
             self.log("train/skipped_steps", float(self.skipped_steps), batch_size=1)
         if self.balancer is not None:
             self.balancer.method.epoch_end(self.results["train"].scores(self._tasks))
+        if self.unlabelled is not None:
+            self._log_values(self.unlabelled.end_epoch())
 
     def on_validation_epoch_end(self) -> None:
         """Log the split's exact losses and metrics."""
         if not self.trainer.sanity_checking:
             self._report("val")
+        if (method := self._measured_method()) is not None:
+            values, notes = method.end_validation()
+            self._log_values(values)
+            for note in notes:
+                self.print(f"note: {note}")
 
     def on_test_epoch_end(self) -> None:
         """Log the split's exact losses and metrics."""
@@ -250,6 +289,16 @@ class TrainingSteps(LightningModule):
         for name, value in self.results[split].flat().items():
             # Every rank has the same number already: torchmetrics has added up the ranks.
             self.log(name, value, batch_size=1, prog_bar=name == "val/score")
+
+    def _measured_method(self) -> UnlabelledLearning | None:
+        """Return what guesses, in a validation that is part of a training."""
+        trains = self.trainer.state.fn == "fit" and not self.trainer.sanity_checking
+        return self.unlabelled if trains else None
+
+    def _log_values(self, values: Mapping[str, float]) -> None:
+        """Log values that are the same on every rank."""
+        for name, value in values.items():
+            self.log(name, value, batch_size=1)
 
 
 def check_batch(batch: object) -> None:

@@ -5,6 +5,7 @@ from torchvision.transforms import v2
 
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.dataset import ImageDataset
+from mtl_lightning.data.mirroring.mirror import Mirroring
 from mtl_lightning.data.plan import Request
 from mtl_lightning.data.transforms import default_train
 from mtl_lightning.system.errors import UserError
@@ -52,6 +53,27 @@ def test_a_request_becomes_a_batch():
         12,
         4,
     )
+
+
+def test_the_plain_image_is_that_of_evaluation_mirrored_as_its_labels_are():
+    mirroring = Mirroring(0.5, 3, {})
+    augmented = ImageDataset(
+        Pictures(), ENCODED, (16, 16), default_train((16, 16)), 7, mirroring=mirroring, plain=True
+    )
+    rows = range(6)
+    flips = mirroring.mirrored(0, list(rows))
+    assert set(flips.tolist()) == {True, False}
+    found = augmented.__getitems__(request(*rows, PADDING)).plain_inputs["image"]
+    expected = dataset().__getitems__(request(*rows, PADDING)).inputs["image"]
+    for row, flip in enumerate(flips):
+        assert torch.equal(found[row], expected[row].flip(-1) if flip else expected[row])
+    assert not found[-1].any()
+    same = ImageDataset(
+        Pictures(), ENCODED, (16, 16), default_train((16, 16)), 7, mirroring=mirroring
+    )
+    inputs = [each.__getitems__(request(*rows)).inputs["image"] for each in (augmented, same)]
+    assert torch.equal(*inputs), "the other view changes nothing"
+    assert same.__getitems__(request(0)).plain_inputs is None
 
 
 def test_padding_carries_no_label():

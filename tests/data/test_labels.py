@@ -92,6 +92,7 @@ def test_rows_are_those_of_a_split_that_carry_any_label():
     }
     alone = encoded(own={"size": Regression()})
     assert alone.rows("train").tolist() == [0, 2]
+    assert alone.rows("train", unlabelled=True).tolist() == [0, 1, 2, 3]
 
 
 def test_training_labels_are_those_of_labelled_training_rows():
@@ -200,3 +201,5 @@ def test_notes():
         "3 training images carry no label and are left out",
         "there is no validation image: nothing is measured, best.ckpt not written",
     ]
+    bare = "3 training images carry no label and are trained on nevertheless"
+    assert alone.notes(unlabelled=True)[0] == bare

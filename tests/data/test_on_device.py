@@ -118,3 +118,17 @@ def test_a_transform_that_the_device_cannot_do_is_an_error_before_training(monke
     )
     assert len(seeded) == 2, "what draws on the device is drawn from the counters, too"
     ready(make_data(**options), device="meta").train_dataloader()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_plain_images_are_those_of_the_cpu_option(way):
+    plain = []
+    for on in ("cpu", "device"):
+        data = ready(make_data(augment_on=on, **WAYS[way]), device="cpu")
+        data.trainer.training = True
+        data.include_unlabelled()
+        batch = next(iter(data.train_dataloader()))
+        moved = data.transfer_batch_to_device(batch, torch.device("cpu"), 0)
+        found = moved.inputs if moved.plain_inputs is None else moved.plain_inputs
+        plain.append(found["image"])
+    assert torch.equal(*plain)
