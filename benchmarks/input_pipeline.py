@@ -37,7 +37,8 @@ from torchvision.transforms import v2
 
 from mtl_lightning.commands import quiet
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.images import decode, resize
+from mtl_lightning.data.images import decode
+from mtl_lightning.data.resizing import resize
 from mtl_lightning.data.sources import FolderSource
 from mtl_lightning.tasks import Classification
 

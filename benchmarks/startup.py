@@ -3,11 +3,11 @@
     python benchmarks/startup.py [--repeats 5]
 
 All commands alternate (A B C A B C ...) in new processes of this interpreter, after one of each
-that is not counted (it fills the file cache). A mistake in the name of a command, key, option, file
-or checkpoint is found before torch is imported; one in an argument of a class, or in a table, needs
-the imports. The first step is a whole `fit` of configs/quickstart.yaml with one step, merging and
-checkpoint included. Exits with 1 if `--help` or an early error takes more than a quarter of the
-import.
+that is not counted (it fills the file cache). A mistake in the name of a command, key, option,
+class, config or checkpoint is found before anything heavy is imported; one in the name of a table
+or of a column needs pandas, and one in an argument of a class all imports. The first step is a
+whole `fit` of configs/quickstart.yaml with one step, merging and checkpoint included. Exits with 1
+if `--help` or an early error takes more than a quarter of the import.
 """
 
 import argparse
@@ -28,17 +28,26 @@ from rich.table import Table
 TARGET = 0.25
 CONFIG = str(runs.ROOT / "configs/quickstart.yaml")
 STEP = ("--trainer.max_steps", "1", "--trainer.limit_val_batches", "0")
-TABLE = ("--data.sources.a.class_path", "TableSource", "--data.sources.a.path", "nowhere.csv")
+PATH = ("--data.sources.a.path",)
+FILES = {
+    "table.yaml": """
+tasks: {kind: Classification}
+data: {sources: {a: {class_path: TableSource, init_args: {path: "", image: photo}}}}
+""",
+    "table.csv": "image,kind\na.png,1\n",
+}
 EARLY = {
     "--help": ["--help"],
     "a misspelt command": ["fti"],
     "a missing config": ["fit", "--config", "nowhere.yaml"],
     "a misspelt option": ["fit", "--config", CONFIG, "--trianer.max_epochs", "3"],
     "a missing checkpoint": ["test", "--config", CONFIG, "--ckpt_path", "best"],
+    "a misspelt class": ["fit", "--config", CONFIG, "--model.backbone", "VGG61"],
+    "a missing table": ["fit", "--config", "table.yaml", *PATH, "nowhere.csv"],
+    "a misspelt column": ["fit", "--config", "table.yaml", *PATH, "table.csv"],
 }
 LATE = {
     "a misspelt argument": ["fit", "--config", CONFIG, "--data.batch_siz", "3"],
-    "a missing table": ["fit", "--config", CONFIG, *TABLE],
     "fit, one step": ["fit", "--config", CONFIG, *STEP],
 }
 
@@ -56,6 +65,8 @@ def main() -> int:
     commands |= {name: [script, *arguments] for name, arguments in (EARLY | LATE).items()}
     times: dict[str, list[float]] = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as folder:
+        for name, text in FILES.items():
+            Path(folder, name).write_text(text, encoding="utf-8")
         for repeat in range(repeats + 1):
             for name, command in commands.items():
                 taken = seconds(command, folder)

@@ -62,13 +62,14 @@ def main(arguments: list[str] | None = None) -> int:
                 return int(module.run(arguments[1:]))
         from mtl_lightning.commands import command_line
 
+        line = None
         if not command_line.help_asked(arguments[1:]):
             with os_errors_named():
-                command_line.check(command, arguments[1:])
+                line = command_line.check(command, arguments[1:])
         # From here on torch is needed, which takes seconds to import.
         from mtl_lightning.commands.trainer import run
 
-        run(command, arguments[1:])
+        run(command, arguments[1:], line)
     except UserError as error:
         if debug:
             raise

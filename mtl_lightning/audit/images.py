@@ -10,8 +10,9 @@ from PIL import Image
 from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.audit.shapes import CROPPED, cropped, fitting_size
 from mtl_lightning.audit.survey import is_file
-from mtl_lightning.data.images import Pixels, Resize
+from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.merged_table import MergedTable
+from mtl_lightning.data.resizing import Resize
 from mtl_lightning.system.errors import UserError, image_error
 from mtl_lightning.system.hardware import cores
 from mtl_lightning.system.progress import ProgressBar
@@ -150,7 +151,7 @@ def findings(survey: ImageSurvey, size: tuple[int, int], mode: Resize = "cover")
     Args:
         survey: The survey of the images.
         size: The (height, width) of the network's input.
-        mode: How images get that size, see `images.resize`.
+        mode: How images get that size, see `resizing.resize`.
     """
     found = []
     if survey.unreadable:

@@ -21,7 +21,7 @@ CONTRADICTIONS = {
 """Description and fix by the subject of a contradiction."""
 
 
-class ReadSource(Source):
+class _ReadSource(Source):
     """A source that has been read already.
 
     Args:
@@ -68,7 +68,7 @@ def read_all(
     findings: list[Finding] = []
     for name, source in sources.items():
         try:
-            read[name] = _with_targets(ReadSource(source, source.read(fields)), file_fields)
+            read[name] = _with_targets(_ReadSource(source, source.read(fields)), file_fields)
         except UserError as error:
             missing = source.missing_images()
             if not missing:
@@ -78,13 +78,13 @@ def read_all(
             try:
                 table = source.read_without(list(missing), fields)
                 if table is not None:
-                    read[name] = _with_targets(ReadSource(source, table), file_fields)
+                    read[name] = _with_targets(_ReadSource(source, table), file_fields)
             except UserError as second:
                 findings.append(Finding(Level.ERROR, f"data.sources.{name}: {second}"))
     return read, findings
 
 
-def _with_targets(source: ReadSource, file_fields: Collection[str]) -> ReadSource:
+def _with_targets(source: _ReadSource, file_fields: Collection[str]) -> _ReadSource:
     """Return the source, if all target files of its table exist."""
     for field in file_fields:
         if field in source.table.labels:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtl_lightning.commands import first_checks
 from mtl_lightning.commands.keys import OF_COMMANDS, SECTIONS, TOP_LEVEL, check_names
 from mtl_lightning.config import flags, yaml_io
 from mtl_lightning.config.flags import deep_merge
@@ -81,13 +82,16 @@ class CommandLine:
         return name
 
 
-def check(command: str, arguments: list[str], options: Iterable[str] = ()) -> None:
+def check(command: str, arguments: list[str], options: Iterable[str] = ()) -> CommandLine:
     """Find mistakes that need no imports to be found, by rules that hold later, too.
 
     Args:
         command: The command.
         arguments: Its arguments, without its own options.
         options: The names of the own options of a command without a Trainer.
+
+    Returns:
+        The arguments by kind, whose configs need not be read again.
 
     Raises:
         UserError: For the first of them.
@@ -104,6 +108,13 @@ def check(command: str, arguments: list[str], options: Iterable[str] = ()) -> No
         typed = any(option.startswith("--tasks") for option, _ in line.overrides)
         if checkpoint is None and not typed:
             check_has_tasks(given)
+    whole = first_checks.overridden(given, line.overrides)
+    if whole is not None:
+        first_checks.check_class_names(whole, command)
+        prints = any(argument.startswith("--print_config") for argument in line.rest)
+        if command not in ("predict", "inspect") and not prints:  # inspect lists what it finds
+            first_checks.check_files(whole)
+    return line
 
 
 def help_asked(arguments: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, set_dumper
 
+from mtl_lightning.commands.command_line import CommandLine
 from mtl_lightning.commands.prepare import Prepared, prepare
 from mtl_lightning.commands.quiet import quieten
 from mtl_lightning.config import import_path, yaml_io
@@ -32,16 +33,19 @@ def build_data(config: Mapping[str, Any]) -> PartialLabels:
     return data
 
 
-def prepare_data(command: str, arguments: list[str]) -> tuple[Prepared, PartialLabels]:
+def prepare_data(
+    command: str, arguments: list[str], line: CommandLine
+) -> tuple[Prepared, PartialLabels]:
     """Prepare a command that reads the data of a config, and trains nothing.
 
     Args:
         command: Its name.
-        arguments: Its arguments, without its own options, that `command_line.check` has passed.
+        arguments: Its arguments, without its own options.
+        line: What `command_line.check` returned for them.
 
     Raises:
         UserError: If the config is wrong.
     """
     set_up(arguments)
-    prepared = prepare(command, arguments)
+    prepared = prepare(command, arguments, line)
     return prepared, build_data(prepared.config)

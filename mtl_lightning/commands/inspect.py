@@ -48,8 +48,8 @@ def run(arguments: list[str]) -> int:
             outputs[option] = _checked(option, Path(values[-1]))
     everything = "--all" in rest
     rest = [argument for argument in rest if argument != "--all"]
-    command_line.check("inspect", rest, OPTIONS)
-    return _audit(rest, outputs.get("--output"), outputs.get("--sheet"), everything)
+    line = command_line.check("inspect", rest, OPTIONS)
+    return _audit(rest, line, outputs.get("--output"), outputs.get("--sheet"), everything)
 
 
 def _checked(option: str, path: Path) -> Path:
@@ -61,7 +61,9 @@ def _checked(option: str, path: Path) -> Path:
     return path
 
 
-def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everything: bool) -> int:
+def _audit(
+    arguments: list[str], line: Any, page: Path | None, sheet: Path | None, everything: bool
+) -> int:
     # From here on torch is needed, which takes seconds to import.
     from rich import get_console
 
@@ -73,7 +75,7 @@ def _audit(arguments: list[str], page: Path | None, sheet: Path | None, everythi
     from mtl_lightning.reports import audit_sheet as sheets
     from mtl_lightning.system.progress import ProgressBar
 
-    prepared, data = prepare_data("inspect", arguments)
+    prepared, data = prepare_data("inspect", arguments, line)
     console = get_console()
     seed = prepared.config.get("seed_everything")
     report = audit(

@@ -50,10 +50,10 @@ def run(arguments: list[str]) -> int:
     if not outputs:
         raise UserError("pack needs --output: the folder to write")
     shard_bytes = int(_megabytes(sizes[-1] if sizes else "64") * 1e6)
-    command_line.check("pack", rest, OPTIONS)
+    line = command_line.check("pack", rest, OPTIONS)
     try:
         with _stoppable():
-            return _pack(rest, Path(outputs[-1]), shard_bytes)
+            return _pack(rest, line, Path(outputs[-1]), shard_bytes)
     except OSError as error:
         if error.filename is None:
             raise UserError(f"the pack cannot be written: {error.strerror or error}") from error
@@ -86,7 +86,7 @@ def _stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _pack(arguments: list[str], output: Path, shard_bytes: int) -> int:
+def _pack(arguments: list[str], line: Any, output: Path, shard_bytes: int) -> int:
     # From here on torch is needed, which takes seconds to import.
     from rich.console import Console
 
@@ -95,7 +95,7 @@ def _pack(arguments: list[str], output: Path, shard_bytes: int) -> int:
     from mtl_lightning.system.progress import ProgressBar
 
     check_free(output)
-    _, data = prepare_data("pack", arguments)
+    _, data = prepare_data("pack", arguments, line)
     data.labels.infer_classes()
     data.labels.encode()
     packed = pack(data, output, shard_bytes, ProgressBar(Console(stderr=True)))

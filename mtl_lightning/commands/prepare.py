@@ -58,13 +58,18 @@ class Prepared:
     export_weights: Path | None = None
 
 
-def prepare(command: str, arguments: list[str]) -> Prepared:
+def prepare(command: str, arguments: list[str], line: CommandLine | None = None) -> Prepared:
     """Merge, complete and check all arguments of a command.
+
+    Args:
+        command: The command.
+        arguments: Its arguments.
+        line: What `command_line.check` returned for them; None to read them.
 
     Raises:
         UserError: For anything that is wrong or missing.
     """
-    line = CommandLine.parse(command, arguments)
+    line = line or CommandLine.parse(command, arguments)
     import_path.add_cwd_for(line.given)
     given = check_keys(command, line.given)
     check_weights_only(given)

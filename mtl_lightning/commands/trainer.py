@@ -22,7 +22,7 @@ from mtl_lightning.callbacks.saved_config import SavedConfig
 from mtl_lightning.callbacks.signals import Signals
 from mtl_lightning.callbacks.tables import Tables
 from mtl_lightning.callbacks.weights_file import WeightsFile
-from mtl_lightning.commands.command_line import help_asked
+from mtl_lightning.commands.command_line import CommandLine, help_asked
 from mtl_lightning.commands.common import build_data, set_up
 from mtl_lightning.commands.library_errors import as_user_error, reason
 from mtl_lightning.commands.parser import Parser
@@ -250,8 +250,13 @@ class MultiTaskCLI(LightningCLI):
         return [*theirs, *own]
 
 
-def run(command: str, arguments: list[str]) -> None:
+def run(command: str, arguments: list[str], line: CommandLine | None = None) -> None:
     """Run one command.
+
+    Args:
+        command: The command.
+        arguments: Its arguments.
+        line: What `command_line.check` returned for them, None if it has not been asked.
 
     Raises:
         UserError: For anything the user can fix.
@@ -261,7 +266,7 @@ def run(command: str, arguments: list[str]) -> None:
     if asked:
         prepared = Prepared({}, asked, "run", Path("runs"), None)
     else:
-        prepared = prepare(command, arguments)
+        prepared = prepare(command, arguments, line)
     claimed, failed = Claim(Path()), False  # a command that only prints needs no folder
     prints = asked or any(flag.startswith("--print_config") for flag in prepared.flags)
     try:

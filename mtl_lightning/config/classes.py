@@ -2,18 +2,21 @@
 
 import importlib
 import inspect
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 from mtl_lightning.config import untrusted
-from mtl_lightning.config.values import display
+from mtl_lightning.config.values import display, no_such_class
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 
 
 def concrete_subclasses(bases: Iterable[type]) -> dict[str, list[type]]:
-    """Return the imported concrete subclasses of ``bases`` by their short names."""
+    """Return the concrete subclasses of ``bases``, ours and imported ones, by short name."""
     found: dict[str, list[type]] = {}
     waiting = list(bases)
+    for base in waiting:
+        _import_siblings(base)
     while waiting:
         cls = waiting.pop()
         waiting += type.__subclasses__(cls)
@@ -21,6 +24,14 @@ def concrete_subclasses(bases: Iterable[type]) -> dict[str, list[type]]:
         if not hidden and cls not in found.setdefault(cls.__name__, []):
             found[cls.__name__].append(cls)
     return found
+
+
+def _import_siblings(base: type) -> None:
+    """Import the classes of the folder of a base class of ours, which are imported when used."""
+    folder = base.__module__.rpartition(".")[0]
+    if folder.partition(".")[0] == __name__.partition(".")[0]:
+        for name in getattr(sys.modules[folder], "__all__", ()):
+            getattr(sys.modules[folder], name)
 
 
 def resolve_class(class_path: Any, bases: tuple[type, ...], path: str) -> type:
@@ -48,10 +59,7 @@ def resolve_class(class_path: Any, bases: tuple[type, ...], path: str) -> type:
         )
     module, dot, name = class_path.rpartition(".")
     if not dot:
-        raise UserError(
-            f'{path}: no {wanted} is called "{class_path}"{did_you_mean(class_path, known)}; '
-            f"known: {listed(sorted(known))}; or give the import path of your own"
-        )
+        raise UserError(no_such_class(path, wanted, class_path, known))
     untrusted.check_import(class_path, path)
     blamed = f"{untrusted.message_prefix(class_path)}{path}"
     try:

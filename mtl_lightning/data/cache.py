@@ -29,10 +29,11 @@ from mtl_lightning.data.disk_cache import (
     DiskCache,
     PixelIndex,
 )
-from mtl_lightning.data.images import Pixels, Resize
+from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.data.records import MappedFiles
+from mtl_lightning.data.resizing import Resize
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.system.errors import UserError, image_error
 from mtl_lightning.system.hardware import cores, free_memory
@@ -96,10 +97,10 @@ class Builder:
     Attributes:
         table: The images.
         size: The (height, width) that they are scaled to.
-        max_pixels: See `images.resize`.
+        max_pixels: See `resizing.resize`.
         skip: Whether images that cannot be used are skipped; otherwise the first is an error.
         console: For messages and the progress bar.
-        mode: How images are scaled, see `images.resize`.
+        mode: How images are scaled, see `resizing.resize`.
     """
 
     table: MergedTable

@@ -11,13 +11,14 @@ from mtl_lightning.data.bad_images import BadImages
 from mtl_lightning.data.cache import Mode as CacheMode
 from mtl_lightning.data.features import Features
 from mtl_lightning.data.identity import SameBy
-from mtl_lightning.data.images import MAX_PIXELS, Resize, image_shape
+from mtl_lightning.data.images import MAX_PIXELS
 from mtl_lightning.data.labels import LabelTable
 from mtl_lightning.data.loaders import SplitLoaders
 from mtl_lightning.data.merging import MergeOptions
 from mtl_lightning.data.mirroring.mirror import Mirror
 from mtl_lightning.data.planning import sampling_notes
 from mtl_lightning.data.records import cache_folder
+from mtl_lightning.data.resizing import Resize, image_shape
 from mtl_lightning.data.sampling import Sampling
 from mtl_lightning.data.source_rows import OnConflict
 from mtl_lightning.data.sources.base import Source

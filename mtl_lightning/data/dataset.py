@@ -12,9 +12,10 @@ from torch.utils.data import Dataset
 
 from mtl_lightning.data import transforms
 from mtl_lightning.data.batch import IMAGE, PADDING, Batch
-from mtl_lightning.data.images import MAX_PIXELS, Resize, resize
+from mtl_lightning.data.images import MAX_PIXELS
 from mtl_lightning.data.mirroring.mirror import NO_MIRRORING, Mirroring
 from mtl_lightning.data.plan import Request
+from mtl_lightning.data.resizing import Resize, resize
 from mtl_lightning.data.target_files import TargetFiles
 from mtl_lightning.data.transforms import Targets
 from mtl_lightning.system.errors import SourceError, UserError, image_error
@@ -57,7 +58,7 @@ class ImageDataset(Dataset[Batch]):
         max_pixels: Limit of an image that was scaled to cover ``size``.
         mirroring: Which images are mirrored before the augmentation, with their labels.
         target_files: Task to its target files, for tasks that load targets with the images.
-        mode: How images are scaled to ``size``, see `images.resize`.
+        mode: How images are scaled to ``size``, see `resizing.resize`.
         plain: Whether batches also have the images without ``transform``; see `Batch`.
     """
 
@@ -202,7 +203,7 @@ def labels_of(
 def load_scaled(
     images: Images, row: int, size: tuple[int, int], max_pixels: int, mode: Resize = "cover"
 ) -> NDArray[np.uint8]:
-    """Return an image scaled to ``size``, see `images.resize`: (h, w, 3) RGB, uint8.
+    """Return an image scaled to ``size``, see `resizing.resize`: (h, w, 3) RGB, uint8.
 
     Raises:
         UserError: If it cannot be read, or would then have more than ``max_pixels``.

@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from mtl_lightning.tasks import Task
+if TYPE_CHECKING:  # sources are imported without torch, see `Source.check_files`
+    from mtl_lightning.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Field:
             as in a run with the task, but are not encoded.
     """
 
-    task: Task
+    task: "Task"
     task_name: str
     name: str
     left_out: bool = False
@@ -41,7 +43,7 @@ class Field:
         return None if self.left_out else self.task.doubt(cells, self.name)
 
 
-def fields_of(tasks: Mapping[str, Task], left_out: Mapping[str, Task]) -> dict[str, Field]:
+def fields_of(tasks: Mapping[str, "Task"], left_out: Mapping[str, "Task"]) -> dict[str, Field]:
     """Return all columns by their names, see `column_name`."""
     return {
         column_name(task, field): Field(own, task, field, task in left_out)

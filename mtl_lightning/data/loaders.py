@@ -28,7 +28,6 @@ from mtl_lightning.data.cache import Builder, CachedImages
 from mtl_lightning.data.cache import Mode as CacheMode
 from mtl_lightning.data.dataset import ImageDataset, Images
 from mtl_lightning.data.features import FeatureDataset, Features
-from mtl_lightning.data.images import Resize
 from mtl_lightning.data.input_wait import InputWaitTimer
 from mtl_lightning.data.labels import LabelTable
 from mtl_lightning.data.loading import loader
@@ -36,6 +35,7 @@ from mtl_lightning.data.mirroring.mirror import NO_MIRRORING, Mirror, Mirroring
 from mtl_lightning.data.on_device import OnDevice
 from mtl_lightning.data.plan import StepPlan
 from mtl_lightning.data.planning import limit_plan, plan_split, plan_training
+from mtl_lightning.data.resizing import Resize
 from mtl_lightning.data.sampling import Sampling
 from mtl_lightning.data.target_files import TargetFiles
 from mtl_lightning.data.unlabelled import UnlabelledImages

@@ -1,9 +1,5 @@
 """The kinds of task: one file each."""
 
-from mtl_lightning.tasks.base import Encoded, Task
-from mtl_lightning.tasks.classification import Classification
-from mtl_lightning.tasks.multilabel import MultiLabel
-from mtl_lightning.tasks.ordinal import Ordinal
-from mtl_lightning.tasks.regression import Regression
+import lazy_loader
 
-__all__ = ["Classification", "Encoded", "MultiLabel", "Ordinal", "Regression", "Task"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

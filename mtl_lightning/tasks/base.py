@@ -3,7 +3,7 @@
 A task owns everything that depends on what its labels mean: how a cell of a table becomes a
 target, the number of outputs of its head, its loss, its metrics, and how an output is read.
 
-Adding a kind of task is one file here, one line in ``__init__.py`` and one test file:
+Adding a kind of task is one file here, one line in ``__init__.pyi`` and one test file:
 
 1. Subclass :class:`Task`. Every constructor argument is a key of the config: annotate it, give
    it a default if possible, and never take ``**kwargs``. Pass ``weight`` and ``head`` on to the

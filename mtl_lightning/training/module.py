@@ -17,7 +17,7 @@ from mtl_lightning.balancing.gradients.gradient_balancer import GradientsWrt
 from mtl_lightning.config.restore import FromCheckpoint
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.images import image_shape
+from mtl_lightning.data.resizing import image_shape
 from mtl_lightning.models import (
     VGG16,
     Backbone,

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,61 @@ from mtl_lightning.commands.prepare import prepare
 from mtl_lightning.system.errors import UserError
 from tests.conftest import small
 
-HEAVY = """
-import sys
+EACH = """
+import contextlib, io, json, sys
 from mtl_lightning.__main__ import main
-status = main(sys.argv[1:])
-print(status, sorted({"torch", "pytorch_lightning", "pandas", "jsonargparse"} & set(sys.modules)))
+found = []
+for arguments in json.load(sys.stdin):
+    text = io.StringIO()
+    with contextlib.redirect_stderr(text):
+        status = main(arguments.split())
+    heavy = {"torch", "pytorch_lightning", "jsonargparse", "pandas"} & set(sys.modules)
+    found.append((status, text.getvalue(), sorted(heavy)))
+print(json.dumps(found))
 """
+
+TABLES = {
+    "data.sources.a": {"class_path": "TableSource", "init_args": {"path": "t.csv"}},
+    "data.sources.digits": {"class_path": "DigitsSource"},
+}
+LIGHT = {
+    "fit --config smal.yaml": 'config smal.yaml: no such file; did you mean "small.yaml"?',
+    "fit --config broken.yaml": "config broken.yaml line 1: not valid YAML",
+    "fit --config keys.yaml": 'datas: no such key; did you mean "data"?',
+    "fit --config list.yaml": "tasks should be entries as `name: ...`. Found ['kind']",
+    "fit --config no_tasks.yaml": "tasks are missing: give --config FILE",
+    "fit --config": "--config needs a value",
+    "fit --config small.yaml --name a/b": "name should be that of one folder",
+    "fit --config small.yaml --trianer.max_epochs 3": (
+        '--trianer.max_epochs: no such option; did you mean "--trainer.max_epochs"?'
+    ),
+    "fit --config small.yaml --tasks.ink Regresion": (
+        'tasks.ink.class_path: no Task is called "Regresion"; did you mean "Regression"?; known: '
+        "Classification, "
+    ),
+    "inspect --config small.yaml --model.backbone.class_path VGG61": (
+        'model.backbone.class_path: no Backbone is called "VGG61"; did you mean "VGG16"?'
+    ),
+    "test --config small.yaml": "test needs --ckpt_path",
+    "test --config small.yaml --ckpt_path best": "ckpt_path best: no best.ckpt in any run",
+    "test --ckpt_path no.ckpt": "ckpt_path no.ckpt: no such file",
+    "test --ckpt_path no.ckpt --weights_only false": "weights_only should be true",
+    "predict --ckpt_path no.ckpt --imges p": '--imges: no such option; did you mean "--images"',
+    "inspect --config small.yaml --outptu x": "--outptu: no such option of inspect",
+    "inspect --config keys.yaml": "datas: no such key",
+    "pack --config smal.yaml --output p": "config smal.yaml: no such file",
+    "init smal.yaml": 'smal.yaml: no such file or folder; did you mean "small.yaml"?',
+}
+"""Mistakes that are found without pandas, and the start of the message."""
+OF_FILES = {
+    "fit --config tables.yaml --data.sources.a.path u.csv": (
+        "data.sources.a: u.csv does not exist or is not a file"
+    ),
+    "pack --config tables.yaml --output p --data.sources.a.image imag": (
+        'data.sources.a: t.csv has no column "imag" (image); columns: image, ink; did you mean'
+    ),
+}
+"""Mistakes that are found without torch."""
 
 
 @pytest.fixture(autouse=True)
@@ -27,39 +77,23 @@ def folder(own_process):
     small()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("fit --config smal.yaml", 'config smal.yaml: no such file; did you mean "small.yaml"?'),
-        ("fit --config broken.yaml", "config broken.yaml line 1: not valid YAML"),
-        ("fit --config keys.yaml", 'datas: no such key; did you mean "data"?'),
-        ("fit --config list.yaml", "tasks should be entries as `name: ...`. Found ['kind']"),
-        ("fit --config no_tasks.yaml", "tasks are missing: give --config FILE"),
-        ("fit --config", "--config needs a value"),
-        ("fit --config small.yaml --name a/b", "name should be that of one folder"),
-        (
-            "fit --config small.yaml --trianer.max_epochs 3",
-            '--trianer.max_epochs: no such option; did you mean "--trainer.max_epochs"?',
-        ),
-        ("test --config small.yaml", "test needs --ckpt_path"),
-        ("test --config small.yaml --ckpt_path best", "ckpt_path best: no best.ckpt in any run"),
-        ("test --ckpt_path no.ckpt", "ckpt_path no.ckpt: no such file"),
-        ("test --ckpt_path no.ckpt --weights_only false", "weights_only should be true"),
-        (
-            "predict --ckpt_path no.ckpt --imges p",
-            '--imges: no such option; did you mean "--images"',
-        ),
-        ("inspect --config small.yaml --outptu x", "--outptu: no such option of inspect"),
-        ("inspect --config keys.yaml", "datas: no such key"),
-        ("pack --config smal.yaml --output p", "config smal.yaml: no such file"),
-        ("init smal.yaml", 'smal.yaml: no such file or folder; did you mean "small.yaml"?'),
-    ],
-)
-def test_mistakes_that_are_found_before_torch_is_imported(arguments, message):
-    command = [sys.executable, "-c", HEAVY, *arguments.split()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "2 []\n"
-    assert done.stderr.startswith(f"error: {message}")
+def test_mistakes_that_are_found_before_torch_is_imported():
+    small(TABLES, "tables.yaml")
+    Path("t.csv").write_text("image,ink\nx.png,1\n")
+    mistakes = [*LIGHT, *OF_FILES]
+    done = subprocess.run(
+        [sys.executable, "-c", EACH],
+        input=json.dumps(mistakes),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = dict(zip(mistakes, json.loads(done.stdout), strict=True))
+    for arguments, message in (LIGHT | OF_FILES).items():
+        status, said, heavy = found[arguments]
+        assert (status, heavy) == (2, [] if arguments in LIGHT else ["pandas"]), arguments
+        assert said.startswith(f"error: {message}"), arguments
+        assert said.count("\n") == 1, arguments
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from pathlib import Path
 import jsonargparse
 import pytest
 
+from mtl_lightning.commands.command_line import check
 from mtl_lightning.commands.common import build_data, prepare_data, set_up
 from tests.conftest import small
 from tests.helpers.training import prepare_fit
@@ -38,6 +39,7 @@ def test_data_are_built_without_a_trainer():
 
 
 def test_data_of_a_command_that_trains_nothing():
-    prepared, data = prepare_data("inspect", ["--config", small()])
+    arguments = ["--config", small()]
+    prepared, data = prepare_data("inspect", arguments, check("inspect", arguments))
     assert prepared.name == "small"
     assert list(data.sources) == ["digits"]

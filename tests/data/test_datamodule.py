@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.data.images import resize
+from mtl_lightning.data.resizing import resize
 from mtl_lightning.data.sampling import AtLeast
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import UserError

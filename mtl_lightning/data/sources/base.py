@@ -15,8 +15,10 @@ Adding a source
    (and `content`, if what you decode there is a file's content: packs then hold it as it is).
 4. ``keys`` decides the random split, so it must be the same on every machine: the path relative
    to the source's root, or your own key.
-5. If the format of its data is distinctive, `recognise` it: then ``init`` proposes the source.
-6. Import the class in ``sources/__init__.py`` and test it in ``tests/data/sources/test_<name>.py``.
+5. `check_files` may find files that do not exist before anything slow is imported.
+6. If the format of its data is distinctive, `recognise` it: then ``init`` proposes the source.
+7. Import the class in ``sources/__init__.pyi`` and test it in
+   ``tests/data/sources/test_<name>.py``.
 """
 
 from abc import ABC, abstractmethod
@@ -134,6 +136,17 @@ class Source(ABC):
     def threadsafe(self) -> bool:
         """Whether `load` and `content` may be called by several threads at the same time."""
         return type(self).load is Source.load
+
+    def check_files(self) -> None:  # noqa: B027 - for subclasses
+        """Check that the files, folders and columns that the arguments name exist.
+
+        Commands call it before torch is imported, so that a wrong name is found at once: it should
+        be quick, and refuse only what `read` refuses, in the same words. By default, nothing is
+        checked.
+
+        Raises:
+            UserError: For the first that does not exist.
+        """
 
     @abstractmethod
     def read(self, tasks: Sequence[str]) -> SourceTable:

@@ -78,6 +78,10 @@ class CelebASource(Source):
         parted = {} if _found(folder or ".", _PARTITION) else {"partition": False}
         return Recognised({"path": folder or ".", **parted}, tuple(names))
 
+    def check_files(self) -> None:
+        """Check the folder; see `Source.check_files`."""
+        self._find(_LIST)
+
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Read the lists and find the images; see `Source.read`."""
         origin = self._find(_LIST)

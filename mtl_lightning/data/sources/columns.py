@@ -61,6 +61,19 @@ class Columns:
             )
         return name
 
+    def check(self, labels: Labels | None) -> None:
+        """Check that the columns of the user's labels exist, see `of_tasks`.
+
+        Raises:
+            UserError: If one does not.
+        """
+        for task, names in _flat(labels or {}):
+            for name in names:
+                self._label(name, task)
+
+    def _label(self, name: str, task: str) -> str:
+        return self.required(name, f'labels of task "{task}"')
+
     def optional(self, name: str | None, default: str, taken: Collection[str]) -> Texts | None:
         """Return the cells of a column that the user names, or that has a default name.
 
@@ -127,7 +140,7 @@ class Columns:
         given = {}
         for task, names in _flat(labels):
             _check_task(self.origin, "labels", task, tasks)
-            given[task] = [self.required(name, f'labels of task "{task}"') for name in names]
+            given[task] = [self._label(name, task) for name in names]
         return given
 
     def labels(

@@ -60,6 +60,23 @@ def read_delimited(path: str, separator: str) -> Content:
     return Content(named, np.asarray(numbers, dtype=np.int64), fetch)
 
 
+def read_header(path: str, separator: str) -> list[str]:
+    """Return the names of the columns of a CSV or TSV file, see `read_delimited`.
+
+    Raises:
+        UserError: If there are none.
+        ValueError: If the header is not UTF-8 text, or contains a byte 0.
+        csv.Error: If a quote in it is out of place.
+    """
+    check_text(path)
+    with open(path, encoding="utf-8-sig", newline="") as file, _long_cells():
+        reader = csv.reader(file, delimiter=separator, strict=True, skipinitialspace=True)
+        names = [name for name in _header(f"{path} row 1", next(reader, []), separator) if name]
+    if any("\0" in name for name in names):
+        raise ValueError(path)
+    return names
+
+
 def _header(where: str, row: list[str], separator: str) -> list[str]:
     names = [name.strip() for name in row]
     if not any(names):

@@ -100,6 +100,10 @@ class FashionAISource(Source):
         files = [file for file in ([path] if os.path.isfile(path) else below) if _is_typical(file)]
         return Recognised({"paths": files}, tuple(ATTRIBUTES)) if files else None
 
+    def check_files(self) -> None:
+        """Check the label files; see `Source.check_files`."""
+        self._files()
+
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Read the files and find their images; see `Source.read`."""
         files = [_read(path) for path in self._files()]

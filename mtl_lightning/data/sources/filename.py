@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
-from mtl_lightning.data.sources.folder import PassedOver, found_below, images_below
+from mtl_lightning.data.sources.folder import PassedOver, check_folder, found_below, images_below
 from mtl_lightning.data.sources.locate import Path, texts
 from mtl_lightning.system.errors import (
     UserError,
@@ -70,6 +70,10 @@ class FilenameSource(Source):
         self.unmatched = unmatched
         self.allow_outside_root = allow_outside_root
         self.intensity = intensity
+
+    def check_files(self) -> None:
+        """Check the folder; see `Source.check_files`."""
+        check_folder(self.path)
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """List the images and match their names; see `Source.read`."""
@@ -139,8 +143,7 @@ def match_names(
         UserError: If there is no image, a name does not match, or an image links to nothing, or
             out of the folder without permission.
     """
-    if not os.path.isdir(path):
-        raise UserError(f"folder {path} does not exist or is not a folder")
+    check_folder(path)
     passed = PassedOver()
     found = images_below(path, ".", allow_outside_root, passed)
     names = [name.removeprefix("./") for name in found]

@@ -71,6 +71,12 @@ class PassedOver:
         return sorted(self.suffixes.items(), key=lambda item: (-item[1], item[0]))
 
 
+def check_folder(path: str) -> None:
+    """Raise a `UserError` unless there is such a folder."""
+    if not os.path.isdir(path):
+        raise UserError(f"folder {path} does not exist or is not a folder")
+
+
 class FolderSource(Source):
     """A folder per class: ``<path>/<class>/**/<image>``, or ``<path>/<split>/<class>/...``.
 
@@ -103,6 +109,10 @@ class FolderSource(Source):
         self.intensity = intensity
         self.missing = missing or []
 
+    def check_files(self) -> None:
+        """Check the folder; see `Source.check_files`."""
+        check_folder(self.path)
+
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """List the images; see `Source.read`."""
         if self.task not in tasks:
@@ -110,8 +120,7 @@ class FolderSource(Source):
                 f'folder {self.path} is for the task "{self.task}", expected one of '
                 f"{listed(tasks)}{did_you_mean(self.task, tasks)}"
             )
-        if not os.path.isdir(self.path):
-            raise UserError(f"folder {self.path} does not exist or is not a folder")
+        check_folder(self.path)
         passed = PassedOver()
         by_split, classes = self._classes(passed)
         layout = "<split>/<class>/<image>" if by_split else "<class>/<image>"

@@ -12,7 +12,7 @@ from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.columns import Columns, Labels, Values
 from mtl_lightning.data.sources.locate import Path, locate, relative_keys, texts
 from mtl_lightning.data.sources.rooted import rooted
-from mtl_lightning.data.sources.tabular import TableFile, open_table
+from mtl_lightning.data.sources.tabular import TableFile, open_header, open_table
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.cells import decimal_point, identifier, normalised
 
@@ -73,6 +73,18 @@ class TableSource(Source):
         self.key = key
         self.decimal = decimal
         self.intensity = intensity
+
+    def check_files(self) -> None:
+        """Check the table and its columns; see `Source.check_files`."""
+        header = open_header(self.path)
+        if header is None:
+            return
+        columns = self._columns(header)
+        columns.check(self.labels)
+        columns.required(self.image, "image")
+        for name, purpose in ((self.key, "key"), (self.split, "split"), (self.group, "group")):
+            if name:
+                columns.required(name, purpose)
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Read the table and find its images; see `Source.read`."""

@@ -1,5 +1,6 @@
 """Files of rows and columns, read as text: CSV, TSV, JSON Lines and Parquet."""
 
+import csv
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from mtl_lightning.data.images import suffixes
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.data.sources.content import LONGEST_CELL, Cells
-from mtl_lightning.data.sources.delimited import read_delimited
+from mtl_lightning.data.sources.delimited import read_delimited, read_header
 from mtl_lightning.data.sources.json_lines import read_json_lines
 from mtl_lightning.data.sources.locate import url
 from mtl_lightning.data.sources.parquet import read_parquet
@@ -143,6 +144,49 @@ def open_table(path: str | os.PathLike[str]) -> TableFile:
             twice.
     """
     path = os.fspath(path)
+    suffix = _checked_suffix(path)
+    try:
+        if suffix in _SEPARATORS:
+            table = TableFile(path, *read_delimited(path, _SEPARATORS[suffix]))
+        elif suffix in _JSON_LINES:
+            table = TableFile(path, *read_json_lines(path))
+        else:
+            table = TableFile(path, *read_parquet(path))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    if suffix in _SEPARATORS:
+        _check_header(table)
+    table = _composed(table)
+    twice = _twice(table.names)
+    if twice:
+        raise UserError(f"{path} has two columns named {quoted(twice[0])}; rename one of them")
+    if not len(table.rows):
+        raise UserError(f"{path} has no rows; expected at least one below the header")
+    return table
+
+
+def open_header(path: str | os.PathLike[str]) -> TableFile | None:
+    """Return a table without its rows, None if its columns are not known without reading them.
+
+    Raises:
+        UserError: If the file does not exist, is of another kind or empty.
+    """
+    path = os.fspath(path)
+    suffix = _checked_suffix(path)
+    if suffix in _JSON_LINES:
+        return None
+    try:
+        names = read_header(path, _SEPARATORS[suffix]) if suffix in _SEPARATORS else None
+        names = read_parquet(path).names if names is None else names
+    except (OSError, ValueError, csv.Error):
+        return None  # `open_table` says what is wrong, and where
+    table = _composed(TableFile(path, names, np.zeros(0, dtype=np.int64), lambda _: []))
+    images = suffix in _SEPARATORS and any(name.lower().endswith(suffixes()) for name in names)
+    return None if images or _twice(table.names) else table
+
+
+def _checked_suffix(path: str) -> str:
+    """Return the suffix of a table that exists, in lower case."""
     suffix = os.path.splitext(path)[1].lower()
     if url(path):
         raise UserError(f"{path} is a URL; download the table and give its path")
@@ -155,23 +199,13 @@ def open_table(path: str | os.PathLike[str]) -> TableFile:
     try:
         if os.path.getsize(path) == 0:
             raise UserError(f"{path} is empty; expected columns and rows")
-        if suffix in _SEPARATORS:
-            table = TableFile(path, *read_delimited(path, _SEPARATORS[suffix]))
-        elif suffix in _JSON_LINES:
-            table = TableFile(path, *read_json_lines(path))
-        else:
-            table = TableFile(path, *read_parquet(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    if suffix in _SEPARATORS:
-        _check_header(table)
-    table = _composed(table)
-    twice = [name for name, count in Counter(table.names).items() if count > 1]
-    if twice:
-        raise UserError(f"{path} has two columns named {quoted(twice[0])}; rename one of them")
-    if not len(table.rows):
-        raise UserError(f"{path} has no rows; expected at least one below the header")
-    return table
+    return suffix
+
+
+def _twice(names: list[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def no_header(path: str, image: str) -> str:

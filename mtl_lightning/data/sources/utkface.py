@@ -8,7 +8,7 @@ from itertools import islice
 from mtl_lightning.data.sources.base import Recognised, Source, SourceTable
 from mtl_lightning.data.sources.columns import Labels
 from mtl_lightning.data.sources.filename import Unmatched, match_names
-from mtl_lightning.data.sources.folder import images_below
+from mtl_lightning.data.sources.folder import check_folder, images_below
 from mtl_lightning.data.sources.locate import Path, texts
 
 _NAME = re.compile(r"(?:.*/)?(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_[^/]*")
@@ -69,6 +69,10 @@ class UTKFaceSource(Source):
         strange = any(_NAME.fullmatch(name) is None for name in names)
         arguments = {"path": path, **({"malformed": "skip"} if strange else {})}
         return Recognised(arguments, ("age", *_MEANINGS))
+
+    def check_files(self) -> None:
+        """Check the folder; see `Source.check_files`."""
+        check_folder(self.path)
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """List the images and read their names; see `Source.read`."""

@@ -1,0 +1,12 @@
+# The public names of this folder and the modules that they are imported from when first used, see
+# `mtl_lightning/__init__.pyi`.
+from .base import (
+    Encoded as Encoded,
+)
+from .base import (
+    Task as Task,
+)
+from .classification import Classification as Classification
+from .multilabel import MultiLabel as MultiLabel
+from .ordinal import Ordinal as Ordinal
+from .regression import Regression as Regression
