@@ -26,6 +26,7 @@ from .data import (
     MultiMNISTSource as MultiMNISTSource,
     PartialLabels as PartialLabels,
     Sampling as Sampling,
+    ShapesSource as ShapesSource,
     Shards as Shards,
     Source as Source,
     SourceTable as SourceTable,
@@ -50,9 +51,11 @@ from .system.errors import (
 )
 from .tasks import (
     Classification as Classification,
+    DenseRegression as DenseRegression,
     MultiLabel as MultiLabel,
     Ordinal as Ordinal,
     Regression as Regression,
+    Segmentation as Segmentation,
     Task as Task,
 )
 from .training.module import (

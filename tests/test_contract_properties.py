@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mtl_lightning.models import DecoderOptions
 from mtl_lightning.tasks import (
     Classification,
+    DenseRegression,
     MultiLabel,
     Ordinal,
     Regression,
+    Segmentation,
     Task,
 )
 from mtl_lightning.tasks.results import Results
@@ -75,8 +78,38 @@ def multi_labels(draw: st.DrawFn) -> Drawn:
     return (MultiLabel, arguments), whole + parts
 
 
+NARROW = DecoderOptions(width=4)
+
+
+@st.composite
+def segmentations(draw: st.DrawFn) -> Drawn:
+    classes = ["ant", "bee", "cat"][: draw(st.integers(2, 3))]
+    loss = draw(st.sampled_from(["cross_entropy", "dice", "both"]))
+    pixel = st.tuples(st.integers(0, 15), st.integers(0, 15))
+    masks = st.dictionaries(pixel, st.sampled_from(classes), min_size=1, max_size=4)
+    labels = draw(st.lists(masks, min_size=2, max_size=4))
+    if draw(st.booleans()):
+        labels.append({})  # all pixels are ignored
+    return (Segmentation, {"classes": classes, "loss": loss, "decoder": NARROW}), labels
+
+
+@st.composite
+def depths(draw: st.DrawFn) -> Drawn:
+    arguments = {"scale": 0.25, "invalid": 255, "decoder": NARROW}
+    arguments["loss"] = draw(st.sampled_from(["l1", "log"]))
+    pixel = st.tuples(st.integers(0, 15), st.integers(0, 15))
+    number = st.integers(1, 250).map(lambda stored: stored / 4)
+    files = st.dictionaries(pixel, number, min_size=1, max_size=4)
+    labels = [{(0, 0): 0.25, (3, 5): 4.0}, *draw(st.lists(files, min_size=1, max_size=3))]
+    if draw(st.booleans()):
+        labels.append({})
+    return (DenseRegression, arguments), labels
+
+
 KINDS = st.lists(
-    classifications() | ordinals() | regressions() | multi_labels(), min_size=1, max_size=3
+    classifications() | ordinals() | regressions() | multi_labels() | segmentations() | depths(),
+    min_size=1,
+    max_size=3,
 )
 DENSITIES = st.lists(st.sampled_from([0.5, 0.1, 0.9]), min_size=3, max_size=3)
 FLOATS = st.lists(st.sampled_from([0.0, np.nan, np.inf, -np.inf, 3e38]), min_size=1, max_size=3)

@@ -16,7 +16,7 @@ from mtl_lightning.data.packing import pack
 from mtl_lightning.data.sources import FolderSource, TableSource
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.progress import ProgressBar
-from mtl_lightning.tasks import Classification
+from mtl_lightning.tasks import Classification, segmentation
 from mtl_lightning.training.module import MultiTask
 from tests.helpers import ranks
 from tests.helpers.models import LAYERED, Layered
@@ -24,6 +24,7 @@ from tests.helpers.segmentation import (
     VOID,
     Segmentation,
     mask_of,
+    png,
     segmentation_data,
     segmentation_tasks,
     write_photos,
@@ -307,6 +308,42 @@ def test_what_cannot_carry_targets_refuses_them(tmp_path, table):
         segmentation_data(table, resize="stretch")
     with pytest.raises(UserError, match=r"^data\.mirror\.swap\.parts: Segmentation has no classes"):
         segmentation_data(table, mirror=Mirror({"parts": {"left": "right"}})).setup("fit")
+
+
+def test_mistakes_in_masks_are_found_before_the_first_step(tmp_path, table):
+    seven = table.parent / f"masks/{BAD}.png"
+    seven.write_bytes(png(np.full((16, 16), 7)))
+    tasks = {"parts": segmentation.Segmentation(["a", "b", "c"])}
+    torch.manual_seed(1)
+    unread = MultiTask(tasks, Layered(**LAYERED["rows"]), image_size=16)
+    with pytest.raises(UserError) as error:
+        fit(tmp_path, segmentation_data(table, tasks), unread)
+    assert str(error.value) == (
+        f'{table} row 11, column "parts": target {seven} cannot be used for task parts '
+        "(value 7 of 256 pixels is no class, expected 0 (a), 1 (b), 2 (c), or 255 for pixels to "
+        "ignore); data.on_bad_image: skip continues without such targets"
+    )
+
+
+def test_a_mask_whose_pixels_are_all_ignored_is_no_label(tmp_path, table):
+    tasks = {
+        "kind": Classification(["cat", "dog"]),
+        "parts": segmentation.Segmentation(["a", "b", "c"]),
+    }
+
+    def train(folder: Path, table: Path) -> dict[str, Any]:
+        torch.manual_seed(1)
+        trained = MultiTask(tasks, Layered(**LAYERED["rows"]), image_size=16)
+        data = segmentation_data(table, tasks, augmentation="default")
+        trained = fit(folder, data, trained, accumulate_grad_batches=2, max_epochs=2)
+        results = trained.results["train"].tasks, trained.results["val"].tasks
+        return {"weights": weights(trained), "train": results[0], "val": results[1]}
+
+    empty = without(table)
+    (table.parent / f"masks/{BAD}.png").write_bytes(png(np.full((16, 16), VOID)))
+    found = train(tmp_path, table)
+    assert found["train"]["parts"]["n_labelled"] == 19
+    identical(found, train(tmp_path, empty))
 
 
 def test_a_task_left_out_reads_no_files(table):

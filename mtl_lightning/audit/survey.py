@@ -42,6 +42,10 @@ class _ReadSource(Source):
         """Resolve target files as the source does."""
         return self.source.target_files(table, task)
 
+    def target_content(self, target: str) -> bytes:
+        """Load a target as the source does."""
+        return self.source.target_content(target)
+
     @property
     def threadsafe(self) -> bool:
         """Whether the source is."""

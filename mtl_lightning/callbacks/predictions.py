@@ -1,4 +1,4 @@
-"""``predictions.csv``: the answers for each image, in the order of the images."""
+"""``predictions.csv``: the answers for each image, in the order of the images, and their maps."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ import pandas as pd
 import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from mtl_lightning.callbacks.prediction_maps import PredictionMaps
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.files import atomic_path
@@ -28,6 +29,8 @@ def check_output(path: Path) -> None:
 class PredictionsFile(Callback):
     """Collects the predictions of all ranks and writes them as one table.
 
+    The answers for each pixel of an image are a PNG file, which the column of the task names.
+
     Args:
         images: The name of each image in the table.
         output: A ``.csv`` or ``.parquet`` file, which is replaced if it exists.
@@ -37,6 +40,17 @@ class PredictionsFile(Callback):
         self.images = images
         self.output = output
         self._parts: list[dict[str, Any]] = []
+        self._maps = PredictionMaps(output)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Agree on the folder of the maps."""
+        self._maps.start(trainer)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Remove maps that are not complete."""
+        self._maps.discard()
 
     def on_predict_batch_end(
         self,
@@ -53,7 +67,18 @@ class PredictionsFile(Callback):
             for task, answer in outputs["answers"].items()
             for key, values in answer.items()
         }
+        names = [
+            None if row == PADDING or row in batch.bad else self._file_name(row)
+            for row in outputs["rows"].tolist()
+        ]
+        for task, paths in self._maps.write(outputs["files"], names).items():
+            columns[task] = np.array(paths, dtype=object)
         self._parts.append({"rows": outputs["rows"], "columns": columns, "bad": list(batch.bad)})
+
+    def _file_name(self, row: int) -> str:
+        """Return a name that no other row has, without folders and suffix."""
+        stem = Path(self.images[row]).stem.encode()[:150].decode(errors="ignore")
+        return f"{row:06}_{stem}"
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather all ranks, drop padding, restore the order, and write."""
@@ -64,6 +89,7 @@ class PredictionsFile(Callback):
             parts = [part for rank in gathered for part in rank]
         if not trainer.is_global_zero:
             return
+        folder = self._maps.finish()
         rows = np.concatenate([part["rows"] for part in parts])
         order = np.argsort(rows, kind="stable")[np.count_nonzero(rows == PADDING) :]
         table = {"image": np.asarray(self.images, dtype=object)[rows[order]]}
@@ -75,6 +101,8 @@ class PredictionsFile(Callback):
             answers[name] = answers[name].mask(skipped)
         self._write(answers)
         pl_module.print(f"written: {self.output} ({len(order):,} images)")
+        if folder is not None:
+            pl_module.print(f"written: {folder}")
 
     def _write(self, frame: pd.DataFrame) -> None:
         with atomic_path(self.output) as part:

@@ -44,6 +44,9 @@ from .sources import (
     MultiMNISTSource as MultiMNISTSource,
 )
 from .sources import (
+    ShapesSource as ShapesSource,
+)
+from .sources import (
     Source as Source,
 )
 from .sources import (

@@ -1,4 +1,4 @@
-"""Images and target files that cannot be used: an error, or skipped on all ranks."""
+"""Images and target files that cannot be used, or hold no label: known once they are read."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +16,9 @@ from mtl_lightning.tasks import Encoded
 
 PositionFn = Callable[[], tuple[int, int]]
 """Returns the epoch, and the number of its finished micro-batches."""
+
+SKIP_IMAGES = "data.on_bad_image: skip continues without such images"
+SKIP_TARGETS = "data.on_bad_image: skip continues without such targets"
 
 Reasons = dict[tuple[int, str], str]
 """Row and task (``""`` for the image) to the reason why it could not be used."""
@@ -109,8 +112,7 @@ def raise_on_bad_image(batches: Iterator[Batch]) -> Iterator[Batch]:
     """Yield batches, raising a ``UserError`` at the first bad image or target."""
     for batch in batches:
         for (_, task), message in _reasons(batch).items():
-            what = "targets" if task else "images"
-            raise UserError(f"{message}; data.on_bad_image: skip continues without such {what}")
+            raise UserError(f"{message}; {SKIP_TARGETS if task else SKIP_IMAGES}")
         yield batch
 
 
@@ -122,12 +124,12 @@ def _reasons(batch: Batch) -> Reasons:
 
 
 @dataclass
-class SkipBadImages:
-    """Yields batches with the label counts of their optimizer step, without bad images.
+class Recount:
+    """Yields batches with the label counts of their optimizer step, without what has no label.
 
-    The step plan counts labels before an image is opened. Which images and targets cannot be used
-    is only known when all micro-batches of the step are loaded, on every rank. So these are loaded
-    ahead, and the ranks add up their losses once per step.
+    The step plan counts labels before an image is opened. Which images and targets cannot be used,
+    and which targets hold no label, is only known when all micro-batches of the step are loaded,
+    on every rank. So these are loaded ahead, and the ranks add up their losses once per step.
 
     Attributes:
         bad: The list to which they are added.
@@ -181,10 +183,12 @@ class SkipBadImages:
         own = [
             int(labels.labelled[images].sum())
             + len(among([row for row, of in reasons if of == task]))
+            + sum(len(batch.void_targets.get(task, ())) for batch in step)
             for task, labels in self.encoded.items()
         ]
-        numbers = torch.tensor([*own, len(images), len(reasons)], device=self.device)
+        numbers = torch.tensor([*own, len(images), len(reasons)])
         if self.plan.world_size > 1:
+            numbers = numbers.to(self.device)
             dist.all_reduce(numbers)
         *lost, total, found = numbers.tolist()
         if found:

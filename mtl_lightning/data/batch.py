@@ -31,6 +31,8 @@ class Batch:
         bad: Row to the reason why its image could not be used; the image is black and unlabelled.
         bad_targets: Task to the rows whose target file could not be used, and why; they are
             unlabelled for this task.
+        void_targets: Task to the rows whose target holds no label; they are unlabelled for this
+            task.
         features: ``(B, F)``, the backbone's features of the images, if they are cached.
         failure: Why a source can load no image at all, if it cannot; the rest is then undefined.
     """
@@ -49,6 +51,7 @@ class Batch:
         gradient_divisor: int,
         bad: dict[int, str] | None = None,
         bad_targets: dict[str, dict[int, str]] | None = None,
+        void_targets: dict[str, list[int]] | None = None,
         features: Tensor | None = None,
         failure: str = "",
         plain_inputs: dict[str, Tensor] | None = None,
@@ -62,6 +65,7 @@ class Batch:
         self.gradient_divisor = gradient_divisor
         self.bad = bad or {}
         self.bad_targets = bad_targets or {}
+        self.void_targets = void_targets or {}
         self.features = features
         self.failure = failure
         self.plain_inputs = plain_inputs

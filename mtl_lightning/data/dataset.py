@@ -96,12 +96,13 @@ class ImageDataset(Dataset[Batch]):
         rows, epoch = request.rows, request.epoch
         bad: dict[int, str] = {}
         bad_targets: dict[str, dict[int, str]] = {task: {} for task in self.target_files}
+        void: dict[str, list[int]] = {task: [] for task in self.target_files}
         mirrored = self.mirroring.mirrored(epoch, rows.tolist())
         failure = ""
         samples: list[_Sample]
         try:
             samples = [
-                self._sample(row, epoch, flip, bad, bad_targets)
+                self._sample(row, epoch, flip, bad, bad_targets, void)
                 for row, flip in zip(rows.tolist(), mirrored, strict=True)
             ]
         except SourceError as error:
@@ -124,6 +125,7 @@ class ImageDataset(Dataset[Batch]):
             gradient_divisor=request.gradient_divisor,
             bad=bad,
             bad_targets=bad_targets,
+            void_targets=void,
             failure=failure,
         )
 
@@ -134,10 +136,12 @@ class ImageDataset(Dataset[Batch]):
         flip: bool,
         bad: dict[int, str],
         bad_targets: dict[str, dict[int, str]],
+        void: dict[str, list[int]],
     ) -> "_Sample":
         """Return one image of the batch, black if there is none, and its targets from files.
 
-        The reason why an image or target cannot be used is added to ``bad`` or ``bad_targets``.
+        The reason why an image or target cannot be used is added to ``bad`` or ``bad_targets``, and
+        the row of a target without any label to ``void``.
         """
         try:
             if row == PADDING:
@@ -150,9 +154,14 @@ class ImageDataset(Dataset[Batch]):
         for task, files in self.target_files.items():
             if self.encoded[task].labelled[row]:
                 try:
-                    targets[task] = files.load(row, resized.shape[:2])
+                    target = files.load(row, resized.shape[:2])
                 except UserError as error:
                     bad_targets[task][row] = str(error)
+                    continue
+                if target is None:
+                    void[task].append(row)
+                else:
+                    targets[task] = target
         if self.transform is None:
             image, targets = transforms.apply(self.centre, image, targets)
             return _Sample(image, targets, image)

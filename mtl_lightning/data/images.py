@@ -103,8 +103,8 @@ def file_content(path: str) -> bytes:
         return file.read()
 
 
-def encode(pixels: Pixels) -> bytes:
-    """Encode pixels, (height, width, 3) RGB, as a PNG file, which is lossless."""
+def encode(pixels: Pixels | npt.NDArray[np.uint16]) -> bytes:
+    """Encode pixels, (height, width, 3) RGB or grey, as a PNG file, which is lossless."""
     file = BytesIO()
     Image.fromarray(pixels).save(file, "png")
     return file.getvalue()

@@ -11,15 +11,17 @@ import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule, Trainer
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from torchvision import tv_tensors
 
 from mtl_lightning.data import transforms
 from mtl_lightning.data.bad_images import (
+    SKIP_TARGETS,
     BadImages,
     Files,
     PositionFn,
-    SkipBadImages,
+    Recount,
     raise_on_bad_image,
 )
 from mtl_lightning.data.batch import Batch
@@ -43,6 +45,8 @@ from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.seeding import global_seed
 from mtl_lightning.tasks import Encoded, Task
 
+SAMPLED_TARGETS = 64
+"""Number of training targets that are read before training, for statistics and mistakes."""
 TRIAL = 16
 """Number of images that a ``fast_dev_run`` caches: enough to test whether a cache works."""
 
@@ -131,9 +135,8 @@ class SplitLoaders(LightningDataModule):
         transform = self._transform(trainer.strategy.root_device if on_device else "cpu")
         self._on_device = None
         if on_device and transform is not None:
-            late = [name for name, task in self.tasks.items() if task.loads_targets]
-            plain = self._unlabelled
-            self._on_device = OnDevice(transform, seed, self._mirroring(), late, plain)
+            types, plain = self._target_types(), self._unlabelled
+            self._on_device = OnDevice(transform, seed, self._mirroring(), types, plain)
             transform = None
         return self._loader(self._dataset("train", transform), "train", plan, position)
 
@@ -180,9 +183,30 @@ class SplitLoaders(LightningDataModule):
         """Return the transform of training images, None for that of evaluation."""
         if not self.augmented:
             return None
-        with_targets = any(task.loads_targets for task in self.tasks.values())
-        flip = self.mirror is None
-        return transforms.build(self.augmentation, self.size, flip, device, with_targets)
+        flip, types = self.mirror is None, self._target_types()
+        return transforms.build(self.augmentation, self.size, flip, device, types)
+
+    def sample_targets(self, task: str) -> list[Tensor]:
+        """Read the targets of some training rows, evenly spaced, of a task that loads targets.
+
+        Raises:
+            UserError: If one cannot be used, unless such targets are skipped.
+        """
+        own, table = self.tasks[task], self.labels.table
+        files = TargetFiles(task, own, table, self.size, self.max_pixels)
+        rows = np.flatnonzero(self.labels.encoded[task].labelled & table.in_split("train"))
+        found = []
+        count = min(len(rows), TRIAL if self._is_trial() else SAMPLED_TARGETS)
+        for row in rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)].tolist():
+            try:
+                found.append(files.read(row))
+            except UserError as error:
+                if self.on_bad_image == "error":
+                    raise UserError(f"{error}; {SKIP_TARGETS}") from None
+        return found
+
+    def _target_types(self) -> dict[str, type[tv_tensors.Mask]]:
+        return {n: task.target_type for n, task in self.tasks.items() if task.loads_targets}
 
     def _is_trial(self) -> bool:
         """Whether only a few batches are loaded, for which filling a cache is not worth it."""
@@ -276,20 +300,22 @@ class SplitLoaders(LightningDataModule):
         trainer, skip = self._trainer(), self.on_bad_image == "skip"
         takes_images = isinstance(dataset, ImageDataset)
         through: Callable[[Iterator[Batch]], Iterator[Batch]] = raise_on_bad_image
-        if skip:
-            images: Files
-            targets: Mapping[str, Files]
-            if isinstance(dataset, ImageDataset):  # to predict, there need not be a table
-                images, targets = dataset.images, dataset.target_files
-            else:
-                images, targets = self.labels.table, {}
+        images: Files
+        targets: Mapping[str, Files]
+        if isinstance(dataset, ImageDataset):  # to predict, there need not be a table
+            images, targets = dataset.images, dataset.target_files
+        else:
+            images, targets = self.labels.table, {}
+        recounts = skip or bool(targets)
+        if recounts:
             device = trainer.strategy.root_device
-            through = SkipBadImages(
+            recount = Recount(
                 self.bad, split, images, dataset.encoded, plan, position, device, targets
             )
+            through = recount if skip else lambda batches: recount(raise_on_bad_image(batches))
         if split == "train" and takes_images:  # nobody waits for features
             through = self.input_wait.wrap(through)
-        sampler = PlanSampler(plan, trainer.global_rank, position, whole_steps=skip)
+        sampler = PlanSampler(plan, trainer.global_rank, position, whole_steps=recounts)
         return loader(dataset, sampler, self.num_workers if takes_images else 0, through)
 
     def feature_loader(self, split: str, view: int) -> DataLoader[Batch]:

@@ -120,6 +120,12 @@ class MergedTable:
             content: bytes = self.sources[self.source[row]].content(self.images[row])
             return content
 
+    def target_content(self, row: int, task: str) -> bytes:
+        """Return the file that is the label of a row for a task which loads its targets."""
+        source = self._source_rows.source_of(int(self._labelled_by[task][row]))
+        content: bytes = self.sources[source].target_content(self.cells[task][row])
+        return content
+
     @contextmanager
     def _naming(self, row: int) -> Iterator[None]:
         try:

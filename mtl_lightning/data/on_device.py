@@ -1,10 +1,11 @@
 """Augmentation of whole batches on the device of the network."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torchvision import tv_tensors
 
 from mtl_lightning.data import transforms
 from mtl_lightning.data.batch import IMAGE, PADDING, Batch
@@ -19,14 +20,14 @@ class OnDevice:
         transform: Maps uint8 images to uint8 images.
         seed: The seed of the run.
         mirroring: Which images are mirrored first; their labels are already swapped.
-        target_tasks: The tasks whose targets are transformed with the images.
+        target_types: Task to the class of its targets, for those transformed with the images.
         plain: Whether to keep the images without ``transform``; see `Batch`.
     """
 
     transform: nn.Module
     seed: int
     mirroring: Mirroring
-    target_tasks: Sequence[str] = ()
+    target_types: Mapping[str, type[tv_tensors.Mask]] = field(default_factory=dict)
     plain: bool = False
 
     def __call__(self, moved: Batch, loaded: Batch, epoch: int) -> None:
@@ -52,7 +53,7 @@ class OnDevice:
         moved.inputs[IMAGE], targets = transforms.augment_batch(
             self.transform, images, seeds, flips.tolist(), targets
         )
-        for task in self.target_tasks:
+        for task in self.target_types:
             before = moved.targets[task]
             own = [of_image.get(task, before[i]) for i, of_image in enumerate(targets)]
             moved.targets[task] = torch.stack(own)
@@ -60,7 +61,7 @@ class OnDevice:
     def _targets(self, moved: Batch, loaded: Batch, place: int) -> dict[str, Tensor]:
         """Return the targets of one image for the tasks that it is labelled for."""
         return {
-            task: moved.targets[task][place]
-            for task in self.target_tasks
+            task: kind(moved.targets[task][place])
+            for task, kind in self.target_types.items()
             if loaded.labelled[task][place]
         }

@@ -65,9 +65,13 @@ class SourceRows:
         """Return the rows of a source."""
         return slice(int(self.starts[source]), int(self.starts[source + 1]))
 
+    def source_of(self, row: int) -> int:
+        """Return the number of the source that a row is from."""
+        return int(np.searchsorted(self.starts, row, side="right")) - 1
+
     def location(self, row: int, task: str | None = None, column: int | None = None) -> str:
         """Return the location of a row, and of one or all columns of a task, for a message."""
-        source = int(np.searchsorted(self.starts, row, side="right")) - 1
+        source = self.source_of(row)
         return self.tables[source].location(row - int(self.starts[source]), task, column)
 
     def concatenate(self, columns: Sequence[Texts | None]) -> Texts:

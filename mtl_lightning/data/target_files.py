@@ -1,13 +1,13 @@
 """Targets that are files, such as segmentation masks: read with their images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from mtl_lightning.data.images import file_content, pixel_limit, reason_of
+from mtl_lightning.data.images import pixel_limit, reason_of
 from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Task
@@ -44,7 +44,16 @@ class TargetFiles:
         """Return the place of the target in a table, for a message: ``masks.csv row 17``."""
         return self.table.location(row, self.task_name)
 
-    def load(self, row: int, shape: Sequence[int]) -> Tensor:
+    def read(self, row: int) -> Tensor:
+        """Return the target of a row, as it is in its file.
+
+        Raises:
+            UserError: If the file cannot be read, or is not a target.
+        """
+        with self._naming(row):
+            return self._read(row)
+
+    def load(self, row: int, shape: Sequence[int]) -> Tensor | None:
         """Return the target of a row, resampled to the nearest pixels of its image.
 
         Args:
@@ -52,26 +61,36 @@ class TargetFiles:
             shape: The (h, w) of the image, which may have been scaled but not cropped.
 
         Returns:
-            ``(..., h, w)``.
+            ``(..., h, w)``; None if nothing in it is a label (`Task.has_label`).
 
         Raises:
             UserError: If the file cannot be read, or is not a target of this image.
         """
+        with self._naming(row):
+            target = self._read(row)
+            self._check_shape(target, shape)
+        resized: Tensor = v2.functional.resize(self.task.target_type(target), list(shape))
+        return resized if self.task.has_label(resized.as_subclass(Tensor)) else None
+
+    def _read(self, row: int) -> Tensor:
+        with pixel_limit(self.max_pixels):
+            target: Tensor = self.task.load_target(self.table.target_content(row, self.task_name))
+        self._check(target)
+        return target
+
+    @contextmanager
+    def _naming(self, row: int) -> Iterator[None]:
         try:
-            with pixel_limit(self.max_pixels):
-                target = self.task.load_target(file_content(self.name(row)))
-            self._check(target, shape)
+            yield
         except Exception as error:  # readers raise errors of any type for a broken file
             raise UserError(
                 f"{self.location(row)}: target {self.name(row)} cannot be used for task "
                 f"{self.task_name} ({reason_of(error)})"
             ) from error
-        resized: Tensor = v2.functional.resize(tv_tensors.Mask(target), list(shape))
-        return resized.as_subclass(Tensor)
 
-    def _check(self, target: object, shape: Sequence[int]) -> None:
+    def _check(self, target: object) -> None:
         expected = f"{self.empty.dtype} {_described(self.empty)}"
-        if not torch.is_tensor(target):
+        if not isinstance(target, tv_tensors.Mask):
             raise TypeError(f"it is read as {type(target).__name__}, expected {expected}")
         if (target.dtype, target.shape[:-2]) != (self.empty.dtype, self.empty.shape[:-2]):
             found = f"{target.dtype} {tuple(target.shape)}"
@@ -81,6 +100,9 @@ class TargetFiles:
             raise ValueError(
                 f"{height * width:,} pixels, and data.max_pixels allows {self.max_pixels:,}"
             )
+
+    def _check_shape(self, target: Tensor, shape: Sequence[int]) -> None:
+        height, width = target.shape[-2:]
         # An image may be loaded at a half or a quarter, with its sides rounded.
         scale = max(shape[0] / height, shape[1] / width)
         tolerance = 1 + max(shape) / min(shape)

@@ -1,6 +1,7 @@
 """Augmentation of uint8 images to the network's size, with random numbers from counters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,11 @@ from mtl_lightning.system.errors import UserError
 Augmentation = Literal["default", "none"] | list[nn.Module]
 
 Targets = dict[str, Tensor]
-"""Task to the target of one image, ``(..., h, w)`` of the image's size."""
+"""Task to the target of one image, ``(..., h, w)`` of the image's size.
+
+A subclass of ``tv_tensors.Mask`` is transformed as torchvision's v2 transforms do with this class,
+any other tensor as a mask.
+"""
 
 _FLIPS = (v1.RandomHorizontalFlip, v2.RandomHorizontalFlip)
 
@@ -99,7 +104,7 @@ def build(
     size: tuple[int, int],
     flip: bool = True,
     device: torch.device | str = "cpu",
-    with_targets: bool = False,
+    target_types: Mapping[str, type[tv_tensors.Mask]] = MappingProxyType({}),
 ) -> nn.Module:
     """Return the transform for training images.
 
@@ -109,7 +114,7 @@ def build(
         size: The (height, width) of the output.
         flip: Whether the default mirrors images.
         device: The device of the images.
-        with_targets: Whether images have masks.
+        target_types: Task to the class of the targets that are transformed with the images.
 
     Returns:
         A module from (3, h, w) to (3, height, width), both uint8.
@@ -126,7 +131,7 @@ def build(
             f'augmentation should be default, none or a list of transforms. Found "{augmentation}"'
         )
     image = torch.zeros(3, *size, dtype=torch.uint8, device=device)
-    targets = {"mask": image[0].long()} if with_targets else {}
+    targets: Targets = {name: kind(image[:1]) for name, kind in target_types.items()}
     for transform in augmentation:
         image, targets = _tried(transform, image, targets)
     whole: nn.Module = v2.Compose([*augmentation, Fit(size)])
@@ -164,7 +169,10 @@ def augment(
             torch.get_device_module(image.device).manual_seed(int(state[0]))
         if flip:
             image = image.flip(-1)
-            targets = targets and {name: target.flip(-1) for name, target in targets.items()}
+            targets = targets and {
+                name: v2.functional.horizontal_flip(_as_mask(target))
+                for name, target in targets.items()
+            }
         return apply(transform, image, targets)
 
 
@@ -174,9 +182,13 @@ def apply(
     """Call a transform once, with an image and its targets if there are any; see `augment`."""
     if not targets:
         return transform(image), {}
-    masks = {name: tv_tensors.Mask(target) for name, target in targets.items()}
+    masks = {name: _as_mask(target) for name, target in targets.items()}
     out, masks = transform(tv_tensors.Image(image), masks)
     return out.as_subclass(Tensor), {n: mask.as_subclass(Tensor) for n, mask in masks.items()}
+
+
+def _as_mask(target: Tensor) -> tv_tensors.Mask:
+    return target if isinstance(target, tv_tensors.Mask) else tv_tensors.Mask(target)
 
 
 def augment_batch(

@@ -6,6 +6,7 @@ from mtl_lightning.models.backbones import (
     Timm,
     Torchvision,
 )
+from mtl_lightning.models.decoder import Decoder, DecoderOptions
 from mtl_lightning.models.features import FeatureSpec, MapSpec
 from mtl_lightning.models.heads import HeadOptions, build_head
 from mtl_lightning.models.named import NamedModules
@@ -17,6 +18,8 @@ from mtl_lightning.models.weights import LoadReport
 __all__ = [
     "VGG16",
     "Backbone",
+    "Decoder",
+    "DecoderOptions",
     "FeatureSpec",
     "Hard",
     "HeadOptions",

@@ -7,6 +7,8 @@ from .base import (
     Task as Task,
 )
 from .classification import Classification as Classification
+from .dense_regression import DenseRegression as DenseRegression
 from .multilabel import MultiLabel as MultiLabel
 from .ordinal import Ordinal as Ordinal
 from .regression import Regression as Regression
+from .segmentation import Segmentation as Segmentation

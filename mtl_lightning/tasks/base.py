@@ -23,7 +23,8 @@ Adding a kind of task is one file here, one line in ``__init__.pyi`` and one tes
    ``loads_targets``, let ``encode`` return ``encode_files(cells)``, and implement ``load_target``
    and, unless targets are integer masks ``(height, width)``, ``empty_target``. The target is then
    loaded with the image and augmented with it. The loss of a row stays one number: a mean over
-   its valid pixels.
+   its valid pixels. ``has_label`` says whether there are any, and ``encode_answers`` returns the
+   answers as files. `DenseTask` has what such tasks have in common.
 8. If the network's own answers can be targets, ``guess`` returns them, and a task with classes has
    ``num_class_numbers``, ``class_numbers`` and ``label_classes``; without ``guess``, the task
    learns from labels alone.
@@ -102,6 +103,9 @@ class Task(nn.Module, ABC):
 
     loads_targets: ClassVar[bool] = False
     """Whether a cell names a file, relative to the root of its source, that holds the target."""
+
+    target_type: ClassVar[type[tv_tensors.Mask]] = tv_tensors.Mask
+    """The class of loaded targets, which decides how torchvision's v2 transforms change them."""
 
     compares_views: ClassVar[bool] = False
     """Whether `guess` needs the outputs for a second view of the images."""
@@ -194,12 +198,21 @@ class Task(nn.Module, ABC):
             content: The content of the file.
 
         Returns:
-            ``(..., height, width)``, for each pixel of the upright image.
+            ``(..., height, width)``, for each pixel of the upright image, a `target_type`.
 
         Raises:
             Exception: Any, if the content is not a target. Its text becomes part of a message.
         """
         raise NotImplementedError(f"{type(self).__name__} loads no targets")
+
+    def has_label(self, target: Tensor) -> bool:
+        """Whether a loaded target has a label; a row whose target has none is unlabelled.
+
+        Args:
+            target: What `load_target` returned, at the size of the image before augmentation.
+        """
+        del target
+        return True
 
     def empty_target(self, size: tuple[int, int]) -> Tensor:
         """Return the placeholder of a missing target in a batch.
@@ -222,6 +235,18 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def expected(self, cell: str) -> str:
         """Describe in a few words what was expected instead of ``cell``."""
+
+    def fit_targets(self, targets: Sequence[Tensor]) -> None:
+        """Compute statistics of loaded training targets and store them in buffers.
+
+        Called after `fit_statistics`, for a task that ``loads_targets``; by default nothing.
+
+        Args:
+            targets: Those of up to `data.loaders.SAMPLED_TARGETS` rows, of any size.
+
+        Raises:
+            UserError: If nothing can be learned from them.
+        """
 
     @abstractmethod
     def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:
@@ -343,6 +368,25 @@ class Task(nn.Module, ABC):
         """
         del targets
         return None
+
+    def encode_answers(self, answers: Mapping[str, NDArray[Any]]) -> list[bytes]:
+        """Return the answers as contents of files, as `load_target` reads them.
+
+        ``predict`` writes a file for each image. By default there are none.
+
+        Args:
+            answers: The answers of `predict`, ``(B, ...)``.
+
+        Returns:
+            One content for each of the B rows, or nothing.
+        """
+        del answers
+        return []
+
+    @property
+    def answer_suffix(self) -> str:
+        """The suffix of the files of `encode_answers`."""
+        return ".png"
 
     def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
         """Return the labels of the rows after their images are mirrored.

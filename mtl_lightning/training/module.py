@@ -192,8 +192,11 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         if self._begun or self.trainer.ckpt_path is not None:
             return
         for name, task in self.tasks.items():
+            targets = data.sample_targets(name) if task.loads_targets else []
             try:
                 task.fit_statistics(*data.labels.training_labels(name))
+                if task.loads_targets:
+                    task.fit_targets(targets)
             except UserError as error:
                 raise UserError(f"task {name}: {error}") from None
         report = self.network.load_pretrained()
@@ -259,14 +262,15 @@ class MultiTask(FromCheckpoint, TrainingSteps):
             checkpoint["unlabelled"] = self.unlabelled.state_dict()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Return the rows and, per task, the columns of its answers."""
+        """Return the rows and, per task, the columns of its answers and the files of its maps."""
         check_batch(batch)
         outputs = self.network(batch.inputs)
-        columns = {}
+        columns, files = {}, {}
         for name, task in self.tasks.items():
-            answers = task.predict(outputs[name])
-            columns[name] = task.columns({key: a.cpu().numpy() for key, a in answers.items()})
-        return {"rows": batch.rows.cpu().numpy(), "answers": columns}
+            answers = {k: a.cpu().numpy() for k, a in task.predict(outputs[name]).items()}
+            columns[name] = task.columns(answers)
+            files[name] = task.answer_suffix, task.encode_answers(answers)
+        return {"rows": batch.rows.cpu().numpy(), "answers": columns, "files": files}
 
     def add_parameter_group(
         self, name: str, parameters: Sequence[nn.Parameter], lr_scale: float

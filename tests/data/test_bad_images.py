@@ -11,7 +11,7 @@ import torch
 from mtl_lightning.data.bad_images import (
     BadImage,
     BadImages,
-    SkipBadImages,
+    Recount,
     raise_on_bad_image,
 )
 from mtl_lightning.data.batch import PADDING, Batch
@@ -127,9 +127,9 @@ def batches(bad: set[int], loaded: list[int], start: int = 0) -> Any:
         )
 
 
-def skip(start: int = 0, share: float = 1.0) -> SkipBadImages:
+def skip(start: int = 0, share: float = 1.0) -> Recount:
     cpu = torch.device("cpu")
-    return SkipBadImages(BadImages(share), "train", Named(), ENCODED, PLAN, lambda: (3, start), cpu)
+    return Recount(BadImages(share), "train", Named(), ENCODED, PLAN, lambda: (3, start), cpu)
 
 
 def again(step_rows: int, random: np.random.Generator) -> np.ndarray:

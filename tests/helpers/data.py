@@ -35,7 +35,10 @@ def column(values: Sequence[Any]) -> np.ndarray:
 
 
 class Memory(Source):
-    """Random images with given labels and splits; ``bad`` ones cannot be read."""
+    """Random images with given labels and splits; ``bad`` ones cannot be read.
+
+    Labels that are among ``targets`` stand for the contents of files.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,9 @@ class Memory(Source):
         name: str = "memory",
         bad: Collection[int] = (),
         shards: Sequence[int] | None = None,
+        targets: Mapping[str, bytes] | None = None,
     ) -> None:
+        self.targets = targets or {}
         self.labels = labels
         self.splits = splits
         self.name = name
@@ -61,6 +66,12 @@ class Memory(Source):
             splits=column(self.splits),
             shards=self.shards,
         )
+
+    def target_files(self, table: SourceTable, task: str) -> np.ndarray:
+        return table.labels[task]
+
+    def target_content(self, target: str) -> bytes:
+        return self.targets[target]
 
     def load(self, image: str) -> np.ndarray:
         number = int(image.rpartition(":")[2])

@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback
@@ -31,10 +32,11 @@ from pytorch_lightning import Callback
 from mtl_lightning.commands.quiet import quieten
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.models import Soft
-from mtl_lightning.tasks import Classification, Ordinal, Regression, Task
+from mtl_lightning.models import DecoderOptions, Soft
+from mtl_lightning.tasks import Classification, Ordinal, Regression, Segmentation, Task
 from mtl_lightning.tasks.results import Results
 from tests.helpers.data import KINDS, Memory, make_more_tasks, sparse_labels
+from tests.helpers.segmentation import png
 from tests.helpers.training import fit, make_module, make_trainer, weights
 
 Case = tuple[str, dict[str, Any]]
@@ -154,6 +156,7 @@ def every_task() -> dict[str, Task]:
         "mass": Regression(loss="mse"),
         "grade": Ordinal(list(KINDS)),
         "step": Ordinal(list(KINDS), "coral"),
+        "parts": Segmentation(list(KINDS), decoder=DecoderOptions(width=4)),
     }
 
 
@@ -170,13 +173,28 @@ def every_label(rows: int) -> dict[str, list[Any]]:
         "mass": others["size"][::-1],
         "grade": others["kind"][::-1],
         "step": votes[::-1],
+        "parts": [mask if i % 3 else None for i, mask in enumerate(every_target(rows))],
     }
+
+
+VOID = {f"mask {row}" for row in range(0, 100, 7)}
+"""The labels whose pixels have no class."""
+
+
+def every_target(rows: int) -> dict[str, bytes]:
+    """Return a mask for each row by its label; the pixels of every seventh have no class."""
+    masks = {}
+    for row in range(rows):
+        values = np.random.default_rng(row).choice([0, 1, 2, 255], (16, 16))
+        name = f"mask {row}"
+        masks[name] = png(np.full_like(values, 255) if name in VOID else values)
+    return masks
 
 
 def every_data(splits: list[str], batch_size: int) -> PartialLabels:
     return PartialLabels(
         every_task(),
-        {"memory": Memory(every_label(len(splits)), splits)},
+        {"memory": Memory(every_label(len(splits)), splits, targets=every_target(len(splits)))},
         image_size=16,
         batch_size=batch_size,
         num_workers=0,

@@ -3,7 +3,8 @@
 Slow, and obviously right. Of the package it reads the settings a task was made with; nothing of its
 masks, counts, reductions, losses and metrics. A row is the outputs of the network for one image, by
 task, and the image's labels, as a person would write them down: votes by class (``{"ant": 3, "bee":
-1}``), a number, or yes and no by label (``{"hat": True}``). What nobody looked at is not there.
+1}``), a number, yes and no by label (``{"hat": True}``), or classes by pixel (``{(3, 5): "sky"}``).
+What nobody looked at is not there.
 
 `Simulation` is a training on several ranks without processes. Each rank gets the batches that a
 process of its number would get, and the work of Lightning and DDP is done here: divide the losses
@@ -18,6 +19,7 @@ from itertools import combinations
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -31,14 +33,17 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.models import Soft
 from mtl_lightning.tasks import (
     Classification,
+    DenseRegression,
     MultiLabel,
     Ordinal,
     Regression,
+    Segmentation,
     Task,
 )
 from mtl_lightning.training.module import MultiTask
 from tests.helpers.data import Memory
 from tests.helpers.models import Small
+from tests.helpers.segmentation import png
 from tests.helpers.training import make_trainer
 
 Label = Any
@@ -231,7 +236,91 @@ class YesNoLoop:
         return values | {"mean_ap": means.pop("ap")} | means
 
 
-Loop = ClassLoop | RankLoop | NumberLoop | YesNoLoop
+class PixelLoop:
+    """A segmentation, pixel by pixel."""
+
+    primary = "miou"
+    width = 1
+
+    def __init__(self, task: Segmentation, training: Sequence[Label]) -> None:
+        self.task = task
+
+    def losses(self, logits: Tensor, pixels: Label) -> list[Tensor]:
+        """Return the loss of the one label."""
+        classes = self.task.classes
+        chances = {
+            p: logits[:, p[0], p[1]].exp() / logits[:, p[0], p[1]].exp().sum() for p in pixels
+        }
+        loss = logits[0, 0, 0] * 0
+        if self.task.loss_name != "dice":
+            each = [-chances[p][classes.index(name)].log() for p, name in pixels.items()]
+            loss = loss + sum(each) / len(each)
+        if self.task.loss_name != "cross_entropy":
+            apart = []
+            for name in set(pixels.values()):
+                own = classes.index(name)
+                shared = sum(chances[p][own] for p, truth in pixels.items() if truth == name)
+                whole = sum(chances[p][own] for p in pixels) + list(pixels.values()).count(name)
+                apart.append(1 - 2 * shared / whole)
+            loss = loss + sum(apart) / len(apart)
+        return [loss]
+
+    def metrics(self, rows: Sequence[tuple[list[Any], Label]]) -> Metrics:
+        """Measure outputs and labels."""
+        pairs = []
+        for logits, pixels in rows:
+            for (y, x), truth in pixels.items():
+                own = [channel[y][x] for channel in logits]
+                pairs.append((truth, self.task.classes[own.index(max(own))]))
+        iou = {}
+        for name in self.task.classes:
+            union = sum(name in pair for pair in pairs)
+            occurs = any(truth == name for truth, _ in pairs)
+            iou[f"iou/{name}"] = pairs.count((name, name)) / union if occurs else math.nan
+        return {
+            "miou": _mean_of_known(list(iou.values())),
+            "pixel_accuracy": fmean(truth == answer for truth, answer in pairs),
+            **iou,
+        }
+
+
+class DepthLoop:
+    """A dense regression, pixel by pixel, with what follows from its training labels."""
+
+    primary = "delta1"
+    width = 1
+
+    def __init__(self, task: DenseRegression, training: Sequence[Label]) -> None:
+        self.task = task
+        self.log = math.log if task.loss_name == "log" else float
+        numbers = [self.log(number) for pixels in training for number in pixels.values()]
+        self.mean, self.std = fmean(numbers), pstdev(numbers)
+
+    def losses(self, outputs: Tensor, pixels: Label) -> list[Tensor]:
+        """Return the loss of the one label."""
+        each = [
+            (outputs[0, y, x] - (self.log(number) - self.mean) / self.std).abs()
+            for (y, x), number in pixels.items()
+        ]
+        return [sum(each) / len(each)]
+
+    def metrics(self, rows: Sequence[tuple[list[Any], Label]]) -> Metrics:
+        """Measure outputs and labels."""
+        pairs = []
+        for (channel,), pixels in rows:
+            for (y, x), number in pixels.items():
+                answer = channel[y][x] * self.std + self.mean
+                pairs.append((math.exp(answer) if self.task.loss_name == "log" else answer, number))
+        ratios = [max(a / n, n / a) if a > 0 else math.inf for a, n in pairs]
+        return {
+            "mae": fmean(abs(a - n) for a, n in pairs),
+            "rmse": math.sqrt(fmean((a - n) ** 2 for a, n in pairs)),
+            "rel": fmean(abs(a - n) / n for a, n in pairs),
+            **{f"delta{k}": fmean(r < 1.25**k for r in ratios) for k in (1, 2, 3)},
+        }
+
+
+Loop = ClassLoop | RankLoop | NumberLoop | YesNoLoop | PixelLoop | DepthLoop
 
 
 def loop(task: Task, training: Sequence[Label]) -> Loop:
@@ -241,6 +330,8 @@ def loop(task: Task, training: Sequence[Label]) -> Loop:
         Ordinal: RankLoop,
         Regression: NumberLoop,
         MultiLabel: YesNoLoop,
+        Segmentation: PixelLoop,
+        DenseRegression: DepthLoop,
     }
     made: Loop = kinds[type(task)](task, training)
     return made
@@ -293,7 +384,8 @@ def loss_and_score(loops: Mapping[str, Loop], found: Mapping[str, Metrics]) -> t
 
 
 def _labelled(rows: Sequence[Row], task: str) -> list[tuple[Tensor, Label]]:
-    return [(outputs[task], labels[task]) for outputs, labels in rows if task in labels]
+    # A mask whose pixels are all ignored holds no label.
+    return [(outputs[task], labels[task]) for outputs, labels in rows if labels.get(task, {}) != {}]
 
 
 def _losses(each: Loop, labelled: Sequence[tuple[Tensor, Label]]) -> list[Tensor]:
@@ -363,16 +455,22 @@ class Hostile(PartialLabels):
 
     def __init__(self, case: Case, tasks: dict[str, Task]) -> None:
         cells: dict[str, list[Any]] = {}
+        targets: dict[str, bytes] = {}
         for name, task in tasks.items():
             labels = [row.get(name) for row in case.train + case.val]
             if isinstance(task, MultiLabel):
                 cells |= {
                     f"{name}/{n}": [(row or {}).get(n) for row in labels] for n in task.labels
                 }
+            elif task.loads_targets:
+                files = {str(label): _mask(task, label) for label in labels if label is not None}
+                targets |= files
+                cells[name] = [None if label is None else str(label) for label in labels]
             else:
                 votes = isinstance(task, Classification)
                 cells[name] = [_ballot(label) if votes and label else label for label in labels]
-        source = Memory(cells, ["train"] * len(case.train) + ["val"] * len(case.val))
+        splits = ["train"] * len(case.train) + ["val"] * len(case.val)
+        source = Memory(cells, splits, targets=targets)
         options = {"image_size": 16, "num_workers": 0, "augmentation": "none", "splits": {}}
         super().__init__(tasks, {"m": source}, batch_size=case.batch_size, **options)
         self.case = case
@@ -384,6 +482,15 @@ class Hostile(PartialLabels):
             garbage = np.array(self.case.garbage if floating else self.case.stray)
             holes = ~encoded.labelled
             encoded.targets[holes] = np.resize(garbage, encoded.targets[holes].shape)
+
+
+def _mask(task: Task, pixels: Mapping[tuple[int, int], Any]) -> bytes:
+    """Return the file of an image of 16 x 16 pixels, of which the others have no label."""
+    values = np.full((16, 16), 255, dtype=np.uint16)
+    for pixel, label in pixels.items():
+        depth = isinstance(task, DenseRegression)
+        values[pixel] = round(label / task.scale) if depth else task.classes.index(label)
+    return png(values)
 
 
 def _ballot(votes: Mapping[str, int]) -> str:
@@ -435,6 +542,9 @@ class Simulation:
         self.data.setup("fit")
         for name, task in self.tasks.items():
             task.fit_statistics(*self.data.labels.training_labels(name))
+            if task.loads_targets:
+                self.data.trainer = trainer(0, case.ranks, case.accumulate)
+                task.fit_targets(self.data.sample_targets(name))
 
     def train(self) -> list[Step]:
         """Do an epoch's steps."""
@@ -458,18 +568,51 @@ class Simulation:
             "val": (self.module.on_validation_epoch_start, self.module.on_validation_epoch_end),
         }[split]
         metrics = [m for m in self.module.measured[split].modules() if isinstance(m, Metric)]
-        results, states = [], []
-        for rank in range(self.case.ranks):
-            this = trainer(rank, self.case.ranks, self.case.accumulate)
+        trainers = [
+            trainer(rank, self.case.ranks, self.case.accumulate) for rank in range(self.case.ranks)
+        ]
+        batches, results, states = [], [], []
+        for this in trainers:
+            self.data.trainer = this
+            batches.append(self._batches(split))
+        self._exchange_counts(batches)
+        for this, own in zip(trainers, batches, strict=True):
             self.module.trainer = self.data.trainer = this
             begin()
-            results.append(run(list(getattr(self.data, f"{split}_dataloader")())))
+            results.append(run(own))
             states.append([metric.metric_state for metric in metrics])
         for metric, *parts in zip(metrics, *states, strict=True):
             for name in metric.metric_state:
                 setattr(metric, name, sum(part[name] for part in parts))
         end()
         return results
+
+    def _batches(self, split: str) -> list[Batch]:
+        """Return the batches of a split; garbage lies where a target of files is missing."""
+        with patch("mtl_lightning.data.bad_images.dist.all_reduce"):  # see `_exchange_counts`
+            batches = list(getattr(self.data, f"{split}_dataloader")())
+        for batch in batches:
+            for name, task in self.tasks.items():
+                if task.loads_targets:
+                    values = batch.targets[name]
+                    floating = values.is_floating_point()
+                    garbage = np.array(self.case.garbage if floating else self.case.stray)
+                    holes = ~batch.labelled[name].numpy()
+                    values.numpy()[holes] = np.resize(
+                        garbage.astype(values.numpy().dtype), values[holes].shape
+                    )
+        return batches
+
+    def _exchange_counts(self, batches: Sequence[Sequence[Batch]]) -> None:
+        """Take the masks without any label of other ranks out of the counts of each step."""
+        for first in range(0, len(batches[0]), self.case.accumulate):
+            steps = [own[first : first + self.case.accumulate] for own in batches]
+            for rank, step in enumerate(steps):
+                others = [b for other, own in enumerate(steps) if other != rank for b in own]
+                for batch in step:
+                    for other in others:
+                        for task, rows in other.void_targets.items():
+                            batch.counts[task] -= len(rows)
 
     def _steps(self, batches: Sequence[Batch]) -> Iterator[Step]:
         """Do one rank's share of an epoch."""

@@ -92,6 +92,15 @@ class Segmentation(Task):
         return {"": answers["probabilities"].argmax(1).mean((1, 2))}
 
 
+def png(values: np.ndarray) -> bytes:
+    """Return a PNG file of these pixels, uint8 unless they are uint16."""
+    file = BytesIO()
+    Image.fromarray(values if values.dtype == np.uint16 else values.astype(np.uint8)).save(
+        file, "png"
+    )
+    return file.getvalue()
+
+
 def segmentation_tasks() -> dict[str, Task]:
     return {"kind": Classification(["cat", "dog"]), "parts": Segmentation()}
 

@@ -14,6 +14,7 @@ from .folder import FolderSource as FolderSource
 from .huggingface import HuggingFaceSource as HuggingFaceSource
 from .market1501 import Market1501AttributeSource as Market1501AttributeSource
 from .multimnist import MultiMNISTSource as MultiMNISTSource
+from .shapes import ShapesSource as ShapesSource
 from .stream import StreamSource as StreamSource
 from .table import TableSource as TableSource
 from .torchvision import TorchvisionSource as TorchvisionSource

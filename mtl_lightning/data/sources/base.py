@@ -34,6 +34,7 @@ from mtl_lightning.data.images import (
     content_of,
     decode,
     encode,
+    file_content,
 )
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.system.errors import UserError, quoted, short
@@ -182,7 +183,8 @@ class Source(ABC):
             task: A task that is in ``table.labels``.
 
         Returns:
-            The resolved absolute paths, of the shape of the labels; None where there is none.
+            The resolved absolute paths, or keys for `target_content`, of the shape of the labels;
+            None where there is none.
 
         Raises:
             UserError: If a file is not there or may not be taken; or, as here, if the source names
@@ -193,6 +195,14 @@ class Source(ABC):
             f"task {task} reads its targets from files, and {type(self).__name__} names none; name "
             f"them in a column of a TableSource"
         )
+
+    def target_content(self, target: str) -> bytes:
+        """Return the content of a target that `target_files` returned: by default of this file.
+
+        Raises:
+            Exception: Any, if it cannot be read.
+        """
+        return file_content(target)
 
     def load(self, image: str) -> npt.NDArray[np.uint8]:
         """Return the image that `read` named ``image`` as (height, width, 3) RGB, uint8.

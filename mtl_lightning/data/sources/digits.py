@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
+from mtl_lightning.data.sources.kinds import checked_kinds
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import hashed
-from mtl_lightning.system.errors import UserError, did_you_mean, listed
 
 _VAL, _TEST = 0.1, 0.2
 
@@ -42,7 +42,7 @@ class DigitsSource(Source):
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
         """Compute the labels; see `Source.read`."""
-        kinds = self._kinds(tasks)
+        kinds = checked_kinds("digits", _KINDS, tasks, self.labels, self.missing)
         _, digits = _scans()
         keys = texts([f"digits:{i}" for i in range(len(digits))])
         splits = self._splits(digits, keys)
@@ -60,38 +60,6 @@ class DigitsSource(Source):
         scans, _ = _scans()
         grey = np.rint(scans[int(image.removeprefix("digits:"))] * (255 / 16)).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-
-    def _kinds(self, tasks: Sequence[str]) -> dict[str, str]:
-        """Map tasks to kinds of labels, after checking every name that the user wrote."""
-        for task, kind in (self.labels or {}).items():
-            if kind not in _KINDS:
-                raise UserError(
-                    f'digits: task "{task}" asks for "{kind}", expected one of '
-                    f"{listed(_KINDS)}{did_you_mean(kind, _KINDS)}"
-                )
-            if task not in tasks:
-                raise UserError(
-                    f'digits: `labels` names the task "{task}", expected one of '
-                    f"{listed(tasks)}{did_you_mean(task, tasks)}"
-                )
-        kinds = {kind: kind for kind in _KINDS} if self.labels is None else self.labels
-        if not set(kinds) & set(tasks):
-            raise UserError(
-                f"digits: it has labels for {listed(_KINDS)}, but the tasks are {listed(tasks)}; "
-                "set `labels: {<task>: digit}`"
-            )
-        for task, fraction in self.missing.items():
-            if task not in kinds:
-                raise UserError(
-                    f'digits: `missing` names the task "{task}", expected one of '
-                    f"{listed(kinds)}{did_you_mean(task, kinds)}"
-                )
-            if not 0 <= fraction < 1:
-                raise UserError(
-                    f"digits: `missing` of {task} is {fraction}, expected a fraction from 0 to "
-                    "below 1"
-                )
-        return kinds
 
     def _splits(self, digits: npt.NDArray[np.int64], keys: Texts) -> Texts:
         splits = texts(["train"] * len(digits))
