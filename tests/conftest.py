@@ -36,9 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop() -> None:
-    """Fork the two ranks while nothing has run in this process, if any test imported them."""
-    if ranks := sys.modules.get("tests.helpers.ranks"):
-        ranks.pair()
+    """Prepare for new processes while nothing has run in this one, if any test imported them."""
+    if forks := sys.modules.get("tests.helpers.forks"):
+        forks.begin()
 
 
 DROP = object()

@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from mtl_lightning.__main__ import main
+from mtl_lightning.data import packing
 from tests.conftest import small
+from tests.helpers import forks
 from tests.helpers.data import labelled_photos
 
 
@@ -116,41 +118,41 @@ def test_a_label_that_no_class_knows_names_its_row(cli):
     )
 
 
+def pack_slowly(config: str) -> None:
+    # A shell that starts the tests in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = packing._read
+
+    def slowly(*arguments):
+        Path("begun").touch()
+        time.sleep(3)
+        return before(*arguments)
+
+    packing._read = slowly
+    sys.exit(pack("--config", config, "--output", "new/p"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_ended_by_a_signal_it_leaves_no_pack(number):
-    config = small(labelled_photos({}))
-    Path("slow.py").write_text(
-        "import signal, sys, time\n"
-        # A shell that starts the tests in the background has it ignored.
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from mtl_lightning.data import packing\n"
-        "from mtl_lightning.__main__ import main\n"
-        "def slowly(*arguments, before=packing._read):\n"
-        "    open('begun', 'w').close()\n"
-        "    time.sleep(3)\n"
-        "    return before(*arguments)\n"
-        "packing._read = slowly\n"
-        f"sys.exit(main(['pack', '--config', {config!r}, '--output', 'new/p']))\n"
-    )
-    process = subprocess.Popen([sys.executable, "slow.py"], stderr=subprocess.PIPE, text=True)
+    process = forks.start(f"{__name__}.pack_slowly", small(labelled_photos({})))
     until = time.monotonic() + 60
     while not Path("begun").exists() and time.monotonic() < until:
         time.sleep(0.02)
     time.sleep(1)  # Python writes to stderr if a signal comes just as a thread starts
     assert os.listdir("new")
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    status = process.wait(60)
     if number == signal.SIGKILL:
         (left,) = os.listdir("new")
         assert left.startswith(".p.")
         assert not Path("new", left, "pack.json").exists()
         return
     assert os.listdir("new") == []
-    status, message = {
+    expected = {
         signal.SIGTERM: (143, "stopped; nothing was written\n"),
         signal.SIGINT: (130, "interrupted\n"),
     }[number]
-    assert (process.returncode, err) == (status, message)
+    assert (status, process.written()) == expected
 
 
 def test_help_imports_no_torch():

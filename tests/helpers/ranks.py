@@ -1,26 +1,19 @@
 """Runs cases on two processes (gloo, CPU), all in one pair of them; a test's other half.
 
 Each case is a function of this module's callers: its dotted name, with keyword arguments, called
-on both ranks; what it returns on rank 0 comes back. A new interpreter would import torch and
-Lightning first, which takes longer than most cases: the ranks are forks of the process of the
-tests, made before its first test (see conftest.py), and the pair is kept for those of later tests.
+on both ranks; what it returns on rank 0 comes back. The pair is kept for the cases of later tests.
 """
 
-import atexit
-import contextlib
 import functools
-import gc
 import importlib
-import multiprocessing
 import os
 import pickle
 import socket
 import sys
-import tempfile
 import traceback
 import warnings
 from collections import Counter
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +28,7 @@ from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.models import DecoderOptions, Soft
 from mtl_lightning.tasks import Classification, Ordinal, Regression, Segmentation, Task
 from mtl_lightning.tasks.results import Results
+from tests.helpers import forks
 from tests.helpers.data import KINDS, Memory, make_more_tasks, sparse_labels
 from tests.helpers.segmentation import png
 from tests.helpers.training import fit, make_module, make_trainer, weights
@@ -42,7 +36,6 @@ from tests.helpers.training import fit, make_module, make_trainer, weights
 Case = tuple[str, dict[str, Any]]
 PATIENCE = 400
 """Seconds that the cases of one call may take."""
-_FORK = multiprocessing.get_context("fork")
 
 
 class Pair:
@@ -52,19 +45,15 @@ class Pair:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
-        self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as they live
+        self.ranks: list[forks.Forked] = []
         self.connections: list[Connection] = []
-        self.ranks = []
         for rank in range(2):
-            ours, theirs = _FORK.Pipe()
             environment = {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2"}
             environment |= {"MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
-            process = _FORK.Process(target=_serve, args=(theirs, self.output.fileno(), environment))
-            process.start()
-            theirs.close()
-            self.connections.append(ours)
-            self.ranks.append(process)
-        atexit.register(self.end)
+            with Listener(family="AF_UNIX") as listener:
+                name = f"{__name__}._serve"
+                self.ranks.append(forks.start(name, listener.address, environment=environment))
+                self.connections.append(listener.accept())
 
     def run(self, cases: list[Case], folder: Path) -> list[Any]:
         """Run the cases in a folder; see `run`."""
@@ -78,65 +67,43 @@ class Pair:
             except EOFError:  # a rank has ended
                 ready = []
             if not ready:
-                self.end()
-                self.output.seek(0)
-                raise AssertionError(self.output.read()[-20_000:])
+                _pair.cache_clear()
+                for rank in self.ranks:
+                    rank.kill()
+                raise AssertionError("\n".join(r.written()[-10_000:] for r in self.ranks))
         found: list[Any] = results[self.connections[0]]
         return found
 
-    def end(self) -> None:
-        """End both processes."""
-        pair.cache_clear()
-        for rank in self.ranks:
-            rank.kill()
-
 
 @functools.cache
-def pair() -> Pair:
-    """Return the pair of this process, made when it is first asked for."""
+def _pair() -> Pair:
     return Pair()
 
 
 def run(cases: list[Case], folder: Path) -> list[Any]:
     """Run the cases on two ranks, whose current folder is ``folder``; return those of rank 0."""
-    return pair().run(cases, folder)
+    return _pair().run(cases, folder)
 
 
-def _serve(connection: Connection, output: int, environment: dict[str, str]) -> None:
-    """Be a rank, with nothing open that belongs to the process of the tests."""
-    gc.freeze()
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for name in os.listdir("/dev/fd"):
-        # Not closed: objects from before the fork may still close the numbers.
-        if int(name) not in (1, 2, connection.fileno(), nothing):
-            with contextlib.suppress(OSError):
-                os.dup2(nothing, int(name))
-    sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1)
-    os.environ.update(environment)
-    torch.set_num_threads(1)
-    warnings.resetwarnings()
-    for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
-        warnings.simplefilter("ignore", category)  # as in any new process
+def _serve(address: str) -> None:
     warnings.simplefilter("error", UserWarning)
     quieten()
-    while True:
-        try:
+    with Client(address) as connection:
+        while True:
             cases, folder = pickle.loads(connection.recv_bytes())
-        except EOFError:  # the tests are over
-            os._exit(0)
-        os.chdir(folder)
-        results = []
-        for name, arguments in cases:
-            module, _, function = name.rpartition(".")
-            try:
-                results.append(getattr(importlib.import_module(module), function)(**arguments))
-            except BaseException:
-                traceback.print_exc()
-                sys.stderr.flush()
-                os._exit(1)  # without waiting for the other
-        connection.send_bytes(pickle.dumps(results if environment["LOCAL_RANK"] == "0" else None))
+            os.chdir(folder)
+            results = []
+            for name, arguments in cases:
+                module, _, function = name.rpartition(".")
+                try:
+                    results.append(getattr(importlib.import_module(module), function)(**arguments))
+                except BaseException:
+                    traceback.print_exc()
+                    sys.stderr.flush()
+                    os._exit(1)  # without waiting for the other
+            connection.send_bytes(
+                pickle.dumps(results if os.environ["LOCAL_RANK"] == "0" else None)
+            )
 
 
 ABSENT = "a task absent in the whole step"

@@ -16,6 +16,7 @@ from mtl_lightning.runs import processes
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.lightning_internals import release_processes
 from tests.conftest import small
+from tests.helpers import forks
 from tests.helpers.data import labelled_photos
 from tests.helpers.files.packs import photos_packed
 
@@ -150,13 +151,7 @@ TWO = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
 
 def fitted(*arguments: str) -> tuple[int, str]:
     """Train on two ranks; return the exit status and what stands on stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "mtl_lightning", "fit", "--config", "small.yaml", *arguments, *TWO],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    done = forks.command("fit", "--config", "small.yaml", *arguments, *TWO)
     return done.returncode, done.stderr
 
 
