@@ -102,7 +102,7 @@ def test_debug_0_is_no_debug(cli, monkeypatch):
 
 @pytest.mark.parametrize("finished_by_lightning", [True, False])
 def test_an_interruption_is_a_word(monkeypatch, capsys, finished_by_lightning):
-    def interrupted(command, arguments):
+    def interrupted(command, arguments, line):
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback, seed_everything
 
+from mtl_lightning.__main__ import main
 from mtl_lightning.callbacks import Unfreeze
 from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.data import transforms
@@ -14,6 +16,7 @@ from mtl_lightning.models import Hard, Soft
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.training import feature_cache
 from mtl_lightning.training.module import MultiTask
+from tests.conftest import small
 from tests.helpers import ranks
 from tests.helpers.data import make_data, make_more_tasks
 from tests.helpers.models import Small
@@ -262,3 +265,31 @@ def test_a_validation_of_its_own_runs_the_network(tmp_path):
     trainer.validate(module, data, verbose=False)
     assert counted.images == 7
     assert np.isfinite(module.results["val"].loss)
+
+
+def test_ctrl_c_while_features_are_computed_leaves_a_run_that_says_so(monkeypatch, capsys):
+    config = small(
+        {
+            "model.backbone.init_args.trainable_from": "heads",
+            "data.augmentation": "none",
+            "data.batch_size": 4,
+            "data.cache_features": 1,
+        }
+    )
+    computed, calls = feature_cache._computed, []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return computed(*arguments)
+
+    monkeypatch.setattr(feature_cache, "_computed", interrupted)
+    assert main(["fit", "--config", config]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    run = Path("runs/small/version_0")
+    facts = json.loads((run / "run.json").read_text())
+    assert [session["outcome"] for session in facts["sessions"]] == ["stopped"]
+    assert {path.suffix for path in run.rglob("*") if path.is_file()} <= {".json", ".yaml", ".0"}
+    assert main(["fit", "--config", config]) == 0
+    assert Path("runs/small/version_1/checkpoints/last.ckpt").exists()
