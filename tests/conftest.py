@@ -26,6 +26,30 @@ settings.register_profile("same", derandomize=True, deadline=None, database=None
 settings.load_profile("same")
 
 
+LONG = (
+    "commands/test_trainer",
+    "training/test_resume",
+    "test_lightning_tools",
+    "test_main",
+    "balancing/test_resume",
+    "commands/test_init",
+    "balancing/test_table",
+    "callbacks/test_run_recorder",
+    "test_configs",
+    "callbacks/test_signals",
+    "training/test_feature_cache",
+    "test_contract",
+    "data/sources/test_stream",
+)
+"""The files that take longest; they come first, so that none is left for one process at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first, in the order that is given."""
+    order = {f"tests/{name}.py": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Let tests ignore exactly the upstream warnings that users are spared."""
     quieten()
@@ -150,12 +174,22 @@ class CommandLine:
         return err.removeprefix("error: ").strip()
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    """The command line; without its pictures, which take longer than the small training."""
+def leave_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the pictures of runs, which take longer than the small training."""
     from pytorch_lightning import Callback
 
     monkeypatch.setattr("mtl_lightning.commands.trainer.Plots", lambda run: Callback())
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands draw nothing."""
+    leave_pictures(monkeypatch)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], no_pictures: None) -> CommandLine:
+    """The command line; it draws nothing."""
     return CommandLine(capsys)
 
 
@@ -165,6 +199,7 @@ def small_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("small")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        leave_pictures(patch)
         assert main(["fit", "--config", small()]) == 0
     for name in _SET_BY_CODE:
         os.environ.pop(name, None)

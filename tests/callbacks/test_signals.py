@@ -43,7 +43,7 @@ def config(hook: str, number: int, at: int, **changes: Any) -> str:
 
 
 @pytest.fixture(autouse=True)
-def fresh_module():
+def fresh_module(no_pictures):
     """Each test writes own.py into a folder of its own."""
     sys.modules.pop("own", None)
     yield

@@ -71,14 +71,14 @@ def test_a_folder_of_tables(tables, capsys):
 
 
 @pytest.mark.parametrize("name", ["utkface", "celeba", "fashionai"])
-def test_data_sets_as_they_are_downloaded_run_as_they_are(name, own_process, capsys):
+def test_data_sets_as_they_are_downloaded_run_as_they_are(name, no_pictures, capsys):
     getattr(downloads, name)(Path(name), 40)
     assert main(["init", name, "--output", "c.yaml"]) == 0
     assert "`fit` will refuse" not in capsys.readouterr().err
     assert main(["fit", "--config", "c.yaml", *TINY]) == 0, capsys.readouterr().err
 
 
-def test_folders_two_deep_run_as_they_are(own_process, capsys):
+def test_folders_two_deep_run_as_they_are(no_pictures, capsys):
     names = [f"{a}/{b}/{i}.jpg" for a in ("art", "photo") for b in ("dog", "elk") for i in range(9)]
     downloads.photos(Path("pacs"), names)
     assert main(["init", "pacs", "--output", "c.yaml"]) == 0

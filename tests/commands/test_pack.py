@@ -21,7 +21,7 @@ def pack(*arguments):
     return main(["pack", *arguments])
 
 
-def test_packed_and_trained_on(capsys):
+def test_packed_and_trained_on(cli, capsys):
     changes = labelled_photos({})
     changes["data.sources"]["digits"] = {"class_path": "DigitsSource", "init_args": {}}
     config = small(changes | {"tasks.digit": {"class_path": "Classification"}})
@@ -38,12 +38,13 @@ def test_packed_and_trained_on(capsys):
     changed["data"]["sources"] = {
         "p": {"class_path": "StreamSource", "init_args": {"path": "new/p"}}
     }
-    changed["trainer"]["limit_train_batches"] = 40
+    changed["data"]["batch_size"] = 32
+    changed["trainer"]["limit_train_batches"] = 10
     Path("stream.yaml").write_text(yaml.safe_dump(changed))
-    assert main(["fit", "--config", "stream.yaml"]) == 0, capsys.readouterr().err
+    cli.run("fit", "--config", "stream.yaml")
     log = pd.read_csv("runs/stream/version_0/metrics.csv")
     assert {"train/kind/n_labelled", "val/digit/loss"} <= set(log)
-    assert main(["test", "--config", "stream.yaml", "--ckpt_path", "best"]) == 0
+    cli.run("test", "--config", "stream.yaml", "--ckpt_path", "best")
     results = json.loads(Path("runs/stream/version_0/test_metrics.json").read_text())
     assert results["tasks"]["kind"]["n_labelled"] == 3
     assert results["tasks"]["digit"]["n_labelled"] == 360
