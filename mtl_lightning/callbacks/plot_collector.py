@@ -5,7 +5,7 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 
 from mtl_lightning.callbacks.errors_as_warnings import errors_as_warnings
-from mtl_lightning.data.batch import Batch
+from mtl_lightning.data.batch import IMAGE, Batch
 from mtl_lightning.tasks.plot_data import PlotData
 from mtl_lightning.tasks.plot_records import PlotRecord
 from mtl_lightning.training.protocol import multi_task
@@ -41,6 +41,8 @@ class PlotCollector:
             del self._data[name]  # put back if the update succeeds
             with errors_as_warnings(f"picture of task {name}"):
                 answers = multi_task(pl_module).tasks[name].predict(outputs[name])
+                if IMAGE in batch.inputs:  # not if there are features
+                    data.see(batch.inputs[IMAGE])
                 data.update(answers, batch.targets[name], batch.labelled[name], batch.rows)
                 self._data[name] = data
 

@@ -16,6 +16,7 @@ from mtl_lightning.models.decoder import DecoderOptions
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.dense import DenseTask, mean_over_pixels, png, read_png
 from mtl_lightning.tasks.dense_metrics import AngularErrors, DepthErrors
+from mtl_lightning.tasks.map_examples import MapPlotData
 from mtl_lightning.tasks.normals import Normals
 
 _NPY = b"\x93NUMPY"
@@ -231,6 +232,10 @@ class DenseRegression(DenseTask):
         """Update the metrics with the pixels that have a label."""
         del labelled
         metrics.update(answers["value"], targets)
+
+    def plot_data(self) -> MapPlotData:
+        """Collect images with their labels and answers."""
+        return MapPlotData(channels=self.channels, unit=self.unit)
 
 
 def _npy(values: NDArray[np.float32]) -> bytes:

@@ -25,6 +25,12 @@ class PlotData(Metric):
 
     full_state_update = False
 
+    def see(self, images: Tensor) -> None:
+        """Take the ``(B, 3, height, width)`` images of the batch that `update` is given next.
+
+        By default they are not needed.
+        """
+
     @abstractmethod
     def update(
         self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor
@@ -140,7 +146,7 @@ class ScatterPlotData(PlotData):
         predictions = answers["value"][labelled]
         points = torch.stack([predictions, targets[labelled].to(predictions)], dim=1)
         self.keys, self.points = _lowest(
-            torch.cat([self.keys, _hashed(rows[labelled])]),
+            torch.cat([self.keys, hashed(rows[labelled])]),
             torch.cat([self.points, points.to(self.points)]),
             self.limit,
         )
@@ -154,7 +160,7 @@ class ScatterPlotData(PlotData):
         return ScatterSample(predictions, labels, seen)
 
 
-def _hashed(rows: Tensor) -> Tensor:
+def hashed(rows: Tensor) -> Tensor:
     """Mix ``(n,)`` int64 numbers, one to one (after splitmix64, Steele et al. 2014)."""
     # As signed numbers: -0x40A7B892E31B1A47 is 0xBF58476D1CE4E5B9, and so on.
     mixed = (rows ^ (rows >> 30)) * -0x40A7B892E31B1A47

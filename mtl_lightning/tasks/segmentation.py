@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 from mtl_lightning.models.decoder import DecoderOptions
 from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.tasks.dense import DenseTask, mean_over_pixels, png, read_png
+from mtl_lightning.tasks.map_examples import MapPlotData, palette_of
 
 MOST_CLASSES = 254
 """Classes that a byte holds besides 0, which is no label."""
@@ -180,6 +181,10 @@ class Segmentation(DenseTask):
         del labelled
         metrics.update(answers["classes"], targets)
 
+    def plot_data(self) -> MapPlotData:
+        """Collect images with their masks and answers."""
+        return _MaskPlotData(self.classes)
+
 
 class PixelConfusion(Metric):
     """How often each class was predicted for each label, over the pixels that have a class.
@@ -221,11 +226,9 @@ class PixelConfusion(Metric):
         return values | {f"iou/{name}": iou[k] for k, name in enumerate(self.classes)}
 
 
-def palette_of(count: int) -> NDArray[np.uint8]:
-    """Return the colours of classes as PASCAL VOC has them: ``(count, 3)``, none of them black."""
-    colours = np.zeros((count, 3), dtype=np.uint8)
-    for bit in range(8):  # the lowest bits of the number become the highest of the colour
-        for channel in range(3):
-            bits = np.arange(1, count + 1) >> (3 * bit + channel) & 1
-            colours[:, channel] |= (bits << (7 - bit)).astype(np.uint8)
-    return colours
+class _MaskPlotData(MapPlotData):
+    """Collects examples of masks."""
+
+    def shown(self, answers: Mapping[str, Tensor]) -> Tensor:
+        """Return the classes as targets have them."""
+        return answers["classes"] + 1

@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 
 from mtl_lightning.reports.plots.confusion import confusion
 from mtl_lightning.reports.plots.labels import labels_chart
+from mtl_lightning.reports.plots.maps import maps
 from mtl_lightning.reports.plots.scatter import scatter
 from mtl_lightning.runs.facts import Evaluation
+from mtl_lightning.tasks.map_examples import MapExamples
 from mtl_lightning.tasks.plot_records import (
     ConfusionCounts,
     LabelCurves,
@@ -73,3 +75,8 @@ def _scatter(record: ScatterSample, title: str, subtitle: str) -> Figure:
     if count < record.n_labelled:
         subtitle += f" · {count:,} of {record.n_labelled:,} drawn, a random sample"
     return scatter(record.predictions, record.labels, title, subtitle)
+
+
+@draw.register
+def _maps(record: MapExamples, title: str, subtitle: str) -> Figure:
+    return maps(record, title, subtitle)
