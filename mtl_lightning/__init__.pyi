@@ -30,6 +30,7 @@ from .data import (
     Shards as Shards,
     Source as Source,
     SourceTable as SourceTable,
+    StemsSource as StemsSource,
     StreamSource as StreamSource,
     TableSource as TableSource,
     TorchvisionSource as TorchvisionSource,

@@ -149,6 +149,26 @@ def test_vehicles(undrawn):
     assert "colour:grey" not in columns
 
 
+def test_nyuv2(undrawn):
+    downloads.nyuv2(undrawn / "nyuv2")
+    columns = whole("nyuv2", "nyuv2/image", "--model.backbone.init_args.weights", "null")
+    assert columns == {"image", "segmentation", "depth", "normals"}
+    written = {path.name for path in Path("predictions_maps").iterdir()}
+    assert written == {"segmentation", "depth", "normals"}
+    measured = json.loads(Path("runs/nyuv2/version_0/test_metrics.json").read_text())["tasks"]
+    assert 0 <= measured["segmentation"]["miou"] <= 1
+    assert measured["depth"]["mae"] > 0
+    assert measured["normals"]["angle_mean"] > 0
+
+
+def test_shapes(here):
+    few = ["--data.sources.shapes.init_args.scenes", "60"]
+    run("fit", "--config", str(CONFIGS / "shapes.yaml"), *QUICK, *few)
+    run("test", "--config", str(CONFIGS / "shapes.yaml"), "--ckpt_path", "best", *few)
+    assert Path("runs/shapes/version_0/test_segmentation.png").exists()
+    assert Path("runs/shapes/version_0/test_depth.png").exists()
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real photographs of ../shared")
 def test_clothing(here, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)

@@ -53,6 +53,9 @@ from .sources import (
     SourceTable as SourceTable,
 )
 from .sources import (
+    StemsSource as StemsSource,
+)
+from .sources import (
     StreamSource as StreamSource,
 )
 from .sources import (

@@ -195,7 +195,8 @@ def _at(values: Tensor, size: tuple[int, int], mode: str) -> Tensor:
 
 def _bytes(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     part = (np.nan_to_num(values) - low) / max(high - low, 1e-12)
-    return np.rint(1 + 254 * np.clip(part, 0, 1)).astype(np.uint8)
+    scaled: NDArray[np.uint8] = np.rint(1 + 254 * np.clip(part, 0, 1)).astype(np.uint8)
+    return scaled
 
 
 def _vectors(values: NDArray[Any]) -> NDArray[np.uint8]:

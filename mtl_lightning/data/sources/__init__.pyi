@@ -15,6 +15,7 @@ from .huggingface import HuggingFaceSource as HuggingFaceSource
 from .market1501 import Market1501AttributeSource as Market1501AttributeSource
 from .multimnist import MultiMNISTSource as MultiMNISTSource
 from .shapes import ShapesSource as ShapesSource
+from .stems import StemsSource as StemsSource
 from .stream import StreamSource as StreamSource
 from .table import TableSource as TableSource
 from .torchvision import TorchvisionSource as TorchvisionSource

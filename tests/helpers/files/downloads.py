@@ -148,3 +148,34 @@ def pets(root: Path) -> None:
         lines = [f"{each} {a} {b} 1" for each, (a, b) in zip(ids, numbers, strict=True)]
         (folder / "annotations").mkdir(parents=True, exist_ok=True)
         (folder / f"annotations/{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+def nyuv2(folder: Path, count: int = 12) -> None:
+    """Write rooms with masks of 13 classes, depth in mm and normals, each for most of them."""
+    draw = np.random.default_rng(0)
+    photos(folder, [f"image/{i + 1:04}.png" for i in range(count)])
+    for i in range(count):
+        normals = draw.integers(1, 256, (40, 36, 3)).astype(np.uint8)
+        files = {
+            "segmentation": draw.integers(0, 14, (40, 36)).astype(np.uint8),
+            "depth": draw.integers(0, 9000, (40, 36)).astype(np.uint16),
+            "normal": normals,
+        }
+        for number, (name, values) in enumerate(files.items()):
+            path = folder / f"{name}/{i + 1:04}.png"
+            path.parent.mkdir(exist_ok=True)
+            if i % 4 != number:
+                Image.fromarray(values).save(path)
+
+
+def cityscapes(folder: Path) -> None:
+    """Write streets as Cityscapes has them; the mask of the last is missing."""
+    names = [f"train/aachen/aachen_{i:06}_000019" for i in range(3)]
+    names += ["train/bochum/bochum_000000_000313", "val/lindau/lindau_000000_000019"]
+    photos(folder, [f"leftImg8bit/{name}_leftImg8bit.png" for name in names])
+    for name in names[:-1]:
+        path = folder / f"gtFine/{name}_gtFine_labelIds.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = np.random.default_rng(0).integers(0, 34, (40, 36), dtype=np.uint8)
+        Image.fromarray(values).save(path)
+        Image.fromarray(values).save(str(path).replace("labelIds", "instanceIds"))
