@@ -152,7 +152,7 @@ def render(seed: int, size: int, number: int) -> Scene:
     kinds = random.integers(0, len(SHAPES), count)
     distances = -np.sort(-random.uniform(_NEAREST, _FARTHEST - 0.5, count))  # the farthest first
     for shape in range(count):
-        radius = random.uniform(0.14, 0.24)
+        radius = random.uniform(0.16, 0.26)
         centre = random.uniform(0.2, 0.8, 2)
         inside = _inside(int(kinds[shape]), x - centre[0], y - centre[1], radius, random)
         owner[inside], depth[inside] = shape + 1, distances[shape]

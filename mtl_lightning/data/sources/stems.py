@@ -23,8 +23,8 @@ class StemsSource(Source):
 
     A pattern is a path below the folder with names in braces for its parts, such as ``{stem}``.
     What they stand for in the path of an image is put into the patterns of the labels; an image
-    without such a file is not labelled. ``{split}`` and ``{group}`` are its split and its group. Cityscapes
-    as downloaded::
+    without such a file is not labelled. ``{split}`` and ``{group}`` are its split and its group.
+    Cityscapes as downloaded::
 
         images: leftImg8bit/{split}/{group}/{stem}_leftImg8bit.png
         labels: {segmentation: gtFine/{split}/{group}/{stem}_gtFine_labelIds.png}
