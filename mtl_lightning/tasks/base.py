@@ -51,6 +51,7 @@ from mtl_lightning.models.features import FeatureSpec
 from mtl_lightning.models.heads import HeadOptions, build_head
 from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.tasks.cells import looks_missing
+from mtl_lightning.tasks.float64 import has_float64
 from mtl_lightning.tasks.guess import Guess
 from mtl_lightning.tasks.plot_data import PlotData
 
@@ -464,12 +465,3 @@ class Task(nn.Module, ABC):
             if torch.promote_types(before.dtype, now.dtype) != now.dtype:
                 setattr(self, name, before.to(now.device))
         return self
-
-
-def has_float64(fn: Callable[[Tensor], Tensor]) -> bool:
-    """Whether the device to which ``fn`` moves tensors has float64; Apple's GPUs do not."""
-    try:
-        fn(torch.zeros((), dtype=torch.float64))
-    except TypeError:
-        return False
-    return True

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from mtl_lightning.tasks.base import Task, has_float64
+from mtl_lightning.tasks.base import Task
+from mtl_lightning.tasks.float64 import has_float64
 from mtl_lightning.tasks.label_metrics import BINS
 
 

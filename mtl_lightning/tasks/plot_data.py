@@ -5,12 +5,14 @@ whole split, however many ranks there are.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from mtl_lightning.tasks.float64 import has_float64
 from mtl_lightning.tasks.label_metrics import BINS, histograms
 from mtl_lightning.tasks.plot_records import (
     ConfusionCounts,
@@ -120,7 +122,8 @@ class ScatterPlotData(PlotData):
 
     A row's key is a hash of its number. The rows with the lowest keys are kept (bottom-k sampling,
     Cohen and Kaplan 2007), first on each rank and then over all ranks. So memory is bounded, and
-    the sample is the same on one rank and on many.
+    the sample is the same on one rank and on many. Numbers are float64: time stamps have more
+    digits than float32 holds.
 
     Args:
         limit: The largest number of rows to keep.
@@ -136,18 +139,24 @@ class ScatterPlotData(PlotData):
         free = torch.full((limit,), torch.iinfo(torch.long).max)
         # Stacked over ranks, not reduced, since a key belongs to its point.
         self.add_state("keys", free, dist_reduce_fx=None)
-        self.add_state("points", torch.zeros(limit, 2), dist_reduce_fx=None)
+        self.add_state("points", torch.zeros(limit, 2, dtype=torch.float64), dist_reduce_fx=None)
         self.add_state("seen", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any) -> "ScatterPlotData":
+        if not has_float64(fn):
+            self.set_dtype(torch.float32)
+        super()._apply(fn, *args)
+        return self
 
     def update(
         self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor
     ) -> None:
         """Add ``(B,)`` values and targets in the label's unit, and ``(B,)`` masks."""
         predictions = answers["value"][labelled]
-        points = torch.stack([predictions, targets[labelled].to(predictions)], dim=1)
+        points = torch.stack([each.to(self.points) for each in (predictions, targets[labelled])], 1)
         self.keys, self.points = _lowest(
             torch.cat([self.keys, hashed(rows[labelled])]),
-            torch.cat([self.points, points.to(self.points)]),
+            torch.cat([self.points, points]),
             self.limit,
         )
         self.seen += labelled.sum()
@@ -156,7 +165,7 @@ class ScatterPlotData(PlotData):
         """Return the sample over all ranks."""
         seen = int(self.seen)
         _, points = _lowest(self.keys.flatten(), self.points.view(-1, 2), min(seen, self.limit))
-        predictions, labels = points.cpu().numpy().T
+        predictions, labels = points.cpu().double().numpy().T
         return ScatterSample(predictions, labels, seen)
 
 

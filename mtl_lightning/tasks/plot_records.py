@@ -159,8 +159,8 @@ class ScatterSample(PlotRecord):
         n_labelled: Number of labelled rows that the sample was taken from.
     """
 
-    predictions: NDArray[np.float32]
-    labels: NDArray[np.float32]
+    predictions: NDArray[np.float64]
+    labels: NDArray[np.float64]
     n_labelled: int
 
     def to_json(self) -> dict[str, Any]:
@@ -175,16 +175,15 @@ class ScatterSample(PlotRecord):
     def from_json(cls, values: Mapping[str, Any]) -> "ScatterSample":
         """See `PlotRecord.from_json`; null becomes NaN."""
         predictions, labels = (
-            np.array(values[key], dtype=np.float32) for key in ("predictions", "labels")
+            np.array(values[key], dtype=np.float64) for key in ("predictions", "labels")
         )
         if predictions.shape != labels.shape or predictions.ndim != 1:
             raise ValueError("predictions and labels should be lists of one length")
         return cls(predictions, labels, int(values["n_labelled"]))
 
 
-def _numbers(values: NDArray[np.float32]) -> list[float | None]:
-    # By its text, the shortest that gives this float32 again.
-    return [float(str(value)) if np.isfinite(value) else None for value in values]
+def _numbers(values: NDArray[np.float64]) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
 
 
 def _sparse(counts: NDArray[np.int64]) -> dict[str, list[int]]:

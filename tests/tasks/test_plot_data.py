@@ -66,6 +66,31 @@ def test_a_regression_is_collected_in_the_labels_own_unit():
     assert sampled(data) == ([pytest.approx((30.0, 25.0))], 1)
 
 
+def test_time_stamps_are_collected_as_they_are():
+    task = Regression()
+    stamps = 1_700_000_000 + torch.arange(24, dtype=torch.float64)
+    task.fit_statistics(stamps, torch.ones(24))
+    data = task.plot_data()
+    answers = task.predict((stamps - task.mean)[:, None] / task.std)
+    data.update(answers, stamps, torch.ones(24, dtype=torch.bool), torch.arange(24))
+    points, _ = sampled(data)
+    assert [label for _, label in points] == stamps.tolist()
+    assert max(abs(answer - label) for answer, label in points) < 1e-5
+
+
+def test_a_device_without_float64_collects_float32():
+    def refused(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64")
+        return tensor
+
+    data = ScatterPlotData()._apply(refused)
+    assert data.points.dtype == torch.float32
+    predictions, labels = torch.tensor([2.0]), torch.tensor([3.0], dtype=torch.float64)
+    data.update({"value": predictions}, labels, torch.tensor([True]), torch.tensor([4]))
+    assert sampled(data) == ([(2.0, 3.0)], 1)
+
+
 def test_labels_are_counted_where_they_are_labelled_and_as_their_metrics_count_them():
     task = MultiLabel(["hat", "bag"])
     data, metrics = task.plot_data(), task.metrics()

@@ -26,7 +26,7 @@ class Own(ConfusionCounts):
 def made() -> dict[str, PlotRecord]:
     draw = np.random.default_rng(0)
     histograms = draw.integers(0, 3, (2, 2, BINS)) * (draw.random((2, 2, BINS)) < 0.1)
-    predictions = draw.normal(0, 1, 7).astype(np.float32)
+    predictions = draw.normal(1.7e9, 1, 7)
     return {
         "confusion": ConfusionCounts(["a", "ü"], np.array([[3, 0], [1, 2]])),
         "curves": LabelCurves(["hat", "bag"], *histograms),
@@ -61,8 +61,8 @@ def test_a_large_confusion_matrix_is_stored_sparsely():
 
 
 def test_what_is_not_finite_becomes_nan():
-    numbers = np.array([1.5, np.nan, np.inf], dtype=np.float32)
-    record = ScatterSample(numbers, np.ones(3, dtype=np.float32), 3)
+    numbers = np.array([1.5, np.nan, np.inf])
+    record = ScatterSample(numbers, np.ones(3), 3)
     assert written(record)["predictions"] == [1.5, None, None]
     again = record_from_json(written(record))
     assert isinstance(again, ScatterSample)

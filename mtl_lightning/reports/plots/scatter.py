@@ -1,5 +1,7 @@
 """Predictions against labels, and the residuals."""
 
+import math
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,7 +22,8 @@ def scatter(
     """Draw predictions against labels with the diagonal, the residuals, and their histogram.
 
     Values that are not finite are left out, and outliers are drawn at the edge; the small print
-    gives their numbers.
+    gives their numbers. From values whose first digits are the same, such as time stamps, a round
+    number is subtracted, which the axes name.
 
     Args:
         predictions: ``(N,)`` in the label's unit.
@@ -31,6 +34,8 @@ def scatter(
     finite = np.isfinite(predictions) & np.isfinite(labels)
     answers, truth = predictions[finite].astype(float), labels[finite].astype(float)
     residuals = answers - truth
+    offset = _offset(truth)
+    truth, answers = truth - offset, answers - offset
     first, last = _limits(truth, including=truth)
     low, high = _limits(answers, including=truth)
     reach = float(np.abs(_limits(residuals)).max())
@@ -45,8 +50,10 @@ def scatter(
     middle.sharey(right)
     for axes in (left, middle, right):
         tidy(axes)
-    left.set(xlabel="label", ylabel="prediction", xlim=(low, high), ylim=(low, high))
-    middle.set(xlabel="label", ylabel="prediction - label", xlim=(first, last))
+    minus = f" {'+' if offset < 0 else '-'} {abs(offset):,.15g}" if offset else ""
+    label, prediction = f"label{minus}", f"prediction{minus}"
+    left.set(xlabel=label, ylabel=prediction, xlim=(low, high), ylim=(low, high))
+    middle.set(xlabel=label, ylabel="prediction - label", xlim=(first, last))
     middle.set_ylim(-reach, reach)
     right.set(xlabel="images")
     right.tick_params(labelleft=False)
@@ -68,6 +75,17 @@ def scatter(
     shown = np.clip(residuals, -reach, reach)
     right.hist(shown, bins=31, range=(-reach, reach), orientation="horizontal", color=BLUE)
     return figure
+
+
+def _offset(labels: NDArray[np.floating]) -> float:
+    """Return a round number to subtract from labels that differ by less than a thousandth."""
+    if not len(labels):
+        return 0.0
+    low, span = float(labels.min()), float(np.ptp(labels))
+    if span * 1000 >= np.abs(labels).max():
+        return 0.0
+    unit = 10.0 ** math.ceil(math.log10(span)) if span else 1.0
+    return math.floor(low / unit) * unit
 
 
 def _points(axes: Axes, x: NDArray[np.floating], y: NDArray[np.floating]) -> None:

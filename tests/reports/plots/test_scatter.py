@@ -47,3 +47,24 @@ def test_degenerate_splits_are_drawn(rows):
     figure = scatter(np.full(rows, np.nan), np.arange(rows, dtype=float), "diverged", "")
     assert figure.axes[0].texts[0].get_text() == "no finite prediction"
     pixels(figure)
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "name"),
+    [
+        (1_700_000_000, 1, "- 1,700,000,000"),
+        (1e5, 1e-4, "- 100,000"),
+        (-7e9, 10, "+ 7,000,000,000"),
+    ],
+)
+def test_large_numbers_keep_their_digits_and_their_axes_stay_readable(first, step, name):
+    labels = first + np.arange(40.0) * step
+    figure = scatter(labels + step, labels, "time", "")
+    left, middle, _ = figure.axes
+    assert points(left) == pytest.approx(
+        np.stack([np.arange(40), np.arange(40) + 1], 1) * step, abs=step / 50
+    )
+    assert (left.get_xlabel(), left.get_ylabel()) == (f"label {name}", f"prediction {name}")
+    assert middle.get_xlabel() == f"label {name}"
+    pixels(figure)
+    assert max(len(tick.get_text()) for tick in left.get_xticklabels()) <= 8
