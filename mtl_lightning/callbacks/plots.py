@@ -1,5 +1,7 @@
 """The run's pictures: curves of the training, and a plot of each task."""
 
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -16,6 +18,17 @@ from mtl_lightning.reports.plots.drawing import draw_task
 from mtl_lightning.system.errors import listed
 from mtl_lightning.system.files import atomic_path
 from mtl_lightning.system.strategy import is_trial
+from mtl_lightning.training.protocol import multi_task
+
+MOST = 24
+"""Number of tasks that are drawn: each takes a fifth of a second, and has its data in run.json."""
+
+
+def lowest(tasks: Iterable[str], scores: Mapping[str, float]) -> list[str]:
+    """Return the tasks with the lowest scores, at most `MOST`, in the order of the tasks."""
+    tasks = list(tasks)
+    worst = set(sorted(tasks, key=lambda task: scores.get(task, math.inf))[:MOST])
+    return [task for task in tasks if task in worst]
 
 
 class Plots(Callback):
@@ -23,7 +36,8 @@ class Plots(Callback):
 
     After ``fit``, the tasks' plots show its last validation; after ``validate`` and ``test``, that
     evaluation. If there is a TensorBoard logger, it gets them too. A task that has no label in the
-    split, or whose kind has no plot, is left out. An error in a plot does not stop the run: it
+    split, or whose kind has no plot, is left out; of more than 24 tasks, those with the lowest
+    scores are drawn. An error in a plot does not stop the run: it
     costs the plot and prints one line.
 
     Args:
@@ -52,16 +66,22 @@ class Plots(Callback):
         if not trainer.is_global_zero or is_trial(trainer):
             return
         written, facts, evaluation = [], self.recorder.facts, self.recorder.evaluation
+        results = self.recorder.evaluation and self.recorder.evaluation.results
+        scores = results.scores(dict(multi_task(pl_module).tasks.items())) if results else {}
         if with_curves and (facts.epochs or facts.validations):
             with errors_as_warnings("curves.png"):
-                written.append(self._keep(curves(facts), "curves", trainer))
+                written.append(
+                    self._keep(curves(facts, lowest(facts.tasks, scores)), "curves", trainer)
+                )
         if evaluation is not None:
-            for task in evaluation.plots:
+            for task in lowest(evaluation.plots, scores):
                 with errors_as_warnings(f"picture of task {task}"):
                     name = f"{split}_{module_key(task).removeprefix('task_')}"
                     written.append(self._keep(draw_task(evaluation, task), name, trainer))
         if written:
-            pl_module.print(f"written: {self.recorder.run}: {listed(written)}")
+            count = len(facts.tasks)
+            note = f"; of {count:,} tasks, the {MOST} with the lowest scores" * (count > MOST)
+            pl_module.print(f"written: {self.recorder.run}: {listed(written)}{note}")
 
     def _keep(self, figure: Figure, name: str, trainer: Trainer) -> str:
         """Write the figure; return the name of its file."""

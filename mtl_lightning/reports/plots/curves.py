@@ -1,6 +1,6 @@
 """Loss and primary metric of every task over the training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,10 +35,20 @@ Lines = Mapping[str, tuple[NDArray[np.float64], NDArray[np.float32]]]
 """Split to epochs and values, in the precision in which they are logged; NaN if undefined."""
 
 
-def curves(facts: RunFacts) -> Figure:
-    """Draw loss and primary metric, train and val: one row for all tasks together, one for each."""
-    primaries = {task: own.primary for task, own in facts.tasks.items()}
-    figure = new_figure(9, 2.25 + 1.75 * len(primaries), f"{facts.name}/{facts.version}")
+def curves(facts: RunFacts, tasks: Collection[str] | None = None) -> Figure:
+    """Draw loss and primary metric, train and val: one row for all tasks together, one for each.
+
+    Args:
+        facts: The facts of the run.
+        tasks: The tasks that get a row; by default all.
+    """
+    primaries = {
+        task: own.primary for task, own in facts.tasks.items() if tasks is None or task in tasks
+    }
+    left_out = len(facts.tasks) - len(primaries)
+    few = f"{len(primaries):,} of {len(facts.tasks):,} tasks: those with the lowest scores"
+    title = f"{facts.name}/{facts.version}"
+    figure = new_figure(9, 2.25 + 1.75 * len(primaries), title, few if left_out else "")
     grid = figure.subplots(len(primaries) + 1, 2, sharex=True, squeeze=False)
     losses, scores = _lines(facts, lambda r: r.loss), _lines(facts, lambda r: r.score)
     _draw_row(grid[0], "all tasks", "score", losses, scores)

@@ -123,3 +123,10 @@ def test_long_names_leave_room_for_the_best_value():
     renderer = figure.canvas.get_renderer()
     left, right = axes._left_title, axes._right_title
     assert left.get_window_extent(renderer).x1 < right.get_window_extent(renderer).x0
+
+
+def test_some_of_the_tasks_are_drawn_with_a_note():
+    figure = curves(trained(2), ["size"])
+    assert len(figure.axes) == 4
+    texts = [text.get_text() for text in figure.texts]
+    assert texts == ["clothing/version_3", "1 of 3 tasks: those with the lowest scores"]
