@@ -5,7 +5,13 @@ from rich import get_console
 from rich.markup import escape
 
 from mtl_lightning.callbacks.run_recorder import RunRecorder
-from mtl_lightning.reports.console import merged_table, metric_tables, results_table, sizes_line
+from mtl_lightning.reports.console import (
+    courses_table,
+    merged_table,
+    metric_tables,
+    results_table,
+    sizes_line,
+)
 from mtl_lightning.training.protocol import multi_task
 
 
@@ -52,6 +58,12 @@ class Tables(Callback):
         fit = trainer.state.fn == "fit"
         title, best = (_title(trainer), facts.best()) if fit else ("val", None)
         get_console().print(results_table(results, facts.tasks, title, best))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print by how much each task's last, best and chosen epochs differ."""
+        courses = self.recorder.facts.courses()
+        if trainer.is_global_zero and courses:
+            get_console().print(courses_table(courses))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print every metric of every task."""

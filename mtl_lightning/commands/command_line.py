@@ -10,7 +10,7 @@ from mtl_lightning.commands.keys import OF_COMMANDS, SECTIONS, TOP_LEVEL, check_
 from mtl_lightning.config import flags, yaml_io
 from mtl_lightning.config.flags import deep_merge
 from mtl_lightning.config.values import PlainScalar
-from mtl_lightning.runs.folder import ALIASES, check_name, requeued_checkpoint, resolve_checkpoint
+from mtl_lightning.runs.folder import check_name, is_alias, requeued_checkpoint, resolve_checkpoint
 from mtl_lightning.system.errors import UserError, did_you_mean
 
 OTHERS = ("print_config", "help")
@@ -176,7 +176,7 @@ def find_checkpoint(command: str, given: Mapping[str, Any], root: Path, name: st
     """Return the checkpoint that a command starts from: ``ckpt_path``, or a requeued job's."""
     spec = given.get("ckpt_path")
     if spec is not None:
-        if not name and spec in ALIASES:
+        if not name and is_alias(str(spec)):
             raise UserError(f"ckpt_path {spec}: of which run? Give --name, or --config")
         return resolve_checkpoint(str(spec), root, name)
     if command == "fit":

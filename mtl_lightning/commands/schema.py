@@ -49,21 +49,31 @@ class CheckpointOptions:
         every_n_train_steps: Write ``last.ckpt`` every so many optimizer steps, not only after
             each epoch.
         train_time_interval: Also write it whenever this much time has passed: ``00:30:00``.
+        per_task: Also keep ``best-<task>.ckpt``, the best by each task's own score.
+        smooth: Choose by a moving average over validations, in which the average so far has this
+            share: 0 (the last value alone) to 0.9.
 
     Raises:
-        UserError: If an interval is not above 0.
+        UserError: If an interval is not above 0, or ``smooth`` out of range.
     """
 
     monitor: str = "val/score"
     mode: Literal["max", "min"] = "max"
     every_n_train_steps: int | None = None
     train_time_interval: timedelta | None = None
+    per_task: bool = False
+    smooth: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in (("every_n_train_steps", 1), ("train_time_interval", timedelta(0))):
             value = getattr(self, name)
             if value is not None and (value < least or not value):
                 raise UserError(f"checkpoint.{name} should be above 0. Found {value}")
+        if not 0 <= self.smooth <= 0.9:
+            raise UserError(
+                f"checkpoint.smooth should be in 0..0.9, as the first validation counts too long "
+                f"above. Found {self.smooth}"
+            )
 
 
 SECTIONS: dict[str, Any] = dict(

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mtl_lightning.data.splits import SPLITS
-from mtl_lightning.runs.facts import LabelCounts, MergedCounts, Sizes, TaskFacts
+from mtl_lightning.runs.facts import LabelCounts, MergedCounts, Sizes, TaskCourse, TaskFacts
 from mtl_lightning.tasks.results import Results
 
 
@@ -71,6 +71,27 @@ def results_table(
         table.add_section()
         table.add_row("all", "", f"{results.loss:.4f}", "score", score, style="bold")
     return table
+
+
+def courses_table(courses: Mapping[str, TaskCourse]) -> Table:
+    """Return a row per task: its primary metric in the last, its best and the chosen epoch.
+
+    The last and the chosen are followed by their differences from the best.
+    """
+    table = _table("last, best for the task, chosen for best.ckpt")
+    table.add_column("task", overflow="fold")
+    for column in ("last", "best", "epoch", "chosen", "epoch"):
+        table.add_column(column, justify="right")
+    for name, course in courses.items():
+        row = [_below(course.last, course.best), f"{course.best:.4f}", str(course.best_epoch)]
+        if course.chosen is not None:
+            row += [_below(course.chosen, course.best), str(course.chosen_epoch)]
+        table.add_row(escape(name), *row)
+    return table
+
+
+def _below(value: float, best: float) -> str:
+    return f"{value:.4f} [dim]({value - best:+.4f})[/]" if value < best else f"{value:.4f}"
 
 
 def metric_tables(results: Results) -> list[Table]:

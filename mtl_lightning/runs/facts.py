@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mtl_lightning.runs.folder import BEST_OF
 from mtl_lightning.tasks.plot_records import PlotRecord
 from mtl_lightning.tasks.results import Results
 
@@ -157,7 +158,8 @@ class Checkpoint:
 
     Attributes:
         step: The number of optimizer steps before it.
-        value: The value of the monitored metric; ``None`` for ``last.ckpt``.
+        value: The value that it was chosen by (of the monitored metric, or the task's score;
+            smoothed with ``checkpoint.smooth``); ``None`` for ``last.ckpt``.
     """
 
     step: int
@@ -173,17 +175,22 @@ class Checkpoints:
         mode: ``max`` or ``min``.
         best: ``best.ckpt``.
         last: ``last.ckpt``.
+        tasks: ``best-<task>.ckpt`` by task, with ``checkpoint.per_task``.
     """
 
     monitor: str
     mode: str
     best: Checkpoint | None = None
     last: Checkpoint | None = None
+    tasks: dict[str, Checkpoint] = field(default_factory=dict)
 
     def update(self, written: Mapping[str, Checkpoint]) -> None:
-        """Add what this session has written, by ``best`` and ``last``."""
+        """Add what this session has written, by name without ``.ckpt``."""
         self.best = written.get("best", self.best)
         self.last = written.get("last", self.last)
+        for name, own in written.items():
+            if name.startswith(BEST_OF):
+                self.tasks[name.removeprefix(BEST_OF)] = own
 
 
 @dataclass
@@ -205,6 +212,26 @@ class Evaluation:
     weights: str | None
     results: Results
     plots: dict[str, PlotRecord] = field(default_factory=dict)
+
+
+@dataclass
+class TaskCourse:
+    """A task's primary metric in the course of a training, on the validation images.
+
+    Attributes:
+        last: Its last value.
+        best: Its best value.
+        best_epoch: The epoch of that.
+        chosen: Its value in the validation after which ``best.ckpt`` was written; None if it was
+            not, or the task was undefined there.
+        chosen_epoch: The epoch of that validation.
+    """
+
+    last: float
+    best: float
+    best_epoch: int
+    chosen: float | None
+    chosen_epoch: int | None
 
 
 @dataclass
@@ -263,6 +290,32 @@ class RunFacts:
                 if value > best.get(task, -math.inf):
                     best[task] = value
         return best
+
+    def courses(self) -> dict[str, TaskCourse]:
+        """Return each task's last, best and chosen values; nothing before a second validation."""
+        if len(self.validations) < 2:
+            return {}
+        best = self.checkpoints.best if self.checkpoints is not None else None
+        at = [v for v in self.validations if best is not None and v.step == best.step]
+        courses = {}
+        for task, kind in self.tasks.items():
+
+            def value(each: Validation, task: str = task, primary: str = kind.primary) -> float:
+                return each.results.tasks.get(task, {}).get(primary, math.nan)
+
+            known = [each for each in self.validations if math.isfinite(value(each))]
+            if not known:
+                continue
+            top = max(known, key=value)
+            chosen = value(at[-1]) if at else math.nan
+            courses[task] = TaskCourse(
+                last=value(known[-1]),
+                best=value(top),
+                best_epoch=top.epoch,
+                chosen=chosen if math.isfinite(chosen) else None,
+                chosen_epoch=at[-1].epoch if at else None,
+            )
+        return courses
 
     def adopt(self, other: "RunFacts") -> None:
         """Take over sessions and evaluations that are newer in another record of this run."""

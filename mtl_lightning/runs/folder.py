@@ -1,4 +1,4 @@
-"""The folder of a run: ``<root>/<name>/version_<n>/``, and finding ``best`` and ``last`` in it."""
+"""The folder of a run: ``<root>/<name>/version_<n>/``, and finding its checkpoints by name."""
 
 import os
 import re
@@ -7,7 +7,19 @@ from pathlib import Path
 from mtl_lightning.system.errors import UserError, listed, quoted
 
 ALIASES = ("best", "last")
+BEST_OF = "best-"
+"""The start of the name of a task's own best checkpoint, which the task's name follows."""
 _JOB = "slurm_job"
+
+
+def best_of(task: str) -> str:
+    """Return the name of a task's own best checkpoint: ``best-<task>``."""
+    return f"{BEST_OF}{task}"
+
+
+def is_alias(spec: str) -> bool:
+    """Whether a checkpoint is named by its role in a run: ``best``, ``last``, ``best-<task>``."""
+    return spec in ALIASES or re.fullmatch(rf"{BEST_OF}[\w-]+", spec) is not None
 
 
 def check_name(name: str) -> None:
@@ -34,17 +46,17 @@ def versions(root: Path, name: str) -> list[Path]:
 
 
 def resolve_checkpoint(spec: str, root: Path, name: str) -> Path:
-    """Return the file of ``best``, ``last`` or a path; its content is not checked here.
+    """Return the file of a checkpoint's name or path; its content is not checked here.
 
     Raises:
         UserError: If there is none.
     """
-    if spec not in ALIASES:
+    if not is_alias(spec):
         path = Path(spec)
         if not path.exists():
             raise UserError(
                 f"ckpt_path {spec}: no such file; give a checkpoint file, or one of "
-                f"{listed(ALIASES)}"
+                f"{listed((*ALIASES, best_of('TASK')))}"
             )
         return path
     for run in versions(root, name):
@@ -53,9 +65,12 @@ def resolve_checkpoint(spec: str, root: Path, name: str) -> Path:
             return path
     others = sorted(p.name for p in root.glob("*") if versions(root, p.name))
     hint = f"; runs there: {listed(others)} (choose with --name)" if others else ""
+    first = "train first with `mtl-lightning fit`"
+    if spec not in ALIASES:
+        first += " and `checkpoint.per_task: true`, which keeps the best of each task"
     raise UserError(
         f"ckpt_path {spec}: no {spec}.ckpt in any run under {root / name}{hint}; "
-        f"train first with `mtl-lightning fit`, or give the path of a checkpoint"
+        f"{first}, or give the path of a checkpoint"
     )
 
 

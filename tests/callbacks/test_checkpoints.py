@@ -1,9 +1,11 @@
+import math
+
 import pytest
 import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EarlyStopping
 
-from mtl_lightning.callbacks.checkpoints import Checkpoints
+from mtl_lightning.callbacks.checkpoints import Best, Checkpoints
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Regression
@@ -58,12 +60,64 @@ def test_best_keeps_the_best_and_last_the_last(tmp_path, monitor, mode):
     content = saved(tmp_path / "best.ckpt")
     assert same(content, after.seen[best][2])
     assert content["global_step"] == after.seen[best][0]
-    assert content["callbacks"]["Best"] == {"value": pytest.approx(values[best])}
+    value = pytest.approx(values[best])
+    assert content["callbacks"]["Best"] == {"value": value, "average": value, "tasks": {}}
     content = saved(tmp_path / "last.ckpt")
     assert same(content, weights(module))
     assert content["global_step"] == after.seen[-1][0]
     assert content["epoch"] == 5
     assert not same(content, after.seen[best][2])
+
+
+def test_the_best_of_each_task_is_kept_too_also_when_resumed(tmp_path):
+    """The third epoch spoils what two have learned."""
+    after = After()
+    for last in (2, 5):
+        module = make_module(
+            optimizer=lambda p: torch.optim.SGD(p, lr=0.05), lr_scheduler=up_and_down
+        )
+        best = Checkpoints(tmp_path, "val/kind/loss", "min", per_task=True)
+        trainer = make_trainer(
+            tmp_path, max_epochs=last, callbacks=[after, best], enable_checkpointing=True
+        )
+        checkpoint = tmp_path / "last.ckpt" if last == 5 else None
+        trainer.fit(module, datamodule=make_data(), ckpt_path=checkpoint)
+    for name, metric in (("kind", "balanced_accuracy"), ("size", "r2")):
+        scores = [max(values[f"val/{name}/{metric}"], 0.0) for _, values, _ in after.seen]
+        step, _, state = after.seen[scores.index(max(scores))]
+        content = saved(tmp_path / f"best-{name}.ckpt")
+        assert content["global_step"] == step
+        assert same(content, state)
+
+
+def test_a_smoothed_course_by_hand():
+    best = Best(0.5)
+    assert best.is_improved_by(0.4)
+    assert best.is_improved_by(0.8)
+    assert best.value == pytest.approx(0.6)
+    assert not best.is_improved_by(math.nan)
+    assert not best.is_improved_by(0.5)
+    assert best.average == pytest.approx(0.55)
+    again = Best(0.5)
+    again.restore(best.state())
+    assert not again.is_improved_by(0.6)
+    assert again.is_improved_by(0.9)
+    assert again.value == pytest.approx((0.575 + 0.9) / 2)
+
+
+def test_a_jump_is_not_the_best_of_a_smoothed_course(tmp_path):
+    class Jumps(Callback):
+        def on_validation_end(self, trainer, pl_module):
+            value = [0.50, 0.80, 0.60, 0.72, 0.74][trainer.current_epoch]
+            trainer.callback_metrics["val/score"] = torch.tensor(value)
+
+    chosen = {}
+    for smooth in (0.0, 0.7):
+        best = Checkpoints(tmp_path, "val/score", "max", smooth=smooth)
+        module = train(tmp_path, [Jumps(), best], max_epochs=5)
+        chosen[smooth] = saved(tmp_path / "best.ckpt")["global_step"]
+    whole = module.trainer.global_step
+    assert chosen == {0.0: whole * 2 // 5, 0.7: whole}
 
 
 def test_of_equals_the_first_is_kept(tmp_path):

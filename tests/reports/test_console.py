@@ -5,8 +5,14 @@ from rich.console import Console
 
 from mtl_lightning.audit.label_counts import label_counts
 from mtl_lightning.data.datamodule import PartialLabels
-from mtl_lightning.reports.console import merged_table, metric_tables, results_table, sizes_line
-from mtl_lightning.runs.facts import Parameters, Sizes, TaskFacts
+from mtl_lightning.reports.console import (
+    courses_table,
+    merged_table,
+    metric_tables,
+    results_table,
+    sizes_line,
+)
+from mtl_lightning.runs.facts import Parameters, Sizes, TaskCourse, TaskFacts
 from mtl_lightning.tasks import Classification, Regression
 from mtl_lightning.tasks.results import Results
 from tests.helpers.data import Memory, make_data, make_tasks
@@ -36,6 +42,17 @@ def test_labels_of_one_task_have_a_table_of_their_own():
     assert "label ap labelled" in text
     assert "hat 0.8000 20" in text
     assert "bag nan 10" in text
+
+
+def test_the_last_the_best_and_the_chosen_epoch_of_each_task():
+    courses = {
+        "type": TaskCourse(0.70, 0.72, 5, 0.71, 6),
+        "audience": TaskCourse(0.75, 0.75, 7, None, None),
+    }
+    text = [" ".join(line.split()) for line in printed(courses_table(courses))]
+    assert "task last best epoch chosen epoch" in text
+    assert "type 0.7000 (-0.0200) 0.7200 5 0.7100 (-0.0100) 6" in text
+    assert "audience 0.7500 0.7500 7" in text
 
 
 def made(count, absent=()):

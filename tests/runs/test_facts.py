@@ -9,6 +9,7 @@ from mtl_lightning.runs.facts import (
     Evaluation,
     RunFacts,
     Session,
+    TaskCourse,
     TaskFacts,
     Validation,
 )
@@ -69,6 +70,29 @@ def test_checkpoints_keep_what_this_session_has_not_written():
     checkpoints.update({"last": Checkpoint(20)})
     assert checkpoints.best == Checkpoint(10, 0.5)
     assert checkpoints.last == Checkpoint(20)
+
+
+def test_best_checkpoints_of_tasks_are_kept_by_task():
+    checkpoints = Checkpoints("val/score", "max", tasks={"a": Checkpoint(5, 0.1)})
+    checkpoints.update({"best-b-c": Checkpoint(10, 0.2), "last": Checkpoint(10)})
+    assert checkpoints.tasks == {"a": Checkpoint(5, 0.1), "b-c": Checkpoint(10, 0.2)}
+
+
+def test_the_course_of_a_task():
+    facts = made()
+    facts.add_validation(Validation(2, 30, results(0.15)))
+    assert facts.courses() == {"kind": TaskCourse(0.15, 0.2, 1, None, None)}
+    facts.checkpoints = Checkpoints("val/score", "max", Checkpoint(10, 0.5))
+    assert facts.courses() == {"kind": TaskCourse(0.15, 0.2, 1, 0.1, 0)}
+    facts.add_validation(Validation(3, 40, Results("val", {"kind": {"n_labelled": 0}}, None, None)))
+    facts.checkpoints.best = Checkpoint(40, 0.5)
+    assert facts.courses() == {"kind": TaskCourse(0.15, 0.2, 1, None, 3)}
+
+
+def test_there_is_no_course_before_a_second_validation():
+    facts = made()
+    facts.validations = facts.validations[:1]
+    assert facts.courses() == {}
 
 
 def test_what_another_command_recorded_meanwhile_is_taken_over():

@@ -32,6 +32,18 @@ def test_best_is_of_the_newest_run_that_has_one():
     assert resolve_checkpoint("last", ROOT, "a") == ROOT / "a/version_2/checkpoints/last.ckpt"
 
 
+def test_the_best_of_a_task_is_found_by_its_name():
+    make("a/version_0/checkpoints/best-type.ckpt", "a/version_1/checkpoints/best.ckpt")
+    found = resolve_checkpoint("best-type", ROOT, "a")
+    assert found == ROOT / "a/version_0/checkpoints/best-type.ckpt"
+    with pytest.raises(
+        UserError, match=r"no best-typ\.ckpt in any run.*checkpoint\.per_task: true"
+    ):
+        resolve_checkpoint("best-typ", ROOT, "a")
+    with pytest.raises(UserError, match=r"no such file; give .*best, last, best-TASK"):
+        resolve_checkpoint("best-type.ckpt", ROOT, "a")
+
+
 def test_a_missing_best_names_the_runs_that_are_there():
     make("a/version_0/checkpoints/best.ckpt")
     with pytest.raises(UserError, match=r"no best.ckpt in any run under runs/b; runs there: a "):
