@@ -2,8 +2,8 @@
 
     python benchmarks/class_weights.py [--tasks audience] [--seeds 1 2] [-- any flags for `fit`]
 
-Two label tables of photographs of clothes are trained in one network as `init` proposes it, with a
-SqueezeNet (ImageNet weights), 64 px and 8 epochs; only `class_weights` of the named tasks differ.
+Two label tables of photographs of clothes are trained in one network with the default settings, a
+SqueezeNet (ImageNet weights), 64 px and 8 epochs; only the named tasks have `class_weights`.
 Of 1,323 training labels of `audience` 99 are kids, of 607 on val 44. Since so few make an epoch's
 balanced accuracy jump, the mean over the last three epochs is printed beside the epoch that `best`
 chooses. It needs ../shared and about a minute of one core for each run. Test is not read.

@@ -166,7 +166,7 @@ class Recount:
             done, number = 0, number + len(step)
 
     def _lost(self, step: list[Batch]) -> tuple[dict[str, int], int]:
-        """Return the losses of a step over all ranks: labels by task, and images.
+        """Return the losses of a step over all ranks: labels (or terms) by task, and images.
 
         Args:
             step: This rank's micro-batches of it.
@@ -181,7 +181,9 @@ class Recount:
 
         images = among([row for row, task in reasons if not task])
         own = [
-            int(labels.labelled[images].sum())
+            int(
+                (labels.terms(images) if task in self.plan.terms else labels.labelled[images]).sum()
+            )
             + len(among([row for row, of in reasons if of == task]))
             + sum(len(batch.void_targets.get(task, ())) for batch in step)
             for task, labels in self.encoded.items()

@@ -24,7 +24,8 @@ class Batch:
         labelled: Task to ``(B,)`` bool (in a multi-label task: ``(B, labels)``).
         rows: ``(B,)`` int64, the rows of the merged table; ``PADDING`` is no image.
         counts: Task to the number of labels in the whole optimizer step: all ranks, all
-            accumulated micro-batches.
+            accumulated micro-batches; in training with the cells that it assumes, see
+            `Encoded.terms`.
         step_rows: The number of images in the whole optimizer step.
         gradient_divisor: The number that the trainer divides the gradient of this micro-batch by
             (ranks times accumulated micro-batches); the loss is multiplied by it in return.

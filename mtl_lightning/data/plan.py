@@ -7,7 +7,7 @@ knowledge of later micro-batches.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ class StepPlan:
     Attributes:
         rows: ``(n,)`` int64, the split's rows in the merged table.
         labels: Task to ``(n,)`` int, the number of the task's labels of each of these rows.
+        terms: Task to ``(n,)`` int, the number of terms that each of them has in its loss, for
+            tasks that assume something about cells without a label; see `Encoded.terms`.
         batch_size: Rows of one rank in one micro-batch.
         world_size: Number of ranks.
         accumulate: Micro-batches of one optimizer step.
@@ -58,6 +60,7 @@ class StepPlan:
     shuffle_seed: int | None = None
     draw: Callable[[int, np.random.Generator], NDArray[np.int64]] | None = None
     resumed: tuple[int, int] = (0, 0)
+    terms: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """The number of micro-batches, the same on every rank."""
@@ -110,6 +113,7 @@ class StepPlan:
         """Yield the requests of ``rank`` from micro-batch ``start`` on."""
         order = self.order(epoch)[: self._used]
         gradient_divisor = self.world_size * self.accumulate
+        terms = {**self.labels, **self.terms}
         for number in range(max(start, self.start(epoch)), len(self)):
             step = self.step_start(epoch, number)
             end = number // self.accumulate * self.accumulate + self.accumulate
@@ -118,7 +122,7 @@ class StepPlan:
             mine = order[slice(*both)][rank :: self.world_size]
             yield Request(
                 rows=self.rows[mine] if len(mine) else np.array([PADDING], dtype=np.int64),
-                counts={task: int(labels[in_step].sum()) for task, labels in self.labels.items()},
+                counts={task: int(own[in_step].sum()) for task, own in terms.items()},
                 step_rows=len(in_step),
                 gradient_divisor=gradient_divisor,
                 epoch=epoch,

@@ -50,7 +50,8 @@ def plan_training(
         UserError: If these images do not allow the sampling.
     """
     plan = plan_split(labels, "train", batch_size, world_size, unlabelled)
-    plan = replace(plan, accumulate=accumulate, shuffle_seed=shuffle_seed)
+    terms = {n: own.terms(plan.rows) for n, own in labels.encoded.items() if own.assumed}
+    plan = replace(plan, accumulate=accumulate, shuffle_seed=shuffle_seed, terms=terms)
     if sampling is None and labels.table.is_sharded:
         sampling = Shards()
     if shuffle_seed is None or sampling is None:

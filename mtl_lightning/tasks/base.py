@@ -37,7 +37,7 @@ many labels, cells) that carry a label; all others are overwritten before anythi
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -65,17 +65,29 @@ class Encoded:
             ``(N, 0)`` if targets are loaded with the images.
         labelled: bool, the shape of what ``Task.loss`` returns for ``N`` rows.
         bad: bool, the shape of the cells: cells that the task cannot read.
+        assumed: Whether the training loss also has a term for each cell without a label, in rows
+            with one.
     """
 
     targets: NDArray[np.generic]
     labelled: NDArray[np.bool_]
     bad: NDArray[np.bool_]
+    assumed: bool = False
 
     def counts(self) -> NDArray[np.int64]:
         """Return the number of labels of each row: ``(N,)``, at most 1 unless it is multi-label."""
         cells = tuple(range(1, self.labelled.ndim))
         counts: NDArray[np.int64] = self.labelled.sum(axis=cells, dtype=np.int64)
         return counts
+
+    def terms(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of terms that each of some rows has in the training loss.
+
+        They are its labels, and the cells that are `assumed`.
+        """
+        counts = replace(self, labelled=self.labelled[rows]).counts()
+        cells = int(np.prod(self.labelled.shape[1:]))
+        return np.where(counts > 0, cells, 0) if self.assumed else counts
 
 
 def encode_files(cells: NDArray[np.object_]) -> Encoded:
@@ -117,6 +129,11 @@ class Task(nn.Module, ABC):
             raise UserError(f"weight should be above 0. Found {weight}; drop the task instead.")
         self.weight = weight
         self.head_options = head or HeadOptions()
+
+    @property
+    def assumes_labels(self) -> bool:
+        """Whether the training loss assumes something about cells without a label."""
+        return False
 
     @property
     def learns_classes(self) -> bool:
@@ -451,6 +468,39 @@ class Task(nn.Module, ABC):
         mask = labelled.view(labelled.shape + (1,) * (targets.ndim - labelled.ndim))
         losses = self.loss(outputs, torch.where(mask, targets, torch.zeros_like(targets)))
         return torch.where(labelled, losses, torch.zeros_like(losses))
+
+    def step_loss(self, outputs: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+        """Return the sum of the loss over all its terms: see `masked_loss`, and `loss_terms`.
+
+        A task may assume something about cells without a label, in rows with one, while it is in
+        training mode. Their targets are not read.
+        """
+        return self.masked_loss(outputs, targets, labelled)
+
+    def loss_terms(self, labelled: Tensor) -> Tensor:
+        """Return the number of terms of `step_loss`, a scalar: by default that of labels."""
+        return labelled.sum()
+
+    def step_counts(self, outputs: Tensor, labelled: Tensor) -> Tensor | None:
+        """Count in a micro-batch of a training step what `end_step` needs; None for nothing.
+
+        Args:
+            outputs: ``(B, num_outputs)``, detached.
+            labelled: The mask of labels.
+
+        Returns:
+            Integers that can be added up over micro-batches and ranks.
+        """
+        del outputs, labelled
+        return None
+
+    def end_step(self, counts: Tensor, epoch: int) -> None:
+        """Learn from a training step what the next one needs; keep it in buffers.
+
+        Args:
+            counts: The sum of `step_counts` over the whole step.
+            epoch: The current epoch, from 0.
+        """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Task":
         if not has_float64(fn):

@@ -221,8 +221,8 @@ class TaskMetrics(nn.Module):
     def update(
         self, task: Task, outputs: Tensor, targets: Tensor, labelled: Tensor, loss: Tensor
     ) -> None:
-        """Add a batch; ``loss`` is the sum over its labelled rows."""
-        self.totals.update(loss, labelled)
+        """Add a batch; ``loss`` is `Task.step_loss`."""
+        self.totals.update(loss, labelled, task.loss_terms(labelled))
         rows = labelled.flatten(1).any(1) if labelled.ndim > 1 else labelled
         found = rows.nonzero()[:, 0]  # once: on a GPU each use of a mask would wait for it
         if len(found):
@@ -234,13 +234,13 @@ class TaskMetrics(nn.Module):
         with warnings.catch_warnings():
             # A rank that saw no labelled row takes part in the sum over ranks like any other.
             warnings.filterwarnings("ignore", message=".*``compute`` method.*")
-            loss, rows = self.totals.compute().tolist()
+            loss, rows, terms = self.totals.compute().tolist()
             if not rows:
                 return {"n_labelled": 0}
             values: dict[str, Any] = self.metrics.compute()
         return {
             "n_labelled": int(rows),
-            "loss": loss / rows,
+            "loss": loss / terms,
             **{name: float(value) for name, value in values.items()},
         }
 
@@ -264,19 +264,20 @@ class TaskMetrics(nn.Module):
 
 
 class Totals(Metric):
-    """The sum of a loss and the number of labelled rows (or cells) behind it."""
+    """The sum of a loss, and the numbers of labelled rows (or cells) and of terms behind it."""
 
     full_state_update = False
     sums: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("sums", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, loss: Tensor, labelled: Tensor) -> None:
-        """Add a batch: the summed loss, a scalar, and its mask."""
-        self.sums += torch.stack([loss.detach().to(self.sums.dtype), labelled.sum().to(self.sums)])
+    def update(self, loss: Tensor, labelled: Tensor, terms: Tensor) -> None:
+        """Add a batch: the summed loss, a scalar, its mask, and its number of terms."""
+        added = (loss.detach(), labelled.sum(), terms)
+        self.sums += torch.stack([value.to(self.sums) for value in added])
 
     def compute(self) -> Tensor:
-        """Return ``(loss, rows)``."""
+        """Return ``(loss, rows, terms)``."""
         return self.sums

@@ -29,11 +29,13 @@ from mtl_lightning.tasks.label_metrics import LabelMetrics
 from mtl_lightning.tasks.losses import asymmetric
 from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.plot_data import LabelPlotData
+from mtl_lightning.tasks.unobserved import Assumption, Unobserved, assumed, count
 
 YES = frozenset({"1", "yes", "y", "true", "t", "positive", "+"})
 NO = frozenset({"0", "-1", "no", "n", "false", "f", "negative"})
 YES_OR_NO = YES | NO
 MOST = 10.0  # larger exponents are mistakes: no cell would count
+CERTAIN = 10  # yes, and not a single no: that is how labels were written down
 NONE = "none"
 """The cell of separated names for an image to which no label applies."""
 
@@ -47,6 +49,13 @@ class MultiLabel(Task):
 
     Args:
         labels: Their names, in the order of the outputs.
+        unobserved: The part that an empty cell has in the training loss, in a row with another
+            label of the task: ``ignore``, ``negative``, ``negative_smoothed``,
+            ``large_loss_rejected`` or ``large_loss_corrected``; see `unobserved.Unobserved`. An
+            assumed cell weighs 1 and is no label: it is in no count, weight or metric.
+        unobserved_smoothing: The smoothing of ``negative_smoothed`` (0..1).
+        large_loss_growth: The share of assumed cells, those with the largest losses, that the
+            last two reject or correct: 0 in the first epoch, and so much more in each (0..1).
         pos_weights: The weight of a positive relative to a negative, one number per label; or by
             frequency in the label's training labels, up to 100: ``balanced``, how many times more
             frequent negatives are; ``sqrt``, the square root of that; ``effective``, by the
@@ -71,6 +80,7 @@ class MultiLabel(Task):
     def __init__(
         self,
         labels: list[str],
+        unobserved: Unobserved = "ignore",
         pos_weights: list[float] | ByFrequency | None = None,
         separator: str = ";",
         beta: float = 0.999,
@@ -78,6 +88,8 @@ class MultiLabel(Task):
         gamma_positive: float = 0.0,
         gamma_negative: float = 4.0,
         margin: float = 0.05,
+        unobserved_smoothing: float = 0.1,
+        large_loss_growth: float = 0.002,
         weight: float = 1.0,
         head: HeadOptions | None = None,
     ) -> None:
@@ -106,6 +118,7 @@ class MultiLabel(Task):
         self.loss_name = loss
         self.gammas = gamma_positive, gamma_negative
         self.margin = margin
+        self.assumption = Assumption(unobserved, unobserved_smoothing, large_loss_growth)
         self.pos_weights = pos_weights
         self.beta = beta
         self.separator = separator
@@ -115,6 +128,11 @@ class MultiLabel(Task):
     def identity(self) -> dict[str, object]:
         """Return the labels."""
         return {"labels": self.labels}
+
+    @property
+    def assumes_labels(self) -> bool:
+        """Whether cells without a label count as one, in rows with a label."""
+        return not self.assumption.ignores
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -137,7 +155,7 @@ class MultiLabel(Task):
         bad[:, 0] = (codes >= 0) & ~known[codes]
         for number in range(len(self.labels)):
             self._read_column(cells[:, number + 1], number, targets, labelled, bad)
-        return Encoded(targets, labelled, bad)
+        return Encoded(targets, labelled, bad, assumed=self.assumes_labels)
 
     def meaning(self, cell: str, field: str) -> Hashable:
         """Return the names in a cell, or whether the label applies."""
@@ -220,15 +238,35 @@ class MultiLabel(Task):
     def remarks(
         self, targets: NDArray[np.generic], labelled: NDArray[np.bool_]
     ) -> list[tuple[str, str]]:
+        """Name the labels that nobody denied, and those so rare that their weight is bounded."""
+        yes = torch.from_numpy((targets.astype(np.float32) > 0.5) & labelled).sum(0)
+        known = torch.from_numpy(labelled).sum(0)
+        return [*self._only_positives(yes, known, len(labelled)), *self._bounded(yes, known)]
+
+    def _only_positives(self, yes: Tensor, known: Tensor, rows: int) -> list[tuple[str, str]]:
+        """Name the labels of which only yes was written down, if their other cells are ignored."""
+        if self.assumes_labels:
+            return []
+        only = (yes == known) & (yes >= CERTAIN) & (known < rows)
+        names = [self.labels[i] for i in only.nonzero()[:, 0].tolist()]
+        if not names:
+            return []
+        empty = int((rows - known)[only].sum())
+        what = (
+            f"only yes was written down for {listed(names, 5)}, and the {empty:,} empty cells of "
+        )
+        what += "images with another label are ignored"
+        how = "if they mean no: unobserved: negative; if some mean yes: large_loss_corrected"
+        return [(what, how)]
+
+    def _bounded(self, yes: Tensor, known: Tensor) -> list[tuple[str, str]]:
         """Name the labels so rare that their weight by frequency is bounded."""
         by = self.pos_weights
         if by is None or isinstance(by, list):
             return []
-        counts = torch.from_numpy(labelled).sum(0)
-        positive = torch.from_numpy((targets.astype(np.float32) > 0.5) & labelled).sum(0)
-        over = bounded(positive, counts - positive, by, self.beta)
+        over = bounded(yes, known - yes, by, self.beta)
         rare = [
-            f"{self.labels[i]} ({int(positive[i]):,} of {int(counts[i]):,})"
+            f"{self.labels[i]} ({int(yes[i]):,} of {int(known[i]):,})"
             for i in over.nonzero()[:, 0].tolist()
         ]
         if not rare:
@@ -244,14 +282,43 @@ class MultiLabel(Task):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of each cell: ``(B, L)`` logits and targets -> ``(B, L)``."""
         targets = targets.to(outputs.dtype)
-        if self.loss_name == "asymmetric":
-            losses = asymmetric(outputs, targets, *self.gammas, self.margin)
-        else:
-            losses = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+        losses = self._unweighted(outputs, targets)
         if self.pos_weights is None:
             return losses
         weights = torch.where(targets > 0.5, self.positive_weight, self.negative_weight)
         return losses * weights.to(losses.dtype)
+
+    def _unweighted(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if self.loss_name == "asymmetric":
+            return asymmetric(outputs, targets, *self.gammas, self.margin)
+        return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+
+    def step_loss(self, outputs: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+        """Return the sum over labelled and, in training mode, assumed cells; see `Task.step_loss`.
+
+        Assumed cells weigh 1: they are not in the statistics that the weights come from.
+        """
+        if not self.assumes_labels or not self.training:
+            return self.masked_loss(outputs, targets, labelled)
+        if outputs.dtype in (torch.float16, torch.bfloat16):
+            outputs = outputs.float()
+        own = self.masked_loss(outputs, self.assumption.smoothed(targets), labelled)
+        losses = self.assumption.losses(outputs, self._unweighted)
+        return own + torch.where(assumed(labelled), losses, torch.zeros_like(losses)).sum()
+
+    def loss_terms(self, labelled: Tensor) -> Tensor:
+        """Return the number of labelled and, in training mode, assumed cells."""
+        if not self.assumes_labels or not self.training:
+            return labelled.sum()
+        return labelled.any(1).sum() * labelled.shape[1]
+
+    def step_counts(self, outputs: Tensor, labelled: Tensor) -> Tensor | None:
+        """Count the logits of assumed cells, if large losses matter."""
+        return count(outputs, labelled) if self.assumption.finds_large_losses else None
+
+    def end_step(self, counts: Tensor, epoch: int) -> None:
+        """Find the losses that are large in the next step."""
+        self.assumption.end_step(counts, epoch)
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Return ``probabilities``, ``(B, L)``."""

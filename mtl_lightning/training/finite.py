@@ -21,7 +21,7 @@ class MicroBatchResult:
     Attributes:
         batch: The micro-batch.
         outputs: Task to ``(B, num_outputs)``, detached.
-        sums: Task to its loss summed over labelled rows, a scalar, detached.
+        sums: Task to its loss summed over its terms, a scalar, detached.
     """
 
     batch: Batch
@@ -93,7 +93,7 @@ def _culprits(task: Task, name: str, micro: MicroBatchResult) -> Tensor:
     bad = torch.zeros(len(labelled), dtype=torch.bool, device=labelled.device)
     for row in range(len(labelled)):
         own = slice(row, row + 1)
-        loss = task.masked_loss(
+        loss = task.step_loss(
             micro.outputs[name][own], micro.batch.targets[name][own], labelled[own]
         )
         bad[row] = ~loss.isfinite()

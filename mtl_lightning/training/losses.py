@@ -16,9 +16,9 @@ divided by all rows of the step, as a mean over zero-filled labels does (the Ker
 def summed_losses(
     tasks: Mapping[str, Task], outputs: Mapping[str, Tensor], batch: Batch
 ) -> dict[str, Tensor]:
-    """Return each task's loss, summed over labelled rows: see `Task.masked_loss`."""
+    """Return each task's loss, summed over its terms: see `Task.step_loss`."""
     return {
-        name: task.masked_loss(outputs[name], batch.targets[name], batch.labelled[name])
+        name: task.step_loss(outputs[name], batch.targets[name], batch.labelled[name])
         for name, task in tasks.items()
     }
 

@@ -1,6 +1,6 @@
 """The LightningModule: what it is built from, its setup, its checkpoints and its optimizer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -59,6 +59,15 @@ TASKS = "tasks"
 
 def _adamw(parameters: Iterable[Any]) -> Optimizer:
     return torch.optim.AdamW(parameters, lr=1e-4)
+
+
+def _check_assumptions(tasks: Mapping[str, Task]) -> None:
+    assuming = [name for name, task in tasks.items() if task.assumes_labels]
+    if assuming:
+        raise UserError(
+            f"unobserved should be ignore for task {assuming[0]}, since model.unlabelled guesses "
+            f"the cells that it assumes; choose one of the two"
+        )
 
 
 class MultiTask(FromCheckpoint, TrainingSteps):
@@ -126,6 +135,8 @@ class MultiTask(FromCheckpoint, TrainingSteps):
                 f"head_hidden should be 1 or more, or null for linear heads. Found {head_hidden}"
             )
         check_known(tasks)
+        if unlabelled is not None:
+            _check_assumptions(tasks)
         defaults = HeadOptions(dropout=dropout, hidden=head_hidden)
         self.tasks = NamedModules(tasks)
         self.network = Network(

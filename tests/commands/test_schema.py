@@ -119,6 +119,7 @@ WRONG = {
             {"monitr": "x"},
             'checkpoint.monitr: checkpoint has no such argument; did you mean "monitor"?',
         ),
+        ({"smooth": 0.95}, "checkpoint.smooth should be in 0..0.9, as the first validation"),
         ({"mode": "up"}, 'checkpoint.mode should be max or min. Found "up"'),
         ("best", 'checkpoint should be entries as `name: ...`. Found "best"'),
     ],

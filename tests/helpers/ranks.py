@@ -26,10 +26,11 @@ from mtl_lightning.commands.quiet import quieten
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.models import DecoderOptions, Soft
-from mtl_lightning.tasks import Classification, Ordinal, Regression, Segmentation, Task
+from mtl_lightning.tasks import Classification, MultiLabel, Ordinal, Regression, Segmentation, Task
 from mtl_lightning.tasks.results import Results
+from mtl_lightning.tasks.unobserved import Unobserved
 from tests.helpers import forks
-from tests.helpers.data import KINDS, Memory, make_more_tasks, sparse_labels
+from tests.helpers.data import KINDS, Memory, make_tasks, sparse_labels
 from tests.helpers.segmentation import png
 from tests.helpers.training import fit, make_module, make_trainer, weights
 
@@ -115,9 +116,11 @@ OPTIMIZERS = {
 }
 
 
-def every_task() -> dict[str, Task]:
+def every_task(unobserved: Unobserved = "ignore") -> dict[str, Task]:
     """Return tasks of every kind, with every loss and both sorts of weights."""
-    return make_more_tasks() | {
+    tags = MultiLabel(["hat", "bag"], unobserved, pos_weights="balanced", large_loss_growth=0.3)
+    return make_tasks() | {
+        "tags": tags,
         "votes": Classification(list(KINDS), class_weights=[1.0, 0.5, 3.0], label_smoothing=0.1),
         "length": Regression(loss="l1"),
         "mass": Regression(loss="mse"),
@@ -158,9 +161,11 @@ def every_target(rows: int) -> dict[str, bytes]:
     return masks
 
 
-def every_data(splits: list[str], batch_size: int) -> PartialLabels:
+def every_data(
+    splits: list[str], batch_size: int, tasks: dict[str, Task] | None = None
+) -> PartialLabels:
     return PartialLabels(
-        every_task(),
+        tasks or every_task(),
         {"memory": Memory(every_label(len(splits)), splits, targets=every_target(len(splits)))},
         image_size=16,
         batch_size=batch_size,
@@ -203,6 +208,7 @@ def trained(
     batch: int = 8,
     optimizer: str = "AdamW",
     strength: float | None = None,
+    unobserved: Unobserved = "ignore",
 ) -> tuple[dict[str, torch.Tensor], Results, set[str]]:
     """Train with ``batch`` rows a micro-batch of all ranks.
 
@@ -210,13 +216,14 @@ def trained(
         The weights, what was validated, and what the first rank went through.
     """
     situations = Situations(batch // devices)
+    tasks = every_task(unobserved)
     module = make_module(
-        tasks=every_task(),
+        tasks=tasks,
         loss_reduction=reduction,
         optimizer=OPTIMIZERS[optimizer],
         sharing=None if strength is None else Soft(strength),
     )
-    data = every_data(["train"] * rows + ["val"] * 7, batch // devices)
+    data = every_data(["train"] * rows + ["val"] * 7, batch // devices, tasks)
     fit(
         folder,
         data,

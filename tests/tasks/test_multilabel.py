@@ -279,3 +279,23 @@ def test_in_a_mirrored_image_labels_swap_with_their_masks():
     assert mirrored.counts().tolist() == encoded.counts().tolist() == [1, 2, 0]
     with pytest.raises(UserError, match=r'^there is no label "leg"; known: left_arm, hat, right'):
         task.mirrored(encoded, {"left_arm": "leg"})
+
+
+@pytest.mark.parametrize("unobserved", ["ignore", "negative"])
+def test_that_only_yes_was_written_down_is_remarked_where_other_cells_are_ignored(unobserved):
+    task = MultiLabel(["hat", "bag", "few"], unobserved)
+    targets = np.array([[1, 0, 1]] * 12 + [[0, 1, 0]] * 3, dtype=np.float32)
+    labelled = np.ones((15, 3), dtype=bool)
+    labelled[12:, 0] = labelled[9:, 2] = False
+    found = task.remarks(targets, labelled)
+    if unobserved == "negative":
+        assert found == []
+        return
+    ((what, how),) = found
+    assert what == (
+        "only yes was written down for hat, and the 3 empty cells of images with another label "
+        "are ignored"
+    )
+    assert "unobserved: negative" in how
+    labelled[:] = True
+    assert task.remarks(targets, labelled) == [], "a no of hat"

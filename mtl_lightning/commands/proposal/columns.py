@@ -116,7 +116,13 @@ def _classify(counts: Mapping[str, int]) -> Column:
     rows = sum(counts.values())
     if len(counts) < 2:
         only = f'"{next(iter(counts))}"' if counts else "nothing that is a label"
-        return Column(Kind.NOTHING, reason=f"it says {only} everywhere")
+        reason = f"it says {only} everywhere"
+        if {text.lower() for text in counts} & YES:
+            reason += (
+                "; if its empty cells mean no, make it a label of a MultiLabel with "
+                "unobserved: negative"
+            )
+        return Column(Kind.NOTHING, reason=reason)
     words = {text.lower() for text in counts}
     if words <= YES | NO and words & YES and words & NO:
         return Column(Kind.YES_NO)

@@ -79,6 +79,9 @@ def _task(plan: TaskPlan) -> Iterator[str]:
     yield f"  class_path: {'MultiLabel' if many else 'Classification'}"
     yield "  init_args:"
     yield from (f"    {line}" for line in _listed("labels" if many else "classes", _names(plan)))
+    if plan.kind is Kind.NAMES:
+        yield "    # A name that a cell leaves out is a no. If lists are incomplete: a column for"
+        yield "    # each label, with yes or nothing, and unobserved: negative (docs/unobserved.md)"
     if many and plan.separator != ";":
         yield f"    separator: {scalar(plan.separator)}"
     if plan.balanced:

@@ -61,6 +61,11 @@ def test_numbers():
     [
         ([None] * 5, "it is empty"),
         (["x", None, "x"], 'it says "x" everywhere'),
+        (
+            ["yes", None, "yes"],
+            'it says "yes" everywhere; if its empty cells mean no, make it a label of a MultiLabel '
+            "with unobserved: negative",
+        ),
         (["unknown", "n/a"], "it says nothing that is a label everywhere"),
         (range(30), "nearly as many values as rows (30 of 30)"),
         ([f"name {i}" for i in range(30)], "nearly as many values as rows (30 of 30)"),

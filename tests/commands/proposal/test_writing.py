@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -150,6 +152,14 @@ def test_the_image_size_and_the_sides_that_evaluation_loses():
     assert "  image_size: [128, 64]   # height and width; the median image is 160 x 76; " in text
     assert "resize" not in text
     assert yaml.safe_load(text)["data"]["image_size"] == [128, 64]
+
+
+def test_what_a_name_left_out_means_is_said_for_lists_alone():
+    lists = TaskPlan("tags", Kind.NAMES, {"hat": 20, "bag": 30}, 40)
+    line = "    # A name that a cell leaves out is a no. "
+    assert line in render(proposal(tasks=[lists]), "x", "c.yaml")
+    columns = replace(lists, kind=Kind.YES_NO)
+    assert line not in render(proposal(tasks=[columns]), "x", "c.yaml")
 
 
 def test_that_a_weight_is_bounded_is_reported():
