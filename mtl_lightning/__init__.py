@@ -12,6 +12,7 @@ Each room imports only from rooms below it, without cycles; pyproject.toml enfor
 ``reports/``      views of facts: terminal, HTML pages, sheets, and ``plots/``; they compute none
 ``training/``     the LightningModule: one shared step, optimizer and schedule, resuming, the cache
                   of features, losses that are not finite, checks before the first step
+``inference/``    a trained network as an object, and as exported ``formats/`` that run elsewhere
 ``unlabelled/``   learning from cells without a label: the network's own guesses as targets
 ``audit/``        findings about data, before anything is trained
 ``balancing/``    how K losses or gradients become one update: methods, the exact step in

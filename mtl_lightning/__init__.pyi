@@ -36,6 +36,10 @@ from .data import (
     TorchvisionSource as TorchvisionSource,
     UTKFaceSource as UTKFaceSource,
 )
+from .inference import (
+    Model as Model,
+    load as load,
+)
 from .models import (
     VGG16 as VGG16,
     Backbone as Backbone,

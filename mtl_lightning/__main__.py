@@ -22,9 +22,11 @@ COMMANDS = {
     "--images FOLDER",
     "inspect": "audit the data, untrained:  mtl-lightning inspect --config FILE --output FILE.html",
     "init": "propose a config:           mtl-lightning init TABLE_OR_FOLDER... --output FILE.yaml",
+    "export": "write it for elsewhere:     mtl-lightning export --ckpt_path best --name RUN "
+    "--output FOLDER",
     "pack": "write data as shards:       mtl-lightning pack --config FILE --output FOLDER",
 }
-DATA_COMMANDS = ("inspect", "init", "pack")
+PLAIN_COMMANDS = ("export", "inspect", "init", "pack")
 """Commands without a Trainer: one module of `commands` each."""
 HELP = f"""mtl-lightning {__version__}: one image network for many tasks, trained on partial labels
 
@@ -56,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(
                 f"no command {command}{did_you_mean(command, COMMANDS)}; known: {listed(COMMANDS)}"
             )
-        if command in DATA_COMMANDS:
+        if command in PLAIN_COMMANDS:
             module = importlib.import_module(f"mtl_lightning.commands.{command}")
             with os_errors_named():
                 return int(module.run(arguments[1:]))

@@ -26,6 +26,7 @@ from mtl_lightning import (
     Market1501AttributeSource,
     Mirror,
     Mixed,
+    Model,
     MultiLabel,
     MultiMNISTSource,
     MultiTask,
@@ -55,6 +56,7 @@ from mtl_lightning import (
     UserError,
     UTKFaceSource,
     __version__,
+    load,
 )
 
 NAMES: tuple[object, ...] = (
@@ -80,6 +82,7 @@ NAMES: tuple[object, ...] = (
     Intensity,
     Mirror,
     Mixed,
+    Model,
     MultiLabel,
     MultiMNISTSource,
     MultiTask,
@@ -90,6 +93,7 @@ NAMES: tuple[object, ...] = (
     Sampling,
     ScaleInvariant,
     Segmentation,
+    SelfTraining,
     SelfTraining,
     ShapesSource,
     Shards,
@@ -106,10 +110,12 @@ NAMES: tuple[object, ...] = (
     Torchvision,
     TorchvisionSource,
     UnlabelledLearning,
+    UnlabelledLearning,
     UTKFaceSource,
     UserError,
     VGG16,
     __version__,
+    load,
 )
 
 assert_type(__version__, str)

@@ -13,6 +13,7 @@ OF_COMMANDS: dict[str, tuple[str, ...]] = {
     "validate": ("verbose",),
     "test": ("verbose",),
     "predict": ("images", "output", "allow_outside_root", "intensity", "return_predictions"),
+    "export": (),
     "inspect": (),
     "pack": (),
 }

@@ -1,7 +1,6 @@
 """The LightningModule: what it is built from, its setup, its checkpoints and its optimizer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -21,16 +20,15 @@ from mtl_lightning.data.resizing import image_shape
 from mtl_lightning.models import (
     VGG16,
     Backbone,
-    Hard,
     HeadOptions,
     NamedModules,
-    Network,
     Sharing,
 )
-from mtl_lightning.models.inputs import IMAGE, check_images, image_input
+from mtl_lightning.models.inputs import IMAGE, check_images
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.lightning_internals import is_built_by_cli, trainer_of
 from mtl_lightning.tasks import Task
+from mtl_lightning.tasks.network import build_network
 from mtl_lightning.tasks.predictor import Predictor
 from mtl_lightning.training.agreement import check_checkpoint, check_data, check_known, described
 from mtl_lightning.training.feature_cache import FeatureCache
@@ -137,13 +135,13 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         check_known(tasks)
         if unlabelled is not None:
             _check_assumptions(tasks)
-        defaults = HeadOptions(dropout=dropout, hidden=head_hidden)
         self.tasks = NamedModules(tasks)
-        self.network = Network(
-            sharing or Hard(),
+        self.network = build_network(
+            tasks,
             backbone or VGG16(),
-            heads={name: partial(task.head, defaults=defaults) for name, task in tasks.items()},
-            inputs=image_input(image_shape(image_size)),
+            sharing,
+            HeadOptions(dropout=dropout, hidden=head_hidden),
+            image_shape(image_size),
         )
         self.measured = Measurements(tasks)
         self.balancer: Balancer | None = None

@@ -1,0 +1,43 @@
+"""The base class of export formats, and how to add one.
+
+Adding one: one file here with one class that derives from `ExportFormat`, one line in
+``__init__.py``, one in `mtl_lightning.inference.names.FORMATS`, and one test file.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtl_lightning.inference.description import Description
+from mtl_lightning.tasks.predictor import Predictor
+
+Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.generic]]]
+"""Maps images ``(B, 3, H, W)`` uint8 to the answers of `Predictor`, as arrays."""
+
+
+class ExportFormat(ABC):
+    """A way to write a network, so that it maps uint8 images to answers elsewhere."""
+
+    @abstractmethod
+    def write(self, predictor: Predictor, description: Description, folder: Path) -> dict[str, str]:
+        """Write the network into an empty folder.
+
+        Args:
+            predictor: The network, in evaluation mode, on the CPU.
+            description: What ``config.json`` says about it.
+            folder: Where its files go.
+
+        Returns:
+            Facts about the files for ``config.json``.
+        """
+
+    @abstractmethod
+    def open(self, description: Description, folder: Path) -> Run:
+        """Return what `write` has written as a function.
+
+        Raises:
+            UserError: If it cannot be read.
+        """

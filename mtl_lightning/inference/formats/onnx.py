@@ -1,0 +1,71 @@
+"""ONNX: one file that onnxruntime, OpenVINO, TensorRT and others run."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtl_lightning.config import untrusted
+from mtl_lightning.inference.description import Description
+from mtl_lightning.inference.formats.base import ExportFormat, Run
+from mtl_lightning.inference.formats.pt2 import exported
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.tasks.predictor import Predictor
+
+FILE = "model.onnx"
+OPSET = 20
+INPUT = "images"
+
+
+class ONNX(ExportFormat):
+    """``model.onnx``: uint8 images in, one named output for each answer of each task.
+
+    Preprocessing and answers are in the graph, and the batch size is free. The metadata hold
+    ``config.json``'s tasks, so that the file alone tells its classes.
+    """
+
+    def write(self, predictor: Predictor, description: Description, folder: Path) -> dict[str, str]:
+        """Write the file; see the base class."""
+        program, size = exported(predictor, description), description.image_size
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of the exporter about its own graph passes
+            onnx_program: Any = torch.onnx.export(
+                program,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=list(predictor(torch.zeros(1, 3, *size, dtype=torch.uint8))),
+                verbose=False,
+            )
+        tasks = untrusted.unmark(dict(description.tasks))
+        onnx_program.model.metadata_props["tasks"] = json.dumps(tasks, ensure_ascii=False)
+        onnx_program.model.metadata_props["resize"] = description.resize
+        onnx_program.save(folder / FILE, external_data=False)
+        return {"model": FILE, "opset": str(OPSET)}
+
+    def open(self, description: Description, folder: Path) -> Run:  # noqa: ARG002 - for others
+        """Open it with onnxruntime on the CPU."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise UserError(
+                f"{folder}: onnxruntime is not installed: pip install 'mtl-lightning[export]'"
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(
+                str(folder / FILE), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime has an exception class for each of its codes
+            raise UserError(f"{folder / FILE}: cannot be read; {error}") from error
+        names = [output.name for output in session.get_outputs()]
+
+        def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+            return dict(zip(names, session.run(names, {INPUT: images}), strict=True))
+
+        return run

@@ -1,0 +1,35 @@
+"""The network of a set of tasks: each makes its own head."""
+
+from collections.abc import Mapping
+from functools import partial
+
+from mtl_lightning.models import Backbone, Hard, HeadOptions, Network, Sharing
+from mtl_lightning.models.inputs import image_input
+from mtl_lightning.tasks.base import Task
+
+
+def build_network(
+    tasks: Mapping[str, Task],
+    backbone: Backbone,
+    sharing: Sharing | None,
+    heads: HeadOptions,
+    image_size: tuple[int, int],
+) -> Network:
+    """Build a network with random weights.
+
+    Args:
+        tasks: The tasks by name.
+        backbone: Maps images to features.
+        sharing: How the tasks share it; None for `Hard`.
+        heads: Settings of heads, for those that a task does not set.
+        image_size: The (height, width) of the images.
+
+    Raises:
+        UserError: If the backbone cannot take images of this size.
+    """
+    return Network(
+        sharing or Hard(),
+        backbone,
+        heads={name: partial(task.head, defaults=heads) for name, task in tasks.items()},
+        inputs=image_input(image_size),
+    )

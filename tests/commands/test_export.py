@@ -1,0 +1,54 @@
+import pytest
+
+import mtl_lightning
+from mtl_lightning.__main__ import main
+from tests.helpers.files import exports
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, own_process):
+    """The current folder, with a checkpoint of the run ``shop``."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "shop" / "version_0" / "checkpoints"
+    exports.made(folder).rename(folder / "best.ckpt")
+    return folder / "best.ckpt"
+
+
+def test_a_run_is_exported_by_its_name(run, capsys):
+    options = ["--output", "out", "--format", "safetensors", "--tasks", "kind", "size"]
+    assert main(["export", "--ckpt_path", "best", "--name", "shop", *options]) == 0
+    out = capsys.readouterr().out
+    assert out == (
+        "written: out (safetensors; largest difference from PyTorch 0.0e+00 on 7 images)\n"
+    )
+    assert list(mtl_lightning.load("out").tasks) == ["kind", "size"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--ckpt_path", "best", "--name", "shop"], "export needs --output: the folder to write"),
+        (["--output", "out", "--name", "shop"], "export needs --ckpt_path"),
+        (["--ckpt_path", "best", "--name", "ship", "--output", "o"], "no best.ckpt in any run"),
+        (["--ckpt_path", "best", "--output", "out"], "of which run? Give --name"),
+        (["--output", "out", "--format", "tflite"], "--format should be one of onnx, safetensors"),
+        (["--ckpt_path", "best", "--name", "shop", "--output", "runs"], "a folder that is not emp"),
+        (["--ckpt_path", "best", "--name", "shop", "--output", "o", "--formt", "onnx"], "--formt"),
+        (
+            ["--ckpt_path", "best", "--name", "shop", "--output", "o", "--images", "nowhere"],
+            "--images nowhere: no such file or folder",
+        ),
+    ],
+    ids=str,
+)
+def test_mistakes_are_one_line_and_leave_nothing(run, capsys, options, message):
+    assert main(["export", *options]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert [path.name for path in run.parents[4].iterdir()] == ["runs"]
+
+
+def test_help(capsys):
+    assert main(["export", "--help"]) == 0
+    assert "--format FORMAT" in capsys.readouterr().out

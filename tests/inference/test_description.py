@@ -1,0 +1,56 @@
+import json
+import shutil
+
+import pytest
+
+from mtl_lightning.inference.description import Description
+from mtl_lightning.system.errors import UserError
+from tests.helpers.files import exports
+
+
+def test_what_is_written_is_read(checkpoint, tmp_path):
+    description = Description.of_checkpoint(checkpoint)
+    description.write(tmp_path)
+    assert Description.read(tmp_path) == description
+    assert description.image_size == exports.SIZE
+    assert description.origin["step"] == 120
+
+
+def test_no_path_of_the_machine_is_in_it(tmp_path):
+    backbone = exports.model()["backbone"]
+    arguments = {**backbone["init_args"], "weights": "/home/me/secret.pth"}
+    path = exports.made(tmp_path, **{"model.backbone": {**backbone, "init_args": arguments}})
+    Description.of_checkpoint(path).write(tmp_path)
+    assert "/home/me" not in (tmp_path / "config.json").read_text()
+
+
+def test_statistics_of_the_labels_keep_every_digit(checkpoint, folders):
+    task = Description.read(folders["onnx"]).built_tasks()["size"]
+    assert task.mean.item() == exports.MEAN
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "other"}, "was not written by"),
+        ({"version": 2}, "version should be 1. Found 2; export it again"),
+        ({"resize": "crop"}, 'resize should be .*Found "crop"'),
+        ({"more": 1}, "is incomplete"),
+        ({"tasks": {"a": {"class_path": "os.system"}}}, "class_path"),
+        ({"tasks": {"a": {"class_path": "subprocess.Popen"}}}, "class_path"),
+    ],
+    ids=str,
+)
+def test_a_file_of_a_stranger(folders, tmp_path, change, message):
+    folder = shutil.copytree(folders["safetensors"], tmp_path / "a")
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | change))
+    with pytest.raises(UserError, match=message):
+        Description.read(folder).build()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null"])
+def test_a_file_that_is_cut_short(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config.json: (cannot be read|was not written)"):
+        Description.read(tmp_path)
