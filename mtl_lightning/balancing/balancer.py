@@ -79,11 +79,6 @@ class Balancer(ABC):
         self._reset_averages()
         saved, self._saved = self._saved, {}
         if saved:
-            if saved["method"] != self.method.title:
-                raise UserError(
-                    f"model.balancing should be {saved['method']}, as in the checkpoint. Found "
-                    f"{self.method.title}; resume with the same method, or start a new training"
-                )
             self.method.load_state_dict(saved)
             order = [saved["tasks"].index(task) for task in self.tasks]
             self._sums, self._steps = saved["sums"][order], saved["steps"][order]

@@ -92,6 +92,10 @@ class EMA(Callback):
         """Start the average from the weights, or restore both from the checkpoint."""
         average = self._loaded.get("state_dict", {})
         weights = self._loaded.get(TRAINING_WEIGHTS, {})
+        if trainer.ckpt_path is not None and not weights and trainer.is_global_zero:
+            pl_module.print(
+                "note: EMA: the checkpoint holds no average; it starts with its weights"
+            )
         for name, parameter in pl_module.named_parameters():
             mean = torch.empty_like(parameter, dtype=_at_least_float32(parameter))
             self._average[parameter] = mean.copy_(average.get(name, parameter))

@@ -42,6 +42,8 @@ from mtl_lightning.training.resume import Resume
 from mtl_lightning.training.schedule import check_length, configure_scheduler, given_arguments
 from mtl_lightning.training.settings import (
     SETTINGS,
+    changes_of_trainer,
+    check_balancing,
     class_name,
     keep_settings,
     keep_settings_of_trainer,
@@ -248,6 +250,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
             return
         self._loaded = checkpoint
         keep_settings_of_trainer(checkpoint, trainer)
+        check_balancing(checkpoint, None if self.balancer is None else self.balancer.method.title)
         if self.balancer is not None:
             self.balancer.load_state_dict(checkpoint.get("balancing", {}))
         if self.unlabelled is not None:
@@ -321,11 +324,19 @@ class MultiTask(FromCheckpoint, TrainingSteps):
 
     def _keep_settings(self, settings: dict[str, Any]) -> None:
         """Record the settings of this training, and apply them if one is resumed."""
+        settings["trainer"] = {
+            "precision": str(self.trainer.precision),
+            "accumulate_grad_batches": self.trainer.accumulate_grad_batches,
+        }
         self._settings, loaded = settings, self._loaded
         self._loaded = {}
-        changes = keep_settings(loaded, settings) if loaded else []
-        if changes and self.trainer.is_global_zero:
-            self.print(
-                f"note: model.optimizer: {', '.join(changes)}, from this step on; the first is "
-                f"what the checkpoint was trained with"
-            )
+        changed = {
+            "model.optimizer": keep_settings(loaded, settings),
+            "trainer": changes_of_trainer(loaded, settings),
+        }
+        for owner, changes in changed.items():
+            if changes and self.trainer.is_global_zero:
+                self.print(
+                    f"note: {owner}: {', '.join(changes)}, from this step on; the first is what "
+                    f"the checkpoint was trained with"
+                )

@@ -77,6 +77,38 @@ def keep_settings(checkpoint: dict[str, Any], now: Mapping[str, Any]) -> list[st
     return list(changes)
 
 
+def changes_of_trainer(checkpoint: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the changed settings of the trainer, such as ``precision: 32-true -> bf16-mixed``.
+
+    Args:
+        checkpoint: The checkpoint that is resumed.
+        now: The settings of this training.
+    """
+    before = checkpoint.get(SETTINGS, {}).get("trainer", {})
+    own = now["trainer"]
+    return [f"{k}: {v} -> {own[k]}" for k, v in before.items() if k in own and own[k] != v]
+
+
+def check_balancing(checkpoint: Mapping[str, Any], method: str | None) -> None:
+    """Refuse to resume with another method of balancing than that of a checkpoint.
+
+    Its state, and the weights that it learns with the network, belong to the method.
+
+    Args:
+        checkpoint: The checkpoint that is resumed.
+        method: The name of the method of this training, None without one.
+
+    Raises:
+        UserError: If it is not that of the checkpoint.
+    """
+    before = checkpoint.get("balancing", {}).get("method")
+    if "optimizer_states" in checkpoint and before != method:
+        raise UserError(
+            f"model.balancing should be {before or 'null'}, as in the checkpoint. Found "
+            f"{method or 'null'}; resume with the same method, or start a new training"
+        )
+
+
 def keep_settings_of_trainer(checkpoint: dict[str, Any], trainer: Trainer) -> None:
     """Change a checkpoint, before it is restored, to the current settings of scaler and callbacks.
 

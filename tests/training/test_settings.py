@@ -1,10 +1,12 @@
 import copy
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.plugins import MixedPrecision
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import (
     ConstantLR,
@@ -15,17 +17,19 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
+from mtl_lightning.balancing.torchjd.scalarizers import DWA, UW
 from mtl_lightning.callbacks.ema import EMA
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.training.schedule import WarmupCosine
 from mtl_lightning.training.settings import (
     SETTINGS,
+    check_balancing,
     class_name,
     keep_settings,
     keep_settings_of_trainer,
     settings_of,
 )
-from tests.helpers.data import make_data
+from tests.helpers.data import make_data, make_tasks
 from tests.helpers.training import fit, make_module, make_trainer
 
 
@@ -160,9 +164,9 @@ def test_a_scaler_keeps_its_scale_and_takes_its_settings():
 # --------------------------------------------------------------------- in a training
 
 
-def first_part(folder, **arguments):
+def first_part(folder, trainer=None, **arguments):
     module = make_module(**arguments)
-    fit(folder, make_data(), module)
+    fit(folder, make_data(), module, **(trainer or {}))
     module.trainer.save_checkpoint(folder / "a.ckpt")
     return folder / "a.ckpt"
 
@@ -193,6 +197,69 @@ def test_a_resumed_training_refuses_another_optimizer(tmp_path):
     module = make_module(optimizer=lambda groups: SGD(groups, lr=0.1, momentum=0.9))
     with pytest.raises(UserError, match=r"should be torch\.optim\.adamw\.AdamW"):
         make_trainer(tmp_path, max_epochs=2).fit(module, make_data(), ckpt_path=path)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        (None, "UW", "should be null, as in the checkpoint. Found UW; resume"),
+        (None, "DWA", "should be null, as in the checkpoint. Found DWA; resume"),
+        ("UW", None, "should be UW, as in the checkpoint. Found null; resume"),
+        ("DWA", None, "should be DWA, as in the checkpoint. Found null; resume"),
+        ("DWA", "UW", "should be DWA, as in the checkpoint. Found UW; resume"),
+    ],
+)
+def test_another_balancing_is_one_line(tmp_path, before, now, message):
+    methods = {None: lambda: None, "UW": lambda: UW(len(make_tasks())), "DWA": DWA}
+    path = first_part(tmp_path, balancing=methods[before]())
+    module = make_module(balancing=methods[now]())
+    with pytest.raises(UserError, match=re.escape(f"model.balancing {message}")):
+        make_trainer(tmp_path, max_epochs=2).fit(module, make_data(), ckpt_path=path)
+
+
+def test_weights_alone_may_be_trained_on_with_any_balancing():
+    check_balancing({"balancing": {"method": "UW"}}, None)
+    check_balancing({}, "UW")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "change"),
+    [
+        ({}, {"accumulate_grad_batches": 2}, "accumulate_grad_batches: 1 -> 2"),
+        ({"accumulate_grad_batches": 3}, {}, "accumulate_grad_batches: 3 -> 1"),
+        ({}, {"precision": "bf16-mixed"}, "precision: 32-true -> bf16-mixed"),
+        ({"precision": "64-true"}, {}, "precision: 64-true -> 32-true"),
+        ({}, {}, ""),
+    ],
+)
+def test_settings_of_the_trainer_apply_with_a_note(tmp_path, capsys, before, now, change):
+    path = first_part(tmp_path, before)
+    capsys.readouterr()
+    trainer = make_trainer(tmp_path, max_epochs=2, **now)
+    trainer.fit(make_module(), make_data(), ckpt_path=path)
+    assert trainer.current_epoch == 2
+    out = " ".join(capsys.readouterr().out.split())
+    assert (f"note: trainer: {change}, from this step on" in out) if change else "note:" not in out
+
+
+def test_a_loss_scaler_may_appear():
+    """On a GPU, 16-mixed has one, and a checkpoint of 32-true has no state of it."""
+    checkpoint = {"state_dict": {}}
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    trainer = SimpleNamespace(precision_plugin=plugin, early_stopping_callbacks=[])
+    keep_settings_of_trainer(checkpoint, trainer)
+    assert checkpoint == {"state_dict": {}}
+
+
+def test_an_average_that_is_added_starts_with_the_weights_of_the_checkpoint(tmp_path, capsys):
+    path = first_part(tmp_path)
+    trained_weights = torch.load(path, weights_only=True)["state_dict"]
+    ema = EMA(every_n_steps=1_000_000)
+    module = make_module()
+    make_trainer(tmp_path, max_epochs=2, callbacks=[ema]).fit(module, make_data(), ckpt_path=path)
+    assert "note: EMA: the checkpoint holds no average" in capsys.readouterr().out
+    for name, mean in module.named_parameters():
+        assert torch.equal(mean, trained_weights[name])
 
 
 def test_early_stopping_has_the_patience_of_its_config(tmp_path):
