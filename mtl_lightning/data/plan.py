@@ -105,6 +105,19 @@ class StepPlan:
         rows = self.rows_before(epoch, last + 1) - self.rows_before(epoch, last)
         return max(rows // self.world_size, 1)
 
+    def single_labels(self, epoch: int) -> list[str]:
+        """Return the tasks of which a micro-batch of some rank has exactly one labelled row."""
+        start, used = self.rows_before(epoch, self.start(epoch)), self._used
+        taken = np.arange(start, used)
+        micro = (taken - start) // self._width
+        batches = micro * self.world_size + (taken - start) % self._width % self.world_size
+        rows = self.order(epoch)[start:used]
+        return [
+            task
+            for task, labels in self.labels.items()
+            if (np.bincount(batches, weights=labels[rows] > 0) == 1).any()
+        ]
+
     def step_start(self, epoch: int, number: int) -> int:
         """Return the number of the first micro-batch of the step of micro-batch ``number``."""
         return max(number // self.accumulate * self.accumulate, self.start(epoch))

@@ -238,7 +238,8 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         check_plateau_frequency(self.trainer)
         trainer: Any = self.trainer
         unfreezes = any(isinstance(callback, LateTraining) for callback in trainer.callbacks)
-        check_single_images(self.network, trainer.datamodule.train_plan, unfreezes)
+        epochs = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else None
+        check_single_images(self.network, trainer.datamodule.train_plan, unfreezes, epochs)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note that weights and statistics are loaded."""

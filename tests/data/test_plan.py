@@ -187,3 +187,29 @@ def test_the_fewest_rows_of_any_rank(rows, ranks, expected):
     plan = StepPlan(np.arange(rows), {}, 8, ranks)
     sizes = [len(each.rows) for rank in range(ranks) for each in plan.requests(0, rank)]
     assert plan.fewest_rows(0) == min(sizes) == expected
+
+
+@given(plans, st.integers(0, 2))
+def test_tasks_with_a_single_labelled_row_in_a_batch_of_a_rank(plan, epoch):
+    position = {int(row): i for i, row in enumerate(plan.rows)}
+    batches = [
+        [position[row] for row in request.rows.tolist() if row != PADDING]
+        for requests in dealt(plan, epoch)
+        for request in requests
+    ]
+    expected = [
+        task
+        for task, labels in plan.labels.items()
+        if any((labels[rows] > 0).sum() == 1 for rows in batches if rows)
+    ]
+    assert plan.single_labels(epoch) == expected
+    resumed = replace(plan, resumed=(epoch, min(3, len(plan.rows))))
+    assert len(resumed.single_labels(epoch)) <= len(plan.labels)
+
+
+def test_a_resumed_epoch_has_other_batches():
+    plan = StepPlan(np.arange(6), {"a": np.array([1, 1, 1, 1, 0, 1])}, 2)
+    assert plan.single_labels(0) == ["a"]
+    assert replace(plan, resumed=(0, 5)).single_labels(0) == ["a"]
+    assert replace(plan, resumed=(0, 3)).single_labels(0) == ["a"]
+    assert replace(plan, resumed=(0, 3), batch_size=3).single_labels(0) == []

@@ -5,7 +5,7 @@ import pytest
 
 from mtl_lightning.callbacks.unfreeze import Unfreeze
 from mtl_lightning.data.plan import StepPlan
-from mtl_lightning.models import Torchvision
+from mtl_lightning.models import Soft, Torchvision
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Regression
 from mtl_lightning.training.module import MultiTask
@@ -89,3 +89,48 @@ def test_an_epoch_that_is_gone_on_with_may_end_in_one_image():
     assert [plan.fewest_rows(epoch) for epoch in (2, 3)] == [1, 4]
     with pytest.raises(UserError, match="the last with one"):
         check_single_images(module().network, plan, False)
+
+
+def soft(size=32, trainable_from=None):
+    backbone = Torchvision("resnet18", weights=None, trainable_from=trainable_from)
+    tasks = {"size": Regression(), "age": Regression()}
+    return MultiTask(tasks, backbone, sharing=Soft(0.1), image_size=size)
+
+
+def rare(images, labelled, batch_size=4, size=32):
+    """A task with a label in each image, and one with labels in the first of them."""
+    ages = [i if i < labelled else None for i in range(images)]
+    source = Memory({"size": range(images), "age": ages}, ["train"] * images)
+    tasks = {"size": Regression(), "age": Regression()}
+    return make_data(
+        tasks=tasks, sources={"m": source}, batch_size=batch_size, splits={}, image_size=size
+    )
+
+
+def test_a_single_image_with_a_label_is_found_where_backbones_see_no_other(tmp_path):
+    with pytest.raises(
+        UserError,
+        match=r"task age: no batch should have a single image with its label: Soft .* at 32 x 32 "
+        r"pixels batch norm \(sharing\..*\) sees one pixel.*Found such a batch in epoch \d+; set "
+        r"data\.image_size to 64 or a larger data\.batch_size, or sharing: Hard$",
+    ):
+        fit(tmp_path, rare(8, 3), soft())
+    fit(tmp_path, rare(8, 3, size=64), soft(64))
+
+
+def test_it_is_looked_for_in_every_epoch():
+    labels = {"size": np.ones(8, int), "age": np.array([1, 1, 0, 0, 0, 0, 0, 0])}
+    plan = StepPlan(np.arange(8), labels, 4, shuffle_seed=0)
+    first = next(epoch for epoch in range(50) if plan.single_labels(epoch))
+    late = next(e for e in range(50) if plan.single_labels(e) and not plan.single_labels(e - 1))
+    assert first in (0, late)
+    early = StepPlan(np.arange(8), labels, 4, shuffle_seed=0, resumed=(late - 1, 0))
+    check_single_images(soft().network, early, False, late)
+    with pytest.raises(UserError, match=f"in epoch {late};"):
+        check_single_images(soft().network, early, False, late + 1)
+
+
+def test_labels_do_not_matter_to_a_shared_backbone():
+    labels = {"size": np.ones(8, int), "age": np.array([1, 0, 0, 0, 0, 0, 0, 0])}
+    check_single_images(module(size=32).network, StepPlan(np.arange(8), labels, 4), False, 3)
+    check_single_images(soft(64).network, StepPlan(np.arange(8), labels, 4), False, 3)

@@ -31,7 +31,13 @@ from mtl_lightning.models.weights import LoadReport
 
 
 class Sharing(nn.Module, ABC):
-    """Holds the backbone, or the backbones, and computes each task's features."""
+    """Holds the backbone, or the backbones, and computes each task's features.
+
+    Attributes:
+        runs_labelled_rows: Whether a task's layers see only the rows with a label of it.
+    """
+
+    runs_labelled_rows: bool = False
 
     @property
     def shared_backbone(self) -> Backbone | None:

@@ -58,6 +58,8 @@ class Soft(Sharing):
 
     backbones: NamedModules[Backbone]
 
+    runs_labelled_rows = True
+
     def __init__(
         self, strength: float, distance: Distance = "mean", stages: list[str] | None = None
     ) -> None:
