@@ -16,13 +16,13 @@ from mtl_lightning.data.packing import pack
 from mtl_lightning.data.sources import FolderSource, TableSource
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.progress import ProgressBar
-from mtl_lightning.tasks import Classification, segmentation
+from mtl_lightning.tasks import Classification, Segmentation
 from mtl_lightning.training.module import MultiTask
 from tests.helpers import ranks
 from tests.helpers.models import LAYERED, Layered
 from tests.helpers.segmentation import (
     VOID,
-    Segmentation,
+    RedParts,
     mask_of,
     png,
     segmentation_data,
@@ -281,7 +281,7 @@ def test_other_sources_name_no_files(tmp_path, table):
         (tmp_path / "folder" / name).mkdir(parents=True)
         shutil.copy(table.parent / "photos/0.png", tmp_path / "folder" / name)
     source = FolderSource(str(tmp_path / "folder"), task="parts")
-    data = PartialLabels({"parts": Segmentation()}, {"f": source}, image_size=16)
+    data = PartialLabels({"parts": RedParts()}, {"f": source}, image_size=16)
     with pytest.raises(UserError) as caught:
         data.setup("fit")
     assert str(caught.value) == (
@@ -306,14 +306,14 @@ def test_what_cannot_carry_targets_refuses_them(tmp_path, table):
         fit(tmp_path, data, frozen)
     with pytest.raises(UserError, match=r"^data\.resize should be cover for .* \(parts\)\. Found"):
         segmentation_data(table, resize="stretch")
-    with pytest.raises(UserError, match=r"^data\.mirror\.swap\.parts: Segmentation has no classes"):
+    with pytest.raises(UserError, match=r"^data\.mirror\.swap\.parts: RedParts has no classes"):
         segmentation_data(table, mirror=Mirror({"parts": {"left": "right"}})).setup("fit")
 
 
 def test_mistakes_in_masks_are_found_before_the_first_step(tmp_path, table):
     seven = table.parent / f"masks/{BAD}.png"
     seven.write_bytes(png(np.full((16, 16), 7)))
-    tasks = {"parts": segmentation.Segmentation(["a", "b", "c"])}
+    tasks = {"parts": Segmentation(["a", "b", "c"])}
     torch.manual_seed(1)
     unread = MultiTask(tasks, Layered(**LAYERED["rows"]), image_size=16)
     with pytest.raises(UserError) as error:
@@ -328,7 +328,7 @@ def test_mistakes_in_masks_are_found_before_the_first_step(tmp_path, table):
 def test_a_mask_whose_pixels_are_all_ignored_is_no_label(tmp_path, table):
     tasks = {
         "kind": Classification(["cat", "dog"]),
-        "parts": segmentation.Segmentation(["a", "b", "c"]),
+        "parts": Segmentation(["a", "b", "c"]),
     }
 
     def train(folder: Path, table: Path) -> dict[str, Any]:
@@ -351,7 +351,7 @@ def test_a_task_left_out_reads_no_files(table):
     data = PartialLabels(
         {"kind": Classification(["cat", "dog"])},
         {"photos": TableSource(str(table))},
-        left_out={"parts": Segmentation()},
+        left_out={"parts": RedParts()},
         image_size=16,
     )
     data.setup("fit")

@@ -13,12 +13,14 @@ from mtl_lightning.audit import (
     label_checks,
     sides,
     survey,
+    targets,
 )
 from mtl_lightning.audit.absence_odds import Absence, StepSize
 from mtl_lightning.audit.copies import Copies
 from mtl_lightning.audit.findings import Finding, Level, ordered
 from mtl_lightning.audit.images import ImageSurvey
 from mtl_lightning.audit.label_counts import label_counts
+from mtl_lightning.audit.targets import TargetSurvey
 from mtl_lightning.data.copies import find_copies
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.labels import LabelTable
@@ -46,6 +48,7 @@ class Report:
         pair_counts: (K, K) training images that carry labels of both of two tasks.
         copies: Images that exist under several names.
         images: The survey of the images.
+        targets: Task to the survey of its target files.
         findings: The findings, the worst first.
     """
 
@@ -61,6 +64,7 @@ class Report:
     pair_counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     copies: list[Copies] = field(default_factory=list)
     images: ImageSurvey | None = None
+    targets: dict[str, TargetSurvey] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def count(self, level: Level) -> int:
@@ -104,6 +108,7 @@ def audit(
         data.labels.reuse(report.table)
         report.counts = label_counts(data.labels)
         found += _labels(report, whole)
+        found += _targets(report, seed, everything, progress)
         found += _images(report, report.table, seed, everything, progress)
     report.findings = ordered(found)
     return report
@@ -201,6 +206,18 @@ def _numbers(report: Report) -> dict[str, npt.NDArray[np.float64]]:
         for name, encoded in report.encoded.items()
         if name not in report.class_counts and encoded.targets.ndim == 1
     }
+
+
+def _targets(report: Report, seed: int, everything: bool, progress: ProgressBar) -> list[Finding]:
+    """Fill in what follows from target files."""
+    found: list[Finding] = []
+    for name, task in report.data.tasks.items():
+        if task.loads_targets and name in report.encoded:
+            rows = np.flatnonzero(report.encoded[name].labelled)
+            read = targets.survey_targets(report.data, name, rows, seed, everything, progress)
+            report.targets[name] = read
+            found += targets.findings(name, read)
+    return found
 
 
 def _images(

@@ -30,6 +30,7 @@ def parts(report: Report) -> Iterator[RenderableType]:
     if report.counts is not None:
         yield merged_table(report.counts)
         yield from _classes(report)
+        yield from _targets(report)
         if report.encoded:
             yield from _absences(report)
         yield from _pairs(report)
@@ -37,6 +38,12 @@ def parts(report: Report) -> Iterator[RenderableType]:
             yield _heading("images")
             yield _indented(Text(_image_lines(report, report.images)), 2)
     yield from _findings(report)
+
+
+def _targets(report: Report) -> Iterator[RenderableType]:
+    for name, survey in report.targets.items():
+        yield Text(f"  {name}  pixels of {survey.read:,} of {survey.total:,} files")
+        yield _indented(Text(", ".join(map(one_line, survey.summary))), 4)
 
 
 def _classes(report: Report) -> Iterator[RenderableType]:

@@ -266,6 +266,15 @@ class Task(nn.Module, ABC):
             UserError: If nothing can be learned from them.
         """
 
+    def summary(self, targets: Sequence[Tensor]) -> list[str]:
+        """Describe loaded targets in a few words, for ``inspect``; by default nothing.
+
+        Args:
+            targets: What `load_target` returned, of any size; each holds a label.
+        """
+        del targets
+        return []
+
     @abstractmethod
     def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:
         """Compute statistics of the training labels and store them in buffers.

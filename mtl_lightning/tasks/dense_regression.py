@@ -146,6 +146,20 @@ class DenseRegression(DenseTask):
         """Return a target of which no pixel has a label."""
         return torch.zeros(size if self.channels == 1 else (3, *size), dtype=torch.float32)
 
+    def summary(self, targets: Sequence[Tensor]) -> list[str]:
+        """Return the range of the numbers, and the share of the pixels that have a label."""
+        masks = [target != 0 for target in targets]
+        if self.channels == 3:
+            masks = [mask.any(0) for mask in masks]
+        labelled = sum(int(mask.sum()) for mask in masks) / max(sum(m.numel() for m in masks), 1)
+        words = [f"labelled {labelled:.1%} of the pixels"]
+        if self.channels == 1 and targets:
+            low = min(float(target[target != 0].min()) for target in targets)
+            high = max(float(target[target != 0].max()) for target in targets)
+            low = 0.0 if abs(low) <= _TINY else low
+            words.insert(0, f"{low:.4g} to {high:.4g} {self.unit}".rstrip())
+        return words
+
     def fit_targets(self, targets: Sequence[Tensor]) -> None:
         """Compute mean and standard deviation of the pixels with a label, of their logarithms."""
         if self.channels == 3:

@@ -122,6 +122,15 @@ class Segmentation(DenseTask):
         ignored = f", or {listed(map(str, sorted(self.ignored)))} for pixels to ignore"
         return listed(known) + (ignored if self.ignored else ", as `ignore` names no value")
 
+    def summary(self, targets: Sequence[Tensor]) -> list[str]:
+        """Return the share of the pixels of each class, and of those that are ignored."""
+        counts = torch.zeros(len(self.classes) + 1, dtype=torch.long)
+        for target in targets:
+            counts += torch.bincount(target.flatten().long(), minlength=len(counts))
+        shares = [f"{n / counts[1:].sum().clamp(min=1):.1%}" for n in counts[1:]]
+        words = [f"{name} {share}" for name, share in zip(self.classes, shares, strict=True)]
+        return [*words, f"ignored {counts[0] / counts.sum().clamp(min=1):.1%} of all"]
+
     def empty_target(self, size: tuple[int, int]) -> Tensor:
         """Return a mask of which all pixels are ignored."""
         return torch.zeros(size, dtype=torch.uint8)

@@ -26,7 +26,15 @@ from mtl_lightning.commands.quiet import quieten
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.models import DecoderOptions, Soft
-from mtl_lightning.tasks import Classification, MultiLabel, Ordinal, Regression, Segmentation, Task
+from mtl_lightning.tasks import (
+    Classification,
+    DenseRegression,
+    MultiLabel,
+    Ordinal,
+    Regression,
+    Segmentation,
+    Task,
+)
 from mtl_lightning.tasks.results import Results
 from mtl_lightning.tasks.unobserved import Unobserved
 from tests.helpers import forks
@@ -127,6 +135,7 @@ def every_task(unobserved: Unobserved = "ignore") -> dict[str, Task]:
         "grade": Ordinal(list(KINDS)),
         "step": Ordinal(list(KINDS), "coral"),
         "parts": Segmentation(list(KINDS), decoder=DecoderOptions(width=4)),
+        "depth": DenseRegression(decoder=DecoderOptions(width=4)),
     }
 
 
@@ -144,6 +153,7 @@ def every_label(rows: int) -> dict[str, list[Any]]:
         "grade": others["kind"][::-1],
         "step": votes[::-1],
         "parts": [mask if i % 3 else None for i, mask in enumerate(every_target(rows))],
+        "depth": [None if i % 2 else mask for i, mask in enumerate(every_target(rows))],
     }
 
 

@@ -38,7 +38,7 @@ class PixelHead(nn.Module):
         return outputs
 
 
-class Segmentation(Task):
+class RedParts(Task):
     """One of a few classes for each pixel, from a mask in a PNG file; 255 is no class."""
 
     primary = "accuracy"
@@ -102,7 +102,7 @@ def png(values: np.ndarray) -> bytes:
 
 
 def segmentation_tasks() -> dict[str, Task]:
-    return {"kind": Classification(["cat", "dog"]), "parts": Segmentation()}
+    return {"kind": Classification(["cat", "dog"]), "parts": RedParts()}
 
 
 def mask_of(pixels: np.ndarray) -> np.ndarray:

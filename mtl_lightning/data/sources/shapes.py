@@ -21,6 +21,8 @@ MILLIMETRES = 1000
 _MOST_SHAPES = 4
 _NEAREST, _FARTHEST = 1.0, 6.0
 """Distances of shapes, in metres."""
+_TILT = 0.25
+"""The largest angle by which a square or triangle is turned, in radians."""
 _HORIZON = 10.0
 """The distance of the background at the top; at the bottom it is that of the farthest shape."""
 _HAZE = np.array([150.0, 160.0, 175.0])
@@ -169,8 +171,8 @@ def _inside(
     radius: float,
     random: np.random.Generator,
 ) -> npt.NDArray[np.bool_]:
-    """Return which pixels are inside of a shape around the origin, turned at random."""
-    angle = random.uniform(0, 2 * np.pi)
+    """Return which pixels are inside of a shape around the origin, upright but for a tilt."""
+    angle = np.pi / 2 + random.uniform(-_TILT, _TILT)  # the first side is at the bottom
     if SHAPES[kind] == "circle":
         return x**2 + y**2 < radius**2
     sides = 4 if SHAPES[kind] == "square" else 3
