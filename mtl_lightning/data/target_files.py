@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
-from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from mtl_lightning.data.images import pixel_limit, reason_of
@@ -61,7 +61,7 @@ class TargetFiles:
             shape: The (h, w) of the image, which may have been scaled but not cropped.
 
         Returns:
-            ``(..., h, w)``; None if nothing in it is a label (`Task.has_label`).
+            ``(..., h, w)``, a `Task.target_type`; None if nothing in it is a label (`Task.has_label`).
 
         Raises:
             UserError: If the file cannot be read, or is not a target of this image.
@@ -90,7 +90,7 @@ class TargetFiles:
 
     def _check(self, target: object) -> None:
         expected = f"{self.empty.dtype} {_described(self.empty)}"
-        if not isinstance(target, tv_tensors.Mask):
+        if not torch.is_tensor(target):
             raise TypeError(f"it is read as {type(target).__name__}, expected {expected}")
         if (target.dtype, target.shape[:-2]) != (self.empty.dtype, self.empty.shape[:-2]):
             found = f"{target.dtype} {tuple(target.shape)}"

@@ -19,7 +19,7 @@ from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, MultiLabel, Regression
 from tests.helpers.data import Memory, Rows, row
-from tests.helpers.segmentation import Segmentation
+from tests.helpers.segmentation import RedParts
 
 FRACTIONS = {"val": 0.1, "test": 0.2}
 OWN = {task: [task] for task in ("type", "audience", "expression", "gender", "digit", "parity")}
@@ -358,7 +358,7 @@ def test_target_files_are_the_same_if_they_are_one_file(tmp_path, name, contradi
     (tmp_path / "sub/in.csv").write_text("image,parts\n../a.jpg,m.png\n")
     inner = TableSource(tmp_path / "sub/in.csv", allow_outside_root=True)
     sources = {"up": TableSource(tmp_path / "up.csv"), "in": inner}
-    columns = {"parts": Field(Segmentation(), "parts", "")}
+    columns = {"parts": Field(RedParts(), "parts", "")}
     if contradicts:
         with pytest.raises(UserError, match=r'up.csv row 2, column "parts".*in.csv row 2'):
             merge(sources, ["parts"], MergeOptions(), columns=columns)

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision import tv_tensors
 
 from mtl_lightning.data.target_files import TargetFiles
 from mtl_lightning.system.errors import UserError
-from tests.helpers.segmentation import Segmentation, segmentation_data, write_photos
+from tests.helpers.segmentation import RedParts, segmentation_data, write_photos
 
 
 @pytest.fixture
 def files(tmp_path):
     data = segmentation_data(write_photos(tmp_path / "here", rows=8))
-    return TargetFiles("parts", Segmentation(), data.labels.table, (16, 16), 10_000)
+    return TargetFiles("parts", RedParts(), data.labels.table, (16, 16), 10_000)
 
 
 def written(files, row, pixels):
@@ -44,7 +45,8 @@ def test_a_target_has_the_size_of_its_image_by_the_nearest_pixels(files):
     mask = np.arange(16 * 8, dtype=np.uint8).reshape(16, 8)
     written(files, 0, mask)
     whole = files.load(0, (16, 8))
-    assert type(whole) is torch.Tensor
+    assert type(whole) is tv_tensors.Mask
+    whole = whole.as_subclass(torch.Tensor)
     assert whole.dtype == torch.int64
     assert torch.equal(whole, torch.from_numpy(mask).long())
     assert torch.equal(files.load(0, (8, 4)), whole[::2, ::2])
