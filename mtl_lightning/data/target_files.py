@@ -61,7 +61,7 @@ class TargetFiles:
             shape: The (h, w) of the image, which may have been scaled but not cropped.
 
         Returns:
-            ``(..., h, w)``, a `Task.target_type`; None if nothing in it is a label (`Task.has_label`).
+            ``(..., h, w)``, a `Task.target_type`; None if it holds no label (`Task.has_label`).
 
         Raises:
             UserError: If the file cannot be read, or is not a target of this image.

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision import transforms as v1
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from mtl_lightning.data.transforms import (
@@ -151,7 +152,7 @@ MASKED = {
 @pytest.mark.parametrize("name", MASKED)
 @pytest.mark.parametrize("flip", [False, True])
 def test_images_are_the_same_with_targets_and_without(image, name, flip):
-    transform = build(MASKED[name], (16, 12), with_targets=True)
+    transform = build(MASKED[name], (16, 12), target_types={"mask": tv_tensors.Mask})
     targets = {"parts": image[0].long() // 100, "depth": image[1:].float()}
     for row in range(6):
         alone = augmented(transform, image, (7, 0, row), flip)
@@ -168,7 +169,7 @@ def test_images_are_the_same_with_targets_and_without(image, name, flip):
 
 def test_targets_move_with_the_pixels_and_keep_their_colours(image):
     moves = [v2.RandomHorizontalFlip(), v2.RandomCrop((24, 20), padding=6), v2.RandomInvert()]
-    transform = build(moves, (24, 20), with_targets=True)
+    transform = build(moves, (24, 20), target_types={"mask": tv_tensors.Mask})
     for row in range(8):
         out, targets = augment(transform, image, (3, 1, row), row % 2 > 0, {"red": image[0].long()})
         inverted = 255 - out[0].long()
@@ -194,4 +195,4 @@ class Alone(nn.Module):
 def test_a_transform_that_cannot_carry_a_mask_is_refused_where_there_are_masks(transform, message):
     build([transform], (32, 32))
     with pytest.raises(UserError, match=message):
-        build([transform], (32, 32), with_targets=True)
+        build([transform], (32, 32), target_types={"mask": tv_tensors.Mask})
