@@ -60,7 +60,6 @@ def garbage_run(folder: Path, kind: type[PartialLabels], devices: int) -> tuple[
         data,
         make_module(tasks=make_more_tasks(), sharing=Soft(10.0)),
         devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
         callbacks=[log],
     )
     return weights(module), log.seen
@@ -226,7 +225,6 @@ def absent_steps(folder: Path, devices: int) -> list[tuple[int, bool, float]]:
         make_data(batch_size=4 // devices),
         make_module(optimizer=make),
         devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
         callbacks=[heads],
         max_epochs=2,
     )
@@ -332,7 +330,7 @@ def never_learns(folder: Path, devices: int) -> list[str]:
         source = Memory(GOOD | change, ["train"] * 4 + ["val"] * 2)
         data = PartialLabels(make_tasks(), {"m": source}, image_size=16, num_workers=0)
         try:
-            fit(folder, data, devices=devices, strategy="ddp" if devices > 1 else "auto")
+            fit(folder, data, devices=devices)
         except UserError as error:
             messages.append(str(error))
     return messages

@@ -62,7 +62,6 @@ def run(
         data,
         module(),
         devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
         precision="64-true",
         accumulate_grad_batches=2,
         max_epochs=2,

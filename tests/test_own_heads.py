@@ -20,7 +20,7 @@ from tests.helpers import ranks
 from tests.helpers.balancing import flat, one_step, reference, shared_names
 from tests.helpers.data import KINDS, make_data
 from tests.helpers.models import LAYERED, Adapters, Layered
-from tests.helpers.training import fit, largest_difference, weights
+from tests.helpers.training import fit, fit_unevenly, largest_difference, weights
 
 
 class Dense(nn.Module):
@@ -231,15 +231,7 @@ def on_ranks(
         optimizer=lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1),
         **options,
     )
-    fit(
-        folder,
-        make_data(train=9, val=0, batch_size=4 // devices, tasks=tasks, splits={}),
-        module,
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
-        precision="64-true",
-        max_epochs=2,
-    )
+    fit_unevenly(folder, module, tasks, devices)
     return weights(module)
 
 

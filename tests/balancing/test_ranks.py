@@ -10,8 +10,8 @@ import torch
 from mtl_lightning.commands.quiet import quieten
 from tests.helpers import models
 from tests.helpers.balancing import GRADIENT, LOSS, SOLVED
-from tests.helpers.data import make_data, make_more_tasks
-from tests.helpers.training import fit, largest_difference, make_module, weights
+from tests.helpers.data import make_more_tasks
+from tests.helpers.training import fit_unevenly, largest_difference, make_module, weights
 
 CASES = [(name, "losses") for name in LOSS] + [(name, "parameters") for name in GRADIENT]
 CASES += [(name, "features") for name in ("IMTLG", "GradNorm", "PCGrad")]
@@ -43,15 +43,7 @@ def balanced(folder: Path, name: str, of: str, devices: int = 1) -> tuple[Any, d
         optimizer=lambda p: torch.optim.AdamW(p, lr=1e-2, weight_decay=0.1),
         **options,
     )
-    fit(
-        folder,
-        make_data(train=9, val=0, batch_size=4 // devices, tasks=tasks, splits={}),
-        module,
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
-        precision="64-true",
-        max_epochs=2,
-    )
+    fit_unevenly(folder, module, tasks, devices)
     assert module.balancer is not None
     return weights(module), module.balancer.average_weights()
 

@@ -46,8 +46,7 @@ ON_OTHER_RANKS = [("FAMO", "losses"), ("GradVac", "parameters")]
 
 def elastic(name: str, of: str, devices: int) -> dict[str, Any]:
     """Return what `train` changes, for steps of 16 rows on any number of ranks."""
-    strategy = "ddp" if devices > 1 else "auto"
-    ranks = {"devices": devices, "strategy": strategy, "batch_size": 16 // devices}
+    ranks = {"devices": devices, "batch_size": 16 // devices}
     return changes(name, of) | ELASTIC | ranks
 
 

@@ -260,7 +260,6 @@ def on_ranks(folder: Path, devices: int) -> tuple[torch.Tensor, dict[str, torch.
         make_module(optimizer=adam),
         callbacks=[EMA(0.9), seen, ranks],
         devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
         precision="64-true",
         max_epochs=2,
     )

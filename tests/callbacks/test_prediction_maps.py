@@ -41,7 +41,6 @@ def predict(
     trainer = make_trainer(
         folder,
         devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
         callbacks=[PredictionsFile(images.names, output), *([Stop()] if stop else [])],
     )
     trainer.predict(module, datamodule=data, return_predictions=False)

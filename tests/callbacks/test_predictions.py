@@ -54,7 +54,6 @@ def predicted(
     trainer = make_trainer(
         folder,
         devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
         callbacks=[PredictionsFile(images.names, output)],
     )
     for _ in range(times):

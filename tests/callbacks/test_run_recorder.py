@@ -265,7 +265,7 @@ def test_two_ranks_write_one_file(on_two_ranks, tmp_path_factory):
 
 
 def recorded(folder: Path) -> RunFacts | None:
-    train(folder, devices=2, strategy="ddp", epochs=2)
+    train(folder, devices=2, epochs=2)
     return run_file.read(folder)
 
 

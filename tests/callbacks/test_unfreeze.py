@@ -229,7 +229,6 @@ def on_ranks(folder: Path, devices: int) -> tuple[dict[str, torch.Tensor], float
         staged(norm=False),
         callbacks=[Unfreeze(1, "b"), Unfreeze(2), apart],
         devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
         precision="64-true",
         accumulate_grad_batches=2,
         max_epochs=3,

@@ -326,7 +326,6 @@ def trained(
         data,
         module,
         devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
         accumulate_grad_batches=accumulate,
         precision="64-true",
         max_epochs=epochs,
@@ -424,7 +423,6 @@ def stopped(folder: Path, devices: int) -> tuple[str, int, int]:
             folder,
             data,
             devices=devices,
-            strategy="ddp" if devices > 1 else "auto",
             module=make_module(tasks=make_more_tasks()),
             callbacks=[steps],
         )

@@ -110,18 +110,19 @@ def begin() -> None:
     process.start()
     for end in (server, alive):
         end.close()
-    atexit.register(process.join)
     atexit.register(ours.close)
+    atexit.register(process.join, 60)
+    atexit.register(_ask, None)  # closing is not enough if a loader's workers still run
 
 
 def _address() -> str:
     return os.path.join(_folder.name, "socket")
 
 
-def _ask(request: Request | int) -> Any:
+def _ask(request: Request | int | None) -> Any:
     with Client(_address()) as connection:
         connection.send_bytes(pickle.dumps(request))
-        return pickle.loads(connection.recv_bytes())
+        return None if request is None else pickle.loads(connection.recv_bytes())
 
 
 def _serve(server: socket.socket, alive: Connection) -> None:
@@ -137,6 +138,8 @@ def _serve(server: socket.socket, alive: Connection) -> None:
                 process.start()
                 forked[process.pid] = process
                 answer = process.pid
+            elif request is None:
+                break
             else:
                 answer = forked[request].exitcode
             connection.send_bytes(pickle.dumps(answer))

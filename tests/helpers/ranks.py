@@ -239,7 +239,6 @@ def trained(
         data,
         module,
         devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
         accumulate_grad_batches=accumulate,
         precision=precision,
         max_steps=steps,
@@ -255,7 +254,7 @@ def evaluated(folder: Path, devices: int, split: str, rows: int, batch_size: int
     """Measure ``rows`` images, of which ``rare`` has no label; return what each rank found."""
     data = every_data(["train"] * 20 + [split] * rows, batch_size)
     module = make_module(tasks=every_task())
-    trainer = make_trainer(folder, devices=devices, strategy="ddp" if devices > 1 else "auto")
+    trainer = make_trainer(folder, devices=devices)
     run = {"val": trainer.validate, "test": trainer.test}[split]
     run(module, datamodule=data, verbose=False)
     found: list[Any] = [module.results[split]] * devices

@@ -29,10 +29,11 @@ def make_module(seed: int = 1, tasks: dict[str, Task] | None = None, **arguments
     return MultiTask(tasks or make_tasks(), Small(), **options)
 
 
-def make_trainer(folder: Path, **arguments: Any) -> Trainer:
+def make_trainer(folder: Path, devices: int = 1, **arguments: Any) -> Trainer:
     options: dict[str, Any] = {
         "accelerator": "cpu",
-        "devices": 1,
+        "devices": devices,
+        "strategy": "ddp" if devices > 1 else "auto",
         "max_epochs": 1,
         "logger": False,
         "enable_checkpointing": False,
@@ -53,6 +54,15 @@ def fit(
     module = module or make_module()
     make_trainer(folder, **trainer).fit(module, datamodule=data or make_data())
     return module
+
+
+def fit_unevenly(folder: Path, module: MultiTask, tasks: dict[str, Task], devices: int = 1) -> None:
+    """Train in steps of 4 rows, in which one of two ranks may hold none of a task; 9 end unevenly.
+
+    In double precision, so that any number of ranks gives the same weights.
+    """
+    data = make_data(train=9, val=0, batch_size=4 // devices, tasks=tasks, splits={})
+    fit(folder, data, module, devices=devices, precision="64-true", max_epochs=2)
 
 
 def weights(module: MultiTask) -> dict[str, torch.Tensor]:
@@ -115,8 +125,7 @@ def make_test_data(rows: int = 41, batch_size: int = 8) -> PartialLabels:
 def evaluated(folder: Path, devices: int = 1) -> Evaluation:
     """Test a module on ``make_test_data`` and return what the recorder kept of it."""
     recorder = RunRecorder(folder)
-    strategy = "ddp" if devices > 1 else "auto"
-    trainer = make_trainer(folder, devices=devices, strategy=strategy, callbacks=[recorder])
+    trainer = make_trainer(folder, devices=devices, callbacks=[recorder])
     data = make_test_data(batch_size=8 // devices)
     trainer.test(make_module(tasks=make_more_tasks()), data, verbose=False)
     assert recorder.evaluation is not None

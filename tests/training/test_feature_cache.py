@@ -170,7 +170,7 @@ ON_RANKS = (
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("pair")
-    options = {"folder": folder, "devices": 2, "strategy": "ddp", "precision": "64-true"}
+    options = {"folder": folder, "devices": 2, "precision": "64-true"}
     return ranks.run([(f"{__name__}.train", options | case) for case in ON_RANKS], folder)
 
 

@@ -58,10 +58,9 @@ def train(
         tasks, {"m": source}, splits={}, image_size=16, batch_size=batch_size, num_workers=0
     )
     module, before = make_module(tasks=tasks, on_non_finite=policy), Before()
-    strategy = "ddp" if devices > 1 else "auto"
     message = ""
     try:
-        fit(folder, data, module, devices=devices, strategy=strategy, callbacks=[before], **trainer)
+        fit(folder, data, module, devices=devices, callbacks=[before], **trainer)
     except UserError as error:
         message = str(error)
     return module, before, message

@@ -254,8 +254,7 @@ ELASTIC |= {"bad": BAD, "on_bad_image": "skip", "max_bad_share": 0.5}
 
 def killed_on_ranks(folder: Path, devices: int, accumulate: int, batch_size: int, at: int) -> None:
     """Train with 16 rows a step, until a process ends in the middle of an epoch."""
-    strategy = "ddp" if devices > 1 else "auto"
-    options = ELASTIC | {"devices": devices, "strategy": strategy, "batch_size": batch_size}
+    options = ELASTIC | {"devices": devices, "batch_size": batch_size}
     train(folder, at, accumulate_grad_batches=accumulate, **options)
 
 

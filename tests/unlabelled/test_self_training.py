@@ -164,7 +164,6 @@ def of_ranks(folder, devices=1, accumulate=1):
     data = bare_rows() | {"batch_size": 8 // devices // accumulate}
     trainer = {
         "devices": devices,
-        "strategy": "ddp" if devices > 1 else "auto",
         "accumulate_grad_batches": accumulate,
         "precision": "64-true",
         "max_epochs": 3,

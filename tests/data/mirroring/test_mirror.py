@@ -231,8 +231,7 @@ def trained(
         **options,
     )
     module = make_module(tasks=plain.tasks)
-    strategy = "ddp" if devices > 1 else "auto"
-    fit(folder, data, module, devices=devices, strategy=strategy, precision="64-true", max_epochs=2)
+    fit(folder, data, module, devices=devices, precision="64-true", max_epochs=2)
     return weights(module)
 
 

@@ -245,7 +245,6 @@ def trained(folder: Path, devices: int, accumulate: int) -> dict[str, Any]:
         packs.streamed(folder / "p", batch_size=8 // devices // accumulate, num_workers=2),
         make_module(tasks=make_more_tasks()),
         devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
         precision="64-true",
         accumulate_grad_batches=accumulate,
         max_epochs=2,
