@@ -81,6 +81,11 @@ def _header(where: str, row: list[str], separator: str) -> list[str]:
     names = [name.strip() for name in row]
     if not any(names):
         raise UserError(f"{where} is empty; expected the names of the columns there")
+    if names[0].lower().startswith("sep=") and not any(names[1:]):
+        raise UserError(
+            f"{where}: {quoted(names[0])} is a line for Excel alone; remove it, and separate "
+            f"columns by a {_NAMES[separator]}"
+        )
     for other, called in _NAMES.items():
         if len(names) == 1 and other != separator and other in names[0]:
             raise UserError(

@@ -116,3 +116,11 @@ def test_long_cells_are_read_and_the_limit_of_csv_stays_as_it_was():
 def test_equal_texts_are_one_object():
     cells = read("a,b\n" + "label one,label one\n" * 3000)[1]
     assert len(set(map(id, cells["a"]))) == len(set(map(id, cells["b"]))) == 1
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=,"', "SEP=\t"])
+def test_the_separator_of_excel_is_no_header(first):
+    assert "is a line for Excel alone; remove it, and separate columns by a comma" in refused(
+        f"{first}\na,b\n1,2\n"
+    )
+    assert read("sep=,b\n1,2\n")[1] == {"sep=": ["1"], "b": ["2"]}
