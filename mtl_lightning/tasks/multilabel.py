@@ -29,7 +29,7 @@ from mtl_lightning.tasks.label_metrics import LabelMetrics
 from mtl_lightning.tasks.losses import asymmetric
 from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.plot_data import LabelPlotData
-from mtl_lightning.tasks.unobserved import Assumption, Unobserved, assumed, count
+from mtl_lightning.tasks.unobserved import Assumption, Unobserved, count
 
 YES = frozenset({"1", "yes", "y", "true", "t", "positive", "+"})
 NO = frozenset({"0", "-1", "no", "n", "false", "f", "negative"})
@@ -303,8 +303,7 @@ class MultiLabel(Task):
         if outputs.dtype in (torch.float16, torch.bfloat16):
             outputs = outputs.float()
         own = self.masked_loss(outputs, self.assumption.smoothed(targets), labelled)
-        losses = self.assumption.losses(outputs, self._unweighted)
-        return own + torch.where(assumed(labelled), losses, torch.zeros_like(losses)).sum()
+        return own + self.assumption.losses(outputs, labelled, self._unweighted).sum()
 
     def loss_terms(self, labelled: Tensor) -> Tensor:
         """Return the number of labelled and, in training mode, assumed cells."""

@@ -38,8 +38,9 @@ class Assumption(nn.Module):
     ranks and in several micro-batches, of which the first is over before the last begins; so here
     cells are compared with the loss that bounds this share in the steps before, of which each
     counts 0.9 times as much as the next. That is the same on any number of ranks and
-    micro-batches, and follows the network closely: a bound of the previous epoch was tried, and
-    the network ran away from it, with more and more cells above it that nothing pushed down.
+    micro-batches. The outputs of a network that knows little rise and fall by more than they
+    differ, so that the bound alone would sometimes take all cells, and nothing would push them
+    down again: only the same share of a row's own assumed cells, rounded up, are ever large.
 
     The loss of a no grows with its logit, so that logits are counted, in bins of 1/64, and added
     up over ranks as integers; the bound is an edge of a bin, with the share or less above it. Both
@@ -53,8 +54,9 @@ class Assumption(nn.Module):
 
     Attributes:
         bound: The first bin whose logits count as large.
-        counts: ``(bins,)``, the faded counts of assumed cells. Both are int64, so that no
-            precision of the network changes them.
+        counts: ``(bins,)``, the faded counts of assumed cells.
+        epoch: The epoch of the last step. All are int64, so that no precision of the network
+            changes them.
 
     Raises:
         UserError: If an argument is out of range.
@@ -62,6 +64,7 @@ class Assumption(nn.Module):
 
     bound: Tensor
     counts: Tensor
+    epoch: Tensor
 
     def __init__(self, unobserved: Unobserved, smoothing: float, growth: float) -> None:
         super().__init__()
@@ -76,6 +79,7 @@ class Assumption(nn.Module):
         self.growth = growth
         self.register_buffer("bound", torch.tensor(_NEVER))
         self.register_buffer("counts", torch.zeros(_BINS, dtype=torch.long))
+        self.register_buffer("epoch", torch.tensor(0))
 
     @property
     def ignores(self) -> bool:
@@ -93,23 +97,33 @@ class Assumption(nn.Module):
             return targets
         return targets * (1 - self.smoothing) + self.smoothing / 2
 
-    def losses(self, outputs: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Return the loss that each cell has if it is assumed.
+    def losses(
+        self, outputs: Tensor, labelled: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """Return the loss of each assumed cell, and 0 for the others.
 
         Args:
             outputs: ``(B, L)`` logits in at least float32.
+            labelled: The mask of labelled cells.
             loss: Returns the losses ``(B, L)`` of outputs and targets.
 
         Returns:
             ``(B, L)``.
         """
-        no = loss(outputs, self.smoothed(torch.zeros_like(outputs)))
-        if not self.finds_large_losses:
-            return no
-        large = _bins(outputs) >= self.bound
-        corrected = self.unobserved == "large_loss_corrected"
-        other = loss(outputs, torch.ones_like(outputs)) if corrected else torch.zeros_like(no)
-        return torch.where(large, other, no)
+        mask = assumed(labelled)
+        losses = loss(outputs, self.smoothed(torch.zeros_like(outputs)))
+        if self.finds_large_losses:
+            corrected = self.unobserved == "large_loss_corrected"
+            yes = loss(outputs, torch.ones_like(outputs)) if corrected else torch.zeros_like(losses)
+            losses = torch.where(self._large(outputs.detach(), mask), yes, losses)
+        return torch.where(mask, losses, torch.zeros_like(losses))
+
+    def _large(self, outputs: Tensor, mask: Tensor) -> Tensor:
+        own = torch.where(mask, outputs, -torch.inf)
+        place = own.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+        share = (self.growth * self.epoch).clamp(max=1.0)
+        most = (share * mask.sum(1, keepdim=True)).ceil()
+        return (_bins(outputs) >= self.bound) & (place < most)
 
     @torch.no_grad()
     def end_step(self, counts: Tensor, epoch: int) -> None:
@@ -119,6 +133,7 @@ class Assumption(nn.Module):
             counts: The assumed cells of a whole step by bin, see `count`.
             epoch: The epoch of this step, from 0.
         """
+        self.epoch.fill_(epoch)
         self.counts.copy_(self.counts * 9 // 10 + _SCALE * counts.to(self.counts.device))
         above = self.counts.flip(0).cumsum(0).flip(0)  # in this bin or a higher one
         share = min(self.growth * epoch, 1.0)

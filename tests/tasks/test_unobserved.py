@@ -89,6 +89,15 @@ def test_earlier_steps_fade():
     assert loss(task) == pytest.approx(loss(made("negative")) - no(0, 2))
 
 
+def test_a_row_keeps_most_of_its_assumed_cells_however_all_outputs_rise():
+    task = after_step(made("large_loss_rejected", large_loss_growth=0.25), 1)
+    rises = OUTPUTS + 9
+    left = -(1 - (P.logit() + 9).sigmoid()).log()
+    own = -(P.logit() + 9).sigmoid()[0, 0].log() + left[1, 1]
+    expected = own + left[0, 1] + left[1, 2]  # the largest of each row is rejected
+    assert loss(task, rises) == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_no_more_than_the_share_is_large_even_where_losses_are_equal():
     task = after_step(made("large_loss_rejected", large_loss_growth=0.5), 1, torch.zeros(3, 3))
     assert loss(task, torch.zeros(3, 3)) == pytest.approx(6 * math.log(2))
