@@ -490,27 +490,6 @@ class Task(nn.Module, ABC):
         """Return the number of terms of `step_loss`, a scalar: by default that of labels."""
         return labelled.sum()
 
-    def step_counts(self, outputs: Tensor, labelled: Tensor) -> Tensor | None:
-        """Count in a micro-batch of a training step what `end_step` needs; None for nothing.
-
-        Args:
-            outputs: ``(B, num_outputs)``, detached.
-            labelled: The mask of labels.
-
-        Returns:
-            Integers that can be added up over micro-batches and ranks.
-        """
-        del outputs, labelled
-        return None
-
-    def end_step(self, counts: Tensor, epoch: int) -> None:
-        """Learn from a training step what the next one needs; keep it in buffers.
-
-        Args:
-            counts: The sum of `step_counts` over the whole step.
-            epoch: The current epoch, from 0.
-        """
-
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Task":
         if not has_float64(fn):
             for name, buffer in self.named_buffers(recurse=False):

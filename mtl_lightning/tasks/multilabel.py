@@ -29,7 +29,7 @@ from mtl_lightning.tasks.label_metrics import LabelMetrics
 from mtl_lightning.tasks.losses import asymmetric
 from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.plot_data import LabelPlotData
-from mtl_lightning.tasks.unobserved import Assumption, Unobserved, count
+from mtl_lightning.tasks.unobserved import Assumption, Unobserved
 
 YES = frozenset({"1", "yes", "y", "true", "t", "positive", "+"})
 NO = frozenset({"0", "-1", "no", "n", "false", "f", "negative"})
@@ -50,12 +50,10 @@ class MultiLabel(Task):
     Args:
         labels: Their names, in the order of the outputs.
         unobserved: The part that an empty cell has in the training loss, in a row with another
-            label of the task: ``ignore``, ``negative``, ``negative_smoothed``,
-            ``large_loss_rejected`` or ``large_loss_corrected``; see `unobserved.Unobserved`. An
-            assumed cell weighs 1 and is no label: it is in no count, weight or metric.
+            label of the task: ``ignore``, ``negative`` or ``negative_smoothed``; see
+            `unobserved.Unobserved`. An assumed cell weighs 1 and is no label: it is in no count,
+            weight or metric.
         unobserved_smoothing: The smoothing of ``negative_smoothed`` (0..1).
-        large_loss_growth: The share of assumed cells, those with the largest losses, that the
-            last two reject or correct: 0 in the first epoch, and so much more in each (0..1).
         pos_weights: The weight of a positive relative to a negative, one number per label; or by
             frequency in the label's training labels, up to 100: ``balanced``, how many times more
             frequent negatives are; ``sqrt``, the square root of that; ``effective``, by the
@@ -89,7 +87,6 @@ class MultiLabel(Task):
         gamma_negative: float = 4.0,
         margin: float = 0.05,
         unobserved_smoothing: float = 0.1,
-        large_loss_growth: float = 0.002,
         weight: float = 1.0,
         head: HeadOptions | None = None,
     ) -> None:
@@ -118,7 +115,7 @@ class MultiLabel(Task):
         self.loss_name = loss
         self.gammas = gamma_positive, gamma_negative
         self.margin = margin
-        self.assumption = Assumption(unobserved, unobserved_smoothing, large_loss_growth)
+        self.assumption = Assumption(unobserved, unobserved_smoothing)
         self.pos_weights = pos_weights
         self.beta = beta
         self.separator = separator
@@ -256,7 +253,7 @@ class MultiLabel(Task):
             f"only yes was written down for {listed(names, 5)}, and the {empty:,} empty cells of "
         )
         what += "images with another label are ignored"
-        how = "if they mean no: unobserved: negative; if some mean yes: large_loss_corrected"
+        how = "if they mean no: unobserved: negative; if some mean yes: negative_smoothed"
         return [(what, how)]
 
     def _bounded(self, yes: Tensor, known: Tensor) -> list[tuple[str, str]]:
@@ -310,14 +307,6 @@ class MultiLabel(Task):
         if not self.assumes_labels or not self.training:
             return labelled.sum()
         return labelled.any(1).sum() * labelled.shape[1]
-
-    def step_counts(self, outputs: Tensor, labelled: Tensor) -> Tensor | None:
-        """Count the logits of assumed cells, if large losses matter."""
-        return count(outputs, labelled) if self.assumption.finds_large_losses else None
-
-    def end_step(self, counts: Tensor, epoch: int) -> None:
-        """Find the losses that are large in the next step."""
-        self.assumption.end_step(counts, epoch)
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Return ``probabilities``, ``(B, L)``."""

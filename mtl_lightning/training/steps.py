@@ -222,25 +222,11 @@ class TrainingSteps(LightningModule):
             self.balancer.rollback()  # the scaler will skip this step
         for micro in results:
             self.measured.update("train", self._tasks, micro)
-        self._end_step(results)
         absent = [name for name in self.tasks if not self.step_counts[name]]
         if len(absent) == len(self.tasks):
             drop_gradients(parameters)
         else:
             leave_absent(self.network, absent, optimizer)
-
-    @torch.no_grad()
-    def _end_step(self, results: list[MicroBatchResult]) -> None:
-        """Let tasks learn from the whole step what the next one needs."""
-        for name, task in self.tasks.items():
-            parts = [
-                task.step_counts(micro.outputs[name], micro.batch.labelled[name])
-                for micro in results
-            ]
-            counts = sum(part for part in parts if part is not None)
-            if isinstance(counts, Tensor):
-                summed = self.trainer.strategy.reduce(counts, reduce_op="sum")
-                task.end_step(summed, self.current_epoch)
 
     def _not_finite(self, results: list[MicroBatchResult]) -> None:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
