@@ -50,6 +50,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.nodeid.partition("::")[0], len(order)))
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores: tests of ranks, signals and commands wait for other processes."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Let tests ignore exactly the upstream warnings that users are spared."""
     quieten()

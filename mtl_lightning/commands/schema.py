@@ -71,8 +71,8 @@ class CheckpointOptions:
                 raise UserError(f"checkpoint.{name} should be above 0. Found {value}")
         if not 0 <= self.smooth <= 0.9:
             raise UserError(
-                f"checkpoint.smooth should be in 0..0.9, as the first validation counts too long "
-                f"above. Found {self.smooth}"
+                f"checkpoint.smooth should be in 0..0.9: above, the first validations count for "
+                f"too long. Found {self.smooth}"
             )
 
 
@@ -152,6 +152,7 @@ def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
         if key in config and key != "tasks":
             linked = LINKED.get(key, ())
             checked[key] = checks.check_arguments(target, config[key], key, linked, owner=key)
+    checks.try_record(CheckpointOptions, checked.get("checkpoint") or {})
     for name, entry in (get(checked, "data", "sources") or {}).items():
         checks.try_build(Source, entry, f"data.sources.{name}")
     backbone = get(checked, "model", "backbone")

@@ -11,6 +11,7 @@ They return the checked value, with plain YAML scalars read as required by their
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import jsonargparse
@@ -182,6 +183,16 @@ def try_build(base: type, entry: Any, path: str) -> Any:
     entry = {"class_path": entry} if isinstance(entry, str) else entry
     target = resolve_class(entry["class_path"], (base,), path)
     return _try(target, entry.get("init_args") or {}, path)
+
+
+def try_record(record: type, arguments: Mapping[str, Any]) -> None:
+    """Build a dataclass of checked arguments, so that its own errors come early.
+
+    Raises:
+        UserError: If it refuses them.
+    """
+    with suppress(TypeError, ValueError):  # what is still text is parsed later
+        record(**arguments)
 
 
 def _try(target: Callable[..., Any], arguments: Mapping[str, Any], path: str) -> Any:

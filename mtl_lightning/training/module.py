@@ -48,6 +48,7 @@ from mtl_lightning.training.settings import (
     keep_settings,
     keep_settings_of_trainer,
     settings_of,
+    settings_of_trainer,
 )
 from mtl_lightning.training.single_images import check_single_images
 from mtl_lightning.training.steps import TrainingSteps, check_batch
@@ -325,10 +326,8 @@ class MultiTask(FromCheckpoint, TrainingSteps):
 
     def _keep_settings(self, settings: dict[str, Any]) -> None:
         """Record the settings of this training, and apply them if one is resumed."""
-        settings["trainer"] = {
-            "precision": str(self.trainer.precision),
-            "accumulate_grad_batches": self.trainer.accumulate_grad_batches,
-        }
+        trainer: Any = trainer_of(self)  # none where the optimizer is made in Python
+        settings["trainer"] = {} if trainer is None else settings_of_trainer(trainer)
         self._settings, loaded = settings, self._loaded
         self._loaded = {}
         changed = {

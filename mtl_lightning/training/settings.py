@@ -77,6 +77,14 @@ def keep_settings(checkpoint: dict[str, Any], now: Mapping[str, Any]) -> list[st
     return list(changes)
 
 
+def settings_of_trainer(trainer: Trainer) -> dict[str, Any]:
+    """Return the settings of the trainer that decide about its steps."""
+    return {
+        "precision": str(trainer.precision),
+        "accumulate_grad_batches": trainer.accumulate_grad_batches,
+    }
+
+
 def changes_of_trainer(checkpoint: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the changed settings of the trainer, such as ``precision: 32-true -> bf16-mixed``.
 

@@ -44,7 +44,8 @@ def test_what_a_training_prints(tmp_path, console):
     assert text.index("labelled images") < text.index("M parameters") < text.index("epoch 0")
     assert text.index("epoch 0") < text.index("epoch 1")
     assert text.count("balanced_accuracy") >= 2
-    assert text.count("epoch") == 2, "nothing for the sanity check"
+    assert len(re.findall(r"epoch \d", text)) == 2, "nothing for the sanity check"
+    assert text.index("epoch 1") < text.index("chosen")
     assert "training images carry no label and are left out" in text
     assert "images 16 x 16 px" in text
     assert "[run]" in text.replace("\n", "")
@@ -89,7 +90,8 @@ def test_the_best_so_far_goes_on_after_a_resume(tmp_path, console):
     trainer = make_trainer(tmp_path, callbacks=recorded(tmp_path), max_epochs=2)
     last = tmp_path / "checkpoints" / "last.ckpt"
     trainer.fit(make_module(), datamodule=make_data(val=9), ckpt_path=last)
-    assert console.export_text().count("0.9876") == 1
+    text = console.export_text()
+    assert text[: text.index("chosen")].count("0.9876") == 1
 
 
 def test_an_undefined_value_is_never_the_best(tmp_path, console):
@@ -114,7 +116,7 @@ class Slow(Memory):
 
     def load(self, image):
         if self.splits[int(image.rpartition(":")[2])] in self.slow:
-            time.sleep(0.015)
+            time.sleep(0.03)
         return super().load(image)
 
 

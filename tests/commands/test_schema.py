@@ -119,7 +119,7 @@ WRONG = {
             {"monitr": "x"},
             'checkpoint.monitr: checkpoint has no such argument; did you mean "monitor"?',
         ),
-        ({"smooth": 0.95}, "checkpoint.smooth should be in 0..0.9, as the first validation"),
+        ({"smooth": 0.95}, "checkpoint.smooth should be in 0..0.9: above, the first validations"),
         ({"mode": "up"}, 'checkpoint.mode should be max or min. Found "up"'),
         ("best", 'checkpoint should be entries as `name: ...`. Found "best"'),
     ],

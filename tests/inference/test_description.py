@@ -25,7 +25,7 @@ def test_no_path_of_the_machine_is_in_it(tmp_path):
 
 
 def test_statistics_of_the_labels_keep_every_digit(checkpoint, folders):
-    task = Description.read(folders["onnx"]).built_tasks()["size"]
+    task = Description.read(folders["safetensors"]).built_tasks()["size"]
     assert task.mean.item() == exports.MEAN
 
 

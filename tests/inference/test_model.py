@@ -128,7 +128,8 @@ def test_a_batch_size_below_1(model, photos):
 
 def test_it_says_what_it_is(model, folders):
     assert repr(model) == "Model(checkpoint, 32 x 40 px, tasks: kind, tags, size, grade)"
-    assert repr(mtl_lightning.load(folders["onnx"])).startswith("Model(onnx, 32 x 40 px")
+    exported = mtl_lightning.load(folders["safetensors"])
+    assert repr(exported).startswith("Model(safetensors, 32 x 40 px")
 
 
 def test_what_is_not_there_or_no_export(tmp_path):
