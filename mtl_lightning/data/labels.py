@@ -168,8 +168,13 @@ class LabelTable:
             return expected
         counts = {split: int(table.in_split(split)[rows].sum()) for split in SPLITS}
         found = " and ".join(f"{count:,} in {split}" for split, count in counts.items() if count)
-        named = pd.notna(table.named_splits[rows]).all()
-        why = "where a table puts its images" if named else "where data.splits put its images"
+        named = table.named_splits[rows]
+        if not pd.notna(named).all():
+            why = "where data.splits put its images"
+        elif (named == "train").any():
+            why = "taken from train, as the tables name no val row; data.splits: {val: 0} keeps it"
+        else:
+            why = "where a table puts its images"
         return (
             f"{expected}, for no training image has it ({found}, {why}); name all classes in the "
             "task's `classes` to measure it though it cannot be learned, or leave it out: "

@@ -367,6 +367,11 @@ def test_a_class_that_no_training_image_has_says_that_it_is_the_split():
     each = Memory({"kind": [f"{i}" for i in range(40)]}, [None] * 40)
     with pytest.raises(UserError, match=r"where data\.splits put its images\); name all classes"):
         PartialLabels({"kind": Classification()}, {"m": each}, image_size=16).setup("fit")
+    trained = Memory({"kind": [f"{i}" for i in range(40)]}, ["train"] * 40)
+    with pytest.raises(UserError, match=r"in val, taken from train, as the tables name no val row"):
+        PartialLabels({"kind": Classification()}, {"m": trained}, image_size=16).setup("fit")
+    kept = {"splits": {"val": 0.0}, "image_size": 16}
+    PartialLabels({"kind": Classification()}, {"m": trained}, **kept).setup("fit")
 
 
 @pytest.mark.parametrize("seed", range(5))

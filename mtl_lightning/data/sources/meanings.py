@@ -28,6 +28,8 @@ class Meanings:
     def update(self, option: str, given: Mapping[str, str | None]) -> None:
         """Add texts of another option, which take precedence."""
         own: dict[str, str | None] = {}
+        # In Python, numbers are given as numbers.
+        given = {str(text): None if mean is None else str(mean) for text, mean in given.items()}
         for text, meaning in given.items():
             meant = None if meaning is None else canonical(meaning)
             if own.setdefault(_cell(text), meant) != meant:

@@ -22,3 +22,9 @@ def test_a_later_option_prevails():
 def test_none_at_all():
     assert not Meanings("values", {})
     assert Meanings("values", {}).translated(["a", None]) == ["a", None]
+
+
+def test_numbers_in_python_are_texts_of_cells():
+    meanings = Meanings("values", {-1: None, 1: 2})
+    assert meanings.translated(["-1", "1", "3"]) == [None, "2", "3"]
+    assert meanings.unused() == []
