@@ -28,10 +28,11 @@ class SelfTraining(UnlabelledLearning):
     Classes, and yes or no of each label of a `MultiLabel`, are learned if the answer is confident
     (FixMatch, Sohn et al. 2020, with thresholds by class as in FlexMatch, Zhang et al. 2021; see
     `Thresholds`); numbers are learned in proportion to how far two views agree (see `Regression`).
-    Images without any label take part. A plain step costs about a third more: the average's
-    answers.
+    Images without any label take part, in the places of labelled ones. A step costs a forward pass
+    more (two for numbers): the average's answers.
 
-    The stronger ``data.augmentation`` is, the more there is to learn from one's own answers.
+    The stronger ``data.augmentation`` is, the more the two views differ. Compare it with a run
+    without it on val: it does not always help (docs/unlabelled.md).
 
     Guesses are not labels: no count, class weight, statistic or metric includes them.
     ``train/<task>/guessed`` is the share of unlabelled cells that were learned from, and
