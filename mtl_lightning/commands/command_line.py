@@ -112,7 +112,8 @@ def check(command: str, arguments: list[str], options: Iterable[str] = ()) -> Co
     if whole is not None:
         first_checks.check_class_names(whole, command)
         prints = any(argument.startswith("--print_config") for argument in line.rest)
-        if command not in ("predict", "inspect") and not prints:  # inspect lists what it finds
+        # Predict and export read no sources, and inspect lists what it finds.
+        if command not in ("predict", "export", "inspect") and not prints:
             first_checks.check_files(whole)
     return line
 

@@ -15,7 +15,7 @@ from mtl_lightning.config import checks, untrusted
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.resizing import Resize, image_shape
 from mtl_lightning.models import Backbone, HeadOptions, Sharing
-from mtl_lightning.runs.checkpoint_reading import read_checkpoint, saved_config
+from mtl_lightning.runs.checkpoint_reading import saved_config
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.network import build_network
@@ -39,7 +39,7 @@ class Description:
         image_size: The (height, width) of the images.
         resize: How images get this size, see `mtl_lightning.data.images.resize`.
         intensity: The values of image files that are black and white, as in a config.
-        origin: Where it is from: the checkpoint's epoch and step, and the versions of packages.
+        origin: Where it is from: the checkpoint's step, and the versions of packages.
         format: The format of the files, ``""`` for a checkpoint.
         files: Facts about the files of this format.
         statistics: Task to the statistics of its training labels, by name.
@@ -67,7 +67,6 @@ class Description:
             UserError: If it is no such file, or its sources differ in what black and white are.
         """
         saved = saved_config(path)
-        content = read_checkpoint(path)
         arguments = (saved["model"].get("backbone") or {}).get("init_args", {})
         if "weights" in arguments:  # a file of the machine that trained it
             arguments["weights"] = None
@@ -75,16 +74,14 @@ class Description:
         data = saved["data"]
         found = [entry.get("init_args", {}) for entry in (data.get("sources") or {}).values()]
         intensities = [arguments.get("intensity") for arguments in found]
-        size = content["hyper_parameters"].get("image_size", data.get("image_size", 128))
         return cls(
             tasks=saved["tasks"],
             model={name: saved["model"][name] for name in _MODEL if name in saved["model"]},
-            image_size=image_shape(size),
+            image_size=image_shape(data.get("image_size", 128)),
             resize=data.get("resize") or "cover",
             intensity=_agreed(intensities),
             origin={
-                "epoch": content["epoch"],
-                "step": content["global_step"],
+                "step": saved["step"],
                 "mtl_lightning": __version__,
                 "torch": torch.__version__,
             },

@@ -136,7 +136,8 @@ class MultiTask(FromCheckpoint, TrainingSteps):
                 f"head_hidden should be 1 or more, or null for linear heads. Found {head_hidden}"
             )
         check_known(tasks)
-        if unlabelled is not None:
+        self.unlabelled = unlabelled if unlabelled is not None and unlabelled.active else None
+        if self.unlabelled is not None:
             _check_assumptions(tasks)
         self.tasks = NamedModules(tasks)
         self.network = build_network(
@@ -152,7 +153,6 @@ class MultiTask(FromCheckpoint, TrainingSteps):
             self.balancer = make_balancer(balancing, list(tasks), gradients, balance_every_n_steps)
         elif gradients != "parameters" or balance_every_n_steps != 1:
             raise UserError("gradients and balance_every_n_steps need a balancing; set one")
-        self.unlabelled = unlabelled if unlabelled is not None and unlabelled.active else None
         self.loss_reduction = loss_reduction
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler

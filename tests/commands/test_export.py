@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 import mtl_lightning
@@ -22,6 +24,16 @@ def test_a_run_is_exported_by_its_name(run, capsys):
         "written: out (safetensors; largest difference from PyTorch 0.0e+00 on 7 images)\n"
     )
     assert list(mtl_lightning.load("out").tasks) == ["kind", "size"]
+
+
+def test_a_config_need_not_have_its_data_here(run, capsys):
+    Path("shop.yaml").write_text(
+        "tasks: {kind: Classification}\n"
+        "data: {sources: {a: {class_path: TableSource, init_args: {path: elsewhere.csv}}}}\n"
+    )
+    options = ["--output", "out", "--format", "safetensors"]
+    assert main(["export", "--ckpt_path", "best", "--config", "shop.yaml", *options]) == 0
+    assert "written: out" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

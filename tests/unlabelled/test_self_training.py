@@ -12,7 +12,7 @@ from mtl_lightning import SelfTraining
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.models import Soft
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.tasks import Classification
+from mtl_lightning.tasks import Classification, MultiLabel
 from tests.helpers import ranks
 from tests.helpers.data import Memory, make_data, make_more_tasks, sparse_labels
 from tests.helpers.training import (
@@ -340,3 +340,10 @@ def test_cached_features_have_one_view(tmp_path):
     module = staged("heads", unlabelled=SelfTraining())
     with pytest.raises(UserError, match=r"cache_features should be null .*Found 1"):
         fit(tmp_path, make_data(cache_features=1), module)
+
+
+def test_cells_are_guessed_or_assumed_and_not_both():
+    tasks = {"tags": MultiLabel(["hat", "bag"], unobserved="negative")}
+    with pytest.raises(UserError, match="unobserved should be ignore for task tags"):
+        make_module(tasks=tasks, unlabelled=SelfTraining())
+    make_module(tasks=tasks, unlabelled=SelfTraining(weight=0.0))

@@ -47,7 +47,7 @@ class ONNX(ExportFormat):
         onnx_program.save(folder / FILE, external_data=False)
         return {"model": FILE, "opset": str(OPSET)}
 
-    def open(self, description: Description, folder: Path) -> Run:  # noqa: ARG002 - for others
+    def open(self, description: Description, folder: Path) -> Run:  # noqa: ARG002 - in the file
         """Open it with onnxruntime on the CPU."""
         try:
             import onnxruntime

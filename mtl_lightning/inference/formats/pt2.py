@@ -43,7 +43,7 @@ class PT2(ExportFormat):
             torch.export.save(program, folder / FILE)
         return {"model": FILE}
 
-    def open(self, description: Description, folder: Path) -> Run:  # noqa: ARG002 - for others
+    def open(self, description: Description, folder: Path) -> Run:  # noqa: ARG002 - in the file
         """Open it with torch."""
         try:
             with warnings.catch_warnings():

@@ -22,7 +22,7 @@ class SafeTensors(ExportFormat):
     def write(
         self,
         predictor: Predictor,
-        description: Description,  # noqa: ARG002 - for others
+        description: Description,  # noqa: ARG002 - `export` writes it
         folder: Path,
     ) -> dict[str, str]:
         """Write the file; see the base class."""
