@@ -80,7 +80,8 @@ def test_images_without_a_label_take_part(tmp_path):
     assert "9 training images carry no label and are trained on nevertheless" in data.notes()
 
 
-def test_a_step_is_the_loss_of_labels_and_that_of_guesses(tmp_path):
+@pytest.mark.parametrize("sharing", [None, Soft(0.0)], ids=["hard", "soft"])
+def test_a_step_is_the_loss_of_labels_and_that_of_guesses(tmp_path, sharing):
     """One step of descent, against the formula by plain autograd."""
     kept = {}
 
@@ -91,7 +92,7 @@ def test_a_step_is_the_loss_of_labels_and_that_of_guesses(tmp_path):
             return guesses
 
     tasks = make_more_tasks()
-    descent = {"optimizer": lambda p: torch.optim.SGD(p, lr=1.0)}
+    descent = {"optimizer": lambda p: torch.optim.SGD(p, lr=1.0), "sharing": sharing}
     module = make_module(tasks=tasks, unlabelled=Kept(threshold=0.4, ramp_up=0), **descent)
     fit(tmp_path, make_data(**bare_rows(), batch_size=20), module, max_steps=1)
     after, batch, guesses = weights(module), kept["batch"], kept["guesses"]
@@ -201,7 +202,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
 
     def run(**more):
         module = make_module(tasks=make_more_tasks(), unlabelled=SelfTraining(**EAGER))
-        trainer = make_trainer(tmp_path, max_epochs=4, callbacks=[Save()])
+        trainer = make_trainer(tmp_path, max_epochs=2, callbacks=[Save()])
         trainer.fit(module, make_data(**bare_rows()), **more)
         return module, {k: v for k, v in trainer.callback_metrics.items() if "guess" in k}
 
@@ -211,6 +212,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     resumed, again = run(ckpt_path=tmp_path / "a.ckpt")
     assert same(weights(whole), weights(resumed))
     assert logged == again
+    one, other = (
+        module.unlabelled.state_dict()["thresholds"]["current"] for module in (whole, resumed)
+    )
+    assert all(torch.equal(own, other[task]) for task, own in one.items())
     assert len(logged) == 7
 
 

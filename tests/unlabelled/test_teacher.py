@@ -61,6 +61,7 @@ def test_it_answers_as_in_evaluation_and_leaves_the_network_alone():
     teacher = Teacher(own, 0.9)
     answers = teacher(images)["a"]
     assert not answers.requires_grad
+    assert not any(part.training for part in teacher.network.modules())
     assert own.training
     own.eval()
     assert torch.equal(answers, own(images)["a"])
