@@ -105,7 +105,8 @@ def test_the_sum_of_the_tasks_gradients_is_the_gradient_of_their_sum(tmp_path, g
 
 
 def test_gradients_of_features_need_heads_that_read_the_same(tmp_path):
-    with pytest.raises(UserError, match=r"^model\.gradients should be parameters where heads read"):
+    read = r"pooled \(shape\); rest, first \(segmentation\); rest, first \(depth\)\. Leave model"
+    with pytest.raises(UserError, match=rf"^model\.gradients should be parameters .+ read {read}"):
         trained(tmp_path, balancing=aggregation.Sum(), gradients="features")
 
 

@@ -108,10 +108,11 @@ class GradientBalancer(Balancer):
                 f"Found features; set sharing: Hard, or leave model.gradients out"
             )
         if self.wrt == "features" and len(network.all_reads) > 1:
+            read = [f"{listed(network.reads[task])} ({task})" for task in self.tasks]
             raise UserError(
                 f"model.gradients should be parameters where heads read different features. Found "
-                f"features, and heads that read {listed(network.all_reads)}; leave `head: pooling` "
-                f"out of the tasks, or model.gradients"
+                f"features, and heads that read {'; '.join(read)}. Leave model.gradients out, or "
+                f"let all heads read the same"
             )
         if any(getattr(m, "_compiled_call_impl", None) is not None for m in network.modules()):
             raise UserError(
