@@ -1,5 +1,6 @@
 """Targets that are files, such as segmentation masks: read with their images."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ from torchvision.transforms import v2
 
 from mtl_lightning.data.images import pixel_limit, reason_of
 from mtl_lightning.data.merged_table import MergedTable
-from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.errors import UserError, short
 from mtl_lightning.tasks import Task
 
 
@@ -37,8 +38,9 @@ class TargetFiles:
         self.empty = task.empty_target(size)
 
     def name(self, row: int) -> str:
-        """Return the path of a row's target."""
-        return str(self.table.cells[self.task_name][row])
+        """Return the path of a row's target, or the beginning and end of a mask in a cell."""
+        cell = str(self.table.cells[self.task_name][row])
+        return cell if os.path.isabs(cell) else short(cell)
 
     def location(self, row: int) -> str:
         """Return the place of the target in a table, for a message: ``masks.csv row 17``."""

@@ -15,13 +15,21 @@ from mtl_lightning.models.decoder import DecoderOptions
 from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.tasks.dense import DenseTask, mean_over_pixels, png, read_png
 from mtl_lightning.tasks.map_examples import MapPlotData, palette_of
+from mtl_lightning.tasks.rle import is_rle, read_rle
 
 MOST_CLASSES = 254
 """Classes that a byte holds besides 0, which is no label."""
+_BEGINNING = 100
+"""Bytes by which encoded masks are told from PNG files."""
 
 
 class Segmentation(DenseTask):
     """Classes of pixels, from mask files: grey or palette PNG files of the size of their images.
+
+    Masks may be run-length encoded, too, as in COCO: in JSON files, or in the cells of a table. A
+    mask ``{"size": [height, width], "counts": ...}`` has the value 1 inside and 0 outside; a list
+    ``[{"category_id": 7, "segmentation": {"size": ..., "counts": ...}}, ...]`` has the values of
+    its categories, and 0 where there is none.
 
     Targets are 0 where a pixel is ignored, and otherwise the position of the class plus 1.
 
@@ -99,7 +107,8 @@ class Segmentation(DenseTask):
 
     def load_target(self, content: bytes) -> tv_tensors.Mask:
         """Read a mask: ``(height, width)`` uint8."""
-        values = read_png(content)
+        encoded = is_rle(content[:_BEGINNING].decode("utf-8-sig", "replace"))
+        values = read_rle(content.decode("utf-8-sig")) if encoded else read_png(content)
         if values.ndim != 2:
             raise ValueError("a picture of colours, expected a grey or palette PNG file of classes")
         if values.dtype == bool:

@@ -1,5 +1,6 @@
 """The targets of one task that lie in files."""
 
+import json
 import pickle
 import re
 from io import BytesIO
@@ -12,6 +13,7 @@ from torchvision import tv_tensors
 
 from mtl_lightning.data.target_files import TargetFiles
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.tasks import Segmentation
 from tests.helpers.segmentation import RedParts, segmentation_data, write_photos
 
 
@@ -94,6 +96,32 @@ def test_what_cannot_be_read_is_one_line(files, tmp_path, content, reason):
     start = f'{tmp_path}/here/photos.csv row 2, column "parts": target {path} cannot be used for '
     assert message.startswith(f"{start}task parts ({reason}")
     assert "\n" not in message
+
+
+def test_encoded_masks_are_read_from_cells_and_bad_ones_named_by_file_and_row(tmp_path):
+    table = write_photos(tmp_path / "here", rows=8)
+    good = {"size": [16, 16], "counts": [16, 16, 224]}
+    cells = {0: good, 1: good | {"counts": [5] * 60}, 3: good | {"size": [8, 32]}}
+    text = table.read_text()
+    for row, mask in cells.items():
+        cell = json.dumps(mask).replace('"', '""')
+        text = text.replace(f"masks/{row}.png", f'"{cell}"')
+    table.write_text(text)
+    task = Segmentation(["outside", "inside"])
+    data = segmentation_data(table, tasks={"parts": task})
+    files = TargetFiles("parts", task, data.labels.table, (16, 16), 10_000)
+    expected = torch.ones(16, 16, dtype=torch.uint8)
+    expected[:, 1] = 2
+    assert torch.equal(files.load(0, (16, 16)), expected)
+    assert (tmp_path / "here/masks/4.png").as_posix() == files.name(4), "others are files"
+    begins = f'{table} row 3, column "parts": target {{"size": [16, 16], "counts": [5, 5,'
+    message = refusal(files, 1)
+    assert message.startswith(begins)
+    assert message.endswith(
+        "5, 5, 5, 5, 5]} cannot be used for task parts (counts of 300 "
+        "pixels, expected 256 for the size [16, 16])"
+    )
+    assert "(its 8 x 32 pixels are of another shape than the image's" in refusal(files, 3)
 
 
 def test_what_is_no_target_of_the_task_is_refused(files):

@@ -1,3 +1,4 @@
+import json
 import math
 from io import BytesIO
 
@@ -65,6 +66,18 @@ def test_what_is_no_mask_says_what_was_expected():
     ):
         with pytest.raises(ValueError, match=message):
             task.load_target(content)
+
+
+def test_run_length_encoded_masks_are_read_by_their_values():
+    task = Segmentation({0: "sky", 1: "road", 7: "car"})
+    mask = {"size": [1, 3], "counts": [1, 1, 1]}
+    annotations = [{"category_id": 7, "segmentation": mask}]
+    for stated, expected in ((mask, [[1, 2, 1]]), (annotations, [[1, 3, 1]])):
+        content = json.dumps(stated, indent=1).encode()
+        for beginning in (b"", b"\n", b"\xef\xbb\xbf"):
+            assert task.load_target(beginning + content).tolist() == expected
+    with pytest.raises(ValueError, match=r"value 0 of 2 pixels is no class, expected 1 \(road\)"):
+        Segmentation({1: "road", 7: "car"}).load_target(json.dumps(mask).encode())
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from mtl_lightning.data.sources.rooted import rooted
 from mtl_lightning.data.sources.tabular import TableFile, open_header, open_table
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.cells import decimal_point, identifier, normalised
+from mtl_lightning.tasks.rle import is_rle
 
 
 class TableSource(Source):
@@ -142,10 +143,13 @@ class TableSource(Source):
         return Columns(table.path, table.names, fetch, table.location)
 
     def target_files(self, table: SourceTable, task: str) -> Texts:
-        """Resolve the files that a task's columns name, as images; see `Source.target_files`."""
+        """Resolve the files that a task's columns name, as images; see `Source.target_files`.
+
+        A cell that holds a run-length encoded mask is returned as it is.
+        """
         cells = table.labels[task]
         files = cells.flatten()
-        named = np.flatnonzero(pd.notna(files))
+        named = np.flatnonzero([cell is not None and not is_rle(cell) for cell in files])
 
         def location(i: int) -> str:
             row, column = divmod(int(named[i]), cells[0].size if cells.ndim > 1 else 1)
@@ -155,6 +159,10 @@ class TableSource(Source):
         what = f"target files of task {task}"
         files[named] = rooted(self.root, paths, location, self.allow_outside_root, what)
         return files.reshape(cells.shape)
+
+    def target_content(self, target: str) -> bytes:
+        """Return the content of a file, or the mask in a cell; see `Source.target_content`."""
+        return target.encode() if is_rle(target) else super().target_content(target)
 
     def _located(self, columns: Columns) -> tuple[Texts, Texts]:
         paths = _filled(columns, columns.required(self.image, "image"), "the path of an image")

@@ -260,6 +260,17 @@ def test_cells_that_name_target_files_are_resolved_as_images(write, tmp_path):
     ]
 
 
+def test_a_cell_may_hold_an_encoded_mask_instead_of_a_file(write, tmp_path):
+    mask = '{"size": [1, 2], "counts": "02"}'
+    cell = mask.replace('"', '""')
+    path = write(f'image,mask\na.jpg,"{cell}"\nb.jpg,a.jpg\nc.jpg,\n')
+    source = TableSource(path)
+    targets = source.target_files(source.read(["mask"]), "mask")
+    assert targets.tolist() == [mask, f"{tmp_path}/a.jpg", None]
+    assert source.target_content(mask) == mask.encode()
+    assert source.target_content(targets[1]) == (tmp_path / "a.jpg").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
