@@ -33,6 +33,7 @@ from .data import (
     StemsSource as StemsSource,
     StreamSource as StreamSource,
     TableSource as TableSource,
+    TimeOrder as TimeOrder,
     TorchvisionSource as TorchvisionSource,
     UTKFaceSource as UTKFaceSource,
 )

@@ -10,6 +10,8 @@ from mtl_lightning.audit.absence_odds import Absence, StepSize
 from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.audit.lookalikes import lookalikes
 from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.dates import date_text
+from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.data.splits import SPLITS, Splits
 from mtl_lightning.system.errors import listed
 from mtl_lightning.tasks import Encoded, Task
@@ -40,7 +42,32 @@ def notes(data: PartialLabels, size: StepSize) -> list[str]:
     for name, counts in counted.items():
         found += class_findings(name, counts)
     found += sides.findings(data, counted) + remarks(data.tasks, encoded, splits)
+    found += time_findings(data.labels.table)
     return [finding.line() for finding in found]
+
+
+def time_findings(table: MergedTable) -> list[Finding]:
+    """Return whether training sees dates later than some that are tested or validated."""
+    if table.dates is None or np.isnat(table.dates[table.in_split("train")]).all():
+        return []
+    newest = np.nanmax(table.dates[table.in_split("train")])
+    shares = []
+    for split in SPLITS[1:]:
+        own = table.dates[table.in_split(split)]
+        earlier = int((own < newest).sum())
+        if earlier:
+            shares.append(f"{earlier:,} of {len(own):,} in {split}")
+    if not shares:
+        return []
+    return [
+        Finding(
+            Level.WARNING,
+            f"images dated before the last training image ({date_text(newest)}): "
+            f"{' and '.join(shares)}; so their scores say how well gaps in the past are filled, "
+            "and not how well the future is predicted",
+            "`data.splits: {by: date}` trains on the past alone, without named splits and groups",
+        )
+    ]
 
 
 def remarks(

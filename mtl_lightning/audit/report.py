@@ -144,6 +144,7 @@ def _labels(report: Report, whole: bool) -> list[Finding]:
         found += label_checks.minor_class_findings(name, counts)
     found += sides.findings(data, report.class_counts)
     found += label_checks.remarks(data.tasks, report.encoded, splits)
+    found += label_checks.time_findings(table)
     return found + [Finding(Level.NOTE, note) for note in notes]
 
 

@@ -15,6 +15,7 @@ from mtl_lightning.system.errors import UserError
 
 CONTRADICTIONS = {
     "split": ("images with two splits", "name one split for each image"),
+    "date": ("images with two dates", "give each image one date"),
     "group": ("groups in two splits", "keep each group in one split"),
     "doubt": ("columns of labels that could mean two things", "say what they mean in the source"),
 }

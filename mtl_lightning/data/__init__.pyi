@@ -19,6 +19,9 @@ from .sampling import (
 from .sampling import (
     Shards as Shards,
 )
+from .sampling import (
+    TimeOrder as TimeOrder,
+)
 from .sources import (
     CelebASource as CelebASource,
 )

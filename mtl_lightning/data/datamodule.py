@@ -22,6 +22,7 @@ from mtl_lightning.data.resizing import Resize, image_shape
 from mtl_lightning.data.sampling import Sampling
 from mtl_lightning.data.source_rows import OnConflict
 from mtl_lightning.data.sources.base import Source
+from mtl_lightning.data.splits import By, divided_by
 from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.system.lightning_internals import is_built_by_cli
 from mtl_lightning.system.seeding import global_seed
@@ -39,7 +40,8 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
         tasks: The tasks by name.
         sources: The sources of images and labels by name; not needed to predict.
         splits: Shares of ``val`` and ``test`` for images whose split no table names; the rest is
-            ``train``.
+            ``train``. ``by: date`` makes the latest ones ``test`` and those before ``val``, so that
+            training never sees the future; by default they are chosen at random.
         split_seed: The seed of these random splits. It is separate from ``seed_everything``, so
             that runs with several seeds are tested on the same images and never on their training.
         stratify: Whether these splits also get their share of each label of every task, as far as
@@ -85,7 +87,7 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
         self,
         tasks: dict[str, Task],
         sources: dict[str, Source] | None = None,
-        splits: dict[str, float] | None = None,
+        splits: dict[str, float | By] | None = None,
         split_seed: int = 0,
         stratify: bool = False,
         same_by: SameBy = "path",
@@ -130,8 +132,17 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
             )
         self.tasks = tasks
         self.sources = sources or {}
+        by, fractions = divided_by(DEFAULT_SPLITS if splits is None else splits)
+        if splits is not None and list(splits) == ["by"]:
+            fractions = DEFAULT_SPLITS
+        if by == "date" and stratify:
+            raise UserError(
+                "data.stratify should be false with data.splits: {by: date}, where the date alone "
+                "decides. Found true"
+            )
         options = MergeOptions(
-            fractions=DEFAULT_SPLITS if splits is None else splits,
+            fractions=fractions,
+            by=by,
             seed=split_seed,
             stratify=stratify,
             same_by=same_by,

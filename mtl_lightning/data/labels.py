@@ -217,7 +217,8 @@ class LabelTable:
     def population(self, rows: NDArray[np.int64]) -> Population:
         """Return the data on some rows that a sampling may use."""
         strata = {name: self.tasks[name].strata(own)[rows] for name, own in self.encoded.items()}
-        return Population(self.table.source[rows], self.table.shard[rows], strata)
+        dates = None if self.table.dates is None else self.table.dates[rows]
+        return Population(self.table.source[rows], self.table.shard[rows], strata, dates)
 
     def image_name(self, row: int) -> str:
         """Return the image of a row and its location in a table, for messages."""

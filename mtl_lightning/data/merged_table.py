@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtl_lightning.data.dates import Dates
 from mtl_lightning.data.images import Pixels
 from mtl_lightning.data.source_rows import OnConflict, Rows, SourceRows
 from mtl_lightning.data.sources.base import Source, Texts
@@ -47,6 +48,7 @@ class MergedTable:
             is a file of its own; no two sources share a number.
         names: The sources' names, in the config's order.
         sources: The sources.
+        dates: (N,) datetime64[us], NaT for an image without one; None if no image has one.
         val_from_train: Whether `val` had to be taken from rows that a table names train.
         conflicts: Task to the number of images whose labels contradict each other, if any do.
         on_conflict: How these conflicts were resolved.
@@ -61,6 +63,7 @@ class MergedTable:
     shard: Rows
     names: tuple[str, ...]
     sources: tuple[Source, ...]
+    dates: Dates | None
     val_from_train: bool
     conflicts: dict[str, int]
     on_conflict: OnConflict

@@ -8,6 +8,7 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 
+from mtl_lightning.data.dates import Dates, date_texts
 from mtl_lightning.data.fields import Field
 from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.merged_table import MergedTable
@@ -15,6 +16,7 @@ from mtl_lightning.data.source_rows import OnConflict, Rows, SourceRows
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import (
+    By,
     OnContradiction,
     assign,
     check_fractions,
@@ -33,6 +35,7 @@ class MergeOptions:
         fractions: Shares of `val` and `test` among the images without a split in any table.
         seed: The seed of the random splits.
         stratify: Whether each split gets its share of each label.
+        by: Whether these images are divided at random or by date.
         same_by: Which rows are about the same image, see `identities`.
         on_conflict: ``first`` and ``drop``: contradicting labels are not an error; the first one in
             the order of sources and rows holds, or none. Contradicting splits always are an error.
@@ -43,6 +46,7 @@ class MergeOptions:
     stratify: bool = False
     same_by: SameBy = "path"
     on_conflict: OnConflict = "error"
+    by: By = "random"
 
 
 def merge(
@@ -92,6 +96,7 @@ def merge(
     named, _, _ = source_rows.resolve(
         source_rows.concatenate([table.splits for table in tables]), on_contradiction
     )
+    dates = _dates(source_rows, on_contradiction)
     first = source_rows.first(source_rows.image_of_row)
     keys = _keys(source_rows, first)
     splits, val_from_train = assign(
@@ -104,6 +109,7 @@ def merge(
         on_contradiction=on_contradiction,
         labels=cells if options.stratify else None,
         classes=partial(Occurrences.of, cells, columns) if columns else None,
+        dates=dates if options.by == "date" else None,
     )
     source = np.searchsorted(source_rows.starts, first, side="right") - 1
     _check_intensities(sources, source_rows, first)
@@ -117,6 +123,7 @@ def merge(
         shard=_shards(tables)[first],
         names=tuple(sources),
         sources=tuple(sources.values()),
+        dates=None if np.isnat(dates).all() else dates,
         val_from_train=val_from_train,
         conflicts={task: n for task, n in conflicts.items() if n},
         on_conflict=options.on_conflict,
@@ -193,6 +200,15 @@ def _shards(tables: Sequence[SourceTable]) -> Rows:
             numbers.append(table.shards + before)
             before += int(table.shards.max(initial=-1)) + 1
     return np.concatenate(numbers)
+
+
+def _dates(source_rows: SourceRows, on_contradiction: OnContradiction) -> Dates:
+    """Return each image's date, NaT if no row has one."""
+    columns = [
+        None if table.dates is None else date_texts(table.dates) for table in source_rows.tables
+    ]
+    resolved = source_rows.resolve(source_rows.concatenate(columns), on_contradiction, about="date")
+    return resolved.values.astype("datetime64[us]")
 
 
 def _keys(source_rows: SourceRows, first: Rows) -> Texts:

@@ -108,15 +108,17 @@ class SourceRows:
         task: str | None = None,
         on_conflict: OnConflict = "error",
         meaning: Meaning | None = None,
+        about: str = "split",
     ) -> Resolved:
         """Return one value for each image: the first one in its rows.
 
         Args:
             values: The value of each row, or None; see `concatenate`.
             on_contradiction: Called for each contradiction if ``on_conflict`` is ``error``.
-            task: The task whose labels they are; None for splits.
+            task: The task whose labels they are; None if they are no labels.
             on_conflict: Which value an image gets if its rows, or columns, have different ones.
             meaning: The meaning of a text: different texts that mean the same do not contradict.
+            about: What the values are, if they are no labels.
         """
         if self.distinct and values.ndim == 1:
             return Resolved(values, np.where(pd.notna(values), self.image_of_row, -1), 0)
@@ -129,7 +131,8 @@ class SourceRows:
         clash = known[codes[known] != codes[first[images]]]
         contradicted = np.unique(self.image_of_row[clash // width])
         if on_conflict == "error":
-            self._report(clash, values, first, width, on_contradiction, task)
+            about = about if task is None else f'task "{task}"'
+            self._report(clash, values, first, width, on_contradiction, task, about)
         elif on_conflict == "drop":
             first[contradicted] = -1
         has_value = first >= 0
@@ -145,8 +148,8 @@ class SourceRows:
         width: int,
         on_contradiction: OnContradiction,
         task: str | None,
+        about: str,
     ) -> None:
-        about = "split" if task is None else f'task "{task}"'
         only_first = on_contradiction is raise_contradiction and len(clash) > 1
         more = f", and {len(clash) - 1:,} more like this" if only_first else ""
 

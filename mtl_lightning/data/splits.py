@@ -1,13 +1,14 @@
 """The split of each image: by name, by group, else by fraction."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtl_lightning.data.dates import Dates, date_text
 from mtl_lightning.data.stratified import stratify
 from mtl_lightning.data.train_classes import Occurrences, keep_in_train
 from mtl_lightning.system.errors import (
@@ -30,6 +31,9 @@ SPELLINGS = {
 Splits = npt.NDArray[np.int8]
 Objects = npt.NDArray[np.object_]
 Rows = npt.NDArray[np.int64]
+By: TypeAlias = Literal["random", "date"]
+"""How rows without a named split are divided."""
+
 OnContradiction = Callable[[str, str], None]
 """Called with the subject of a contradiction (``split``) and its message."""
 
@@ -62,6 +66,7 @@ def assign(
     on_contradiction: OnContradiction = raise_contradiction,
     labels: Mapping[str, Objects] | None = None,
     classes: Callable[[], Occurrences] | None = None,
+    dates: Dates | None = None,
 ) -> Assignment:
     """Return a split for every row, the same on all machines and in any order of the rows.
 
@@ -70,6 +75,10 @@ def assign(
     ordered by a hash and cut where the count of rows is reached; each split without a row so far
     gets at least one unit if there are enough. If nothing was left to divide and `val` is empty,
     its fraction is taken from train in the same way.
+
+    With ``dates``, the units are dates instead, of which the latest are `test` and those before are
+    `val`; a group has the date of its latest row. So no row of `train` is as late as the latest of
+    any unit of `val` or `test`.
 
     Args:
         named: (N,) ``train``, ``val``, ``test`` or None.
@@ -82,13 +91,16 @@ def assign(
             group keep their named splits.
         labels: Name to (N,) str or None: give each split its share of each label, see `stratify`,
             instead of dividing by the hash alone.
-        classes: Finds the classes of all rows, which train should have; see `keep_in_train`.
+        classes: Finds the classes of all rows, which train should have; see `keep_in_train`. Not
+            used with ``dates``.
+        dates: (N,) divide by date; without `labels`.
 
     Returns:
         The splits, and whether `val` was taken from train.
 
     Raises:
-        UserError: If ``fractions`` are invalid or a group is in two named splits.
+        UserError: If ``fractions`` are invalid, a group is in two named splits, or a row to divide
+            has no date, or all have too few.
     """
     check_fractions(fractions)
     splits = np.full(len(keys), -1, dtype=np.int8)
@@ -99,6 +111,9 @@ def assign(
     units = _units(groups, keys)
 
     def draw(rows: Rows, shares: Mapping[str, float], filled: Collection[int]) -> None:
+        if dates is not None:
+            splits[rows] = _by_date(units[rows], dates[rows], shares, filled)
+            return
         own = None if labels is None else {name: cells[rows] for name, cells in labels.items()}
         codes, names = pd.factorize(units[rows])
         order = np.argsort(hashed(names, seed), kind="stable")
@@ -108,6 +123,8 @@ def assign(
             keep_in_train(splits, rows, codes, ranks, classes(), SPLITS.index("train"))
 
     rest = np.flatnonzero(splits < 0)
+    if dates is not None:
+        _check_dates(dates, rest, location)
     draw(rest, fractions, set(splits.tolist()))
     val = SPLITS.index("val")
     if rest.size or not fractions.get("val") or (splits == val).any():
@@ -115,6 +132,22 @@ def assign(
     train = np.flatnonzero(splits == SPLITS.index("train"))
     draw(train, {"val": fractions["val"]}, ())
     return Assignment(splits, val_from_train=bool((splits == val).any()))
+
+
+def divided_by(splits: Mapping[str, float | By]) -> tuple[By, dict[str, float]]:
+    """Return how ``data.splits`` divides rows, and the shares of `val` and `test`."""
+    by: By = "random"
+    fractions: dict[str, float] = {}
+    for name, value in splits.items():
+        if name == "by":
+            if value not in get_args(By):
+                raise UserError(f"splits: by should be {' or '.join(get_args(By))}. Found {value}")
+            by = cast("By", value)
+        elif isinstance(value, str):
+            raise UserError(f"splits: {name} should be a fraction in 0..1. Found {value}")
+        else:
+            fractions[name] = value
+    return by, fractions
 
 
 def check_fractions(fractions: Mapping[str, float]) -> None:
@@ -200,16 +233,29 @@ def _divide(
         filled: The splits that have rows.
         labels: See `assign`.
     """
-    sizes = np.bincount(codes, minlength=len(order))
     if labels is not None:
         shares = [fractions.get(name, 0.0) for name in SPLITS]
         shares[SPLITS.index("train")] = 1 - sum(shares)
         needed = [code for code, share in enumerate(shares) if share and code not in filled]
         ranks = np.argsort(order).tolist()
         return stratify(codes, ranks, labels, shares, needed)[codes].astype(np.int8)
-    # A unit belongs to the split in which its middle falls.
-    middles = np.cumsum(sizes[order]) - sizes[order] / 2
     wanted = [code for code, name in enumerate(SPLITS) if fractions.get(name)]
+    return _cut(codes, order, fractions, filled, wanted)
+
+
+def _cut(
+    codes: Rows,
+    order: Rows,
+    fractions: Mapping[str, float],
+    filled: Collection[int],
+    wanted: Sequence[int],
+) -> Splits:
+    """Cut ordered units into the ``wanted`` splits, one after the other, and train; see `_divide`.
+
+    A unit belongs to the split in which its middle falls.
+    """
+    sizes = np.bincount(codes, minlength=len(order))
+    middles = np.cumsum(sizes[order]) - sizes[order] / 2
     empty = [code for code in wanted if code not in filled]
     spare = len(order) > len(empty)
     of_unit = np.full(len(order), SPLITS.index("train"), dtype=np.int8)
@@ -225,3 +271,38 @@ def _divide(
         of_unit[order[start:stop]] = code
         start = stop
     return of_unit[codes]
+
+
+def _by_date(
+    units: Objects, dates: Dates, fractions: Mapping[str, float], filled: Collection[int]
+) -> Splits:
+    """Divide rows by date: the latest are `test`, those before `val`; see `assign`."""
+    codes, names = pd.factorize(units)
+    latest = np.full(len(names), np.iinfo(np.int64).min)
+    np.maximum.at(latest, codes, dates.astype(np.int64))
+    distinct, of_row = np.unique(latest[codes], return_inverse=True)
+    wanted = [code for code, name in enumerate(SPLITS) if fractions.get(name)][::-1]
+    if 0 < len(distinct) <= len(set(wanted) - set(filled)):
+        last = date_text(distinct[-1:].astype("datetime64[us]")[0])
+        raise UserError(
+            f"splits: {{by: date}} should have more dates to divide than splits to fill. Found "
+            f"{len(distinct)} (the last is {last}), where a group has the date of its latest row; "
+            "name the splits in a column, or leave the groups out"
+        )
+    order = np.arange(len(distinct))[::-1]
+    return _cut(of_row.astype(np.int64), order, fractions, filled, wanted)
+
+
+def _check_dates(dates: Dates, rows: Rows, location: Callable[[int], str]) -> None:
+    missing = rows[np.isnat(dates[rows])]
+    if missing.size:
+        if np.isnat(dates).all():
+            raise UserError(
+                "splits: {by: date} needs a source that names its column of dates. Found none; "
+                "set `date: COLUMN` in it"
+            )
+        more = f" ({len(missing):,} rows like this)" if len(missing) > 1 else ""
+        raise UserError(
+            f"{location(int(missing[0]))} has neither a date nor a split{more}; expected a date, "
+            "for data.splits divides by date"
+        )

@@ -100,3 +100,25 @@ def test_what_tasks_remark_on_is_of_the_training_labels():
         "task size: 1 of 4 training labels are -1, the others are 2.5 to 4.5; "
         "if it means not labelled, set `missing: [-1]` in the source"
     ]
+
+
+def test_scores_of_the_past():
+    splits = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
+    dates = [f"2024-01-{day:02}" for day in (1, 2, 3, 4, 5, 9, 6, 10, 8, 11)]
+    labels = {"size": range(10)}
+
+    def found(dates):
+        source = Memory(labels, splits, dates=dates)
+        data = PartialLabels({"size": Regression()}, {"m": source}, splits={}, image_size=16)
+        data.setup("fit")
+        return label_checks.notes(data, StepSize(8))
+
+    assert found(dates) == [
+        "images dated before the last training image (2024-01-09): 1 of 2 in val and 1 of 2 in "
+        "test; so their scores say how well gaps in the past are filled, and not how well the "
+        "future is predicted; `data.splits: {by: date}` trains on the past alone, without named "
+        "splits and groups"
+    ]
+    assert found(sorted(dates)) == []
+    assert found(["NaT"] * 10) == []
+    assert found(None) == []

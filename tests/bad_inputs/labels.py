@@ -179,6 +179,13 @@ DOUBTS = [
 ]
 SPLITS = [
     table(
+        "a date that could be two",
+        "image,type,day\na.jpg,Dress,2024-03-01\nb.jpg,Shirt,03/04/2024\n",
+        'error: data.sources.shop: shop/t.csv row 3, column "day": "03/04/2024" is not a date; '
+        "expected .*ISO 8601; for others set .date_format.*",
+        date="day",
+    ),
+    table(
         "a split that is none",
         "image,type,split\na.jpg,Dress,train\nb.jpg,Shirt,trian\nsub/c.jpg,Shirt,trian\n",
         'error: data.sources.shop: shop/t.csv row 3, column "split": "trian" is not a split '

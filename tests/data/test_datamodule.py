@@ -10,12 +10,12 @@ from torchvision.transforms import v2
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.resizing import resize
-from mtl_lightning.data.sampling import AtLeast
+from mtl_lightning.data.sampling import AtLeast, TimeOrder
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, Regression
 from mtl_lightning.training.module import MultiTask
-from tests.helpers.data import Memory, Tags, make_data, make_tasks
+from tests.helpers.data import Memory, Tags, make_data, make_tasks, sparse_labels
 from tests.helpers.models import Small
 from tests.helpers.training import Batches, fit, weights
 
@@ -386,3 +386,23 @@ def test_a_random_split_keeps_every_class_in_train_with_and_without_a_task(seed)
     alone = PartialLabels({"size": Regression()}, {"m": source}, split_seed=seed, left_out=left)
     alone.setup("fit")
     assert (alone.labels.table.splits == whole.labels.table.splits).all()
+
+
+def test_splits_by_date():
+    dates = [f"2024-01-{day:02}" for day in (5, 3, 9, 1, 7, 2, 8, 4, 6, 10)]
+    source = Memory({"size": range(10)}, [None] * 10, dates=dates)
+    for splits in ({"by": "date"}, {"by": "date", "val": 0.1, "test": 0.2}):
+        table = PartialLabels({"size": Regression()}, {"m": source}, splits).labels.table
+        found = {date: SPLITS[split] for date, split in zip(dates, table.splits, strict=True)}
+        assert [found[date] for date in sorted(dates)] == ["train"] * 7 + ["val"] + ["test"] * 2
+    with pytest.raises(UserError, match="where the date alone decides"):
+        PartialLabels({"size": Regression()}, {"m": source}, {"by": "date"}, stratify=True)
+
+
+def test_an_epoch_in_the_order_of_dates(tmp_path):
+    dates = [f"2024-01-{day:02}" for day in (5, 3, 9, 1, 7, 2, 8, 4)]
+    source = Memory(sparse_labels(8), ["train"] * 8, dates=dates)
+    data = make_data(sources={"m": source}, splits={}, batch_size=2, sampling=TimeOrder())
+    seen = trained(tmp_path, data).seen
+    rows = [int(row) for epoch, batch in seen if epoch == 0 for row in batch.rows]
+    assert rows == [row for row in np.argsort(dates).tolist() if row in labelled_rows(data)]

@@ -219,6 +219,26 @@ def test_contradictory_splits_name_both_rows():
         )
 
 
+def test_one_date_for_each_image(tmp_path):
+    for name in "xyz":
+        (tmp_path / f"{name}.jpg").touch()
+    (tmp_path / "a.csv").write_text("image,type,day\nx.jpg,1,2024\ny.jpg,2,\nz.jpg,2,\n")
+    (tmp_path / "b.csv").write_text("image,age,day\nx.jpg,1,2024-01-01\ny.jpg,2,2023-05-06\n")
+    sources = {name: TableSource(tmp_path / f"{name}.csv", date="day") for name in "ab"}
+    table = merge(sources, ["type", "age"], MergeOptions())
+    assert np.datetime_as_string(table.dates, "D").tolist() == ["2024-01-01", "2023-05-06", "NaT"]
+    sources["a"].date = sources["b"].date = None
+    assert merge(sources, ["type", "age"], MergeOptions()).dates is None
+    (tmp_path / "b.csv").write_text("image,age,day\nx.jpg,1,2024-01-02\n")
+    sources["a"].date = sources["b"].date = "day"
+    message = r'a\.csv row 2 says "2024-01-01", .*b\.csv row 2 says "2024-01-02" .*x\.jpg \(date\);'
+    with pytest.raises(UserError, match=message):
+        merge(sources, ["type", "age"], MergeOptions())
+    found = []
+    merge(sources, ["type", "age"], MergeOptions(), lambda *each: found.append(each[0]))
+    assert found == ["date"]
+
+
 def test_a_split_named_in_one_source_holds_in_all():
     one = Rows(*(row(f"i{i}", "test") for i in range(5)))
     two = Rows(*(row(f"i{i}", type="x") for i in range(5)), row("j", type="y"))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mtl_lightning.data.splits import SPLITS, assign, hashed
+from mtl_lightning.data.splits import SPLITS, assign, divided_by, hashed
 from mtl_lightning.system.errors import UserError
 
 
@@ -134,3 +134,83 @@ def test_val_stays_empty_where_what_was_undecided_did_not_suffice():
     splits, from_train = assign(named, None, keys(11), {"val": 0.1}, 0)
     assert not from_train
     assert counts(splits) == [11, 0, 0]
+
+
+def days(*numbers):
+    return np.datetime64("2024-01-01", "us") + np.array(numbers) * np.timedelta64(1, "D")
+
+
+def by_date(dates, named=None, groups=None, shares=THIRD):
+    n = len(dates)
+    named = nothing(n) if named is None else named
+    return assign(named, groups, keys(n), shares, 7, "row {}".format, dates=dates)
+
+
+def test_the_latest_dates_are_test_and_those_before_val():
+    order = np.random.default_rng(0).permutation(1000)
+    splits = by_date(days(*order)).splits
+    assert counts(splits) == [700, 100, 200]
+    assert (splits == np.digitize(order, [700, 800])).all()
+
+
+def test_no_date_is_in_two_splits():
+    numbers = np.random.default_rng(0).integers(0, 20, 500)
+    splits = by_date(days(*numbers)).splits
+    train, val, test = (numbers[splits == code] for code in range(3))
+    assert train.max() < val.min() <= val.max() < test.min()
+    assert abs(len(test) - 100) < 60
+    assert len(val)
+
+
+def test_a_group_has_the_date_of_its_latest_row():
+    groups = column(*(f"g{i % 50}" for i in range(500)))
+    numbers = np.arange(500)
+    splits = by_date(days(*numbers), groups=groups).splits
+    latest = {group: numbers[groups == group].max() for group in set(groups)}
+    for group in latest:
+        assert len(set(splits[groups == group])) == 1
+    of_row = np.array([latest[group] for group in groups])
+    assert of_row[splits == 0].max() < of_row[splits == 1].min()
+    assert of_row[splits == 1].max() < of_row[splits == 2].min()
+    assert (numbers[splits == 0] < of_row[splits == 2].min()).all()
+
+
+def test_named_rows_stay_and_val_is_the_latest_of_train():
+    named = column(*["train"] * 80, *["test"] * 20)
+    numbers = np.random.default_rng(0).permutation(100)
+    found = by_date(days(*numbers), named=named)
+    assert found.val_from_train
+    assert counts(found.splits) == [72, 8, 20]
+    train, val = numbers[found.splits == 0], numbers[found.splits == 1]
+    assert train.max() < val.min()
+
+
+def test_every_split_by_date_gets_a_date_where_there_are_enough():
+    numbers = [0] * 98 + [1, 2]
+    assert counts(by_date(days(*numbers)).splits) == [98, 1, 1]
+    with pytest.raises(UserError, match=r"Found 2 \(the last is 2024-01-02\), where a group"):
+        by_date(days(*[0] * 98, 1, 1))
+
+
+def test_a_row_to_divide_without_a_date():
+    dates = days(*range(10))
+    dates[[3, 5]] = np.datetime64("NaT")
+    with pytest.raises(UserError) as caught:
+        by_date(dates)
+    assert str(caught.value) == (
+        "row 3 has neither a date nor a split (2 rows like this); expected a date, for data.splits "
+        "divides by date"
+    )
+    named = column(*(("train" if i in (3, 5) else None) for i in range(10)))
+    assert by_date(dates, named=named).splits[[3, 5]].tolist() == [0, 0]
+    with pytest.raises(UserError, match="needs a source that names its column of dates"):
+        by_date(np.full(10, np.datetime64("NaT", "us")))
+
+
+def test_settings_of_the_division():
+    assert divided_by({"val": 0.1}) == ("random", {"val": 0.1})
+    assert divided_by({"by": "date", "test": 0.2}) == ("date", {"test": 0.2})
+    with pytest.raises(UserError, match=r"splits: by should be random or date\. Found group"):
+        divided_by({"by": "group"})
+    with pytest.raises(UserError, match=r"splits: val should be a fraction in 0\.\.1. Found date"):
+        divided_by({"val": "date"})

@@ -48,12 +48,14 @@ class Memory(Source):
         bad: Collection[int] = (),
         shards: Sequence[int] | None = None,
         targets: Mapping[str, bytes] | None = None,
+        dates: Sequence[str] | None = None,
     ) -> None:
         self.targets = targets or {}
         self.labels = labels
         self.splits = splits
         self.name = name
         self.bad = bad
+        self.dates = None if dates is None else np.array(dates, dtype="datetime64[us]")
         self.shards = None if shards is None else np.array(shards)
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
@@ -65,6 +67,7 @@ class Memory(Source):
             labels={t: column(v) for t, v in self.labels.items() if t in tasks},
             splits=column(self.splits),
             shards=self.shards,
+            dates=self.dates,
         )
 
     def target_files(self, table: SourceTable, task: str) -> np.ndarray:

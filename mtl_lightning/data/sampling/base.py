@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mtl_lightning.data.dates import Dates
+
 Positions = NDArray[np.int64]
 
 
@@ -28,11 +30,13 @@ class Population:
             file of its own.
         strata: Task to (n,) int64, the class of each image, 0 if the task has no classes, or -1 if
             the image has no label.
+        dates: (n,) datetime64[us], NaT for an image without one; None if no image has one.
     """
 
     source: NDArray[np.integer]
     shard: NDArray[np.int64]
     strata: Mapping[str, NDArray[np.int64]]
+    dates: Dates | None = None
 
     def __len__(self) -> int:
         return len(self.source)

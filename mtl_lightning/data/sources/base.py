@@ -29,6 +29,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from mtl_lightning.data.dates import Dates
 from mtl_lightning.data.images import (
     MAX_PIXELS,
     content_of,
@@ -64,6 +65,7 @@ class SourceTable:
         notes: Notes for the user before training, one line each.
         shards: (n,) int, the number of the file that holds each row's image, if files hold many
             that are best loaded together; None if each image is a file of its own.
+        dates: (n,) datetime64[us] or NaT; None for a source without dates.
     """
 
     origin: str
@@ -77,6 +79,7 @@ class SourceTable:
     origins: Texts | None = None
     notes: Sequence[str] = ()
     shards: npt.NDArray[np.int64] | None = None
+    dates: Dates | None = None
 
     def location(self, i: int, task: str | None = None, column: int | None = None) -> str:
         """Return the place of row ``i`` (a position in the arrays): ``type.csv row 17``.

@@ -8,6 +8,7 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 
+from mtl_lightning.data.dates import Dates, parse_dates
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.sources.meanings import Meanings
@@ -112,6 +113,13 @@ class Columns:
                     f"expected train, val, test or an empty cell{did_you_mean(text, SPELLINGS)}"
                 )
         return texts([*(SPELLINGS[text.lower()] for text in distinct), None])[codes]
+
+    def dates(self, name: str | None, date_format: str | None) -> Dates | None:
+        """Return a column of dates that the user names, if any; see `parse_dates`."""
+        if not name:
+            return None
+        cells = self.fetch(self.required(name, "date"))
+        return parse_dates(cells, date_format, lambda i: self.location(i, name))
 
     def of_tasks(
         self, tasks: Sequence[str], labels: Labels | None, taken: Collection[str] = ()

@@ -61,6 +61,9 @@ class HuggingFaceSource(Source):
         missing: Further texts that mean "not labelled", like null and the empty text.
         group: The column of groups, whose rows are never in two splits; by default the column
             ``group`` if it exists and is not a label.
+        date: The column of dates, for ``data.splits: {by: date}`` and `TimeOrder`.
+        date_format: How it writes them, as in Python's ``strptime`` (``%d.%m.%Y``); by default
+            ISO 8601: ``2024-03-01``, ``2024-03``, ``2024-03-01 12:30``.
         allow_outside_root: Whether images that are files of their own may be outside
             ``path`` (or the library's folder of downloaded and unpacked files), by ``../``, an
             absolute path or a link; only for a data set that you trust.
@@ -82,6 +85,8 @@ class HuggingFaceSource(Source):
         group: str | None = None,
         allow_outside_root: bool = False,
         intensity: Intensity | None = None,
+        date: str | None = None,
+        date_format: str | None = None,
     ) -> None:
         self.path = os.path.expanduser(path)
         self.name = name
@@ -94,6 +99,8 @@ class HuggingFaceSource(Source):
         self.group = group
         self.allow_outside_root = allow_outside_root
         self.intensity = intensity
+        self.date = date
+        self.date_format = date_format
         self._opened: dict[str, Any] = {}
         for split in (splits or {}).values():
             if split is not None and split not in SPLITS:
@@ -124,6 +131,7 @@ class HuggingFaceSource(Source):
             labels=columns.labels(chosen, tasks, self.values, self.missing),
             splits=np.concatenate([texts([splits[p.split]] * len(p.rows)) for p in parts]),
             groups=columns.optional(self.group, "group", taken),
+            dates=columns.dates(self.date, self.date_format),
             rows=rows,
             columns=chosen,
             origins=origins,

@@ -42,6 +42,9 @@ class TableSource(Source):
         decimal: ``,`` if numbers are written with a decimal comma: ``12,5``, ``1.234,5``.
         key: The column with a name of the image that is the same in all tables, for
             ``data.same_by: key`` and for random splits; by default its path relative to ``root``.
+        date: The column of dates, for ``data.splits: {by: date}`` and `TimeOrder`.
+        date_format: How it writes them, as in Python's ``strptime`` (``%d.%m.%Y``); by default
+            ISO 8601: ``2024-03-01``, ``2024-03``, ``2024-03-01 12:30``.
         intensity: The values of the image files that are black and white, see `Intensity`: ``{min:
             -1000, max: 2000}`` or ``{percentiles: [1, 99]}``; by default those of the format, and
             an image whose format does not define them (signed, float, 12 bits in 16) is refused.
@@ -61,6 +64,8 @@ class TableSource(Source):
         key: str | None = None,
         decimal: Literal[".", ","] = ".",
         intensity: Intensity | None = None,
+        date: str | None = None,
+        date_format: str | None = None,
     ) -> None:
         self.path = os.path.expanduser(path)
         self.image = image
@@ -74,6 +79,8 @@ class TableSource(Source):
         self.key = key
         self.decimal = decimal
         self.intensity = intensity
+        self.date = date
+        self.date_format = date_format
 
     def check_files(self) -> None:
         """Check the table and its columns; see `Source.check_files`."""
@@ -83,8 +90,8 @@ class TableSource(Source):
         columns = self._columns(header)
         columns.check(self.labels)
         columns.required(self.image, "image")
-        for name, purpose in ((self.key, "key"), (self.split, "split"), (self.group, "group")):
-            if name:
+        for purpose in ("key", "split", "group", "date"):
+            if name := getattr(self, purpose):
                 columns.required(name, purpose)
 
     def read(self, tasks: Sequence[str]) -> SourceTable:
@@ -124,6 +131,7 @@ class TableSource(Source):
             labels=columns.labels(chosen, tasks, self.values, self.missing),
             splits=columns.splits(self.split, taken),
             groups=columns.optional(self.group, "group", taken),
+            dates=columns.dates(self.date, self.date_format),
             rows=table.rows,
             columns=chosen,
             notes=columns.notes,

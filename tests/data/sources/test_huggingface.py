@@ -83,6 +83,8 @@ def test_a_folder_of_save_to_disk(tmp_path):
     }
     assert table.splits.tolist() == ["train"] * 4 + ["val"] * 3
     assert table.groups.tolist() == ["o0", "o0", "o1", "o1", "o0", "o0", "o1"]
+    with pytest.raises(UserError, match='column "owner": "o0" is not a date'):
+        HuggingFaceSource(tmp_path / "d", date="owner").read(TASKS)
     assert table.keys[[3, 4]].tolist() == ["train:3", "validation:0"]
     assert table.location(5, "kind") == f'{tmp_path}/d (validation) row 1, column "kind"'
     np.testing.assert_array_equal(source.load(table.images[6]), pixels(2))

@@ -100,6 +100,7 @@ def test_a_bare_name_in_the_current_folder(write, tmp_path, monkeypatch):
         ({"labels": {}}, "`labels` is empty"),
         ({"split": "folds"}, r'no column "folds" \(split\).*did you mean "fold"'),
         ({"group": "x"}, r'no column "x" \(group\)'),
+        ({"date": "x"}, r'no column "x" \(date\)'),
         ({"split": "fold"}, r't.csv row 3, column "fold": "trian" is not a split.*mean "train"'),
     ],
 )
@@ -234,6 +235,21 @@ def test_decimal_commas(write):
     assert table.groups.tolist() == ["1.0", "2"]
     source = TableSource(path, labels={"size": "size"}, decimal=",", missing=["12.50"])
     assert source.read(["size"]).labels["size"].tolist() == [None, "1234.5"]
+
+
+def test_dates_only_by_name(write):
+    path = write("image,type,date,seen\na.jpg,x,2024-03-01,01.02.2023\nb.jpg,y,,\n")
+    assert TableSource(path).read(TASKS).dates is None
+    assert TableSource(path, date="date").read(TASKS).dates.astype(str).tolist() == [
+        "2024-03-01T00:00:00.000000",
+        "NaT",
+    ]
+    seen = TableSource(path, date="seen", date_format="%d.%m.%Y").read(TASKS).dates
+    assert seen.astype(str)[0] == "2023-02-01T00:00:00.000000"
+    with pytest.raises(
+        UserError, match=r't\.csv row 2, column "seen": "01\.02\.2023" is not a date'
+    ):
+        TableSource(path, date="seen").read(TASKS)
 
 
 def test_a_column_called_group_or_split_need_not_be_one(write):
