@@ -20,8 +20,9 @@ Each room imports only from rooms below it, without cycles; pyproject.toml enfor
 ``data/``         sources -> one table of labels with a mask per task -> step plan -> batches:
                   ``sources/``, ``sampling/``, ``mirroring/``, caches, ``packs/`` of shards
 ``runs/``         a run on disk and in processes: its folder, checkpoints, loggers, ranks
+``inputs/``       columns of tables that a network reads: what their cells become
 ``tasks/``        what a label means: target, loss, metrics, answer, plots
-``models/``       uint8 images -> features -> outputs: ``backbones/``, ``sharing/``, heads; plain
+``models/``       inputs -> features -> outputs: ``backbones/``, ``sharing/``, heads; plain
                   ``nn.Module``, exportable
 ``config/``       YAML, flags, type annotations, values that are not trusted; knows no room above
 ``system/``       errors, files, hardware, progress, the seed, and Lightning's private parts

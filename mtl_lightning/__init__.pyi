@@ -41,13 +41,21 @@ from .inference import (
     Model as Model,
     load as load,
 )
+from .inputs import (
+    Category as Category,
+    Date as Date,
+    Input as Input,
+    Number as Number,
+)
 from .models import (
     VGG16 as VGG16,
     Backbone as Backbone,
     Hard as Hard,
+    ImageAndTable as ImageAndTable,
     Network as Network,
     Sharing as Sharing,
     Soft as Soft,
+    TableMLP as TableMLP,
     Timm as Timm,
     Torchvision as Torchvision,
 )

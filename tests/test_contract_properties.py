@@ -79,6 +79,8 @@ def multi_labels(draw: st.DrawFn) -> Drawn:
 
 
 NARROW = DecoderOptions(width=4)
+DENSE = (Segmentation, DenseRegression)
+"""Tasks that need an image."""
 
 
 @st.composite
@@ -148,6 +150,7 @@ def cases(draw: st.DrawFn) -> Case:
         garbage=draw(FLOATS),
         stray=draw(INTEGERS),
         seed=seed,
+        table=draw(st.booleans()) and not any(kind in DENSE for kind, _ in tasks.values()),
     )
 
 
@@ -166,8 +169,7 @@ class Expected:
         }
         self.rows = []
         for number, labels in enumerate(self.case.train + self.case.val):
-            image = torch.from_numpy(simulation.data.labels.table.load(number)).permute(2, 0, 1)
-            inputs = {"image": image[None]}
+            inputs = simulation.inputs(number)
             outputs = {name: values[0] for name, values in self.network(inputs).items()}
             self.rows.append((outputs, labels))
 

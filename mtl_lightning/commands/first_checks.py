@@ -15,12 +15,14 @@ from mtl_lightning.config.values import no_such_class, texts_of
 from mtl_lightning.system.errors import UserError
 
 SOURCES = ("data", "sources")
+INPUTS = ("data", "inputs")
 KINDS = {
     ("tasks",): ("Task", "tasks"),
     ("model", "backbone"): ("Backbone", "models/backbones"),
     ("model", "sharing"): ("Sharing", "models/sharing"),
     ("data", "sampling"): ("Sampling", "data/sampling"),
     SOURCES: ("Source", "data/sources"),
+    INPUTS: ("Input", "inputs"),
 }
 """Places of classes of our own in a config: the name of the base class, and its folder."""
 
@@ -99,7 +101,7 @@ def _entries(config: Mapping[str, Any], place: tuple[str, ...]) -> Iterator[tupl
     for key in place:
         found = found.get(key) if isinstance(found, Mapping) else None
     path = ".".join(place)
-    if place not in (("tasks",), SOURCES):
+    if place not in (("tasks",), SOURCES, INPUTS):
         yield path, found
     elif isinstance(found, Mapping):
         yield from ((f"{path}.{name}", entry) for name, entry in found.items())

@@ -8,6 +8,7 @@ from mtl_lightning.config import checks
 from mtl_lightning.config.annotations import argument_hints
 from mtl_lightning.config.flags import deep_merge, is_same_class
 from mtl_lightning.config.values import display
+from mtl_lightning.inputs import Input
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks import Task
 
@@ -33,6 +34,9 @@ def lay_on_checkpoint(
                 raise UserError(
                     f"tasks: the checkpoint has a task {name} that the config does not name"
                 )
+    inputs = get(given, "data", "inputs")
+    if inputs is not None:
+        check_same_inputs(inputs, get(remembered, "data", "inputs") or {})
     below = {key: dict(remembered[key]) for key in ("tasks", "model", "data")}
     data = dict(given.get("data") or {})
     if command == "predict":
@@ -101,17 +105,53 @@ def check_same_tasks(tasks: Mapping[str, Any], trained: Mapping[str, Any]) -> No
                 )
 
 
+def check_same_inputs(inputs: Any, trained: Mapping[str, Any]) -> None:
+    """Refuse columns other than the checkpoint's.
+
+    Raises:
+        UserError: For the first of them.
+    """
+    if not isinstance(inputs, Mapping):
+        return  # wrong, which the check of the sections reports
+    if list(inputs) != list(trained):
+        raise UserError(
+            f"data.inputs should be those of the checkpoint, in this order "
+            f"({listed(trained) or 'none'}). Found {listed(map(str, inputs)) or 'none'}"
+        )
+    for name, below in trained.items():
+        entry = inputs[name]
+        entry = {"class_path": entry} if isinstance(entry, str) else entry
+        if not isinstance(entry, Mapping) or "class_path" not in entry:
+            continue
+        if not is_same_class(entry["class_path"], below["class_path"]):
+            raise UserError(
+                f"data.inputs.{name}: the config has {entry['class_path']}, the checkpoint "
+                f"{below['class_path']}"
+            )
+        known, given = _identity(below, Input), _identity(entry, Input)
+        for key, value in given.items():
+            if value is not None and key in (entry.get("init_args") or {}) and known[key] != value:
+                raise UserError(
+                    f"data.inputs.{name}.{key}: the config has {_shown(value)}; the checkpoint was "
+                    f"trained with {_shown(known[key])}. Leave {key} as it was, or start a new "
+                    f"training"
+                )
+
+
 def _shown(value: object) -> str:
     return listed(map(str, value)) if isinstance(value, list) else display(value)
 
 
-def _identity(entry: Any) -> dict[str, object]:
-    """Return what must agree for a task; nothing if its entry is wrong, which the check reports."""
+def _identity(entry: Any, kind: type[Task] | type[Input] = Task) -> dict[str, object]:
+    """Return what must agree for a task or an input; nothing if its entry is wrong.
+
+    (Which the check of the sections reports.)
+    """
     try:
-        task = checks.try_build(Task, entry, "tasks")
+        built = checks.try_build(kind, entry, "")
     except UserError:
         return {}
-    return {} if task is None else dict(task.identity())
+    return {} if built is None else dict(built.identity())
 
 
 def _drop_untrusted_training(remembered: dict[str, dict[str, Any]]) -> None:

@@ -19,7 +19,11 @@ from mtl_lightning.commands.command_line import (
     find_checkpoint,
     root_folder,
 )
-from mtl_lightning.commands.on_checkpoint import check_same_tasks, lay_on_checkpoint
+from mtl_lightning.commands.on_checkpoint import (
+    check_same_inputs,
+    check_same_tasks,
+    lay_on_checkpoint,
+)
 from mtl_lightning.commands.only import keep_only
 from mtl_lightning.commands.schema import (
     BALANCING,
@@ -97,6 +101,9 @@ def prepare(command: str, arguments: list[str], line: CommandLine | None = None)
     config = check_sections(config)
     if remembered:
         check_same_tasks(config["tasks"], remembered["tasks"])
+        check_same_inputs(
+            config["data"].get("inputs") or {}, remembered["data"].get("inputs") or {}
+        )
     config["weights_only"] = True  # also where Lightning finds a checkpoint itself, under SLURM
     return Prepared(
         config=untrusted.unmark(config),

@@ -17,6 +17,7 @@ from mtl_lightning.config.values import display
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources import Source
+from mtl_lightning.inputs import Input
 from mtl_lightning.models import Backbone
 from mtl_lightning.system.errors import UserError, listed, quoted
 from mtl_lightning.tasks import Task
@@ -96,7 +97,7 @@ SCALARS: dict[str, Any] = {
     "return_predictions": bool | None,
 }
 """The types of all other keys, see `keys`."""
-LINKED = {"model": ("tasks", "image_size"), "data": ("tasks",)}
+LINKED = {"model": ("tasks", "image_size", "inputs"), "data": ("tasks",)}
 """Arguments of a section that come from other keys."""
 TRAINING_ONLY = (
     ("model", "optimizer"),
@@ -155,6 +156,8 @@ def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
     checks.try_record(CheckpointOptions, checked.get("checkpoint") or {})
     for name, entry in (get(checked, "data", "sources") or {}).items():
         checks.try_build(Source, entry, f"data.sources.{name}")
+    for name, entry in (get(checked, "data", "inputs") or {}).items():
+        checks.try_build(Input, entry, f"data.inputs.{name}")
     backbone = get(checked, "model", "backbone")
     if backbone is not None:
         with torch.device("meta"):  # its weights would take seconds

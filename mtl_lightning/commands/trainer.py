@@ -90,6 +90,7 @@ class MultiTaskCLI(LightningCLI):
         parser.link_arguments("tasks", "model.tasks")
         parser.link_arguments("tasks", "data.tasks")
         parser.link_arguments("data.image_size", "model.image_size")
+        parser.link_arguments("data.inputs", "model.inputs")
 
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
@@ -126,7 +127,7 @@ class MultiTaskCLI(LightningCLI):
         """
 
     def before_instantiate_classes(self) -> None:
-        """Read the tables first, so that tasks know their classes before a head is built."""
+        """Read the tables first: tasks and inputs are known before a network is built."""
         if self.subcommand != "fit":
             return
         config, data = self.config["fit"], build_data(self.prepared.config)
@@ -134,6 +135,10 @@ class MultiTaskCLI(LightningCLI):
             for tasks in (config.tasks, config.model.tasks, config.data.tasks):
                 for key, value in known.items():
                     tasks[task].init_args[key] = value
+        for name, known in data.labels.learn_inputs().items():
+            for inputs in (config.model.inputs, config.data.inputs):
+                for key, value in known.items():
+                    inputs[name].init_args[key] = value
         self._table = data.labels.table
 
     def instantiate_classes(self) -> None:

@@ -7,6 +7,8 @@ from torch import Tensor
 
 IMAGE = "image"
 """The name of the image among the inputs."""
+HAS_IMAGE = "has_image"
+"""The name of the mask of the rows that have an image."""
 
 PADDING = -1
 """The row number of an image that only pads a batch, so that every rank has one."""
@@ -16,8 +18,9 @@ class Batch:
     """One rank's share of one micro-batch, with the label counts of the whole step.
 
     Attributes:
-        inputs: Name to ``(B, ...)``: ``image`` is ``(B, 3, H, W)`` uint8, RGB. Empty if there are
-            features instead.
+        inputs: Name to ``(B, ...)``: ``image`` is ``(B, 3, H, W)`` uint8, RGB, black in rows
+            without one, whose ``has_image`` is False; ``numbers`` and ``categories`` are columns
+            of tables, see `mtl_lightning.models.inputs`. Empty if there are features instead.
         plain_inputs: The same without augmentation, as in evaluation, but mirrored where ``inputs``
             are mirrored with their labels; None unless asked for.
         targets: Task to ``(B, ...)``; undefined where a label is missing.

@@ -23,6 +23,7 @@ from mtl_lightning.data.sampling import Sampling
 from mtl_lightning.data.source_rows import OnConflict
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.splits import By, divided_by
+from mtl_lightning.inputs import Input
 from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.system.lightning_internals import is_built_by_cli
 from mtl_lightning.system.seeding import global_seed
@@ -79,6 +80,8 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
             if its row were not in the step; such images are counted and listed.
         max_bad_share: The run stops if more than this share of a split's images was skipped.
         max_pixels: Larger images are bad images, refused before they are decoded.
+        inputs: Columns of the sources that the network reads, by name: ``{age: Number}``; for a
+            backbone that takes them (``TableMLP``, ``ImageAndTable``).
         left_out: Tasks that the sources may name although this run leaves them out, as with
             ``--only``; images and splits stay those of the whole config.
     """
@@ -106,6 +109,7 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
         on_bad_image: Literal["error", "skip"] = "error",
         max_bad_share: float = 0.05,
         max_pixels: int = MAX_PIXELS,
+        inputs: dict[str, Input] | None = None,
         left_out: dict[str, Task] | None = None,
     ) -> None:
         super().__init__()
@@ -148,7 +152,8 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
             same_by=same_by,
             on_conflict=on_conflict,
         )
-        self.labels = LabelTable(tasks, self.sources, options, mirror, left_out)
+        self.inputs = inputs or {}
+        self.labels = LabelTable(tasks, self.sources, options, mirror, left_out, inputs)
         self.size = image_shape(image_size)
         self.resize = resize
         self.batch_size = batch_size
@@ -172,6 +177,7 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
             return
         if stage == "fit" and not self.labels.encoded:
             self.labels.infer_classes()
+            self.labels.learn_inputs()
         self.labels.encode()
         splits = USED[stage]
         if stage != "fit" and not len(self.labels.rows(splits[0])):

@@ -1,4 +1,4 @@
-"""Rows to batches: decodes, resizes and augments images, and adds their labels."""
+"""Rows to batches: decodes, resizes and augments images, and adds their columns and labels."""
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mtl_lightning.data import transforms
-from mtl_lightning.data.batch import IMAGE, PADDING, Batch
+from mtl_lightning.data.batch import HAS_IMAGE, IMAGE, PADDING, Batch
 from mtl_lightning.data.images import MAX_PIXELS
+from mtl_lightning.data.input_columns import InputColumns
 from mtl_lightning.data.mirroring.mirror import NO_MIRRORING, Mirroring
 from mtl_lightning.data.plan import Request
 from mtl_lightning.data.resizing import Resize, resize
@@ -20,6 +21,8 @@ from mtl_lightning.data.target_files import TargetFiles
 from mtl_lightning.data.transforms import Targets
 from mtl_lightning.system.errors import SourceError, UserError, image_error
 from mtl_lightning.tasks import Encoded
+
+NO_COLUMNS = InputColumns({})
 
 
 class Images(Protocol):
@@ -60,6 +63,8 @@ class ImageDataset(Dataset[Batch]):
         target_files: Task to its target files, for tasks that load targets with the images.
         mode: How images are scaled to ``size``, see `resizing.resize`.
         plain: Whether batches also have the images without ``transform``; see `Batch`.
+        columns: Further inputs of all rows; if they say which rows have an image, that of others
+            is black.
     """
 
     def __init__(
@@ -74,8 +79,10 @@ class ImageDataset(Dataset[Batch]):
         target_files: Mapping[str, TargetFiles] = MappingProxyType({}),
         mode: Resize = "cover",
         plain: bool = False,
+        columns: InputColumns = NO_COLUMNS,
     ) -> None:
         self.images = images
+        self.columns = columns
         self.encoded = dict(encoded)
         self.size = size
         self.transform = transform
@@ -112,10 +119,13 @@ class ImageDataset(Dataset[Batch]):
             loaded = [sample.targets.get(task) for sample in samples]
             targets[task] = torch.stack([files.empty if t is None else t for t in loaded])
             labelled[task] &= torch.tensor([target is not None for target in loaded])
+        columns = self.columns.of(rows)
         return Batch(
-            inputs={IMAGE: torch.stack([sample.image for sample in samples])},
+            inputs={IMAGE: torch.stack([sample.image for sample in samples]), **columns},
             plain_inputs=(
-                {IMAGE: torch.stack([sample.plain for sample in samples])} if self.plain else None
+                {IMAGE: torch.stack([sample.plain for sample in samples]), **columns}
+                if self.plain
+                else None
             ),
             targets=targets,
             labelled=labelled,
@@ -144,7 +154,7 @@ class ImageDataset(Dataset[Batch]):
         the row of a target without any label to ``void``.
         """
         try:
-            if row == PADDING:
+            if row == PADDING or not self._has_image(row):
                 return self._black()
             resized = load_scaled(self.images, row, self.size, self.max_pixels, self.mode)
         except UserError as error:
@@ -170,9 +180,47 @@ class ImageDataset(Dataset[Batch]):
         image, targets = transforms.augment(self.transform, image, seed, flip, targets)
         return _Sample(image, targets, plain)
 
+    def _has_image(self, row: int) -> bool:
+        has = self.columns.tensors.get(HAS_IMAGE)
+        return has is None or bool(has[row])
+
     def _black(self) -> "_Sample":
         black = torch.zeros(3, *self.size, dtype=torch.uint8)
         return _Sample(black, {}, black)
+
+
+class RowDataset(Dataset[Batch]):
+    """Returns one batch of columns and labels for each request of the step plan, without images.
+
+    Args:
+        columns: The inputs of all rows.
+        encoded: Task to the labels of all rows.
+        count: The number of rows.
+    """
+
+    def __init__(self, columns: InputColumns, encoded: Mapping[str, Encoded], count: int) -> None:
+        self.columns = columns
+        self.encoded = dict(encoded)
+        self.count = count
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return self.count
+
+    def __getitems__(self, request: Request) -> Batch:
+        """Return one micro-batch."""
+        rows = request.rows
+        not_mirrored = np.zeros(len(rows), dtype=bool)
+        targets, labelled = labels_of(self.encoded, rows, (), NO_MIRRORING, not_mirrored)
+        return Batch(
+            inputs=self.columns.of(rows),
+            targets=targets,
+            labelled=labelled,
+            rows=torch.from_numpy(rows),
+            counts=request.counts,
+            step_rows=request.step_rows,
+            gradient_divisor=request.gradient_divisor,
+        )
 
 
 class _Sample(NamedTuple):

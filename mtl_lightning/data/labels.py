@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtl_lightning.data.fields import Field, column_name, fields_of
+from mtl_lightning.data.input_columns import InputColumns, encode_inputs, learn_inputs
 from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.data.merging import MergeOptions, merge
 from mtl_lightning.data.mirroring.mirror import Mirror
 from mtl_lightning.data.sampling import Population
 from mtl_lightning.data.sources.base import Source
 from mtl_lightning.data.splits import SPLITS, OnContradiction, raise_contradiction
+from mtl_lightning.inputs import Input
 from mtl_lightning.system.errors import UserError, quoted
 from mtl_lightning.tasks import Encoded, Task
 
@@ -32,11 +34,16 @@ class LabelTable:
         mirror: How labels change in mirrored images.
         left_out: Tasks that sources and ``mirror`` may name although they are not in ``tasks``;
             their labels are merged, but not encoded.
+        inputs: The columns that the network reads, by name.
 
     Attributes:
         encoded: Task to the labels of all rows of `table`; empty before `encode`.
         mirrored: Task to the labels that all rows have when their images are mirrored; only tasks
             whose labels change.
+        input_columns: The inputs of all rows of `table`; without any before `encode`.
+
+    Raises:
+        UserError: If an input has the name of a task.
     """
 
     def __init__(
@@ -46,6 +53,7 @@ class LabelTable:
         options: MergeOptions,
         mirror: Mirror | None = None,
         left_out: Mapping[str, Task] | None = None,
+        inputs: Mapping[str, Input] | None = None,
     ) -> None:
         self.tasks = tasks
         self.sources = sources
@@ -54,7 +62,16 @@ class LabelTable:
         self.left_out = left_out or {}
         self.encoded: dict[str, Encoded] = {}
         self.mirrored: dict[str, Encoded] = {}
+        self.inputs = inputs or {}
+        self.input_columns = InputColumns({})
         self._table: MergedTable | None = None
+        for name in self.inputs:
+            if name in {*self.columns, *tasks, *self.left_out}:
+                raise UserError(
+                    f"data.inputs.{name} should be an input or a task. Found both; leave one out"
+                )
+        for source in sources.values():
+            source.inputs_wanted = tuple(self.inputs)
 
     @property
     def table(self) -> MergedTable:
@@ -71,7 +88,10 @@ class LabelTable:
         self, sources: Mapping[str, Source], on_contradiction: OnContradiction = raise_contradiction
     ) -> MergedTable:
         """Merge sources for these tasks; see `merging.merge`."""
-        return merge(sources, list(self.columns), self.options, on_contradiction, self.columns)
+        meanings = {name: column.meaning for name, column in self.inputs.items()}
+        return merge(
+            sources, list(self.columns), self.options, on_contradiction, self.columns, meanings
+        )
 
     def reuse(self, table: MergedTable) -> None:
         """Use a table that was merged before, from the same sources and options."""
@@ -120,6 +140,17 @@ class LabelTable:
             known[name] = task.identity()
         return known
 
+    def learn_inputs(self) -> dict[str, dict[str, object]]:
+        """Let inputs compute statistics and vocabularies from the training rows.
+
+        Returns:
+            Input to its `Input.identity`.
+
+        Raises:
+            UserError: If nothing can be learned from a column.
+        """
+        return learn_inputs(self.inputs, self.table)
+
     def _nothing_to_learn(self, name: str) -> str:
         labelled = self.has_label(name)
         counts = {split: int((labelled & self.table.in_split(split)).sum()) for split in SPLITS}
@@ -129,14 +160,21 @@ class LabelTable:
     def encode(self) -> None:
         """Turn the cells of all tasks into targets and masks, plain and mirrored; done once.
 
+        Inputs are encoded, too.
+
         Raises:
-            UserError: If a label cannot be read, or `Mirror` names classes that do not exist.
+            UserError: If a cell cannot be read, or `Mirror` names classes that do not exist.
         """
         if self.encoded:
             return
         encoded = {name: self._encode(name) for name in self.tasks}
         if self.mirror is not None:
             self.mirrored = self.mirror.mirror_labels(self.tasks, encoded, self.left_out)
+        table = self.table
+        if self.inputs or not table.has_image.all():
+            self.input_columns = encode_inputs(
+                self.inputs, table.inputs, table.has_image, table.location
+            )
         self.encoded = encoded
 
     def _encode(self, name: str) -> Encoded:

@@ -1,7 +1,7 @@
 """The loaders of the DataModule: a split's rows to batches, on one rank of a trainer."""
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -24,11 +24,11 @@ from mtl_lightning.data.bad_images import (
     Recount,
     raise_on_bad_image,
 )
-from mtl_lightning.data.batch import Batch
+from mtl_lightning.data.batch import HAS_IMAGE, IMAGE, Batch
 from mtl_lightning.data.batch_sampler import PlanSampler
 from mtl_lightning.data.cache import Builder, CachedImages
 from mtl_lightning.data.cache import Mode as CacheMode
-from mtl_lightning.data.dataset import ImageDataset, Images
+from mtl_lightning.data.dataset import ImageDataset, Images, RowDataset
 from mtl_lightning.data.features import FeatureDataset, Features
 from mtl_lightning.data.input_wait import InputWaitTimer
 from mtl_lightning.data.labels import LabelTable
@@ -91,6 +91,7 @@ class SplitLoaders(LightningDataModule):
         """The rows whose images a stage loads."""
         self._cached: CachedImages | None = None
         self._on_device: OnDevice | None = None
+        self._reads: tuple[str, ...] = (IMAGE,)
 
     def resume_at(self, epoch: int, rows: int) -> None:
         """Start training within an epoch, some rows of which an earlier process has processed.
@@ -104,6 +105,44 @@ class SplitLoaders(LightningDataModule):
     def predict_on(self, images: Images) -> None:
         """Set the images that ``predict`` loads."""
         self._to_predict = images
+
+    def provide_inputs(self, names: Collection[str]) -> None:
+        """Load these inputs from now on; called after `setup`.
+
+        Args:
+            names: The inputs that the network reads. If it does not read which rows have an image,
+                all should have one.
+
+        Raises:
+            UserError: If rows have no image, or a setting is about images that are not read.
+        """
+        self._reads = tuple(names)
+        table = self.labels.table
+        if IMAGE not in names:
+            self._refuse_image_settings()
+            return
+        lacks = self._used[~table.has_image[self._used]]
+        late = [name for name, task in self.tasks.items() if task.loads_targets]
+        if len(lacks) and (HAS_IMAGE not in names or late):
+            what = f"which task {late[0]} needs" if late else "which the backbone reads"
+            raise UserError(
+                f"{table.location(int(lacks[0]))}: each row should have an image, {what}. Found "
+                f"{len(lacks):,} rows without; ImageAndTable does without one where columns are "
+                f"given, and TableMLP reads columns alone"
+            )
+
+    def _refuse_image_settings(self) -> None:
+        for name, task in self.tasks.items():
+            if task.loads_targets:
+                raise UserError(
+                    f"task {name}: {type(task).__name__} needs images. Found a backbone that reads "
+                    f"none"
+                )
+        for key, default in (("mirror", None), ("cache", "none"), ("cache_features", None)):
+            if getattr(self, key) != default:
+                raise UserError(
+                    f"data.{key} is about images, and the backbone reads none; leave it out"
+                )
 
     def include_unlabelled(self) -> None:
         """Train also on cells without a label: all images, each also without augmentation.
@@ -181,7 +220,7 @@ class SplitLoaders(LightningDataModule):
 
     def _transform(self, device: torch.device | str = "cpu") -> nn.Module | None:
         """Return the transform of training images, None for that of evaluation."""
-        if not self.augmented:
+        if not self.augmented or IMAGE not in self._reads:
             return None
         flip, types = self.mirror is None, self._target_types()
         return transforms.build(self.augmentation, self.size, flip, device, types)
@@ -242,7 +281,7 @@ class SplitLoaders(LightningDataModule):
         return self._cached
 
     def _fill_cache(self, rows: NDArray[np.int64]) -> CachedImages:
-        trainer = self._trainer()
+        trainer, rows = self._trainer(), rows[self.labels.table.has_image[rows]]
         seen = trainer.is_global_zero or self.cache == "disk"
         console = Console(stderr=True, quiet=not seen)
         skip = self.on_bad_image == "skip"
@@ -258,7 +297,10 @@ class SplitLoaders(LightningDataModule):
 
     def _dataset(
         self, split: str, transform: nn.Module | None = None
-    ) -> ImageDataset | FeatureDataset:
+    ) -> ImageDataset | RowDataset | FeatureDataset:
+        if IMAGE not in self._reads:
+            columns = self.labels.input_columns.only(self._reads)
+            return RowDataset(columns, self.labels.encoded, len(self.labels.table))
         mirroring = self._mirroring() if split == "train" else NO_MIRRORING
         if split in self.features:
             return FeatureDataset(self.features[split], self.labels.encoded, mirroring)
@@ -288,11 +330,12 @@ class SplitLoaders(LightningDataModule):
             },
             self.resize,
             plain,
+            self.labels.input_columns.only(self._reads),
         )
 
     def _loader(
         self,
-        dataset: ImageDataset | FeatureDataset,
+        dataset: ImageDataset | RowDataset | FeatureDataset,
         split: str,
         plan: StepPlan,
         position: PositionFn,
@@ -313,7 +356,7 @@ class SplitLoaders(LightningDataModule):
                 self.bad, split, images, dataset.encoded, plan, position, device, targets
             )
             through = recount if skip else lambda batches: recount(raise_on_bad_image(batches))
-        if split == "train" and takes_images:  # nobody waits for features
+        if split == "train" and takes_images:  # nobody waits for features, or columns
             through = self.input_wait.wrap(through)
         sampler = PlanSampler(plan, trainer.global_rank, position, whole_steps=recounts)
         return loader(dataset, sampler, self.num_workers if takes_images else 0, through)

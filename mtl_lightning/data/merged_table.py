@@ -52,6 +52,8 @@ class MergedTable:
         val_from_train: Whether `val` had to be taken from rows that a table names train.
         conflicts: Task to the number of images whose labels contradict each other, if any do.
         on_conflict: How these conflicts were resolved.
+        inputs: Input to its cells, (N,) str or None.
+        has_image: (N,) bool, the rows that have an image; ``images`` of others are only names.
     """
 
     images: Texts
@@ -67,6 +69,8 @@ class MergedTable:
     val_from_train: bool
     conflicts: dict[str, int]
     on_conflict: OnConflict
+    inputs: dict[str, Texts]
+    has_image: npt.NDArray[np.bool_]
     _source_rows: SourceRows
     _first: Rows
     _labelled_by: dict[str, Rows]
@@ -89,8 +93,8 @@ class MergedTable:
 
         Args:
             row: The row of the image.
-            task: Name the row that labels the image for this task, if there is one, instead of
-                the first that mentions it.
+            task: Name the row that labels the image for this task (or has this input), if there is
+                one, instead of the first that mentions it.
         """
         source_row = -1 if task is None else int(self._labelled_by[task][row])
         if source_row < 0:
@@ -148,11 +152,13 @@ class MergedTable:
         return notes
 
     def contradicted(self) -> list[str]:
-        """Return a line for each task with labels that contradict each other."""
+        """Return a line for each task, or input, with cells that contradict each other."""
         holds = HOLDS.get(self.on_conflict, "the first holds")
         return [
-            f"images with labels that contradict each other, task {task}: {count:,}; {holds}"
-            for task, count in self.conflicts.items()
+            f"rows with values that contradict each other, input {name}: {count:,}; {holds}"
+            if name in self.inputs
+            else f"images with labels that contradict each other, task {name}: {count:,}; {holds}"
+            for name, count in self.conflicts.items()
         ]
 
     def counts(self, fields: Mapping[str, Sequence[str]]) -> Counts:

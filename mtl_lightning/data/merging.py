@@ -3,16 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from unicodedata import normalize
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from mtl_lightning.data.dates import Dates, date_texts
 from mtl_lightning.data.fields import Field
 from mtl_lightning.data.identity import SameBy
 from mtl_lightning.data.merged_table import MergedTable
-from mtl_lightning.data.source_rows import OnConflict, Rows, SourceRows
+from mtl_lightning.data.source_rows import Meaning, OnConflict, Rows, SourceRows
 from mtl_lightning.data.sources.base import Source, SourceTable, Texts
 from mtl_lightning.data.sources.locate import texts
 from mtl_lightning.data.splits import (
@@ -55,6 +57,7 @@ def merge(
     options: MergeOptions,
     on_contradiction: OnContradiction = raise_contradiction,
     columns: Mapping[str, Field] | None = None,
+    inputs: Mapping[str, Meaning] = MappingProxyType({}),
 ) -> MergedTable:
     """Read the sources and merge their rows about each image.
 
@@ -68,6 +71,7 @@ def merge(
         on_contradiction: Called for each contradiction; if it returns, the first value holds.
         columns: How tasks read their columns: different texts may mean the same, or one may be
             doubtful, or name a file. By default texts are compared literally.
+        inputs: Input to what its cells mean; their names are not those of tasks.
 
     Returns:
         One row per distinct image, including images without any label.
@@ -93,6 +97,14 @@ def merge(
             options.on_conflict,
             columns[task].meaning if columns else None,
         )
+    read = {}
+    for name, meaning in inputs.items():
+        found = source_rows.concatenate([table.inputs.get(name) for table in tables])
+        read[name], labelled_by[name], conflicting = source_rows.resolve(
+            found, on_contradiction, name, options.on_conflict, meaning, f'input "{name}"'
+        )
+        if conflicting:
+            conflicts[name] = conflicting
     named, _, _ = source_rows.resolve(
         source_rows.concatenate([table.splits for table in tables]), on_contradiction
     )
@@ -111,26 +123,43 @@ def merge(
         classes=partial(Occurrences.of, cells, columns) if columns else None,
         dates=dates if options.by == "date" else None,
     )
-    source = np.searchsorted(source_rows.starts, first, side="right") - 1
-    _check_intensities(sources, source_rows, first)
+    images, loaded, has_image = _loaded(source_rows, first)
+    source = np.searchsorted(source_rows.starts, loaded, side="right") - 1
+    _check_intensities(sources, source_rows, loaded)
     return MergedTable(
-        images=source_rows.images,
+        images=images,
         cells=cells,
         splits=splits,
         named_splits=named,
         source=source.astype(np.int16),
         keys=keys,
-        shard=_shards(tables)[first],
+        shard=_shards(tables)[loaded],
         names=tuple(sources),
         sources=tuple(sources.values()),
         dates=None if np.isnat(dates).all() else dates,
         val_from_train=val_from_train,
         conflicts={task: n for task, n in conflicts.items() if n},
         on_conflict=options.on_conflict,
+        inputs=read,
+        has_image=has_image,
         _source_rows=source_rows,
         _first=first,
         _labelled_by=labelled_by,
     )
+
+
+def _loaded(source_rows: SourceRows, first: Rows) -> tuple[Texts, Rows, npt.NDArray[np.bool_]]:
+    """Return the image of each merged row, the row that it is loaded for, and if there is one.
+
+    That is the first row about it, or the first with an image if some have none.
+    """
+    lacks = source_rows.without_image
+    if not lacks.any():
+        return source_rows.images, first, np.ones(len(first), dtype=bool)
+    found = source_rows.first(np.where(lacks, -1, source_rows.image_of_row))
+    loaded = np.where(found >= 0, found, first)
+    images = np.concatenate([table.images for table in source_rows.tables])[loaded]
+    return images, loaded, found >= 0
 
 
 def _read(
@@ -149,7 +178,8 @@ def _read(
     keys = table.keys
     if not "".join(keys).isascii():  # systems normalise the same name differently
         keys = texts([normalize("NFC", key) for key in keys])
-    return replace(table, labels=labels, groups=groups, keys=keys)
+    inputs = {column: normalised(cells) for column, cells in table.inputs.items()}
+    return replace(table, labels=labels, groups=groups, keys=keys, inputs=inputs)
 
 
 def _check_doubts(
@@ -171,15 +201,17 @@ def _check_doubts(
                 )
 
 
-def _check_intensities(sources: Mapping[str, Source], source_rows: SourceRows, first: Rows) -> None:
+def _check_intensities(
+    sources: Mapping[str, Source], source_rows: SourceRows, loaded: Rows
+) -> None:
     """Refuse images that two sources would load differently: only one of them loads each."""
     names, intensities = list(sources), [str(source.intensity) for source in sources.values()]
     codes, _ = pd.factorize(pd.Series(intensities))
     if source_rows.distinct or not codes.any():
         return
     of_row = np.repeat(np.arange(len(names)), np.diff(source_rows.starts))
-    loaded_by = of_row[first[source_rows.image_of_row]]
-    differ = np.flatnonzero(codes[of_row] != codes[loaded_by])
+    loaded_by = of_row[loaded[source_rows.image_of_row]]
+    differ = np.flatnonzero((codes[of_row] != codes[loaded_by]) & ~source_rows.without_image)
     if differ.size:
         row = int(differ[0])
         one, other = names[loaded_by[row]], names[of_row[row]]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 
 from mtl_lightning.data import transforms
-from mtl_lightning.data.batch import IMAGE, PADDING, Batch
+from mtl_lightning.data.batch import HAS_IMAGE, IMAGE, PADDING, Batch
 from mtl_lightning.data.mirroring.mirror import Mirroring
 
 
@@ -33,7 +33,7 @@ class OnDevice:
     def __call__(self, moved: Batch, loaded: Batch, epoch: int) -> None:
         """Augment the images of a batch, and targets that go with them, in place.
 
-        Black images, which are padding or bad, stay black.
+        Black images, which are padding, bad or not there, stay black.
 
         Args:
             moved: The batch, on the device.
@@ -44,12 +44,16 @@ class OnDevice:
         seeds = [
             None if row == PADDING or row in loaded.bad else (self.seed, epoch, row) for row in rows
         ]
+        has_image = loaded.inputs.get(HAS_IMAGE)
+        if has_image is not None:
+            seeds = [seed if has else None for seed, has in zip(seeds, has_image, strict=True)]
         targets = [self._targets(moved, loaded, place) for place in range(len(rows))]
         flips = self.mirroring.mirrored(epoch, rows)
         images = moved.inputs[IMAGE]
         if self.plain:
             flipped = torch.from_numpy(flips).to(images.device)[:, None, None, None]
-            moved.plain_inputs = {IMAGE: torch.where(flipped, images.flip(-1), images)}
+            plain = torch.where(flipped, images.flip(-1), images)
+            moved.plain_inputs = {**moved.inputs, IMAGE: plain}
         moved.inputs[IMAGE], targets = transforms.augment_batch(
             self.transform, images, seeds, flips.tolist(), targets
         )

@@ -61,6 +61,15 @@ class SourceRows:
             self.image_of_row = codes.astype(np.int64)
             self.images = self.images[np.unique(codes, return_index=True)[1]]
 
+    @property
+    def without_image(self) -> npt.NDArray[np.bool_]:
+        """The rows that have no image, (rows,)."""
+        lacks = np.zeros(int(self.starts[-1]), dtype=bool)
+        for source, table in enumerate(self.tables):
+            if table.without_image is not None:
+                lacks[self.slice(source)] = table.without_image
+        return lacks
+
     def slice(self, source: int) -> slice:
         """Return the rows of a source."""
         return slice(int(self.starts[source]), int(self.starts[source + 1]))
@@ -108,7 +117,7 @@ class SourceRows:
         task: str | None = None,
         on_conflict: OnConflict = "error",
         meaning: Meaning | None = None,
-        about: str = "split",
+        about: str | None = None,
     ) -> Resolved:
         """Return one value for each image: the first one in its rows.
 
@@ -118,7 +127,7 @@ class SourceRows:
             task: The task whose labels they are; None if they are no labels.
             on_conflict: Which value an image gets if its rows, or columns, have different ones.
             meaning: The meaning of a text: different texts that mean the same do not contradict.
-            about: What the values are, if they are no labels.
+            about: What the values are, by default ``split`` or the task.
         """
         if self.distinct and values.ndim == 1:
             return Resolved(values, np.where(pd.notna(values), self.image_of_row, -1), 0)
@@ -131,7 +140,7 @@ class SourceRows:
         clash = known[codes[known] != codes[first[images]]]
         contradicted = np.unique(self.image_of_row[clash // width])
         if on_conflict == "error":
-            about = about if task is None else f'task "{task}"'
+            about = about or ("split" if task is None else f'task "{task}"')
             self._report(clash, values, first, width, on_contradiction, task, about)
         elif on_conflict == "drop":
             first[contradicted] = -1

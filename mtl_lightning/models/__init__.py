@@ -3,6 +3,8 @@
 from mtl_lightning.models.backbones import (
     VGG16,
     Backbone,
+    ImageAndTable,
+    TableMLP,
     Timm,
     Torchvision,
 )
@@ -23,6 +25,7 @@ __all__ = [
     "FeatureSpec",
     "Hard",
     "HeadOptions",
+    "ImageAndTable",
     "LoadReport",
     "MapSpec",
     "NamedModules",
@@ -31,6 +34,7 @@ __all__ = [
     "Preprocessing",
     "Sharing",
     "Soft",
+    "TableMLP",
     "Timm",
     "Torchvision",
     "build_head",

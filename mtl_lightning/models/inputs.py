@@ -1,6 +1,6 @@
-"""Inputs of a network by name; so far only images."""
+"""Inputs of a network by name: an image, columns of a table, or both."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,22 +11,44 @@ from mtl_lightning.system.errors import UserError
 IMAGE = "image"
 """The name of the image: ``(B, 3, H, W)`` RGB, uint8 (or floating on the same scale, 0..255)."""
 
+HAS_IMAGE = "has_image"
+"""Which rows have an image: ``(B,)`` bool. The image of another row is black."""
+
+NUMBERS = "numbers"
+"""The numbers of a table: ``(B, columns)`` float32, standardised; NaN where there is none."""
+
+CATEGORIES = "categories"
+"""The categories of a table: ``(B, columns)`` int64, each with codes of its own: 0 where there is
+none, 1 for one that no training row has, then the known ones."""
+
 Inputs = Mapping[str, Tensor]
 """Name to ``(B, ...)``."""
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Shape and dtype of an input, without the batch dimension."""
+    """Shape and dtype of an input, without the batch dimension.
+
+    Attributes:
+        shape: Of one row.
+        dtype: Of the values.
+        sizes: For codes, the number of codes of each column.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.uint8
+    sizes: tuple[int, ...] = ()
 
     def example(self, rows: int) -> Tensor:
-        """Return ``(rows, *shape)`` random values: any pixels for images, else from [0, 1)."""
+        """Return ``(rows, *shape)`` random values: any pixels or codes, else from [0, 1)."""
         shape = (rows, *self.shape)
         if self.dtype == torch.uint8:
             return torch.randint(0, 256, shape, dtype=self.dtype)
+        if self.dtype == torch.bool:
+            return torch.ones(shape, dtype=self.dtype)
+        if self.sizes:
+            columns = [torch.randint(0, size, (rows,), dtype=self.dtype) for size in self.sizes]
+            return torch.stack(columns, dim=1)
         return torch.rand(shape, dtype=self.dtype)
 
 
@@ -36,6 +58,21 @@ InputSpecs = Mapping[str, InputSpec]
 def image_input(size: tuple[int, int]) -> dict[str, InputSpec]:
     """Return the specification of images of (height, width) pixels as the only input."""
     return {IMAGE: InputSpec((3, *size))}
+
+
+def is_table(names: Collection[str]) -> bool:
+    """Whether columns are among these inputs."""
+    return NUMBERS in names or CATEGORIES in names
+
+
+def row_inputs(size: tuple[int, int], columns: InputSpecs) -> dict[str, InputSpec]:
+    """Return the specification of all inputs that a row may have.
+
+    Args:
+        size: The (height, width) of the images.
+        columns: That of the columns of a table, perhaps none.
+    """
+    return {**image_input(size), HAS_IMAGE: InputSpec((), torch.bool), **columns}
 
 
 def examples(specs: InputSpecs, rows: int, device: torch.device) -> dict[str, Tensor]:

@@ -26,10 +26,11 @@ class Network(nn.Module):
         sharing: How the tasks share the backbone; not attached yet.
         backbone: Maps inputs to features.
         heads: Makes the head of each task. Any name is allowed, ``type`` and ``a.b`` included.
-        inputs: Shapes and dtypes of the inputs: see `mtl_lightning.models.inputs.image_input`.
+        inputs: Shapes and dtypes of the inputs that there are: see
+            `mtl_lightning.models.inputs.row_inputs`.
 
     Attributes:
-        input_specs: The argument ``inputs``.
+        input_specs: Those of the argument ``inputs`` that the backbone reads.
         feature_spec: The features that heads can read.
         reads: Task to the names of the features that its head reads.
 
@@ -46,6 +47,8 @@ class Network(nn.Module):
         inputs: InputSpecs,
     ) -> None:
         super().__init__()
+        backbone.build(inputs)
+        inputs = {name: spec for name, spec in inputs.items() if name in backbone.reads}
         sharing.attach(backbone, list(heads))
         self.input_specs = inputs
         self.feature_spec = sharing.describe(inputs)
@@ -61,7 +64,8 @@ class Network(nn.Module):
         """Compute the raw outputs of every task.
 
         Args:
-            inputs: Name to (B, ...): ``image`` (B, 3, H, W) RGB, uint8.
+            inputs: Name to (B, ...): those in `input_specs`, such as ``image`` (B, 3, H, W) RGB,
+                uint8.
             rows: For each task a bool mask (B,) of the rows whose outputs are needed, or
                 (B, labels): the rows with any label. None needs all. The outputs of other rows are
                 finite but have no meaning.

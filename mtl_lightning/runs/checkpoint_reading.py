@@ -61,7 +61,8 @@ def saved_config(path: Path, resume: bool = False) -> dict[str, Any]:
     data.pop("tasks", None)
     for values in (model, data):
         values.pop("_instantiator", None)
-    model.pop("image_size", None)
+    for linked in ("image_size", "inputs"):
+        model.pop(linked, None)
     step = content["global_step"]
     return {"tasks": model.pop("tasks"), "model": model, "data": data, "step": step}
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 
 from mtl_lightning.models import Backbone, Hard, HeadOptions, Network, Sharing
-from mtl_lightning.models.inputs import image_input
+from mtl_lightning.models.inputs import InputSpecs, row_inputs
 from mtl_lightning.tasks.base import Task
 
 
@@ -14,22 +15,24 @@ def build_network(
     sharing: Sharing | None,
     heads: HeadOptions,
     image_size: tuple[int, int],
+    columns: InputSpecs = MappingProxyType({}),
 ) -> Network:
     """Build a network with random weights.
 
     Args:
         tasks: The tasks by name.
-        backbone: Maps images to features.
+        backbone: Maps inputs to features.
         sharing: How the tasks share it; None for `Hard`.
         heads: Settings of heads, for those that a task does not set.
         image_size: The (height, width) of the images.
+        columns: Specifications of the columns that there are.
 
     Raises:
-        UserError: If the backbone cannot take images of this size.
+        UserError: If the backbone cannot take images of this size, or reads other inputs.
     """
     return Network(
         sharing or Hard(),
         backbone,
         heads={name: partial(task.head, defaults=heads) for name, task in tasks.items()},
-        inputs=image_input(image_size),
+        inputs=row_inputs(image_size, columns),
     )

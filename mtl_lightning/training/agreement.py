@@ -1,8 +1,9 @@
-"""Checks that model, data and checkpoint have the same tasks: names, classes and labels."""
+"""Checks that model, data and checkpoint have the same tasks, and the same inputs."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from mtl_lightning.inputs import Input
 from mtl_lightning.system.errors import UserError, listed, short
 from mtl_lightning.tasks import Task
 
@@ -70,6 +71,43 @@ def check_checkpoint(model: Mapping[str, Task], saved: Mapping[str, Mapping[str,
     for name, trained in saved.items():
         own = described(model[name])
         _compare(name, trained, own, "of the model", "of the checkpoint", "model")
+
+
+def check_inputs(
+    model: Mapping[str, Input], other: Mapping[str, Mapping[str, Any]], owner: str
+) -> None:
+    """Refuse columns that mean something else than those of the model.
+
+    Args:
+        model: The inputs of the model, by name, in their order.
+        other: The result of `described_inputs` for those of the data, or the checkpoint.
+        owner: The owner of ``other``, for the message.
+
+    Raises:
+        UserError: For the first difference.
+    """
+    own = described_inputs(model)
+    if list(own) != list(other):
+        raise UserError(
+            f"the inputs of the {owner} should be those of the model, in this order "
+            f"({listed(own) or 'none'}). Found {listed(other) or 'none'}"
+        )
+    for name, theirs in other.items():
+        for key, value in own[name].items():
+            if theirs.get(key) != value:
+                raise UserError(
+                    f"input {name}: the {key} of the {owner} should be that of the model: "
+                    f"{_shown(value)}. Found {_shown(theirs.get(key))}; build both with the same "
+                    f"input"
+                )
+
+
+def described_inputs(inputs: Mapping[str, Input]) -> dict[str, dict[str, Any]]:
+    """Return what must agree as plain values: class and `Input.identity`."""
+    return {
+        name: {"kind": type(column).__name__, **column.identity()}
+        for name, column in inputs.items()
+    }
 
 
 def described(task: Task) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from mtl_lightning.config.restore import FromCheckpoint
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.resizing import image_shape
+from mtl_lightning.inputs import Input
+from mtl_lightning.inputs.base import specs_of
 from mtl_lightning.models import (
     VGG16,
     Backbone,
@@ -30,7 +32,14 @@ from mtl_lightning.system.lightning_internals import is_built_by_cli, trainer_of
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.network import build_network
 from mtl_lightning.tasks.predictor import Predictor
-from mtl_lightning.training.agreement import check_checkpoint, check_data, check_known, described
+from mtl_lightning.training.agreement import (
+    check_checkpoint,
+    check_data,
+    check_inputs,
+    check_known,
+    described,
+    described_inputs,
+)
 from mtl_lightning.training.feature_cache import FeatureCache
 from mtl_lightning.training.losses import LossReduction
 from mtl_lightning.training.measuring import Measurements
@@ -56,6 +65,8 @@ from mtl_lightning.unlabelled import UnlabelledLearning
 
 TASKS = "tasks"
 """The key of a checkpoint for the meaning of each task's outputs."""
+INPUTS = "inputs"
+"""The key of a checkpoint for the statistics and vocabularies of columns."""
 
 
 def _adamw(parameters: Iterable[Any]) -> Optimizer:
@@ -72,11 +83,11 @@ def _check_assumptions(tasks: Mapping[str, Task]) -> None:
 
 
 class MultiTask(FromCheckpoint, TrainingSteps):
-    """One image network for many tasks, trained wherever there are labels.
+    """One network for many tasks, trained wherever there are labels.
 
     Args:
         tasks: The tasks by name.
-        backbone: Maps images to features. Default: ``VGG16`` with ImageNet weights, max pooling.
+        backbone: Maps inputs to features. Default: ``VGG16`` with ImageNet weights, max pooling.
         dropout: Share of the features that each head drops in training, unless its task sets
             another (``head``).
         head_hidden: Units of a hidden layer in each head, likewise; ``null`` for linear heads.
@@ -99,6 +110,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         on_non_finite: What happens if a loss or gradient is infinite or NaN. ``stop``: an
             error that names task and images. ``skip_step``: the step is neither made nor measured.
         image_size: Height and width in pixels, or one number for both.
+        inputs: The columns that the backbone reads, by name; those of the data.
     """
 
     def __init__(
@@ -118,6 +130,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         backbone_lr_scale: float = 1.0,
         on_non_finite: Literal["stop", "skip_step"] = "stop",
         image_size: int | list[int] = 128,
+        inputs: dict[str, Input] | None = None,
     ) -> None:
         super().__init__()
         if is_built_by_cli():
@@ -140,12 +153,14 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         if self.unlabelled is not None:
             _check_assumptions(tasks)
         self.tasks = NamedModules(tasks)
+        self.inputs = inputs or {}
         self.network = build_network(
             tasks,
             backbone or VGG16(),
             sharing,
             HeadOptions(dropout=dropout, hidden=head_hidden),
             image_shape(image_size),
+            specs_of(self.inputs),
         )
         self.measured = Measurements(tasks)
         self.balancer: Balancer | None = None
@@ -163,14 +178,19 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         self._settings: dict[str, Any] = {}  # initial settings of optimizer and schedule
         self._loaded: dict[str, Any] = {}  # the checkpoint, until the optimizer is made
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Return ``{task: (B, num_outputs)}`` for ``(B, 3, H, W)`` uint8 images.
+    def forward(self, inputs: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return ``{task: (B, num_outputs)}``.
+
+        Args:
+            inputs: ``(B, 3, H, W)`` uint8 images, or all that the network reads, by name.
 
         Raises:
             UserError: See `check_images`.
         """
-        check_images(images)
-        outputs: dict[str, Tensor] = self.network({IMAGE: images})
+        inputs = {IMAGE: inputs} if isinstance(inputs, Tensor) else inputs
+        if IMAGE in inputs:
+            check_images(inputs[IMAGE])
+        outputs: dict[str, Tensor] = self.network(inputs)
         return outputs
 
     def predictor(self) -> Predictor:
@@ -189,6 +209,8 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         if isinstance(data, PartialLabels):
             check_data(self._tasks, data.tasks, stage == "predict")
+            check_inputs(self.inputs, described_inputs(data.inputs), "data")
+            data.provide_inputs(self.network.input_specs)
         elif stage == "fit":
             raise UserError(
                 f"MultiTask should be trained with datamodule=PartialLabels(...), which counts the "
@@ -247,6 +269,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         self._begun = True
         if TASKS in checkpoint:
             check_checkpoint(self._tasks, checkpoint[TASKS])
+        check_inputs(self.inputs, checkpoint.get(INPUTS, {}), "checkpoint")
         trainer: Any = trainer_of(self)  # none in load_from_checkpoint
         if trainer is None or trainer.state.fn != "fit":
             return
@@ -270,6 +293,8 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         if self._settings:
             checkpoint[SETTINGS] = self._settings
         checkpoint[TASKS] = {name: described(task) for name, task in self.tasks.items()}
+        if self.inputs:
+            checkpoint[INPUTS] = described_inputs(self.inputs)
         if self.balancer is not None:
             checkpoint["balancing"] = self.balancer.state_dict()
         if self.unlabelled is not None:

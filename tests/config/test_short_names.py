@@ -4,12 +4,13 @@ from mtl_lightning.commands.first_checks import KINDS
 from mtl_lightning.config.classes import concrete_subclasses
 from mtl_lightning.config.short_names import short_names
 from mtl_lightning.data import Sampling, Source
+from mtl_lightning.inputs import Input
 from mtl_lightning.models import Backbone, Sharing
 from mtl_lightning.tasks import Task
 
 
 def test_they_are_those_of_the_classes():
-    bases = {base.__name__: base for base in (Task, Source, Backbone, Sharing, Sampling)}
+    bases = {base.__name__: base for base in (Task, Source, Input, Backbone, Sharing, Sampling)}
     assert set(bases) == {wanted for wanted, _ in KINDS.values()}
     for wanted, folder in KINDS.values():
         ours = {

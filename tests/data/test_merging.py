@@ -565,3 +565,41 @@ def test_minus_one_next_to_zero_must_be_settled(tmp_path, suffix):
         sources = {"a": TableSource(path, **settled), "b": TableSource(other)}
         table = PartialLabels(tasks, sources).labels.table
         assert table.cells["x/edema"].tolist() == ["1", "0", cell, None, "1", "-1"]
+
+
+def test_rows_with_and_without_images_are_joined_by_their_key(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "scan.png")
+    (tmp_path / "patients.csv").write_text("id,type,age\n1,a,40\n2,b,50\n")
+    (tmp_path / "scans.csv").write_text("id,image,audience,age\n2,scan.png,x,50.0\n3,,y,60\n")
+    sources = {
+        "patients": TableSource(tmp_path / "patients.csv", image=None, key="id"),
+        "scans": TableSource(tmp_path / "scans.csv", key="id"),
+    }
+    for source in sources.values():
+        source.inputs_wanted = ["age"]
+    options = MergeOptions(FRACTIONS, same_by="key")
+    table = merge(sources, ["type", "audience"], options, inputs={"age": float})
+    assert table.keys.tolist() == ["1", "2", "3"]
+    assert table.inputs["age"].tolist() == ["40", "50", "60"]
+    assert table.has_image.tolist() == [False, True, False]
+    assert table.load(1).shape == (4, 4, 3)  # of the second source, which has it
+    assert table.cells["audience"].tolist() == [None, "x", "y"]
+
+
+def test_inputs_that_contradict_each_other_are_an_error(tmp_path):
+    for name, age in (("one", 40), ("two", 41)):
+        (tmp_path / f"{name}.csv").write_text(f"id,type,age\n1,a,{age}\n")
+    sources = {
+        name: TableSource(tmp_path / f"{name}.csv", image=None, key="id") for name in ("one", "two")
+    }
+    for source in sources.values():
+        source.inputs_wanted = ["age"]
+    with pytest.raises(UserError, match=r'one.csv row 2.*column "age" says "40".*\(input "age"\)'):
+        merge(sources, ["type"], MergeOptions(FRACTIONS), inputs={"age": float})
+    table = merge(
+        sources, ["type"], MergeOptions(FRACTIONS, on_conflict="drop"), inputs={"age": float}
+    )
+    assert table.inputs["age"].tolist() == [None]
+    assert table.notes() == [
+        "rows with values that contradict each other, input age: 1; none holds (data.on_conflict)"
+    ]

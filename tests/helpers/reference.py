@@ -44,6 +44,7 @@ from mtl_lightning.training.module import MultiTask
 from tests.helpers.data import Memory
 from tests.helpers.models import Small
 from tests.helpers.segmentation import png
+from tests.helpers.tables import TableRows, make_inputs, small_mlp
 from tests.helpers.training import make_trainer
 
 Label = Any
@@ -435,6 +436,7 @@ class Case:
         garbage: What lies where a label is missing, in turn; of classes: ``stray``.
         stray: Numbers of no class.
         seed: Of the weights.
+        table: Whether the network reads columns instead of images.
     """
 
     tasks: Mapping[str, tuple[type[Task], dict[str, Any]]]
@@ -448,6 +450,7 @@ class Case:
     garbage: list[float]
     stray: list[int]
     seed: int
+    table: bool = False
 
 
 class Hostile(PartialLabels):
@@ -470,8 +473,15 @@ class Hostile(PartialLabels):
                 votes = isinstance(task, Classification)
                 cells[name] = [_ballot(label) if votes and label else label for label in labels]
         splits = ["train"] * len(case.train) + ["val"] * len(case.val)
-        source = Memory(cells, splits, targets=targets)
-        options = {"image_size": 16, "num_workers": 0, "augmentation": "none", "splits": {}}
+        kind = TableRows if case.table else Memory
+        source = kind(cells, splits, targets=targets)
+        options = {
+            "inputs": make_inputs() if case.table else None,
+            "image_size": 16,
+            "num_workers": 0,
+            "augmentation": "none",
+            "splits": {},
+        }
         super().__init__(tasks, {"m": source}, batch_size=case.batch_size, **options)
         self.case = case
 
@@ -528,23 +538,34 @@ class Simulation:
         self.case = case
         self.tasks = {name: kind(**arguments) for name, (kind, arguments) in case.tasks.items()}
         self.data = Hostile(case, self.tasks)
+        self.data.labels.learn_inputs()
         self.module = Unlogged(
             self.tasks,
-            Small(),
+            small_mlp() if case.table else Small(),
             dropout=0.0,
             image_size=16,
             sharing=case.soft and Soft(*case.soft),
             loss_reduction=case.reduction,
+            inputs=self.data.inputs,
         ).double()
         generator = torch.Generator().manual_seed(case.seed)
         for weight in self.module.parameters():
             torch.nn.init.normal_(weight, std=0.3, generator=generator)
         self.data.setup("fit")
+        self.data.provide_inputs(self.module.network.input_specs)
         for name, task in self.tasks.items():
             task.fit_statistics(*self.data.labels.training_labels(name))
             if task.loads_targets:
                 self.data.trainer = trainer(0, case.ranks, case.accumulate)
                 task.fit_targets(self.data.sample_targets(name))
+
+    def inputs(self, row: int) -> dict[str, Tensor]:
+        """Return the inputs of one row, as a batch of it."""
+        if self.case.table:
+            columns = self.data.labels.input_columns
+            return columns.only(self.module.network.input_specs).of(np.array([row]))
+        image = torch.from_numpy(self.data.labels.table.load(row)).permute(2, 0, 1)
+        return {"image": image[None]}
 
     def train(self) -> list[Step]:
         """Do an epoch's steps."""

@@ -1,4 +1,6 @@
-"""The base class of sources: tables of images with a text label, or none, for each task.
+"""The base class of sources: tables of rows with a text label, or none, for each task.
+
+A row is usually about an image; it may have columns that the network reads as well, or instead.
 
 Adding a source
 ---------------
@@ -59,13 +61,17 @@ class SourceTable:
         rows: The row as in a spreadsheet (the header is row 1), the line of a JSON Lines file or
             the position in a Parquet file, counted from 1; None if there is no table, where the
             image's key identifies it better.
-        columns: Task to the columns that its labels are from, for messages.
+        columns: Task, or input, to the columns that its cells are from, for messages.
         origins: The name of each row's file in messages, if there are several; None if all rows
             are from ``origin``.
         notes: Notes for the user before training, one line each.
         shards: (n,) int, the number of the file that holds each row's image, if files hold many
             that are best loaded together; None if each image is a file of its own.
         dates: (n,) datetime64[us] or NaT; None for a source without dates.
+        inputs: Input to the cells of its rows, (n,) `str` or None, see `Source.inputs_wanted`.
+            Inputs that are not in the source are left out.
+        without_image: (n,) bool, the rows that have no image, whose ``images`` are only names; None
+            if all have one.
     """
 
     origin: str
@@ -80,6 +86,8 @@ class SourceTable:
     notes: Sequence[str] = ()
     shards: npt.NDArray[np.int64] | None = None
     dates: Dates | None = None
+    inputs: Mapping[str, Texts] = field(default_factory=dict)
+    without_image: npt.NDArray[np.bool_] | None = None
 
     def location(self, i: int, task: str | None = None, column: int | None = None) -> str:
         """Return the place of row ``i`` (a position in the arrays): ``type.csv row 17``.
@@ -118,6 +126,7 @@ class Source(ABC):
             a larger image may be loaded at any size that covers it, too.
         intensity: The values of its files that are black and white; an argument of sources that
             read files.
+        inputs_wanted: The names of the columns that the network reads, set by the DataModule.
         runs_code: Whether it imports, unpickles or downloads what its arguments name, so that a
             checkpoint alone may not name it. Set it in such a class.
     """
@@ -125,6 +134,7 @@ class Source(ABC):
     max_pixels: int = MAX_PIXELS
     cover: tuple[int, int] | None = None
     intensity: Intensity | None = None
+    inputs_wanted: Sequence[str] = ()
     runs_code: bool = False
 
     @classmethod

@@ -39,6 +39,7 @@ class Columns:
         location: Returns the place of a cell for messages: ``t.csv row 3, column "b"``.
         kind: The word for a column in messages.
         notes: Notes for the user, filled by `labels`.
+        num_rows: The number of rows.
     """
 
     origin: str
@@ -47,9 +48,15 @@ class Columns:
     location: Callable[[int, str], str]
     kind: str = "column"
     notes: list[str] = field(default_factory=list)
+    num_rows: int = 0
 
-    def required(self, name: str, purpose: str) -> str:
+    def required(self, name: str, purpose: str, mend: str = "") -> str:
         """Return a column's name.
+
+        Args:
+            name: The name as the user writes it.
+            purpose: What the column is for, for the message.
+            mend: What else may help, for the message.
 
         Raises:
             UserError: If there is no such column.
@@ -58,7 +65,7 @@ class Columns:
         if name not in self.names:
             raise UserError(
                 f"{self.origin} has no {self.kind} {quoted(name)} ({purpose}); {self.kind}s: "
-                f"{listed(self.names)}{did_you_mean(name, self.names)}"
+                f"{listed(self.names)}{did_you_mean(name, self.names)}{mend and f'; {mend}'}"
             )
         return name
 
@@ -122,7 +129,11 @@ class Columns:
         return parse_dates(cells, date_format, lambda i: self.location(i, name))
 
     def of_tasks(
-        self, tasks: Sequence[str], labels: Labels | None, taken: Collection[str] = ()
+        self,
+        tasks: Sequence[str],
+        labels: Labels | None,
+        taken: Collection[str] = (),
+        required: bool = True,
     ) -> dict[str, list[str]]:
         """Return the columns of each task that has any.
 
@@ -130,6 +141,7 @@ class Columns:
             tasks: All tasks, and ``task/label`` for each label of a multi-label task.
             labels: The user's choice; None for columns named like a task or label.
             taken: Columns that are used for something else, unless the user names them.
+            required: Whether a task must have a column.
 
         Raises:
             UserError: If a task or a column is not known, or no task has a column.
@@ -137,7 +149,7 @@ class Columns:
         if labels is None:
             free = [name for name in self.names if name not in taken]
             columns = {task: [name] for task in tasks if (name := _bearing(task, tasks, free))}
-            if not columns:
+            if not columns and required:
                 raise UserError(
                     f"{self.origin} has no {self.kind} named after a task; tasks: {listed(tasks)}; "
                     f"{self.kind}s: {listed(self.names)}; set `labels: {{<task>: <{self.kind}>}}`"
@@ -150,6 +162,46 @@ class Columns:
             _check_task(self.origin, "labels", task, tasks)
             given[task] = [self._label(name, task) for name in names]
         return given
+
+    def of_inputs(self, wanted: Sequence[str], chosen: Mapping[str, str] | None) -> dict[str, str]:
+        """Return the column of each input that has one.
+
+        Args:
+            wanted: The names of all inputs.
+            chosen: The user's choice; inputs that are not in it have a column of their name.
+
+        Raises:
+            UserError: If an input or a column is not known.
+        """
+        for name in chosen or {}:
+            if name not in wanted:
+                raise UserError(
+                    f"{self.origin}: `inputs` should name inputs of `data.inputs` "
+                    f"({listed(wanted) or 'there are none'}). Found {quoted(name)}"
+                    f"{did_you_mean(name, wanted)}"
+                )
+        own = {name: self.required(c, f'input "{name}"') for name, c in (chosen or {}).items()}
+        named = {name: name for name in wanted if name in self.names}
+        return {name: (named | own)[name] for name in wanted if name in named or name in own}
+
+    def check_apart(self, labels: Mapping[str, Sequence[str]], inputs: Mapping[str, str]) -> None:
+        """Refuse a column that is both an input and a label: the network would only copy it.
+
+        Raises:
+            UserError: For the first such column.
+        """
+        asked = {column: task for task, columns in labels.items() for column in columns}
+        for name, column in inputs.items():
+            if column in asked:
+                raise UserError(
+                    f"{self.origin}: {self.kind} {quoted(column)} should be an input or a label. "
+                    f'Found both: input "{name}" and task "{asked[column]}"; leave one of them out'
+                )
+
+    def cells(self, inputs: Mapping[str, str], missing: Collection[str]) -> dict[str, Texts]:
+        """Return the cells of each input, without texts that mean "missing"."""
+        nothing = Meanings("missing", dict.fromkeys(missing))
+        return {name: self._meant(c, nothing, Meanings("values", {})) for name, c in inputs.items()}
 
     def labels(
         self,

@@ -1,4 +1,4 @@
-"""Labels and image paths from the columns of a table."""
+"""Labels, image paths and inputs from the columns of a table."""
 
 import os
 from collections.abc import Collection, Sequence
@@ -17,13 +17,16 @@ from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.cells import decimal_point, identifier, normalised
 from mtl_lightning.tasks.rle import is_rle
 
+IMAGELESS = "set `image: null` if rows have no image"
+
 
 class TableSource(Source):
-    """A CSV, TSV, JSON Lines or Parquet file with one row per image.
+    """A CSV, TSV, JSON Lines or Parquet file with one row per image, or without images.
 
     Args:
         path: The table; its suffix gives the format (.csv, .tsv, .jsonl, .ndjson, .parquet).
-        image: The column of image paths.
+        image: The column of image paths; null if rows have no image. Where there are
+            ``data.inputs``, a cell may be empty: that row has no image.
         root: The folder that the paths are relative to; by default the folder of the table
             as it was named.
         labels: Task to column, or for a multi-label task label to column; by default every column
@@ -41,10 +44,12 @@ class TableSource(Source):
             absolute path or a link; only for a table that you trust.
         decimal: ``,`` if numbers are written with a decimal comma: ``12,5``, ``1.234,5``.
         key: The column with a name of the image that is the same in all tables, for
-            ``data.same_by: key`` and for random splits; by default its path relative to ``root``.
+            ``data.same_by: key`` and for random splits; by default its path relative to ``root``,
+            or without an image the name of the table and the row.
         date: The column of dates, for ``data.splits: {by: date}`` and `TimeOrder`.
         date_format: How it writes them, as in Python's ``strptime`` (``%d.%m.%Y``); by default
             ISO 8601: ``2024-03-01``, ``2024-03``, ``2024-03-01 12:30``.
+        inputs: Input to column, for ``data.inputs``; by default every column named like an input.
         intensity: The values of the image files that are black and white, see `Intensity`: ``{min:
             -1000, max: 2000}`` or ``{percentiles: [1, 99]}``; by default those of the format, and
             an image whose format does not define them (signed, float, 12 bits in 16) is refused.
@@ -53,7 +58,7 @@ class TableSource(Source):
     def __init__(
         self,
         path: Path,
-        image: str = "image",
+        image: str | None = "image",
         root: Path | None = None,
         labels: Labels | None = None,
         split: str | None = None,
@@ -66,6 +71,7 @@ class TableSource(Source):
         intensity: Intensity | None = None,
         date: str | None = None,
         date_format: str | None = None,
+        inputs: dict[str, str] | None = None,
     ) -> None:
         self.path = os.path.expanduser(path)
         self.image = image
@@ -81,6 +87,7 @@ class TableSource(Source):
         self.intensity = intensity
         self.date = date
         self.date_format = date_format
+        self.inputs = inputs
 
     def check_files(self) -> None:
         """Check the table and its columns; see `Source.check_files`."""
@@ -89,7 +96,10 @@ class TableSource(Source):
             return
         columns = self._columns(header)
         columns.check(self.labels)
-        columns.required(self.image, "image")
+        if self.image is not None:
+            columns.required(self.image, "image")
+        for input_name, column in (self.inputs or {}).items():
+            columns.required(column, f'input "{input_name}"')
         for purpose in ("key", "split", "group", "date"):
             if name := getattr(self, purpose):
                 columns.required(name, purpose)
@@ -100,6 +110,8 @@ class TableSource(Source):
 
     def missing_images(self) -> dict[int, str]:
         """Find the images of all rows; see `Source.missing_images`."""
+        if self.image is None:
+            return {}
         try:
             table = open_table(self.path)
             paths = table.column(self.image) if self.image in table.names else texts([])
@@ -121,24 +133,37 @@ class TableSource(Source):
 
     def _read(self, table: TableFile, tasks: Sequence[str]) -> SourceTable:
         columns = self._columns(table)
-        chosen = columns.of_tasks(tasks, self.labels, taken=self._no_labels())
+        read = columns.of_inputs(self.inputs_wanted, self.inputs)
+        chosen = columns.of_tasks(tasks, self.labels, self._no_labels(), required=not read)
+        columns.check_apart(chosen, read)
         paths, images = self._located(columns)
+        keys = self._keys(columns, paths)
+        without = pd.isna(paths)
+        if without.any():
+            where = os.path.abspath(self.path)
+            names = [f"row {row} of {where}" for row in table.rows[without].tolist()]
+            images[without] = keys[without] if self.key else texts(names)
         taken = {*self._no_labels(), *(name for names in chosen.values() for name in names)}
         return SourceTable(
             origin=self.path,
             images=images,
-            keys=self._keys(columns, paths),
+            keys=keys,
             labels=columns.labels(chosen, tasks, self.values, self.missing),
             splits=columns.splits(self.split, taken),
             groups=columns.optional(self.group, "group", taken),
             dates=columns.dates(self.date, self.date_format),
             rows=table.rows,
-            columns=chosen,
+            columns=chosen | {name: [column] for name, column in read.items()},
             notes=columns.notes,
+            inputs=columns.cells(read, self.missing),
+            without_image=without if without.any() else None,
         )
 
     def read_images(self) -> tuple[Texts, Texts]:
-        """Return the image paths as written in the table, and resolved, without any label."""
+        """Return the image paths as written in the table, and resolved, without any label.
+
+        Where a row has no image, both are None.
+        """
         return self._located(self._columns(open_table(self.path)))
 
     def _columns(self, table: TableFile) -> Columns:
@@ -148,7 +173,7 @@ class TableSource(Source):
                 return cells
             return normalised(cells, decimal_point)
 
-        return Columns(table.path, table.names, fetch, table.location)
+        return Columns(table.path, table.names, fetch, table.location, num_rows=len(table.rows))
 
     def target_files(self, table: SourceTable, task: str) -> Texts:
         """Resolve the files that a task's columns name, as images; see `Source.target_files`.
@@ -173,21 +198,35 @@ class TableSource(Source):
         return target.encode() if is_rle(target) else super().target_content(target)
 
     def _located(self, columns: Columns) -> tuple[Texts, Texts]:
-        paths = _filled(columns, columns.required(self.image, "image"), "the path of an image")
-        images = rooted(
+        image = self.image
+        if image is None:
+            nothing = texts([None] * columns.num_rows)
+            return nothing, nothing.copy()
+        column = columns.required(image, "image", IMAGELESS if self.inputs_wanted else "")
+        if self.inputs_wanted:
+            paths = columns.fetch(column)
+        else:
+            paths = _filled(columns, column, "the path of an image")
+        named = np.flatnonzero(pd.notna(paths))
+        images = texts([None] * len(paths))
+        images[named] = rooted(
             self.root,
-            paths.tolist(),
-            lambda i: columns.location(i, self.image),
+            paths[named].tolist(),
+            lambda i: columns.location(int(named[i]), image),
             self.allow_outside_root,
         )
         return paths, images
 
     def _no_labels(self) -> list[str]:
-        return [self.image] if self.key is None else [self.image, self.key]
+        return [name for name in (self.image, self.key) if name is not None]
 
     def _keys(self, columns: Columns, paths: Texts) -> Texts:
         if self.key is None:
-            return relative_keys(self.root, paths.tolist())
+            named = np.flatnonzero(pd.notna(paths))
+            name = os.path.basename(self.path)
+            keys = texts([f"{name}:{row}" for row in range(len(paths))])
+            keys[named] = relative_keys(self.root, paths[named].tolist())
+            return keys
         keys = _filled(columns, columns.required(self.key, "key"), "the name of the image")
         return normalised(keys, identifier)
 

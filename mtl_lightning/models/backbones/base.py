@@ -12,7 +12,9 @@ Adding a backbone: one file here with one class, one line in ``__init__.py``, on
 4. Override `feature_map` if the trunk does not return (B, C, h, w), `stage_map` if a stage does
    not, and `renamed` if old weight files have other keys. If the trunk is not its stages in
    sequence, override `run_stage`, or `feature_maps` and `earlier_maps`, to give its maps.
-5. If it reads other inputs than the image, name them in `reads` and override `prepare`.
+5. If it reads other inputs than the image, name them in `reads` and override `prepare`; layers
+   whose shapes depend on the inputs are made in `build`. A backbone of columns alone derives from
+   `TableBackbone`. One that reads ``has_image`` has to answer for rows without an image.
 """
 
 from abc import ABC, abstractmethod
@@ -34,6 +36,7 @@ from mtl_lightning.models.inputs import (
     examples,
     image_input,
     image_size,
+    is_table,
 )
 from mtl_lightning.models.pooling import PoolingName, pooling_layer
 from mtl_lightning.models.preprocessing import Normalize, Preprocessing, Preset
@@ -75,7 +78,7 @@ class Backbone(Staged, ABC):
     """
 
     reads: ClassVar[tuple[str, ...]] = (IMAGE,)
-    """The names of the inputs that `forward` reads."""
+    """The names of the inputs that `forward` reads, if they are there."""
 
     def __init__(
         self,
@@ -116,6 +119,18 @@ class Backbone(Staged, ABC):
     def renamed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors of a weight file under the trunk's current keys."""
         return tensors
+
+    def build(self, inputs: InputSpecs) -> None:
+        """Make the layers whose shapes depend on the inputs; called once, before all else.
+
+        Raises:
+            UserError: If the inputs hold columns, and the backbone would ignore them.
+        """
+        if is_table(inputs) and not is_table(self.reads):
+            raise UserError(
+                f"{self.title} reads images alone, so that data.inputs should be left out; or take "
+                f"ImageAndTable, which reads both, or TableMLP, which reads columns alone"
+            )
 
     def prepare(self, inputs: Inputs) -> Tensor:
         """Turn inputs into the input of the first stage: normalise images (B, 3, H, W)."""

@@ -305,3 +305,69 @@ def test_a_target_file_that_may_not_be_taken_names_its_cell(write, cell, message
     source = TableSource(path, labels={"mask": ["mask", "old"]})
     with pytest.raises(UserError, match=message):
         source.target_files(source.read(["mask"]), "mask")
+
+
+def wanting(source, *inputs):
+    source.inputs_wanted = inputs
+    return source
+
+
+def test_a_table_may_have_no_images(write):
+    path = write("type,audience\nDress,kids\nShirt,\n")
+    table = TableSource(path, image=None).read(TASKS)
+    assert table.keys.tolist() == ["t.csv:0", "t.csv:1"]
+    assert table.images.tolist() == [f"row 2 of {path}", f"row 3 of {path}"]
+    assert table.without_image.all()
+    TableSource(path, image=None).check_files()
+
+
+def test_a_key_identifies_a_row_without_image(write):
+    path = write("id,type\n7.0,Dress\n8,Shirt\n")
+    table = TableSource(path, image=None, key="id").read(TASKS)
+    assert table.keys.tolist() == table.images.tolist() == ["7", "8"]
+
+
+def test_inputs_are_columns_of_their_name_or_those_given(write):
+    path = write("image,type,age,Sex\na.jpg,Dress,3.50,f\nb.jpg,,n/a,\n")
+    source = wanting(TableSource(path, inputs={"sex": "Sex"}, missing=["n/a"]), "age", "sex", "bmi")
+    table = source.read(TASKS)
+    found = {name: cells.tolist() for name, cells in table.inputs.items()}
+    assert found == {"age": ["3.5", None], "sex": ["f", None]}
+    assert table.location(0, "sex").endswith('row 2, column "Sex"')
+    assert table.without_image is None
+
+
+def test_with_inputs_a_cell_of_an_image_may_be_empty(write):
+    path = write("image,type,age\na.jpg,Dress,3\n,Shirt,4\n")
+    table = wanting(TableSource(path), "age").read(TASKS)
+    assert table.without_image.tolist() == [False, True]
+    assert table.keys.tolist() == ["a.jpg", "t.csv:1"]
+    with pytest.raises(UserError, match=r"row 3, column \"image\" is empty; expected the path of"):
+        TableSource(path).read(TASKS)
+
+
+def test_a_source_may_have_inputs_alone(write):
+    path = write("id,age\n1,3\n")
+    table = wanting(TableSource(path, image=None, key="id"), "age").read(TASKS)
+    assert table.labels == {}
+    assert table.inputs["age"].tolist() == ["3"]
+
+
+def test_a_column_is_an_input_or_a_label(write):
+    path = write("image,type\na.jpg,Dress\n")
+    with pytest.raises(UserError, match=r'column "type" should be an input or a label. Found both'):
+        wanting(TableSource(path, inputs={"kind": "type"}), "kind").read(TASKS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"has no column \"image\" \(image\).*; set `image: null` if rows have no image"),
+        ({"inputs": {"agee": "age"}}, r"`inputs` should name inputs of .*did you mean \"age\"\?"),
+        ({"inputs": {"age": "Age"}}, r"has no column \"Age\" \(input \"age\"\)"),
+    ],
+)
+def test_inputs_and_images_that_are_not_there(write, options, message):
+    path = write("type,age\nDress,3\n")
+    with pytest.raises(UserError, match=message):
+        wanting(TableSource(path, **options), "age").read(TASKS)

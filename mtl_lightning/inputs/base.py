@@ -1,0 +1,112 @@
+"""The base class of inputs: a column of the sources that the network reads, beside any image.
+
+Adding a kind of input: one file here with one class, one line in ``__init__.pyi``, one test file.
+
+1. Derive from `Input`. The constructor takes the settings, and what `learn` finds in the training
+   rows as arguments with the default None: so a config, and a checkpoint, hold it as plain values.
+2. ``tensor`` names the tensor of a batch that holds the column, one of `TENSORS`; `width` and
+   `sizes` say how much of it.
+3. In `learn`, compute statistics or a vocabulary from training cells alone. Keep what is given.
+4. In `encode`, turn cells into values. A cell that is missing must differ from every other.
+5. `identity` returns all arguments of the constructor: what a checkpoint must agree on.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mtl_lightning.models.inputs import CATEGORIES, NUMBERS, InputSpec
+from mtl_lightning.system.errors import UserError
+
+TENSORS: Mapping[str, torch.dtype] = {NUMBERS: torch.float32, CATEGORIES: torch.int64}
+"""The tensors of a batch that hold columns, and their dtypes."""
+
+
+@dataclass(frozen=True)
+class EncodedInput:
+    """A column as the network reads it.
+
+    Attributes:
+        values: (N, width), of the dtype that `TENSORS` says.
+        bad: (N,) bool, the cells that could not be read.
+    """
+
+    values: NDArray[np.generic]
+    bad: NDArray[np.bool_]
+
+
+class Input(ABC):
+    """A column that the network reads.
+
+    Attributes:
+        tensor: The name of the tensor that holds it.
+    """
+
+    tensor: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """The number of values that a cell becomes."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """For categories, the number of codes of each value; else empty."""
+        return ()
+
+    @property
+    @abstractmethod
+    def is_known(self) -> bool:
+        """Whether statistics or vocabulary are known: given, or learned."""
+
+    @abstractmethod
+    def learn(self, cells: NDArray[np.object_]) -> None:
+        """Compute what is not known from the cells of the training rows, str or None.
+
+        Raises:
+            UserError: If nothing can be learned from these cells.
+        """
+
+    @abstractmethod
+    def encode(self, cells: NDArray[np.object_]) -> EncodedInput:
+        """Encode cells, (N,) str or None, of any split."""
+
+    @abstractmethod
+    def expected(self) -> str:
+        """Return what a cell should be, for messages."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, learned ones included, as plain values."""
+
+    def meaning(self, cell: str) -> Hashable:
+        """Return what is the same for two cells that mean the same."""
+        return cell
+
+
+def specs_of(inputs: Mapping[str, Input]) -> dict[str, InputSpec]:
+    """Return the specifications of the tensors that hold these columns, without empty ones.
+
+    Raises:
+        UserError: If the vocabulary or the statistics of an input are not known yet.
+    """
+    specs = {}
+    for name, column in inputs.items():
+        if not column.is_known:
+            raise UserError(
+                f"input {name}: {type(column).__name__} should know its statistics before a model "
+                f"is built. Found none; let the data compute them first, with the same objects: "
+                f'data.setup("fit")'
+            )
+    for tensor, dtype in TENSORS.items():
+        own = [column for column in inputs.values() if column.tensor == tensor]
+        if own:
+            width = sum(column.width for column in own)
+            sizes = tuple(size for column in own for size in column.sizes)
+            specs[tensor] = InputSpec((width,), dtype, sizes)
+    return specs

@@ -1,0 +1,109 @@
+"""A date, or a moment."""
+
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mtl_lightning.inputs.base import EncodedInput, Input
+from mtl_lightning.inputs.number import check_scale, spread, standardised
+from mtl_lightning.models.inputs import NUMBERS
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
+
+Cycle = Literal["year", "week", "day"]
+DAYS: dict[str, float] = {"year": 365.2425, "week": 7.0, "day": 1.0}
+"""The length of each cycle."""
+
+
+class Date(Input):
+    """A column of dates: a linear part for trends, and a sine and a cosine for each cycle.
+
+    The linear part is in units of the training rows' standard deviation. In the cycles, the last
+    day of a year is next to the first. Moments with a time zone are compared in UTC, which is also
+    that of those without.
+
+    Args:
+        cycles: The cycles, of ``year``, ``week`` and ``day`` (for moments).
+        format: How dates are written, as in Python's ``strptime``: ``"%d.%m.%Y"``. By default ISO
+            8601: ``2024-03-01``, ``2024-03-01T12:30``.
+        centre: The days since 1970 that become 0; by default the mean of the training rows.
+        scale: The days that become 1; by default their standard deviation.
+
+    Raises:
+        UserError: If there is no such cycle, or ``scale`` is not above 0.
+    """
+
+    tensor: ClassVar[str] = NUMBERS
+
+    def __init__(
+        self,
+        cycles: list[Cycle] | None = None,
+        format: str | None = None,  # noqa: A002 - as pandas calls it
+        centre: float | None = None,
+        scale: float | None = None,
+    ) -> None:
+        check_scale(centre, scale)
+        self.cycles: list[Cycle] = ["year", "week"] if cycles is None else list(cycles)
+        for cycle in self.cycles:
+            if cycle not in get_args(Cycle):
+                raise UserError(
+                    f"cycles should be of {listed(get_args(Cycle))}. "
+                    f'Found "{cycle}"{did_you_mean(cycle, get_args(Cycle))}'
+                )
+        self.format = format
+        self.centre = centre
+        self.scale = scale
+
+    @property
+    def width(self) -> int:
+        """One number, and two for each cycle."""
+        return 1 + 2 * len(self.cycles)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether centre and scale are known."""
+        return self.centre is not None
+
+    def learn(self, cells: NDArray[np.object_]) -> None:
+        """Compute centre and scale of the linear part."""
+        if not self.is_known:
+            self.centre, self.scale = spread(self._days(cells), robust=False)
+
+    def encode(self, cells: NDArray[np.object_]) -> EncodedInput:
+        """Return ``(N, width)`` float32; a cell that is no date is bad."""
+        days = self._days(cells)
+        values = [standardised(days, self.centre, self.scale)]
+        for cycle in self.cycles:
+            angle = 2 * np.pi * (days / DAYS[cycle] % 1)
+            values += [np.sin(angle), np.cos(angle)]
+        return EncodedInput(
+            np.stack(values, axis=1).astype(np.float32), pd.notna(cells) & np.isnan(days)
+        )
+
+    def expected(self) -> str:
+        """Ask for a date in the format."""
+        if self.format is None:
+            return "a date as 2024-03-01 or 2024-03-01T12:30 (others: set its `format`)"
+        return f"a date in the format {self.format}"
+
+    def identity(self) -> dict[str, Any]:
+        """Return how dates are read and standardised."""
+        return {
+            "cycles": list(self.cycles),
+            "format": self.format,
+            "centre": self.centre,
+            "scale": self.scale,
+        }
+
+    def _days(self, cells: NDArray[np.object_]) -> NDArray[np.float64]:
+        """Return the days since 1970 of each cell, NaN if it is missing or no date."""
+        moments = pd.to_datetime(
+            pd.Series(cells, dtype=object),
+            format=self.format or "ISO8601",
+            utc=True,
+            errors="coerce",
+        )
+        epoch = pd.Timestamp(0, tz="UTC")
+        days: NDArray[np.float64] = ((moments - epoch) / pd.Timedelta(days=1)).to_numpy(np.float64)
+        return days

@@ -1,0 +1,130 @@
+"""A number."""
+
+from collections.abc import Hashable
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mtl_lightning.inputs.base import EncodedInput, Input
+from mtl_lightning.models.inputs import NUMBERS
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.tasks.cells import number
+
+CLIP = 3.0
+"""Robust values are squeezed into (-3, 3), as in Holzmueller et al., "Better by Default: Strong
+Pre-Tuned MLPs and Boosted Trees on Tabular Data", NeurIPS 2024."""
+
+
+class Number(Input):
+    """A column of numbers, in units of the training rows' spread.
+
+    A missing number stays missing (NaN): the network has an input for it, and no value is filled
+    in.
+
+    Args:
+        robust: Use the median and the interquartile range instead of mean and standard deviation,
+            and squeeze outliers smoothly into (-3, 3).
+        centre: The value that becomes 0; by default computed from the training rows.
+        scale: The difference that becomes 1, above 0; likewise.
+
+    Raises:
+        UserError: If ``scale`` is not above 0, or one of the two is given alone.
+    """
+
+    tensor: ClassVar[str] = NUMBERS
+
+    def __init__(
+        self, robust: bool = False, centre: float | None = None, scale: float | None = None
+    ) -> None:
+        check_scale(centre, scale)
+        self.robust = robust
+        self.centre = centre
+        self.scale = scale
+
+    @property
+    def width(self) -> int:
+        """One number."""
+        return 1
+
+    @property
+    def is_known(self) -> bool:
+        """Whether centre and scale are known."""
+        return self.centre is not None
+
+    def learn(self, cells: NDArray[np.object_]) -> None:
+        """Compute centre and scale."""
+        if not self.is_known:
+            self.centre, self.scale = spread(_numbers(cells), self.robust)
+
+    def encode(self, cells: NDArray[np.object_]) -> EncodedInput:
+        """Return ``(N, 1)`` float32; a cell that is no finite number is bad."""
+        values = standardised(_numbers(cells), self.centre, self.scale)
+        bad = pd.notna(cells) & ~(np.abs(values) <= np.finfo(np.float32).max)
+        values = np.where(bad, np.nan, values)
+        if self.robust:
+            values = values / np.sqrt(1 + (values / CLIP) ** 2)
+        return EncodedInput(values.astype(np.float32)[:, None], bad)
+
+    def expected(self) -> str:
+        """Ask for a finite number."""
+        return 'a finite number (with a decimal point; or set `decimal: ","` in the source)'
+
+    def identity(self) -> dict[str, Any]:
+        """Return how numbers are standardised."""
+        return {"robust": self.robust, "centre": self.centre, "scale": self.scale}
+
+    def meaning(self, cell: str) -> Hashable:
+        """Return the number, if the cell is one."""
+        value = number(cell)
+        return cell if value is None else value
+
+
+def _numbers(cells: NDArray[np.object_]) -> NDArray[np.float64]:
+    """Return cells as numbers, NaN for those that are missing or none."""
+    values = pd.to_numeric(pd.Series(cells, dtype=object), errors="coerce")
+    numbers: NDArray[np.float64] = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    return numbers
+
+
+def check_scale(centre: float | None, scale: float | None) -> None:
+    """Refuse a scale that is not above 0, and a centre without scale.
+
+    Raises:
+        UserError: If one of them is wrong.
+    """
+    if (centre is None) != (scale is None):
+        raise UserError(
+            f"centre and scale should both be given, or both be left out. Found centre {centre} "
+            f"and scale {scale}"
+        )
+    if scale is not None and not 0 < scale < float("inf"):
+        raise UserError(f"scale should be above 0. Found {scale}")
+
+
+def spread(values: NDArray[np.float64], robust: bool) -> tuple[float, float]:
+    """Return centre and scale of values, some of which may be NaN; (0, 1) if all are.
+
+    Where all are the same, the scale is 1.
+    """
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0, 1.0
+    if robust:
+        low, centre, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
+        scale = high - low or float(values.std())
+    else:
+        centre, scale = float(values.mean()), float(values.std())
+    same = bool((values == values[0]).all())  # whose deviation may be rounded to above 0
+    return centre, 1.0 if same or not scale else scale
+
+
+def standardised(
+    values: NDArray[np.float64], centre: float | None, scale: float | None
+) -> NDArray[np.float64]:
+    """Return ``(values - centre) / scale``."""
+    assert centre is not None  # checked when the data are set up
+    assert scale is not None
+    result: NDArray[np.float64] = (values - centre) / scale
+    return result
