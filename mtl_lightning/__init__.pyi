@@ -13,6 +13,7 @@ from .balancing import (
 from .data import (
     AtLeast as AtLeast,
     CelebASource as CelebASource,
+    DiabetesSource as DiabetesSource,
     DigitsSource as DigitsSource,
     FashionAISource as FashionAISource,
     FilenameSource as FilenameSource,

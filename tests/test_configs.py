@@ -12,6 +12,7 @@ from mtl_lightning.__main__ import main
 from tests.helpers.data import SHARED
 from tests.helpers.files import downloads
 from tests.helpers.files.downloads import photos
+from tests.helpers.training import refused
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 QUICK = [
@@ -100,6 +101,21 @@ def test_quickstart(here):
     photos(here, ["a.png", "b.webp", "c.bmp"])
     run("predict", "--name", "quickstart", "--ckpt_path", "best", "--images", "*.*")
     assert pd.read_csv("predictions.csv")["image"].tolist() == ["a.png", "b.webp", "c.bmp"]
+
+
+def test_patients(here):
+    config = str(CONFIGS / "patients.yaml")
+    run("fit", "--config", config, *QUICK)
+    run("test", "--config", config, "--ckpt_path", "best")
+    Path("new.csv").write_text("age,sex,bmi,hdl,triglycerides\n50,1,,40,\n61,3,25,38,4.1\n")
+    run("predict", "--name", "patients", "--ckpt_path", "best", "--images", "new.csv")
+    found = pd.read_csv("predictions.csv")
+    assert list(found) == ["row", "progression", "blood_pressure", "glucose", "cholesterol"]
+    assert found["row"].tolist() == [2, 3]
+    assert found.notna().all(axis=None)
+    other = ["--data.inputs.age", "mtl_lightning.Category"]
+    message = refused("test", "--config", config, "--ckpt_path", "best", *other)
+    assert message.startswith("data.inputs.age: the config has mtl_lightning.Category, the check")
 
 
 def whole(name: str, images: str, *arguments: str) -> set[str]:

@@ -9,13 +9,14 @@ import torch
 
 from mtl_lightning.balancing import GradNorm
 from mtl_lightning.data.batch import HAS_IMAGE, IMAGE
-from mtl_lightning.inputs import Number
+from mtl_lightning.inputs import Category, Number
 from mtl_lightning.models.inputs import CATEGORIES, NUMBERS
 from mtl_lightning.system.errors import UserError
 from tests.helpers import ranks, tables
 from tests.helpers.data import make_data
 from tests.helpers.tables import both, known_inputs, small_mlp, table_data, table_module, trained
 from tests.helpers.training import Batches, fit, largest_difference, make_module, weights
+from tests.training import test_resume as resume
 
 SPLITS = ["train"] * 45 + ["val"] * 7
 CASES: list[dict[str, Any]] = [
@@ -146,3 +147,27 @@ def test_statistics_are_of_training_rows_alone():
     data.labels.learn_inputs()
     ages = [float(v) for v in data.labels.table.inputs["age"][:45] if v is not None]
     assert data.inputs["age"].centre == pytest.approx(np.mean(ages))
+
+
+@pytest.mark.parametrize("backbone", [small_mlp, both])
+def test_killed_and_resumed_nothing_differs(tmp_path, backbone):
+    make = (
+        lambda **options: table_data(SPLITS, inputs=known_inputs(), **options),
+        lambda **options: table_module(backbone=backbone(), **options),
+    )
+    whole, killed = (resume.run_of(tmp_path, name) for name in ("whole", "killed"))
+    hooks = resume.train(whole, make=make, max_epochs=2)
+    at = resume.middle(hooks, "on_train_batch_end")
+    resume.train(killed, at, make=make, max_epochs=2)
+    resume.train(killed, make=make, max_epochs=2)
+    resume.assert_same(whole, killed)
+
+
+def test_a_checkpoint_of_other_statistics_is_not_loaded(tmp_path):
+    module = table_module()
+    fit(tmp_path, table_data(SPLITS, inputs=dict(module.inputs)), module)
+    checkpoint: dict[str, Any] = {}
+    module.on_save_checkpoint(checkpoint)
+    inputs = known_inputs() | {"sex": Category(["f", "m"])}
+    with pytest.raises(UserError, match=r"input sex: the values of the checkpoint should be that"):
+        table_module(inputs=inputs).on_load_checkpoint(checkpoint)

@@ -34,10 +34,12 @@ class PredictionsFile(Callback):
     Args:
         images: The name of each image in the table.
         output: A ``.csv`` or ``.parquet`` file, which is replaced if it exists.
+        kind: The name of the column of these names: ``image``, or ``row`` of a table.
     """
 
-    def __init__(self, images: list[str], output: Path) -> None:
+    def __init__(self, images: list[str], output: Path, kind: str = "image") -> None:
         self.images = images
+        self.kind = kind
         self.output = output
         self._parts: list[dict[str, Any]] = []
         self._maps = PredictionMaps(output)
@@ -92,7 +94,7 @@ class PredictionsFile(Callback):
         folder = self._maps.finish()
         rows = np.concatenate([part["rows"] for part in parts])
         order = np.argsort(rows, kind="stable")[np.count_nonzero(rows == PADDING) :]
-        table = {"image": np.asarray(self.images, dtype=object)[rows[order]]}
+        table = {self.kind: np.asarray(self.images, dtype=object)[rows[order]]}
         for name in parts[0]["columns"]:
             table[name] = np.concatenate([part["columns"][name] for part in parts])[order]
         answers = pd.DataFrame(table)
@@ -100,7 +102,7 @@ class PredictionsFile(Callback):
         for name in answers.columns[1:]:
             answers[name] = answers[name].mask(skipped)
         self._write(answers)
-        pl_module.print(f"written: {self.output} ({len(order):,} images)")
+        pl_module.print(f"written: {self.output} ({len(order):,} {self.kind}s)")
         if folder is not None:
             pl_module.print(f"written: {folder}")
 

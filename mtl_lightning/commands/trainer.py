@@ -162,7 +162,10 @@ class MultiTaskCLI(LightningCLI):
                     "or a glob such as 'photos/*.jpg'"
                 )
             images = UnlabelledImages.find(
-                config.images, config.allow_outside_root, self.datamodule.max_pixels
+                config.images,
+                config.allow_outside_root,
+                self.datamodule.max_pixels,
+                tuple(self.datamodule.inputs),
             )
             if self.trainer.is_global_zero:
                 for note in images.notes:
@@ -174,7 +177,8 @@ class MultiTaskCLI(LightningCLI):
             intensity = self.config_init["predict"].intensity
             self.datamodule.predict_on(replace(images, intensity=intensity))
             callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-            callbacks.append(PredictionsFile(images.names, output))
+            kind = "image" if images.has_image.any() else "row"
+            callbacks.append(PredictionsFile(images.names, output, kind))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with our loggers and callbacks in addition to the config's."""

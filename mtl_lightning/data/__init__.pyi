@@ -26,6 +26,9 @@ from .sources import (
     CelebASource as CelebASource,
 )
 from .sources import (
+    DiabetesSource as DiabetesSource,
+)
+from .sources import (
     DigitsSource as DigitsSource,
 )
 from .sources import (

@@ -28,8 +28,9 @@ from mtl_lightning.data.batch import HAS_IMAGE, IMAGE, Batch
 from mtl_lightning.data.batch_sampler import PlanSampler
 from mtl_lightning.data.cache import Builder, CachedImages
 from mtl_lightning.data.cache import Mode as CacheMode
-from mtl_lightning.data.dataset import ImageDataset, Images, RowDataset
+from mtl_lightning.data.dataset import NO_COLUMNS, ImageDataset, Images, RowDataset
 from mtl_lightning.data.features import FeatureDataset, Features
+from mtl_lightning.data.input_columns import encode_inputs
 from mtl_lightning.data.input_wait import InputWaitTimer
 from mtl_lightning.data.labels import LabelTable
 from mtl_lightning.data.loading import loader
@@ -41,6 +42,7 @@ from mtl_lightning.data.resizing import Resize
 from mtl_lightning.data.sampling import Sampling
 from mtl_lightning.data.target_files import TargetFiles
 from mtl_lightning.data.unlabelled import UnlabelledImages
+from mtl_lightning.inputs import Input
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.seeding import global_seed
 from mtl_lightning.tasks import Encoded, Task
@@ -64,6 +66,7 @@ class SplitLoaders(LightningDataModule):
     """
 
     tasks: dict[str, Task]
+    inputs: dict[str, Input]
     labels: LabelTable
     size: tuple[int, int]
     resize: Resize
@@ -117,10 +120,11 @@ class SplitLoaders(LightningDataModule):
             UserError: If rows have no image, or a setting is about images that are not read.
         """
         self._reads = tuple(names)
-        table = self.labels.table
         if IMAGE not in names:
             self._refuse_image_settings()
+        if IMAGE not in names or not len(self._used):  # to predict, no row is from a source
             return
+        table = self.labels.table
         lacks = self._used[~table.has_image[self._used]]
         late = [name for name, task in self.tasks.items() if task.loads_targets]
         if len(lacks) and (HAS_IMAGE not in names or late):
@@ -205,7 +209,17 @@ class SplitLoaders(LightningDataModule):
         if isinstance(images, UnlabelledImages):
             images = replace(images, cover=self.size)
         plan = StepPlan(np.arange(len(images)), {}, self.batch_size, self._trainer().world_size)
-        dataset = ImageDataset(images, {}, self.size, None, 0, self.max_pixels, mode=self.resize)
+        columns = NO_COLUMNS
+        if isinstance(images, UnlabelledImages) and self.inputs:
+            columns = encode_inputs(
+                self.inputs, images.inputs, images.has_image, images.location_of_input
+            ).only(self._reads)
+        if IMAGE not in self._reads:
+            rows = RowDataset(columns, {}, len(images))
+            return self._loader(rows, "predict", plan, _from_the_start)
+        dataset = ImageDataset(
+            images, {}, self.size, None, 0, self.max_pixels, mode=self.resize, columns=columns
+        )
         return self._loader(dataset, "predict", plan, _from_the_start)
 
     def _trainer(self) -> Trainer:
@@ -348,7 +362,8 @@ class SplitLoaders(LightningDataModule):
         if isinstance(dataset, ImageDataset):  # to predict, there need not be a table
             images, targets = dataset.images, dataset.target_files
         else:
-            images, targets = self.labels.table, {}
+            images = self.labels.table if self._to_predict is None else self._to_predict
+            targets = {}
         recounts = skip or bool(targets)
         if recounts:
             device = trainer.strategy.root_device

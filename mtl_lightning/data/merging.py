@@ -174,12 +174,25 @@ def _read(
         }
     except UserError as error:
         raise UserError(f"data.sources.{name}: {error}") from error
+    _check_apart(name, table)
     groups = None if table.groups is None else normalised(table.groups, identifier)
     keys = table.keys
     if not "".join(keys).isascii():  # systems normalise the same name differently
         keys = texts([normalize("NFC", key) for key in keys])
     inputs = {column: normalised(cells) for column, cells in table.inputs.items()}
     return replace(table, labels=labels, groups=groups, keys=keys, inputs=inputs)
+
+
+def _check_apart(name: str, table: SourceTable) -> None:
+    """Refuse a column that is both an input and a label: the network would only copy it."""
+    asked = {column: task for task in table.labels for column in table.columns.get(task, ())}
+    for read in table.inputs:
+        for column in table.columns.get(read, ()):
+            if column in asked:
+                raise UserError(
+                    f"data.sources.{name}: column {quoted(column)} should be an input or a label. "
+                    f'Found both: input "{read}" and task "{asked[column]}"; leave one of them out'
+                )
 
 
 def _check_doubts(

@@ -1,32 +1,40 @@
-"""The images of a prediction: from a folder, a table or a glob, in order, without labels."""
+"""The images or rows of a prediction: from a folder, a table or a glob, without labels."""
 
 import glob
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
+from mtl_lightning.data.batch import IMAGE
 from mtl_lightning.data.images import MAX_PIXELS, Pixels, decode
 from mtl_lightning.data.intensity import Intensity
+from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.data.sources.folder import PassedOver, images_below
 from mtl_lightning.data.sources.locate import check_inside, locate, url
 from mtl_lightning.data.sources.table import TableSource
-from mtl_lightning.data.sources.tabular import SUFFIXES
-from mtl_lightning.system.errors import UserError, did_you_mean
+from mtl_lightning.data.sources.tabular import SUFFIXES, TableFile, open_table
+from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
 from mtl_lightning.system.files import as_utf8
+from mtl_lightning.tasks.cells import normalised
 
 
 @dataclass(frozen=True)
 class UnlabelledImages:
-    """Images by number.
+    """Images by number, perhaps with columns; or rows of a table without images.
 
     Attributes:
-        names: The name of each image in the predictions: as the table writes it, else its path.
-        paths: The files.
+        names: The name of each image in the predictions: as the table writes it, else its path;
+            of a row without image, its number in the table.
+        paths: The files; "" for a row without image.
         max_pixels: Larger images are refused.
         cover: See `Source.cover`.
         intensity: See `Source.intensity`.
         notes: Notes for the user, one line each.
+        inputs: Input to its cells, (N,) `str` or None.
+        table: The table that has the inputs.
     """
 
     names: list[str]
@@ -35,6 +43,8 @@ class UnlabelledImages:
     cover: tuple[int, int] | None = None
     intensity: Intensity | None = None
     notes: tuple[str, ...] = ()
+    inputs: dict[str, Texts] = field(default_factory=dict)
+    table: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -51,9 +61,22 @@ class UnlabelledImages:
         """Return the location of an image for a message."""
         return f"--images, image {row + 1}"
 
+    def location_of_input(self, row: int, name: str) -> str:
+        """Return the location of a cell for a message."""
+        return f"{self.table}, row {row + 1} below the header, column {quoted(name)}"
+
+    @property
+    def has_image(self) -> npt.NDArray[np.bool_]:
+        """Which rows have an image, (N,)."""
+        return np.array([path != "" for path in self.paths], dtype=bool)
+
     @classmethod
     def find(
-        cls, spec: str, allow_outside_root: bool = False, max_pixels: int = MAX_PIXELS
+        cls,
+        spec: str,
+        allow_outside_root: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        inputs: Sequence[str] = (),
     ) -> "UnlabelledImages":
         """Find the images of ``--images``.
 
@@ -63,11 +86,15 @@ class UnlabelledImages:
             allow_outside_root: Whether a table's paths, or links in a folder, may lead out of the
                 folder.
             max_pixels: Larger images are refused when they are loaded.
+            inputs: The columns that the network reads; then ``spec`` has to be a table with
+                columns of these names, perhaps without images.
 
         Raises:
             UserError: If there are no images, or a file of a table does not exist or is outside.
         """
         spec = os.path.expanduser(spec)
+        if inputs:
+            return cls._rows(spec, allow_outside_root, max_pixels, inputs)
         if os.path.isdir(spec):
             passed = PassedOver()
             paths = _below(spec, allow_outside_root, passed)
@@ -87,6 +114,38 @@ class UnlabelledImages:
                 f"{did_you_mean(name, near)}"
             )
         return cls(list(map(as_utf8, paths)), paths, max_pixels)
+
+    @classmethod
+    def _rows(
+        cls, spec: str, allow_outside_root: bool, max_pixels: int, inputs: Sequence[str]
+    ) -> "UnlabelledImages":
+        """Read the rows of a table, and find their images if it has a column `image`."""
+        if not spec.lower().endswith(SUFFIXES):
+            raise UserError(
+                f"--images should be a table with the columns that the network reads "
+                f"({listed(inputs)}). Found {spec}"
+            )
+        table = open_table(spec)
+        cells = {name: _column(table, name) for name in inputs}
+        image = IMAGE if IMAGE in table.names else None
+        source = TableSource(spec, image=image, allow_outside_root=allow_outside_root)
+        source.inputs_wanted = inputs
+        names, files = source.read_images()
+        paths = ["" if file is None else file for file in files.tolist()]
+        shown = [
+            str(row) if name is None else name
+            for row, name in zip(table.rows.tolist(), names.tolist(), strict=True)
+        ]
+        return cls(shown, paths, max_pixels, inputs=cells, table=spec)
+
+
+def _column(table: TableFile, name: str) -> Texts:
+    if name not in table.names:
+        raise UserError(
+            f"--images {table.path} should have a column {quoted(name)}, which the network reads. "
+            f"Found {listed(table.names)}{did_you_mean(name, table.names)}"
+        )
+    return normalised(table.column(name))
 
 
 def _below(folder: str, allow_outside_root: bool, passed: PassedOver) -> list[str]:

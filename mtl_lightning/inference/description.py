@@ -72,6 +72,11 @@ class Description:
             arguments["weights"] = None
         saved = untrusted.mark(saved, untrusted.Origin(str(path), trusted))
         data = saved["data"]
+        if data.get("inputs"):
+            raise UserError(
+                f"{path}: the network should read images alone to be exported or loaded. Found "
+                f"inputs {listed(data['inputs'])}; use mtl-lightning predict with a table"
+            )
         found = [entry.get("init_args", {}) for entry in (data.get("sources") or {}).values()]
         intensities = [arguments.get("intensity") for arguments in found]
         return cls(

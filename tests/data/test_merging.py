@@ -603,3 +603,11 @@ def test_inputs_that_contradict_each_other_are_an_error(tmp_path):
     assert table.notes() == [
         "rows with values that contradict each other, input age: 1; none holds (data.on_conflict)"
     ]
+
+
+def test_a_column_is_an_input_or_a_label(tmp_path):
+    (tmp_path / "t.csv").write_text("type\nDress\n")
+    source = TableSource(tmp_path / "t.csv", image=None, inputs={"kind": "type"})
+    source.inputs_wanted = ["kind"]
+    with pytest.raises(UserError, match=r's: column "type" should be an input or a label. Found b'):
+        merge({"s": source}, ["type"], MergeOptions(FRACTIONS), inputs={"kind": str})

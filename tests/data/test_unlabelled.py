@@ -120,3 +120,35 @@ def test_what_is_not_there(folder, spec, message):
     (folder / "empty").mkdir()
     with pytest.raises(UserError, match=message):
         UnlabelledImages.find(str(folder / spec))
+
+
+def test_rows_of_a_table_need_no_image(folder):
+    (folder / "rows.csv").write_text("age,sex\n40,f\n,m\n")
+    found = UnlabelledImages.find(str(folder / "rows.csv"), inputs=["sex", "age"])
+    assert found.names == ["2", "3"]
+    assert not found.has_image.any()
+    assert {n: cells.tolist() for n, cells in found.inputs.items()} == {
+        "sex": ["f", "m"],
+        "age": ["40", None],
+    }
+
+
+def test_images_may_have_columns(folder):
+    (folder / "rows.csv").write_text("image,age\na.jpg,40\n,50\n")
+    found = UnlabelledImages.find(str(folder / "rows.csv"), inputs=["age"])
+    assert found.names == ["a.jpg", "3"]
+    assert found.has_image.tolist() == [True, False]
+    assert found.load(0).shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("rows.csv", r'rows.csv should have a column "age", which the network reads. Found Age; '),
+        ("a.jpg", r"--images should be a table with the columns that the network reads \(age\)."),
+    ],
+)
+def test_columns_that_are_read_have_to_be_there(folder, spec, message):
+    (folder / "rows.csv").write_text("Age\n40\n")
+    with pytest.raises(UserError, match=message):
+        UnlabelledImages.find(str(folder / spec), inputs=["age"])

@@ -74,7 +74,8 @@ def train(folder: Path, kill_at: int | None = None, **changes: Any) -> list[str]
     Args:
         folder: Of the run.
         kill_at: The number of the hook at which the process ends.
-        changes: Of the trainer's options, the data's or the module's.
+        changes: Of the trainer's options, the data's or the module's; ``make``: the functions that
+            make the last two.
     """
     # Validations within a step that is half made, and at the end of the epoch.
     options = {"accumulate_grad_batches": 2, "limit_train_batches": 10, "val_check_interval": 5}
@@ -92,7 +93,8 @@ def train(folder: Path, kill_at: int | None = None, **changes: Any) -> list[str]
     checkpoints = Checkpoints(last.parent, "val/score", "max", every_n_train_steps=2)
     seed_everything(3, verbose=False)
     tasks = make_more_tasks()
-    data = make_data(tasks=tasks, **({"augmentation": "default"} | parts["data"]))
+    make_own_data, make_own_module = options.pop("make", (make_data, make_module))
+    data = make_own_data(tasks=tasks, **({"augmentation": "default"} | parts["data"]))
     trainer = make_trainer(
         folder,
         callbacks=[*callbacks, checkpoints],
@@ -101,7 +103,7 @@ def train(folder: Path, kill_at: int | None = None, **changes: Any) -> list[str]
         enable_checkpointing=True,
         **options,
     )
-    module = make_module(
+    module = make_own_module(
         tasks=tasks, **({"dropout": 0.3, "lr_scheduler": one_cycle} | parts["module"])
     )
     with contextlib.suppress(Killed):

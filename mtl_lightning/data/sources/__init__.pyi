@@ -7,6 +7,7 @@ from .base import (
     SourceTable as SourceTable,
 )
 from .celeba import CelebASource as CelebASource
+from .diabetes import DiabetesSource as DiabetesSource
 from .digits import DigitsSource as DigitsSource
 from .fashionai import FashionAISource as FashionAISource
 from .filename import FilenameSource as FilenameSource

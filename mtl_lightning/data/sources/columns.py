@@ -184,20 +184,6 @@ class Columns:
         named = {name: name for name in wanted if name in self.names}
         return {name: (named | own)[name] for name in wanted if name in named or name in own}
 
-    def check_apart(self, labels: Mapping[str, Sequence[str]], inputs: Mapping[str, str]) -> None:
-        """Refuse a column that is both an input and a label: the network would only copy it.
-
-        Raises:
-            UserError: For the first such column.
-        """
-        asked = {column: task for task, columns in labels.items() for column in columns}
-        for name, column in inputs.items():
-            if column in asked:
-                raise UserError(
-                    f"{self.origin}: {self.kind} {quoted(column)} should be an input or a label. "
-                    f'Found both: input "{name}" and task "{asked[column]}"; leave one of them out'
-                )
-
     def cells(self, inputs: Mapping[str, str], missing: Collection[str]) -> dict[str, Texts]:
         """Return the cells of each input, without texts that mean "missing"."""
         nothing = Meanings("missing", dict.fromkeys(missing))

@@ -135,7 +135,6 @@ class TableSource(Source):
         columns = self._columns(table)
         read = columns.of_inputs(self.inputs_wanted, self.inputs)
         chosen = columns.of_tasks(tasks, self.labels, self._no_labels(), required=not read)
-        columns.check_apart(chosen, read)
         paths, images = self._located(columns)
         keys = self._keys(columns, paths)
         without = pd.isna(paths)

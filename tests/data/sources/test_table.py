@@ -353,12 +353,6 @@ def test_a_source_may_have_inputs_alone(write):
     assert table.inputs["age"].tolist() == ["3"]
 
 
-def test_a_column_is_an_input_or_a_label(write):
-    path = write("image,type\na.jpg,Dress\n")
-    with pytest.raises(UserError, match=r'column "type" should be an input or a label. Found both'):
-        wanting(TableSource(path, inputs={"kind": "type"}), "kind").read(TASKS)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
