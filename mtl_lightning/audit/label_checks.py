@@ -84,6 +84,12 @@ def remarks(
     return findings
 
 
+def hints(tasks: Mapping[str, Task]) -> list[Finding]:
+    """Return what tasks suggest about their classes."""
+    found = [(name, hint) for name, task in tasks.items() if (hint := task.hint()) is not None]
+    return [Finding(Level.NOTE, f"task {name}: {what}", fix) for name, (what, fix) in found]
+
+
 def class_counts(
     tasks: Mapping[str, Task], encoded: Mapping[str, Encoded], splits: Splits
 ) -> dict[str, ClassCounts]:

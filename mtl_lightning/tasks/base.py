@@ -18,7 +18,7 @@ Adding a kind of task is one file here, one line in ``__init__.pyi`` and one tes
 5. ``plot_data`` may collect the data of a plot after an evaluation; see ``plot_data.py``.
 6. If cells name classes, ``named_classes`` returns them. If different texts give the same label
    (``5`` and ``5e0``), ``meaning`` makes them equal; if a label is doubtful, ``doubt`` asks the
-   user, or ``remarks`` warns before training.
+   user, ``remarks`` warns before training, or ``hint`` suggests another kind of task.
 7. If a cell names a file that holds the target (a segmentation, a depth map), set
    ``loads_targets``, let ``encode`` return ``encode_files(cells)``, and implement ``load_target``
    and, unless targets are integer masks ``(height, width)``, ``empty_target``. The target is then
@@ -299,6 +299,10 @@ class Task(nn.Module, ABC):
         """
         del targets, labelled
         return []
+
+    def hint(self) -> tuple[str, str] | None:
+        """Return what ``inspect`` may suggest about the classes, and how to follow it."""
+        return None
 
     @property
     @abstractmethod

@@ -29,6 +29,7 @@ from mtl_lightning.tasks.losses import focal, smoothed_shares
 from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError, SharedAnswers
 from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.plot_data import ConfusionPlotData
+from mtl_lightning.tasks.ranks import evident_order
 
 MOST = 10.0  # larger exponents and factors are mistakes: no row, or only the prior, would count
 PLOTTED_UP_TO = 1000  # classes; the counts of more pairs take too much memory
@@ -227,6 +228,13 @@ class Classification(Task):
             # A class without a training label has no frequency; 1 leaves its loss unchanged.
             weights[counts == 0] = 1.0
         self.class_weight.copy_(weights)
+
+    def hint(self) -> tuple[str, str] | None:
+        """Suggest `Ordinal` if the classes are bands of numbers or sizes; see `Task.hint`."""
+        ordered = evident_order(self.classes)
+        if ordered is None:
+            return None
+        return f"its classes have an order ({listed(ordered)})", "Ordinal learns it"
 
     @property
     def num_outputs(self) -> int:

@@ -1,8 +1,6 @@
 """One class out of several that have an order, such as age bands, sizes or grades."""
 
-import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,17 +14,9 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
 from mtl_lightning.models.features import FeatureSpec
 from mtl_lightning.models.heads import HeadOptions, build_head
 from mtl_lightning.system.errors import UserError, listed
-from mtl_lightning.tasks.cells import number
 from mtl_lightning.tasks.classification import PLOTTED_UP_TO, Classification, most_probable
 from mtl_lightning.tasks.plot_data import ConfusionPlotData
-
-SIZES = ("xxxs", "xxs", "xs", "s", "m", "l", "xl", "xxl", "xxxl")
-_NUMBER = r"\d+(?:\.\d+)?"
-_BAND = re.compile(
-    rf"(?P<low>{_NUMBER})(?:\s*(?:-|\u2013|to)\s*{_NUMBER}|\s*\+)?"
-    rf"|(?:>=?|over|above)\s*(?P<over>{_NUMBER})"
-    rf"|(?:<=?|under|below)\s*(?P<under>{_NUMBER})"
-)
+from mtl_lightning.tasks.ranks import by_rank
 
 
 class Ordinal(Classification):
@@ -71,6 +61,10 @@ class Ordinal(Classification):
                 f"of numbers (0-9, 10-19) nor sizes (S, M, L). Found {listed(sorted(classes))}"
             )
         return ordered
+
+    def hint(self) -> tuple[str, str] | None:
+        """Return nothing: the order of the classes is known."""
+        return None
 
     def identity(self) -> dict[str, object]:
         """Return the method, which decides what outputs mean, and the classes, if known."""
@@ -205,33 +199,6 @@ class _RankPlotData(ConfusionPlotData):
     def chosen(self, answers: Mapping[str, Tensor]) -> Tensor:
         """Return the ranks."""
         return answers["rank"]
-
-
-def by_rank(classes: Iterable[str]) -> list[str] | None:
-    """Return classes in their order, lowest first; None if it cannot be inferred.
-
-    It can for numbers, bands of numbers (``0-9``, ``10 to 19``, ``<18``, ``70+``) and sizes (``S``,
-    ``XL``).
-    """
-    names = sorted(classes)
-    for rank in (_size, _lowest):
-        ranks = {name: value for name in names if (value := rank(name)) is not None}
-        if len(ranks) == len(names) == len(set(ranks.values())):
-            return sorted(names, key=ranks.__getitem__)
-    return None
-
-
-def _size(name: str) -> float | None:
-    return float(SIZES.index(name.lower())) if name.lower() in SIZES else None
-
-
-def _lowest(name: str) -> float | None:
-    """Return a number, or the one from which a band starts."""
-    value = number(name)
-    found = _BAND.fullmatch(name.lower())
-    if value is not None or found is None:
-        return value
-    return -math.inf if found["under"] else float(found["low"] or found["over"])
 
 
 def _log_probabilities(logits: Tensor) -> Tensor:

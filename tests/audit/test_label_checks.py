@@ -1,5 +1,6 @@
 from mtl_lightning.audit import label_checks
 from mtl_lightning.audit.absence_odds import StepSize
+from mtl_lightning.audit.findings import Level
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.tasks import Classification, MultiLabel, Regression
 from tests.helpers.data import Memory, make_data, make_more_tasks
@@ -122,3 +123,10 @@ def test_scores_of_the_past():
     assert found(sorted(dates)) == []
     assert found(["NaT"] * 10) == []
     assert found(None) == []
+
+
+def test_what_tasks_suggest_is_a_note():
+    tasks = {"size": Classification(["L", "S", "M"]), "kind": Classification(["cat", "dog", "eel"])}
+    (found,) = label_checks.hints(tasks)
+    assert found.level is Level.NOTE
+    assert found.line() == "task size: its classes have an order (S, M, L); Ordinal learns it"

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
 
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.tasks import Classification
+from mtl_lightning.tasks import Classification, Ordinal
 from tests.helpers.data import column
 from tests.helpers.training import written
 
@@ -311,3 +311,13 @@ def test_in_a_mirrored_image_shares_of_a_distribution_swap():
     assert mirrored.targets[[0, 2]].tolist() == [[0.25, 0, 0.75], [0, 1, 0]]
     assert mirrored.targets.dtype == np.float32
     assert mirrored.labelled.tolist() == [True, False, True]
+
+
+def test_classes_with_an_order_are_hinted_at():
+    assert Classification(["L", "S", "M"]).hint() == (
+        "its classes have an order (S, M, L)",
+        "Ordinal learns it",
+    )
+    assert Ordinal(["S", "M", "L"]).hint() is None
+    assert Classification(["1", "2", "3"]).hint() is None
+    assert Classification().hint() is None

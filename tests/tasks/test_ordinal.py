@@ -10,7 +10,7 @@ from mtl_lightning.models import HeadOptions
 from mtl_lightning.models.features import POOLED, FeatureSpec, MapSpec
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Ordinal
-from mtl_lightning.tasks.ordinal import Thresholds, by_rank
+from mtl_lightning.tasks.ordinal import Thresholds
 from tests.helpers.data import Memory, column, make_data
 from tests.helpers.training import fit, make_module, written
 
@@ -27,26 +27,6 @@ def outputs_of(task, rows, seed=0):
     if task.method != "coral":
         return torch.randn(rows, task.num_outputs, requires_grad=True)
     return Thresholds(task.num_outputs)(torch.randn(rows, 1, requires_grad=True))
-
-
-@pytest.mark.parametrize(
-    ("names", "ordered"),
-    [
-        (["10", "2", "1"], ["1", "2", "10"]),
-        (["10-19", "0-9", "20-29", "100+"], ["0-9", "10-19", "20-29", "100+"]),
-        (["over 65", "18 to 64", "under 18"], ["under 18", "18 to 64", "over 65"]),
-        ([">= 7", "<3", "3\u20136.5"], ["<3", "3\u20136.5", ">= 7"]),
-        (["L", "S", "XL", "M"], SIZES),
-        (["m", "S"], ["S", "m"]),
-        (["low", "high"], None),
-        (["1", "1.0"], None),
-        (["1", "1-2"], None),
-        (["S", "7"], None),
-        (["nan", "1"], None),
-    ],
-)
-def test_the_order_that_names_of_classes_say(names, ordered):
-    assert by_rank(names) == by_rank(names[::-1]) == ordered
 
 
 def test_classes_left_out_are_put_in_order_or_the_user_has_to():

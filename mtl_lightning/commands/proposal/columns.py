@@ -43,7 +43,14 @@ class Kind(Enum):
     NUMBERS = "numbers"
     YES_NO = "yes or no"
     NAMES = "separated names"
+    MASKS = "masks of classes"
+    DEPTH = "maps of numbers"
+    NORMALS = "maps of vectors"
     NOTHING = "nothing"
+
+
+DENSE = (Kind.MASKS, Kind.DEPTH, Kind.NORMALS)
+"""Kinds whose cells name files with a label for each pixel."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Column:
 
     Attributes:
         kind: The kind of task that it could become.
-        counts: Frequency of each class (or name, or ``yes``).
+        counts: Frequency of each class (or name, or ``yes``), pixels of each value of masks.
         labels: Number of filled cells.
         missing: Texts in it that mean "not labelled".
         separator: The separator of names.
@@ -164,7 +171,7 @@ def _classify_numbers(values: np.ndarray, rows: int) -> Column:
     if len(values) == 2:
         return Column(Kind.CLASSES)
     if len(values) <= FEW_NUMBERS and len(values) * ROWS_A_NUMBER <= rows:
-        return Column(Kind.CLASSES, reason="if its numbers are amounts: {class_path: Regression}")
+        return Column(Kind.CLASSES)
     return Column(Kind.NUMBERS)
 
 

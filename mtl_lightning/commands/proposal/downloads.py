@@ -1,11 +1,12 @@
 """Public data sets as downloaded, recognised by their sources."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
+from mtl_lightning.commands.proposal.columns import Column
 from mtl_lightning.config.classes import concrete_subclasses
 from mtl_lightning.data.sources.base import Recognised, Source, Texts
 from mtl_lightning.system.errors import UserError
@@ -24,6 +25,7 @@ class Download:
         has_splits: Whether the source names a split for any image.
         notes: Notes of the source for the user.
         left_out: The reason for each other kind.
+        maps: The kinds whose cells name files, none of which is recognised so far.
     """
 
     path: str
@@ -34,6 +36,7 @@ class Download:
     has_splits: bool
     notes: list[str]
     left_out: dict[str, str]
+    maps: dict[str, Column] = field(default_factory=dict)
 
 
 def recognise(path: str) -> Download | None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from mtl_lightning.commands.proposal.columns import Column, Kind
+from mtl_lightning.commands.proposal.maps import classify_maps
 from mtl_lightning.data.images import suffixes
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.data.sources.locate import locate
@@ -15,6 +17,7 @@ from mtl_lightning.data.sources.tabular import TableFile, no_header, open_table
 from mtl_lightning.data.splits import SPELLINGS
 from mtl_lightning.system.errors import UserError, listed, quoted
 from mtl_lightning.tasks.cells import identifier, normalised, number
+from mtl_lightning.tasks.rle import is_rle
 
 LOOKED_AT = 200
 """Number of cells of a column that are checked to be files."""
@@ -44,6 +47,7 @@ class Table:
         split: The column of splits, if there is one.
         group: The column of groups, if there is one; ``""`` if the one of this name is a task.
         labels: The cells of each column that may be a task.
+        maps: The columns of ``labels`` that name files with a label for each pixel.
         left_out: The reason for each other column.
     """
 
@@ -56,6 +60,7 @@ class Table:
     split: str | None = None
     group: str | None = None
     labels: dict[str, Texts] = field(default_factory=dict)
+    maps: dict[str, Column] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -88,8 +93,24 @@ def inspect_table(path: str, as_tasks: Collection[str] = ()) -> Table:
     outside = not np.array_equal(exists, locate(folder, paths[named].tolist())[1])
     found = images[exists].tolist()
     table = Table(path, image, root, found, absent, outside, left_out=left_out)
+    _maps(table, columns, [os.path.join(folder, path or "") for path in paths])
     _roles(table, columns, len(paths), as_tasks)
     return table
+
+
+def _maps(table: Table, columns: dict[str, Texts], images: Sequence[str]) -> None:
+    """Take the columns out whose cells name files, or hold encoded masks."""
+    root = table.root or _folder_of(table.path)
+    for name, cells in list(columns.items()):
+        first = distinct(cells)[:1]
+        if not first or not (is_rle(first[0]) or _found(root, first)):
+            continue
+        own = columns.pop(name)
+        column = classify_maps(root, images, own.tolist())
+        if column.kind is Kind.NOTHING:
+            table.left_out[name] = column.reason
+        else:
+            table.maps[name], table.labels[name] = column, own
 
 
 def _folder_of(path: str) -> str:
@@ -175,8 +196,6 @@ def _roles(
                 table.group = name
         elif name == "group" or re.search(r"(^|_|\b)(id|index|uuid)$", name.lower()):
             table.left_out[name] = "it names rows, or groups of rows"
-        elif _found(table.root or _folder_of(table.path), values[:1]):
-            table.left_out[name] = "it names files"
         else:
             table.labels[name] = normalised(cells)
 

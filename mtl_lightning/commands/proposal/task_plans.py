@@ -3,13 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mtl_lightning.commands.proposal.columns import Column, Kind, classify_column
+from mtl_lightning.commands.proposal.columns import DENSE, Column, Kind, classify_column
 from mtl_lightning.commands.proposal.downloads import Download
 from mtl_lightning.commands.proposal.folders import Folder
+from mtl_lightning.commands.proposal.ranks import order_of
 from mtl_lightning.commands.proposal.tables import Table
 from mtl_lightning.commands.schema import RESERVED
 from mtl_lightning.data.sources.base import Texts
@@ -34,6 +35,7 @@ class TaskPlan:
         labels: Number of labelled images.
         separator: The separator of names.
         note: An alternative.
+        order: The classes, lowest first, if they have an order.
     """
 
     name: str
@@ -42,11 +44,12 @@ class TaskPlan:
     labels: int
     separator: str = ";"
     note: str = ""
+    order: Sequence[str] = ()
 
     @property
     def names(self) -> list[str]:
         """The classes or labels, in order."""
-        return in_order(list(self.counts))
+        return list(self.order) or in_order(list(self.counts))
 
     @property
     def balanced(self) -> bool:
@@ -75,11 +78,14 @@ def classify_columns(
         UserError: If one of ``as_tasks`` has no two values.
     """
     cells: dict[str, list[Texts]] = {}
+    maps: dict[str, Column] = {}
     for table in found:
         for name, own in table.labels.items():
             cells.setdefault(name, []).append(own)
+        for name, column in table.maps.items():
+            maps[name] = _joined(maps[name], column) if name in maps else column
     columns = {
-        name: classify_column(np.concatenate(parts), name in as_tasks)
+        name: maps.get(name) or classify_column(np.concatenate(parts), name in as_tasks)
         for name, parts in cells.items()
     }
     for name in as_tasks:
@@ -97,8 +103,17 @@ def classify_columns(
     columns = {name: column for name, column in columns.items() if column.kind is not Kind.NOTHING}
     missing = {text for column in columns.values() for text in column.missing}
     # A value of one column cannot be missing in another: a source has one such list.
-    values = {text for column in columns.values() for text in column.counts}
+    texts = [column for column in columns.values() if column.kind not in DENSE]
+    values = {text for column in texts for text in column.counts}
     return columns, sorted(missing - values)
+
+
+def _joined(one: Column, other: Column) -> Column:
+    """Return the column that is in two tables; the first says what kind it is."""
+    counts = Counter(one.counts)
+    if one.kind is other.kind:
+        counts.update(other.counts)
+    return replace(one, counts=dict(counts), labels=one.labels + other.labels)
 
 
 def plan_tasks(
@@ -129,6 +144,9 @@ def plan_tasks(
             )
     for folder in found_folders:
         _add_folder(folder, plans, named)
+    for plan in plans.values():
+        if plan.kind is Kind.CLASSES:
+            plan.order, plan.note = order_of(plan.name, plan.counts)
     return list(plans.values()), place
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from mtl_lightning.audit.shapes import CROPPED
-from mtl_lightning.commands.proposal.columns import Kind
+from mtl_lightning.commands.proposal.columns import DENSE, Kind
 from mtl_lightning.commands.proposal.propose import Proposal
 from mtl_lightning.commands.proposal.sources import SourcePlan
 from mtl_lightning.commands.proposal.task_plans import TaskPlan
@@ -75,6 +75,14 @@ def _task(plan: TaskPlan) -> Iterator[str]:
     if plan.kind is Kind.NUMBERS:
         yield "  class_path: Regression"
         return
+    if plan.kind in DENSE:
+        yield from (f"  {line}" for line in _dense(plan))
+        return
+    if plan.order:
+        yield "  class_path: Ordinal"
+        yield "  init_args:"
+        yield from (f"    {line}" for line in _listed("classes", plan.order))
+        return
     many = plan.kind in (Kind.YES_NO, Kind.NAMES)
     yield f"  class_path: {'MultiLabel' if many else 'Classification'}"
     yield "  init_args:"
@@ -87,6 +95,19 @@ def _task(plan: TaskPlan) -> Iterator[str]:
     if plan.balanced:
         key = "pos_weights" if many else "class_weights"
         yield f"    {key}: balanced   # {_extremes(plan)}"
+
+
+def _dense(plan: TaskPlan) -> Iterator[str]:
+    if plan.kind is Kind.MASKS:
+        yield "class_path: Segmentation"
+        yield "init_args:"
+        yield "  classes:"
+        yield from (f"    {value}: class_{value}" for value in plan.counts)
+        yield "  ignore: 255   # or others, for all values that are no class"
+        return
+    yield "class_path: DenseRegression"
+    if plan.kind is Kind.NORMALS:
+        yield "init_args: {channels: 3, loss: cosine}"
 
 
 def _names(plan: TaskPlan) -> Sequence[str]:
@@ -157,7 +178,7 @@ def _image_size(proposal: Proposal) -> Iterator[str]:
 
 
 def _mirror(proposal: Proposal) -> Iterator[str]:
-    named = [plan for plan in proposal.tasks if plan.kind is not Kind.NUMBERS]
+    named = [plan for plan in proposal.tasks if plan.kind not in (Kind.NUMBERS, *DENSE)]
     pairs = {plan.name: dict(partners(_names(plan))) for plan in named}
     swap = {name: own for name, own in pairs.items() if own}
     if swap:

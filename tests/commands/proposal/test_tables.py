@@ -1,11 +1,15 @@
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from mtl_lightning.audit.images import read_size
+from mtl_lightning.commands.proposal.columns import Kind
 from mtl_lightning.commands.proposal.tables import inspect_table
 from mtl_lightning.system.errors import UserError
 from tests.helpers.files.messy import photo
+from tests.helpers.segmentation import png
 
 
 def photos(folder, number=12):
@@ -52,7 +56,21 @@ def test_the_column_with_most_images_is_taken_and_others_that_name_files_are_no_
         table("t.csv", other=mixed, image=names, mask=names[::-1], kind=["a", "b"] * 6)
     )
     assert found.image == "image"
-    assert found.left_out == {"other": "it names files", "mask": "it names files"}
+    assert found.left_out == dict.fromkeys(
+        ("other", "mask"), "it names files that are neither masks of classes nor maps of numbers"
+    )
+
+
+def test_columns_of_masks_may_be_tasks_whatever_their_cells_are_called():
+    names = photos(".")
+    size = read_size(names[0])
+    for i, name in enumerate(names):
+        Path(name).with_suffix(".png").write_bytes(png(np.full(size, i % 3)))
+    masks = [name.replace("jpg", "png") for name in names]
+    found = inspect_table(table("t.csv", image=names, mask_id=masks, kind=["a", "b"] * 6))
+    assert list(found.labels) == ["mask_id", "kind"]
+    assert found.labels["mask_id"].tolist() == masks
+    assert {name: column.kind for name, column in found.maps.items()} == {"mask_id": Kind.MASKS}
 
 
 def test_splits_by_name_or_by_content():

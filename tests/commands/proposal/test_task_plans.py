@@ -55,6 +55,25 @@ def test_the_place_of_each_column():
     assert plans[0].counts == {"hat": 3, "bag": 3}
 
 
+def test_masks_in_several_tables_are_one_task():
+    one, two = table("a", mask=["1.png"]), table("b", mask=["2.png", "3.png"])
+    one.maps["mask"] = Column(Kind.MASKS, {"0": 5, "1": 2}, 1, reason="first")
+    two.maps["mask"] = Column(Kind.MASKS, {"0": 1, "2": 3}, 2, reason="second")
+    columns, missing = classify_columns([one, two], [])
+    (plan,), place = plan_tasks(columns, missing, [])
+    assert (plan.kind, plan.labels) == (Kind.MASKS, 3)
+    assert plan.counts == {"0": 6, "1": 2, "2": 3}
+    assert place == {"mask": ("mask", "")}
+
+
+def test_classes_of_columns_and_folders_may_have_an_order():
+    bands = Column(Kind.CLASSES, {"60+": 1, "0-9": 2, "10-59": 3}, 6)
+    folder = Folder("a/size", "size", classes={"M": 1, "S": 1, "L": 1})
+    plans, _ = plan_tasks({"age": bands}, [], [folder])
+    assert [plan.order for plan in plans] == [["0-9", "10-59", "60+"], ["S", "M", "L"]]
+    assert plans[0].names == ["0-9", "10-59", "60+"]
+
+
 def test_folders_of_one_name_add_up():
     folders = [
         Folder("a/kind", "kind", classes={"x": 1}),

@@ -125,6 +125,27 @@ def test_what_is_written_reads_as_it_was_meant(tmp_path):
     assert config["model"]["backbone"]["class_path"] == "VGG16"
 
 
+def test_ordered_classes_and_maps_are_written_as_their_tasks(tmp_path):
+    plans = [
+        TaskPlan("age", Kind.CLASSES, {"60+": 90, "0-9": 1}, 91, order=["0-9", "60+"]),
+        TaskPlan("parts", Kind.MASKS, {"0": 9, "11": 2}, 3, note="give them names"),
+        TaskPlan("depth", Kind.DEPTH, {}, 4, note="if they are mm: {scale: 0.001}"),
+        TaskPlan("normals", Kind.NORMALS, {}, 4),
+    ]
+    text = render(proposal(tasks=plans), "mtl-lightning init a", "c.yaml")
+    assert "depth:   # 4 labels; if they are mm: {scale: 0.001}" in text
+    path = tmp_path / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    masks = {"classes": {"0": "class_0", "11": "class_11"}, "ignore": 255}
+    vectors = {"channels": 3, "loss": "cosine"}
+    assert plain_values(yaml_io.load(path))["tasks"] == {
+        "age": {"class_path": "Ordinal", "init_args": {"classes": ["0-9", "60+"]}},
+        "parts": {"class_path": "Segmentation", "init_args": masks},
+        "depth": {"class_path": "DenseRegression"},
+        "normals": {"class_path": "DenseRegression", "init_args": vectors},
+    }
+
+
 def test_comments_say_what_was_left_out_and_what_else_could_be():
     text = render(proposal(), "mtl-lightning init 'a b.csv'", "c.yaml")
     for line in (
