@@ -24,9 +24,10 @@ COMMANDS = {
     "init": "propose a config:           mtl-lightning init TABLE_OR_FOLDER... --output FILE.yaml",
     "export": "write it for elsewhere:     mtl-lightning export --ckpt_path best --name RUN "
     "--output FOLDER",
+    "compare": "one network or several:     mtl-lightning compare --config FILE --output FOLDER",
     "pack": "write data as shards:       mtl-lightning pack --config FILE --output FOLDER",
 }
-PLAIN_COMMANDS = ("export", "inspect", "init", "pack")
+PLAIN_COMMANDS = ("compare", "export", "inspect", "init", "pack")
 """Commands without a Trainer: one module of `commands` each."""
 HELP = f"""mtl-lightning {__version__}: one image network for many tasks, trained on partial labels
 

@@ -10,8 +10,8 @@ SECTIONS = ("tasks", "model", "data", "trainer", "checkpoint")
 TOP_LEVEL = ("seed_everything", "name", "ckpt_path", "weights_only")
 OF_COMMANDS: dict[str, tuple[str, ...]] = {
     "fit": (),
-    "validate": ("verbose",),
-    "test": ("verbose",),
+    "validate": ("verbose", "bootstrap"),
+    "test": ("verbose", "bootstrap"),
     "predict": ("images", "output", "allow_outside_root", "intensity", "return_predictions"),
     "export": (),
     "inspect": (),

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from jsonargparse.typing import NonNegativeInt
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Callback, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -13,6 +14,7 @@ from rich import get_console
 
 from mtl_lightning.callbacks.bad_images import BadImagesFile
 from mtl_lightning.callbacks.bar import Bar
+from mtl_lightning.callbacks.bootstrap import Bootstrap
 from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.callbacks.plots import Plots
 from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
@@ -114,6 +116,12 @@ class MultiTaskCLI(LightningCLI):
             parser.set_defaults({"return_predictions": False})  # they are written, not kept
         elif subcommand != "fit":
             parser.set_defaults({"verbose": False})  # our table is printed instead
+            parser.add_argument(
+                "--bootstrap",
+                type=NonNegativeInt,
+                default=0,
+                help="write the metrics over so many bootstrap samples of the images",
+            )
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -230,6 +238,8 @@ class MultiTaskCLI(LightningCLI):
             Plots(recorder),
             BadImagesFile(self.run),
         ]
+        if self.subcommand in ("validate", "test"):
+            callbacks.append(Bootstrap(self.run, self._get(self.config, "bootstrap")))
         if self.subcommand != "fit":
             return callbacks
         if checkpoints is not None:

@@ -1,0 +1,125 @@
+"""``test_bootstrap.json``: the metrics of an evaluation over bootstrap samples of its images."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from mtl_lightning.data.batch import Batch
+from mtl_lightning.data.datamodule import PartialLabels
+from mtl_lightning.data.splits import hashed
+from mtl_lightning.system.files import atomic_write
+from mtl_lightning.tasks.resampling import BLOCKS, BlockStates
+from mtl_lightning.training.protocol import multi_task
+
+
+class Bootstrap(Callback):
+    """Writes ``<split>_bootstrap.json`` after ``test`` or ``validate``.
+
+    It holds each task's metrics over the split and over ``draws`` samples of blocks of its images.
+    Two runs on the same images draw the same samples, so their differences have an interval, too.
+
+    Args:
+        run: The folder to write to.
+        draws: Number of samples; 0 for nothing.
+    """
+
+    def __init__(self, run: Path, draws: int) -> None:
+        self.run = run
+        self.draws = draws
+        self._states: dict[str, BlockStates] = {}
+        self._blocks = torch.empty(0, dtype=torch.int64)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put all images into blocks."""
+        if not self.draws:
+            return
+        data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]
+        blocks = hashed(data.labels.table.keys, seed=0) % BLOCKS
+        self._blocks = torch.from_numpy(blocks.astype("int64"))
+        tasks = multi_task(pl_module).tasks.items()
+        self._states = {name: BlockStates(task, pl_module.device) for name, task in tasks}
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Add a batch."""
+        del trainer, pl_module, batch_idx, dataloader_idx
+        for name, states in self._states.items():
+            blocks = self._blocks[batch.rows.cpu()].to(batch.rows.device)
+            states.add(outputs[name], batch.targets[name], batch.labelled[name], blocks)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file."""
+        self._write(trainer, pl_module, "test")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put all images into blocks, if this is the command ``validate``."""
+        if trainer.state.fn == "validate":
+            self.on_test_start(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Add a batch, if this is the command ``validate``."""
+        self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file, if this is the command ``validate``."""
+        self._write(trainer, pl_module, "val")
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
+        if not self._states:
+            return
+        for states in self._states.values():
+            for state in states.sums():
+                _sum(trainer, state)
+        module, results = multi_task(pl_module), multi_task(pl_module).results[split]
+        if trainer.is_global_zero:
+            tasks = {}
+            for name, states in self._states.items():
+                if results.tasks[name]["n_labelled"]:
+                    drawn = states.resample(self.draws)
+                    tasks[name] = {
+                        "primary": module.tasks[name].primary,
+                        "higher_is_better": states.higher_is_better(drawn),
+                        "metrics": _plain(results.tasks[name]),
+                        "draws": {metric: list(map(_number, v)) for metric, v in drawn.items()},
+                    }
+            path = self.run / f"{split}_bootstrap.json"
+            with atomic_write(path) as file:
+                json.dump({"split": split, "blocks": BLOCKS, "tasks": tasks}, file)
+                file.write("\n")
+            module.print(f"written: {path}")
+        self._states = {}
+
+
+def _sum(trainer: Trainer, state: Tensor) -> None:
+    """Add up a tensor over ranks, in place."""
+    if trainer.world_size > 1:
+        torch.distributed.all_reduce(state)
+
+
+def _plain(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in values.items()}
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,58 @@
+import json
+
+import numpy as np
+import pytest
+
+from mtl_lightning.callbacks.bootstrap import Bootstrap
+from mtl_lightning.data.datamodule import PartialLabels
+from tests.helpers.data import Memory, make_tasks
+from tests.helpers.training import make_module, make_trainer
+
+
+def data(batch_size=4):
+    labels = {
+        "kind": ["cat", "dog", "eel", None] * 15,
+        "size": range(60),
+        "rare": ["no", "yes", *[None] * 58],
+    }
+    splits = ["train"] * 20 + ["val"] * 10 + ["test"] * 30
+    source = Memory(labels, splits)
+    tasks = make_tasks()
+    return PartialLabels(tasks, {"m": source}, image_size=16, batch_size=batch_size, num_workers=0)
+
+
+def run(folder, command="test", draws=50, **options):
+    own = data(**options)
+    trainer = make_trainer(folder, callbacks=[Bootstrap(folder / "run", draws)])
+    results = getattr(trainer, command)(make_module(), datamodule=own, verbose=False)
+    split = "test" if command == "test" else "val"
+    path = folder / "run" / f"{split}_bootstrap.json"
+    return results[0], json.loads(path.read_text()) if path.exists() else None
+
+
+@pytest.mark.parametrize(("command", "split"), [("test", "test"), ("validate", "val")])
+def test_draws_lie_around_the_metrics_of_the_split(tmp_path, command, split):
+    logged, found = run(tmp_path, command)
+    assert found["split"] == split
+    assert list(found["tasks"]) == ["kind", "size"], "rare has no label here"
+    size = found["tasks"]["size"]
+    assert (size["primary"], size["higher_is_better"]["mae"]) == ("r2", False)
+    assert size["metrics"]["mae"] == pytest.approx(logged[f"{split}/size/mae"])
+    draws = np.array(size["draws"]["mae"])
+    assert draws.shape == (50,)
+    assert draws.min() < size["metrics"]["mae"] < draws.max()
+    assert draws.mean() == pytest.approx(size["metrics"]["mae"], rel=0.1)
+
+
+def test_draws_do_not_depend_on_batches(tmp_path):
+    one, other = (run(tmp_path / str(size), batch_size=size)[1] for size in (4, 7))
+    for task in one["tasks"]:
+        for name, draws in one["tasks"][task]["draws"].items():
+            assert other["tasks"][task]["draws"][name] == pytest.approx(draws, rel=1e-5), name
+
+
+def test_nothing_without_draws_and_in_a_training(tmp_path):
+    assert run(tmp_path, draws=0)[1] is None
+    trainer = make_trainer(tmp_path, callbacks=[Bootstrap(tmp_path / "run", 10)])
+    trainer.fit(make_module(), datamodule=data())
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+from torchmetrics import MetricCollection
+from torchmetrics.aggregation import CatMetric
+
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.tasks import Classification, MultiLabel, Ordinal, Regression
+from mtl_lightning.tasks.metrics import TaskMetrics
+from mtl_lightning.tasks.resampling import BLOCKS, BlockStates, draw_counts
+
+ROWS = 300
+
+
+def classes(task):
+    random = np.random.default_rng(0)
+    return random.integers(0, len(task.classes), ROWS)
+
+
+def labels(task):
+    return np.random.default_rng(0).integers(0, 2, (ROWS, len(task.labels))).astype(np.float32)
+
+
+def numbers(task):
+    return np.random.default_rng(0).normal(5, 2, ROWS)
+
+
+KINDS = [
+    (Classification(["a", "b", "c"]), classes, 3),
+    (Ordinal(["S", "M", "L"]), classes, 2),
+    (MultiLabel(["hat", "bag"]), labels, 2),
+    (Regression(), numbers, 1),
+]
+
+NAMES = [type(task).__name__ for task, _, _ in KINDS]
+
+
+def data(task, targets, outputs):
+    torch.manual_seed(1)
+    values = torch.from_numpy(targets(task))
+    labelled = torch.rand(values.shape) < 0.8
+    task.fit_statistics(values[:100], torch.ones_like(labelled[:100]))
+    return torch.randn(ROWS, outputs), values, labelled, torch.randint(0, BLOCKS, (ROWS,))
+
+
+@pytest.mark.parametrize(("task", "targets", "width"), KINDS, ids=NAMES)
+def test_a_draw_is_the_metric_of_its_rows(task, targets, width):
+    outputs, values, labelled, blocks = data(task, targets, width)
+    states = BlockStates(task, torch.device("cpu"))
+    for rows in torch.arange(ROWS).split(64):
+        states.add(outputs[rows], values[rows], labelled[rows], blocks[rows])
+    found = states.resample(3)
+    for number, counts in enumerate(draw_counts(3)):
+        drawn = torch.cat(
+            [
+                torch.repeat_interleave(torch.tensor([row]), int(counts[blocks[row]]))
+                for row in range(ROWS)
+            ]
+        )
+        expected = TaskMetrics(task)
+        loss = torch.zeros(())
+        expected.update(task, outputs[drawn], values[drawn], labelled[drawn], loss)
+        plain = expected.compute()
+        assert set(found) == set(plain) - {"loss", "n_labelled"}
+        for name, values_of in found.items():
+            assert values_of[number] == pytest.approx(plain[name], rel=1e-6, nan_ok=True), name
+
+
+def test_draws_are_the_same_in_every_run_and_take_as_many_blocks_as_there_are():
+    counts = draw_counts(50)
+    assert (counts == draw_counts(50)).all()
+    assert (counts.sum(1) == BLOCKS).all()
+    assert len(np.unique(counts, axis=0)) == 50
+
+
+def test_what_is_pending_is_added_before_it_is_too_much(monkeypatch):
+    monkeypatch.setattr("mtl_lightning.tasks.resampling._PENDING", 1)
+    task, targets, width = KINDS[0]
+    outputs, values, labelled, blocks = data(task, targets, width)
+    states = BlockStates(task, torch.device("cpu"))
+    states.add(outputs, values, labelled, blocks)
+    assert not states._pending
+    assert sum(int(state.sum()) for state in states.sums())
+
+
+def test_which_way_is_better():
+    states = BlockStates(Classification(["a", "b"], second_answers="right"), torch.device("cpu"))
+    found = states.higher_is_better(["accuracy", "calibration_error", "shared_ap", "other"])
+    assert found == {"accuracy": True, "calibration_error": False, "shared_ap": True, "other": None}
+
+
+def test_a_metric_that_keeps_lists_is_refused():
+    class Own(Regression):
+        def metrics(self):
+            return MetricCollection({"all": CatMetric()}, compute_groups=False)
+
+    with pytest.raises(UserError, match="Found CatMetric, whose value is a list"):
+        BlockStates(Own(), torch.device("cpu"))
