@@ -21,6 +21,7 @@ from .data import (
     HuggingFaceSource as HuggingFaceSource,
     LabelBalanced as LabelBalanced,
     Market1501AttributeSource as Market1501AttributeSource,
+    MarketSource as MarketSource,
     Intensity as Intensity,
     Mirror as Mirror,
     Mixed as Mixed,

@@ -118,6 +118,14 @@ def test_patients(here):
     assert message.startswith("data.inputs.age: the config has mtl_lightning.Category, the check")
 
 
+def test_market(undrawn):
+    few = ["--data.sources.market.init_args.days", "60"]
+    run("fit", "--config", str(CONFIGS / "market.yaml"), *QUICK, *few)
+    run("test", "--name", "market", "--ckpt_path", "best")
+    measured = json.loads(Path("runs/market/version_0/test_metrics.json").read_text())["tasks"]
+    assert 40 < measured["direction"]["n_labelled"] < 100, "9 of 60 days, half of the labels"
+
+
 def whole(name: str, images: str, *arguments: str) -> set[str]:
     """Run fit, test and predict with a config; return the columns of the predictions."""
     run("fit", "--config", str(CONFIGS / f"{name}.yaml"), *QUICK, *SMALL, *arguments)

@@ -47,6 +47,9 @@ from .sources import (
     Market1501AttributeSource as Market1501AttributeSource,
 )
 from .sources import (
+    MarketSource as MarketSource,
+)
+from .sources import (
     MultiMNISTSource as MultiMNISTSource,
 )
 from .sources import (

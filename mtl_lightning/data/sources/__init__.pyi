@@ -13,6 +13,7 @@ from .fashionai import FashionAISource as FashionAISource
 from .filename import FilenameSource as FilenameSource
 from .folder import FolderSource as FolderSource
 from .huggingface import HuggingFaceSource as HuggingFaceSource
+from .market import MarketSource as MarketSource
 from .market1501 import Market1501AttributeSource as Market1501AttributeSource
 from .multimnist import MultiMNISTSource as MultiMNISTSource
 from .shapes import ShapesSource as ShapesSource
