@@ -72,7 +72,8 @@ def survey_images(
     Raises:
         SourceError: If a source fails as a whole.
     """
-    order = np.random.default_rng(seed).permutation(len(table))
+    there = np.flatnonzero(table.has_image)
+    order = there[np.random.default_rng(seed).permutation(len(there))]
     sized = order if everything else order[:SIZED]
     decoded = set((order if everything else order[:DECODED]).tolist())
     files = [int(row) for row in sorted(sized) if is_file(table.images[row])]
@@ -97,7 +98,7 @@ def survey_images(
     contents.pop(b"", None)
     known = sorted(sizes)
     return ImageSurvey(
-        total=len(table),
+        total=len(there),
         rows=np.array(known, dtype=np.int64),
         sizes=np.array([sizes[row] for row in known], dtype=np.int64).reshape(-1, 2),
         decoded=len(rows),

@@ -10,6 +10,7 @@ import torch
 from mtl_lightning.audit import (
     copies,
     images,
+    inputs,
     label_checks,
     sides,
     survey,
@@ -44,6 +45,7 @@ class Report:
         encoded: Task to its labels, of the tasks whose labels could be read.
         class_counts: Task to its classes by split, of the tasks that have classes.
         numbers: Task to its labels that are numbers, of the tasks without classes.
+        missing_inputs: Input to its missing cells by split.
         absences: Task to how often it is absent from a step.
         pair_counts: (K, K) training images that carry labels of both of two tasks.
         copies: Images that exist under several names.
@@ -60,6 +62,7 @@ class Report:
     encoded: dict[str, Encoded] = field(default_factory=dict)
     class_counts: dict[str, label_checks.ClassCounts] = field(default_factory=dict)
     numbers: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    missing_inputs: dict[str, npt.NDArray[np.int64]] = field(default_factory=dict)
     absences: dict[str, Absence] = field(default_factory=dict)
     pair_counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     copies: list[Copies] = field(default_factory=list)
@@ -120,6 +123,7 @@ def _labels(report: Report, whole: bool) -> list[Finding]:
     found: list[Finding] = []
     try:
         data.labels.infer_classes()
+        data.labels.learn_inputs()
         data.labels.encode()
         report.encoded = data.labels.encoded
         notes = data.labels.notes()
@@ -142,6 +146,9 @@ def _labels(report: Report, whole: bool) -> list[Finding]:
     for name, counts in report.class_counts.items():
         found += label_checks.class_findings(name, counts)
         found += label_checks.minor_class_findings(name, counts)
+    report.missing_inputs = inputs.missing_counts(data.labels)
+    if all(column.is_known for column in data.labels.inputs.values()):
+        found += inputs.giveaways(data.labels, report.numbers)
     found += sides.findings(data, report.class_counts)
     found += label_checks.remarks(data.tasks, report.encoded, splits)
     found += label_checks.time_findings(table)
@@ -225,6 +232,8 @@ def _images(
     report: Report, table: MergedTable, seed: int, everything: bool, progress: ProgressBar
 ) -> list[Finding]:
     """Fill in what follows from the image files."""
+    if not table.has_image.any():
+        return []
     try:
         survey_of_images = images.survey_images(table, seed, everything, progress)
     except SourceError as error:

@@ -179,8 +179,7 @@ def _read(
     keys = table.keys
     if not "".join(keys).isascii():  # systems normalise the same name differently
         keys = texts([normalize("NFC", key) for key in keys])
-    inputs = {column: normalised(cells) for column, cells in table.inputs.items()}
-    return replace(table, labels=labels, groups=groups, keys=keys, inputs=inputs)
+    return replace(table, labels=labels, groups=groups, keys=keys)
 
 
 def _check_apart(name: str, table: SourceTable) -> None:

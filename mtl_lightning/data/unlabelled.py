@@ -18,7 +18,6 @@ from mtl_lightning.data.sources.table import TableSource
 from mtl_lightning.data.sources.tabular import SUFFIXES, TableFile, open_table
 from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
 from mtl_lightning.system.files import as_utf8
-from mtl_lightning.tasks.cells import normalised
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def _column(table: TableFile, name: str) -> Texts:
             f"--images {table.path} should have a column {quoted(name)}, which the network reads. "
             f"Found {listed(table.names)}{did_you_mean(name, table.names)}"
         )
-    return normalised(table.column(name))
+    return table.column(name)
 
 
 def _below(folder: str, allow_outside_root: bool, passed: PassedOver) -> list[str]:

@@ -74,7 +74,7 @@ class Input(ABC):
 
     @abstractmethod
     def encode(self, cells: NDArray[np.object_]) -> EncodedInput:
-        """Encode cells, (N,) str or None, of any split."""
+        """Encode cells, (N,) str as in the source or None, of any split."""
 
     @abstractmethod
     def expected(self) -> str:

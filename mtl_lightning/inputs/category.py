@@ -1,6 +1,7 @@
 """One of several values that have no order."""
 
 from collections import Counter
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from mtl_lightning.inputs.base import EncodedInput, Input
 from mtl_lightning.models.inputs import CATEGORIES
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.tasks.cells import canonical
+from mtl_lightning.tasks.cells import canonical, normalised
 
 MISSING, UNKNOWN, FIRST = 0, 1, 2
 """The codes of an empty cell, of a value that is not in the vocabulary, and of its first value."""
@@ -61,7 +62,8 @@ class Category(Input):
         """Collect the vocabulary."""
         if self.values is not None:
             return
-        counts = Counter(cells[pd.notna(cells)].tolist())
+        known = normalised(cells)
+        counts = Counter(known[pd.notna(known)].tolist())
         values = sorted(value for value, count in counts.items() if count >= self.min_count)
         if len(values) > MOST:
             raise UserError(
@@ -72,13 +74,17 @@ class Category(Input):
 
     def encode(self, cells: NDArray[np.object_]) -> EncodedInput:
         """Return ``(N, 1)`` int64 codes; no cell is bad."""
-        codes = pd.Series(cells, dtype=object).map(
+        codes = pd.Series(normalised(cells), dtype=object).map(
             {value: code for code, value in enumerate(self.values or (), start=FIRST)}
         )
         codes = codes.fillna(UNKNOWN).to_numpy(dtype=np.int64)
         return EncodedInput(
             np.where(pd.isna(cells), MISSING, codes)[:, None], np.zeros(len(cells), dtype=bool)
         )
+
+    def meaning(self, cell: str) -> Hashable:
+        """Return the canonical text, see `mtl_lightning.tasks.cells`."""
+        return canonical(cell)
 
     def expected(self) -> str:
         """Any text will do."""

@@ -14,6 +14,7 @@ from mtl_lightning.audit.findings import Finding, Level
 from mtl_lightning.audit.images import ImageSurvey
 from mtl_lightning.audit.label_checks import ClassCounts
 from mtl_lightning.audit.report import Report
+from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.reports.console import merged_table
 from mtl_lightning.system.errors import one_line
 
@@ -29,6 +30,7 @@ def parts(report: Report) -> Iterator[RenderableType]:
     """Yield the parts to print; findings come last, where they are seen."""
     if report.counts is not None:
         yield merged_table(report.counts)
+        yield from _inputs(report)
         yield from _classes(report)
         yield from _targets(report)
         if report.encoded:
@@ -38,6 +40,22 @@ def parts(report: Report) -> Iterator[RenderableType]:
             yield _heading("images")
             yield _indented(Text(_image_lines(report, report.images)), 2)
     yield from _findings(report)
+
+
+def _inputs(report: Report) -> Iterator[RenderableType]:
+    if not report.missing_inputs or report.table is None:
+        return
+    yield _heading("inputs, with their missing cells")
+    table = _table("", "kind", *SPLITS)
+    totals = [int(report.table.in_split(split).sum()) for split in SPLITS]
+    for name, counts in report.missing_inputs.items():
+        kind = type(report.data.inputs[name]).__name__
+        cells = [
+            f"{count:,} of {total:,}" if count else "-"
+            for count, total in zip(counts.tolist(), totals, strict=True)
+        ]
+        table.add_row(one_line(name), kind, *cells)
+    yield table
 
 
 def _targets(report: Report) -> Iterator[RenderableType]:

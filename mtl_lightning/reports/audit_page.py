@@ -43,6 +43,7 @@ def page(report: Report) -> str:
         open_places=OPEN,
         most_places=PLACES,
         label_rows=[] if report.counts is None else _label_rows(report.counts),
+        input_rows=_input_rows(report),
         pair_rows=_pair_rows(report),
         absence_rows=_absence_rows(report),
         size_rows=_size_rows(report),
@@ -60,6 +61,13 @@ def _label_rows(counts: MergedCounts) -> list[list[str]]:
         [name, task, *(_count(of_task[split]) for split in SPLITS)]
         for name, own in [*counts.sources.items(), ("all", counts.total)]
         for task, of_task in [*own.labelled.items(), ("images", own.images)]
+    ]
+
+
+def _input_rows(report: Report) -> list[list[str]]:
+    return [
+        [name, type(report.data.inputs[name]).__name__, *map(_count, counts.tolist())]
+        for name, counts in report.missing_inputs.items()
     ]
 
 

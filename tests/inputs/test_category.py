@@ -20,6 +20,13 @@ def test_missing_and_unknown_have_codes_of_their_own():
     assert codes[:, 0].tolist() == [3, 1, 0, 2]
 
 
+def test_texts_of_one_number_are_one_category():
+    category = learned(["1.0", "2", "1"])
+    assert category.values == ["1", "2"]
+    assert category.encode(column(["1.00", "+2"])).values[:, 0].tolist() == [2, 3]
+    assert category.meaning("1.0") == category.meaning("1")
+
+
 def test_rare_values_are_unknown():
     category = learned(["a", "a", "b"], min_count=2)
     assert category.encode(column(["a", "b"])).values[:, 0].tolist() == [2, 1]
