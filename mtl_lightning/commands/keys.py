@@ -13,6 +13,7 @@ OF_COMMANDS: dict[str, tuple[str, ...]] = {
     "validate": ("verbose", "bootstrap"),
     "test": ("verbose", "bootstrap"),
     "predict": ("images", "output", "allow_outside_root", "intensity", "return_predictions"),
+    "compare": (),
     "export": (),
     "inspect": (),
     "pack": (),

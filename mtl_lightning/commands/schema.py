@@ -90,6 +90,7 @@ SCALARS: dict[str, Any] = {
     "ckpt_path": str | None,
     "weights_only": bool | None,
     "verbose": bool,
+    "bootstrap": int,
     "images": str | None,
     "output": str,
     "allow_outside_root": bool,

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from mtl_lightning.commands import keys, schema
 from tests.conftest import small
 from tests.helpers.training import prepare_fit, refused
 
@@ -165,3 +166,8 @@ def test_one_s_own_class_may_take_what_is_built_later():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(".")
         assert prepare_fit("--config", small({"data.sources": {"a": entry}}))
+
+
+def test_every_key_beside_the_sections_has_a_type():
+    known = {*keys.TOP_LEVEL, *(key for own in keys.OF_COMMANDS.values() for key in own)}
+    assert set(schema.SCALARS) == known
