@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mtl_lightning.inputs.date import moments
 from mtl_lightning.system.errors import UserError, quoted
 
 Dates: TypeAlias = npt.NDArray[np.datetime64]
@@ -31,15 +32,7 @@ def parse_dates(
         UserError: If a cell is not such a date, or there is no such format.
     """
     codes, texts = pd.factorize(cells)
-    column = pd.Series(texts, dtype=object)
-    try:
-        read = pd.to_datetime(column, format=date_format or "ISO8601", errors="coerce", utc=True)
-    except ValueError as error:
-        raise UserError(
-            f"date_format should be as in Python's strptime, such as %d.%m.%Y. "
-            f"Found {quoted(str(date_format))} ({error})"
-        ) from error
-    dates: Dates = read.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    dates: Dates = moments(texts, date_format)
     for code in np.flatnonzero(np.isnat(dates))[:1]:
         rows = np.flatnonzero(codes == code)
         more = f" ({len(rows):,} cells like this)" if len(rows) > 1 else ""

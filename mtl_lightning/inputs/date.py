@@ -98,12 +98,28 @@ class Date(Input):
 
     def _days(self, cells: NDArray[np.object_]) -> NDArray[np.float64]:
         """Return the days since 1970 of each cell, NaN if it is missing or no date."""
-        moments = pd.to_datetime(
-            pd.Series(cells, dtype=object),
-            format=self.format or "ISO8601",
-            utc=True,
-            errors="coerce",
-        )
-        epoch = pd.Timestamp(0, tz="UTC")
-        days: NDArray[np.float64] = ((moments - epoch) / pd.Timedelta(days=1)).to_numpy(np.float64)
+        since = moments(cells, self.format) - np.datetime64(0, "us")
+        days: NDArray[np.float64] = since / np.timedelta64(1, "D")
         return days
+
+
+def moments(cells: NDArray[np.object_], date_format: str | None) -> NDArray[np.datetime64]:
+    """Return cells as (N,) datetime64[us] in UTC, NaT for those that are missing or no date.
+
+    Args:
+        cells: (N,) str or None.
+        date_format: As in Python's ``strptime``; None for ISO 8601.
+
+    Raises:
+        UserError: If there is no such format.
+    """
+    column = pd.Series(cells, dtype=object)
+    try:
+        read = pd.to_datetime(column, format=date_format or "ISO8601", errors="coerce", utc=True)
+    except ValueError as error:
+        raise UserError(
+            f"the format of dates should be as in Python's strptime, such as %d.%m.%Y. Found "
+            f'"{date_format}" ({error})'
+        ) from error
+    found: NDArray[np.datetime64] = read.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    return found

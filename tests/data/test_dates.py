@@ -56,7 +56,7 @@ def test_a_date_that_could_be_two_is_refused():
     )
     with pytest.raises(UserError, match=r'"30\.02\.2024" is not a date; expected the format "%d'):
         parsed("30.02.2024", date_format="%d.%m.%Y")
-    with pytest.raises(UserError, match="date_format should be as in Python's strptime"):
+    with pytest.raises(UserError, match="dates should be as in Python's strptime"):
         parsed("2024", date_format="%Q")
 
 

@@ -48,3 +48,8 @@ def test_what_is_no_date_is_bad():
 def test_an_unknown_cycle_is_refused():
     with pytest.raises(UserError, match=r'cycles should be of year, week, day. Found "weak"; did'):
         Date(["weak"])
+
+
+def test_a_format_that_is_none():
+    with pytest.raises(UserError, match=r'strptime, such as %d\.%m\.%Y\. Found "%Q"'):
+        Date(format="%Q").learn(column(["2024"]))
