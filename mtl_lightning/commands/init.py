@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mtl_lightning.system.errors import UserError, did_you_mean, one_line
 
-HELP = """usage: mtl-lightning init TABLE_OR_FOLDER... [--task COLUMN] [--output FILE.yaml]
+HELP = """usage: mtl-lightning init TABLE_OR_FOLDER... [--task COLUMN] [--tasks COLUMN...]
+                          [--output FILE.yaml]
 
 Looks at tables (CSV, TSV, JSON Lines, Parquet) and folders (a folder a class; train, val and test
 with a folder a class in each; a folder of tables) and proposes a config: tasks with their classes,
@@ -18,13 +19,15 @@ name alternatives. Columns that are not a task are left out, and listed.
 options:
   --task COLUMN       make a task of a column that would be left out, or be taken for groups; may be
                       given several times
+  --tasks COLUMN...   the same for several columns. For a table without images, these are the tasks,
+                      and its other columns become inputs of the network
   --output FILE.yaml  write the config there; an existing file is never overwritten. Without it
                       the config is printed
   -h, --help          print this
 
 exit status: 0 if a config was proposed, 2 if not
 """
-OPTIONS = ("--output", "--task", "--help")
+OPTIONS = ("--output", "--task", "--tasks", "--help")
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -41,7 +44,9 @@ def run(arguments: list[str]) -> int:
     from mtl_lightning.system.files import check_exists
 
     outputs, rest = flags.pop_options(arguments, ("--output",))
-    as_tasks, paths = flags.pop_options(rest, ("--task",))
+    as_tasks, rest = flags.pop_options(rest, ("--task",))
+    several, paths = _several(rest)
+    as_tasks += several
     output = Path(outputs[-1]) if outputs else None
     if output is not None:
         _check(output)
@@ -54,6 +59,22 @@ def run(arguments: list[str]) -> int:
     for path in paths:
         check_exists(os.path.expanduser(path))
     return _propose(paths, as_tasks, output)
+
+
+def _several(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return the columns of ``--tasks``, and the other arguments."""
+    columns: list[str] = []
+    others: list[str] = []
+    taking = False
+    for argument in arguments:
+        if argument == "--tasks":
+            taking = True
+        elif argument.startswith("-"):
+            taking = False
+            others.append(argument)
+        else:
+            (columns if taking else others).append(argument)
+    return columns, others
 
 
 def _check(output: Path) -> None:
@@ -89,7 +110,8 @@ def _propose(paths: list[str], as_tasks: list[str], output: Path | None) -> int:
         with output.open("x", encoding="utf-8") as file:
             file.write(text)
         tasks = ", ".join(plan.name for plan in proposal.tasks)
-        sys.stdout.write(f"written: {output} ({proposal.images:,} images; tasks {tasks})\n")
+        kind = "rows" if proposal.inputs else "images"
+        sys.stdout.write(f"written: {output} ({proposal.images:,} {kind}; tasks {tasks})\n")
     for line in messages:
         sys.stderr.write(f"{one_line(line)}\n")
     return 0

@@ -1,7 +1,7 @@
 """Tables and folders as tasks and sources, with settings that fit them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from mtl_lightning.audit.absence_odds import Absence, StepSize
 from mtl_lightning.audit.images import read_size
 from mtl_lightning.audit.shapes import Sizes, cropped, fitting_size
 from mtl_lightning.commands.proposal.columns import Column, Kind
+from mtl_lightning.commands.proposal.inputs import InputPlan, apply, plan_inputs
 from mtl_lightning.commands.proposal.inspection import inspect_paths
 from mtl_lightning.commands.proposal.sources import (
     SourcePlan,
@@ -41,7 +42,7 @@ class Proposal:
     Attributes:
         tasks: The tasks.
         sources: The sources of images and labels.
-        images: The number of images.
+        images: The number of images, or of rows without images.
         has_splits: Whether a table or folder names splits.
         image_size: Height and width, in pixels.
         median: Height and width of the median image, in pixels.
@@ -49,6 +50,7 @@ class Proposal:
         batch_size: Images per device and step.
         left_out: Data that became no task, each with the reason.
         notes: Other notes for the user.
+        inputs: The inputs, for rows without images.
     """
 
     tasks: list[TaskPlan]
@@ -61,6 +63,7 @@ class Proposal:
     batch_size: int
     left_out: list[tuple[str, str]]
     notes: list[str]
+    inputs: list[InputPlan] = field(default_factory=list)
 
 
 def propose(paths: Sequence[str], as_tasks: Sequence[str] = ()) -> Proposal:
@@ -81,9 +84,20 @@ def propose(paths: Sequence[str], as_tasks: Sequence[str] = ()) -> Proposal:
         raise UserError(f"nothing in it is a task; {'; '.join(reasons[:6]) or 'there is no label'}")
     named = name_generator()
     sources = [download_source(download, place, named) for download in found.downloads]
-    sources += [table_source(table, columns, place, missing, named) for table in found.tables]
+    inputs = plan_inputs(found.tables, found.left_out)
+    for table in found.tables:
+        source = table_source(table, columns, place, missing, named)
+        if source is not None:
+            apply(inputs, table, source.arguments)
+            sources.append(source)
     sources += [folder_source(folder, named) for folder in found.folders]
     images = found.images
+    rows = sum(table.rows for table in found.tables)
+    if rows and images:
+        raise UserError(
+            "tables without images should be given alone, or as rows of the same images. Found "
+            f"{len(images):,} images in others; see docs/tables.md for joining them"
+        )
     sizes = _sizes(images)
     shorter = int(np.median(sizes.min(axis=1)))
     fitting = max([size for size in SIZES if size <= shorter], default=SIZES[0])
@@ -92,12 +106,13 @@ def propose(paths: Sequence[str], as_tasks: Sequence[str] = ()) -> Proposal:
     return Proposal(
         tasks=plans,
         sources=[source for source in sources if source is not None],
-        images=len(images),
+        images=rows or len(images),
+        inputs=inputs,
         has_splits=found.has_splits,
         image_size=image_size,
         median=(height, width),
         removed=float(np.median(cropped(sizes, image_size))),
-        batch_size=_batch_size(len(images), plans),
+        batch_size=_batch_size(rows or len(images), plans),
         left_out=found.left_out,
         notes=[*found.notes(), *_unknown_answers(columns)],
     )

@@ -40,6 +40,8 @@ def table_source(
         return None
     stem = os.path.splitext(os.path.basename(table.path))[0]
     arguments: dict[str, Any] = {"path": table.path, "image": table.image}
+    if table.key is not None:
+        arguments["key"] = table.key
     remarks: dict[str, str] = {}
     if table.root is not None:
         arguments["root"] = table.root

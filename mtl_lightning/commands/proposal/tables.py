@@ -39,7 +39,7 @@ class Table:
 
     Attributes:
         path: The path as the user wrote it.
-        image: The column of paths.
+        image: The column of paths; None if its rows have no image.
         root: The folder that its paths are relative to; None for the table's own.
         images: The existing files.
         absent: Number of rows whose files do not exist.
@@ -49,10 +49,13 @@ class Table:
         labels: The cells of each column that may be a task.
         maps: The columns of ``labels`` that name files with a label for each pixel.
         left_out: The reason for each other column.
+        key: The column of distinct names of rows, for a table without images.
+        rows: The number of rows.
+        inputs: The cells of each column that may be an input, for a table without images.
     """
 
     path: str
-    image: str
+    image: str | None
     root: str | None
     images: list[str]
     absent: int
@@ -62,6 +65,13 @@ class Table:
     labels: dict[str, Texts] = field(default_factory=dict)
     maps: dict[str, Column] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    key: str | None = None
+    rows: int = 0
+    inputs: dict[str, Texts] = field(default_factory=dict)
+
+
+class NoImagesError(UserError):
+    """A table names no image."""
 
 
 def inspect_table(path: str, as_tasks: Collection[str] = ()) -> Table:
@@ -69,10 +79,11 @@ def inspect_table(path: str, as_tasks: Collection[str] = ()) -> Table:
 
     Args:
         path: The table.
-        as_tasks: Columns that the user wants as tasks, whatever they look like.
+        as_tasks: Columns that the user wants as tasks, whatever they look like. If no column
+            names images, they are the tasks, and others are inputs.
 
     Raises:
-        UserError: If it cannot be read, or no column names existing images.
+        UserError: If it cannot be read, or no column names existing images, or is a task.
     """
     file = open_table(path)
     columns: dict[str, Texts] = {}
@@ -82,7 +93,15 @@ def inspect_table(path: str, as_tasks: Collection[str] = ()) -> Table:
             columns[name] = file.column(name)
         except UserError:
             left_out[name] = "its cells are neither text nor numbers"
-    image, folder = _image_column(file, columns)
+    try:
+        image, folder = _image_column(file, columns)
+    except NoImagesError as error:
+        if not set(as_tasks) & set(columns):
+            raise UserError(
+                f"{error}; if its rows have no image, name the columns that are questions: "
+                f"--tasks COLUMN..."
+            ) from None
+        return _without_images(path, columns, left_out, as_tasks)
     if _found(folder, [image]):
         raise UserError(no_header(path, image))
     root = None if _same(folder, _folder_of(path)) else folder
@@ -95,6 +114,22 @@ def inspect_table(path: str, as_tasks: Collection[str] = ()) -> Table:
     table = Table(path, image, root, found, absent, outside, left_out=left_out)
     _maps(table, columns, [os.path.join(folder, path or "") for path in paths])
     _roles(table, columns, len(paths), as_tasks)
+    return table
+
+
+def _without_images(
+    path: str, columns: dict[str, Texts], left_out: dict[str, str], as_tasks: Collection[str]
+) -> Table:
+    """Return a table whose columns are questions, or inputs."""
+    rows = len(next(iter(columns.values())))
+    table = Table(path, None, None, [], 0, False, left_out=left_out, rows=rows)
+    for name, cells in list(columns.items()):
+        if name not in as_tasks and names_rows(name) and len(set(distinct(cells))) == rows:
+            table.key = table.key or name
+            del columns[name]
+    _roles(table, columns, rows, as_tasks)
+    for name in [name for name in table.labels if name not in as_tasks]:
+        table.inputs[name] = table.labels.pop(name)
     return table
 
 
@@ -155,7 +190,7 @@ def _image_column(file: TableFile, columns: dict[str, Texts]) -> tuple[str, str]
         )
     again = [name for name, cells in columns.items() if name in cells]
     hint = f"; {quoted(again[0])} is a cell, too: is there no header?" if again else ""
-    raise UserError(
+    raise NoImagesError(
         f"{file.path}: no column holds the paths of images that are in any of {places}; columns: "
         f"{listed(file.names)}{hint}"
     )
@@ -194,7 +229,7 @@ def _roles(
                 table.left_out[name] = "some of its values are in two splits"
             else:
                 table.group = name
-        elif name == "group" or re.search(r"(^|_|\b)(id|index|uuid)$", name.lower()):
+        elif name == "group" or names_rows(name):
             table.left_out[name] = "it names rows, or groups of rows"
         else:
             table.labels[name] = normalised(cells)
@@ -215,6 +250,11 @@ def _split_column(path: str, columns: dict[str, Texts]) -> str | None:
             "rename the column if it is something else"
         )
     return "split" if words else None
+
+
+def names_rows(name: str) -> bool:
+    """Whether a column is called as if it named rows."""
+    return re.search(r"(^|_|\b)(id|index|uuid)$", name.lower()) is not None
 
 
 def _names_a_group(name: str) -> bool:

@@ -22,6 +22,19 @@ _YES_NO = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"
 """Words that some YAML parsers do not read as text."""
 
 
+_IMAGES = (
+    "    class_path: VGG16",
+    "    init_args:",
+    "      weights: IMAGENET1K_V1   # downloaded once; offline: the path of a file, or null:",
+    "                               # random, which needs many more images",
+)
+_TABLE = (
+    "    class_path: TableMLP",
+    "    init_args: {width: 128, frequency_scale: 0.1}   # 0.01 to 1: smooth to wiggly",
+    "  optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 1.0e-3, weight_decay: 0.05}}",
+)
+
+
 def render(proposal: Proposal, command: str, file: str) -> str:
     """Return the config.
 
@@ -37,12 +50,10 @@ def render(proposal: Proposal, command: str, file: str) -> str:
         "",
         "model:",
         "  backbone:",
-        "    class_path: VGG16",
-        "    init_args:",
-        "      weights: IMAGENET1K_V1   # downloaded once; offline: the path of a file, or null:",
-        "                               # random, which needs many more images",
+        *(_TABLE if proposal.inputs else _IMAGES),
         "",
         "data:",
+        *(f"  {line}" for line in _inputs(proposal)),
         "  sources:",
         *(f"    {line}" for source in proposal.sources for line in _source(source)),
         *_settings(proposal),
@@ -54,7 +65,8 @@ def render(proposal: Proposal, command: str, file: str) -> str:
 
 
 def _heading(proposal: Proposal, command: str, file: str) -> Iterator[str]:
-    yield f"# Proposed for {proposal.images:,} images by"
+    kind = "rows" if proposal.inputs else "images"
+    yield f"# Proposed for {proposal.images:,} {kind} by"
     yield f"#   {one_line(command)}"
     yield "# It runs as it is; change what you know better. Paths are relative to the folder"
     yield "# in which commands are run."
@@ -136,7 +148,7 @@ def _source(source: SourcePlan) -> Iterator[str]:
             yield f"    {key}:{remark}"
             yield from (f"      {line}" for line in _mapped(value))
         else:
-            yield f"    {key}: {scalar(value)}{remark}"
+            yield f"    {key}: {'null' if value is None else scalar(value)}{remark}"
 
 
 def _mapped(value: Mapping[str, Any]) -> Iterator[str]:
@@ -150,11 +162,25 @@ def _mapped(value: Mapping[str, Any]) -> Iterator[str]:
             yield f"{scalar(key)}: {'null' if own is None else scalar(own)}"
 
 
+def _inputs(proposal: Proposal) -> Iterator[str]:
+    if proposal.inputs:
+        yield "inputs:   # columns that are read; statistics are those of the training rows"
+    for plan in proposal.inputs:
+        remark = f"   # {one_line(plan.note)}" if plan.note else ""
+        yield f"  {scalar(plan.name)}: {plan.kind.__name__}{remark}"
+
+
 def _settings(proposal: Proposal) -> Iterator[str]:
+    kind = "rows" if proposal.inputs else "images"
     of = (
-        "the images without a split above" if proposal.has_splits else "all images, drawn at random"
+        f"the {kind} without a split above"
+        if proposal.has_splits
+        else f"all {kind}, drawn at random"
     )
     yield f"  splits: {{val: 0.1, test: 0.2}}   # shares of {of}"
+    if proposal.inputs:
+        yield f"  batch_size: {proposal.batch_size}   # per device"
+        return
     yield from _image_size(proposal)
     yield f"  batch_size: {proposal.batch_size}   # per device"
     yield "  num_workers: 2   # processes that load images"

@@ -195,6 +195,7 @@ class Columns:
         tasks: Sequence[str],
         values: Values | None = None,
         missing: Collection[str] = (),
+        inputs: Collection[str] = (),
     ) -> dict[str, Texts]:
         """Return the labels of each task, and note entries that match no cell in ``notes``.
 
@@ -204,6 +205,7 @@ class Columns:
             values: Meanings of texts. Those for all tasks leave other texts as they are; those of
                 a task must contain every text that occurs, as a text or a meaning.
             missing: Texts that mean "not labelled".
+            inputs: Columns that are read, whose cells may be among ``missing``, too.
 
         Returns:
             Task to its labels, see `SourceTable.labels`.
@@ -224,6 +226,8 @@ class Columns:
             ours = own.get(task, own.get(_parent(task), none))
             answers = [self._meant(name, everywhere, ours) for name in names]
             found[task] = answers[0] if len(answers) == 1 else np.stack(answers, axis=1)
+        for name in inputs if everywhere else ():
+            everywhere.translated(map(canonical, pd.factorize(self.fetch(name))[1]))
         for given in (everywhere, *own.values()):
             self.notes.extend(given.unused())
         return found

@@ -147,7 +147,7 @@ class TableSource(Source):
             origin=self.path,
             images=images,
             keys=keys,
-            labels=columns.labels(chosen, tasks, self.values, self.missing),
+            labels=columns.labels(chosen, tasks, self.values, self.missing, read.values()),
             splits=columns.splits(self.split, taken),
             groups=columns.optional(self.group, "group", taken),
             dates=columns.dates(self.date, self.date_format),

@@ -333,6 +333,7 @@ def test_inputs_are_columns_of_their_name_or_those_given(write):
     table = source.read(TASKS)
     found = {name: cells.tolist() for name, cells in table.inputs.items()}
     assert found == {"age": ["3.5", None], "sex": ["f", None]}
+    assert table.notes == []  # "n/a" is in a cell
     assert table.location(0, "sex").endswith('row 2, column "Sex"')
     assert table.without_image is None
 
