@@ -253,7 +253,7 @@ def test_garbage_changes_no_bit_on_two_ranks(both):
 
 # Made of sums of numbers, which the network may round in another way in a batch of another size
 # and whose order shows in the last bit of float64. All else is made of counts, and exactly equal.
-SUMS = {"rel", "loss", "mae", "rmse", "r2", "calibration_error"}
+SUMS = {"rel", "loss", "mae", "rmse", "r2", "calibration_error", "interval_width"}
 
 
 def assert_same(one: Results, two: Results, rel: float) -> None:

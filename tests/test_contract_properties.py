@@ -1,6 +1,7 @@
 """The absence contract on random tasks, masks, ranks and accumulation, against plain loops."""
 
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
@@ -59,14 +60,27 @@ def ordinals(draw: st.DrawFn) -> Drawn:
     return (Ordinal, {"classes": classes, "method": method}), labels
 
 
+LOSSES = list(itertools.product(["mse", "l1", "huber", "beta_nll"], ["linear", "log"]))
+"""Drawn as one, or hypothesis would hardly ever try some of these pairs."""
+
+
 @st.composite
 def regressions(draw: st.DrawFn) -> Drawn:
+    loss, scale = draw(st.sampled_from(LOSSES))
     arguments = {
-        "loss": draw(st.sampled_from(["mse", "l1", "huber"])),
+        "loss": loss,
         "huber_delta": draw(st.sampled_from([1.0, 0.1])),
+        "scale": scale,
+        "beta": draw(st.sampled_from([0.5, 0.0, 1.0])),
+        "interval": draw(st.sampled_from([0.9, 0.5])),
     }
-    quarters = st.integers(-4000, 4000).map(lambda number: number / 4)
-    return (Regression, arguments), draw(st.lists(quarters, min_size=2, max_size=6, unique=True))
+    least = 1 if scale == "log" else -4000
+    quarters = st.integers(least, 4000).map(lambda number: number / 4)
+    labels = draw(st.lists(quarters, min_size=2, max_size=6, unique=True))
+    tight = [min(labels), max(labels)]
+    wide = [0.125 if scale == "log" else -2000.0, 1500.0]
+    arguments["bounds"] = draw(st.sampled_from([None, wide, tight]))
+    return (Regression, arguments), labels
 
 
 @st.composite

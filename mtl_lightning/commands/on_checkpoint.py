@@ -52,10 +52,9 @@ def lay_on_checkpoint(
     config = deep_merge(below, {**given, "data": data})
     for name, entry in config["tasks"].items():
         trained = get(below, "tasks", name)
-        for key in _identity(trained):
-            if get(entry, "init_args", key) is None:
-                known = {"init_args": {key: trained["init_args"][key]}}
-                entry = config["tasks"][name] = deep_merge(entry, known)
+        for key, known in _identity(trained).items():
+            if known is not None and get(entry, "init_args", key) is None:
+                entry = config["tasks"][name] = deep_merge(entry, {"init_args": {key: known}})
     return config
 
 

@@ -58,6 +58,25 @@ def asymmetric(
     return -(targets * positive + (1 - targets) * negative)
 
 
+def beta_nll(means: Tensor, variances: Tensor, targets: Tensor, beta: float) -> Tensor:
+    """Return the negative log-likelihood of normal distributions, weighted by var ** beta.
+
+    It is w (log var + (y - m)^2 / var) / 2 with the weight w = var ** beta, which has no gradient
+    (Seitzer et al. 2022, "On the Pitfalls of Heteroscedastic Uncertainty Estimation with
+    Probabilistic Neural Networks", section 4; without the constant). With beta 0 it is the
+    likelihood, in which rows that the network cannot answer yet count ever less; with beta 1 the
+    mean learns as from the squared error.
+
+    Args:
+        means: The mean m of each.
+        variances: Their variances, above 0.
+        targets: The labels y.
+        beta: In 0..1; 0.5 in the paper.
+    """
+    losses = (variances.log() + (targets - means).square() / variances) / 2
+    return variances.detach() ** beta * losses
+
+
 def smoothed_shares(targets: Tensor, classes: int, smoothing: float, dtype: torch.dtype) -> Tensor:
     """Return ``(B, K)`` shares of ``(B,)`` classes, or of such shares, spread evenly in part.
 

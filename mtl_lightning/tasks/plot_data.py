@@ -127,19 +127,24 @@ class ScatterPlotData(PlotData):
 
     Args:
         limit: The largest number of rows to keep.
+        intervals: Whether answers have the ends ``low`` and ``high`` of an interval.
+        log: Whether ratios matter, not differences.
     """
 
     keys: Tensor
     points: Tensor
     seen: Tensor
 
-    def __init__(self, limit: int = 4096) -> None:
+    def __init__(self, limit: int = 4096, intervals: bool = False, log: bool = False) -> None:
         super().__init__()
         self.limit = limit
+        self.log = log
+        self.answers = ("value", "low", "high") if intervals else ("value",)
         free = torch.full((limit,), torch.iinfo(torch.long).max)
         # Stacked over ranks, not reduced, since a key belongs to its point.
         self.add_state("keys", free, dist_reduce_fx=None)
-        self.add_state("points", torch.zeros(limit, 2, dtype=torch.float64), dist_reduce_fx=None)
+        points = torch.zeros(limit, 1 + len(self.answers), dtype=torch.float64)
+        self.add_state("points", points, dist_reduce_fx=None)
         self.add_state("seen", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any) -> "ScatterPlotData":
@@ -152,8 +157,8 @@ class ScatterPlotData(PlotData):
         self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor
     ) -> None:
         """Add ``(B,)`` values and targets in the label's unit, and ``(B,)`` masks."""
-        predictions = answers["value"][labelled]
-        points = torch.stack([each.to(self.points) for each in (predictions, targets[labelled])], 1)
+        columns = [targets, *(answers[name] for name in self.answers)]
+        points = torch.stack([each[labelled].to(self.points) for each in columns], 1)
         self.keys, self.points = _lowest(
             torch.cat([self.keys, hashed(rows[labelled])]),
             torch.cat([self.points, points]),
@@ -164,9 +169,11 @@ class ScatterPlotData(PlotData):
     def compute(self) -> ScatterSample:
         """Return the sample over all ranks."""
         seen = int(self.seen)
-        _, points = _lowest(self.keys.flatten(), self.points.view(-1, 2), min(seen, self.limit))
-        predictions, labels = points.cpu().double().numpy().T
-        return ScatterSample(predictions, labels, seen)
+        points = self.points.flatten(0, -2)
+        _, points = _lowest(self.keys.flatten(), points, min(seen, self.limit))
+        labels, predictions, *ends = points.cpu().double().numpy().T
+        low, high = ends or (None, None)
+        return ScatterSample(predictions, labels, seen, low, high, self.log)
 
 
 def hashed(rows: Tensor) -> Tensor:

@@ -157,29 +157,39 @@ class ScatterSample(PlotRecord):
         predictions: ``(n,)``.
         labels: ``(n,)``.
         n_labelled: Number of labelled rows that the sample was taken from.
+        low: ``(n,)``, the lower ends of the predictions' intervals, if they have any.
+        high: ``(n,)``, the upper ends.
+        log: Whether ratios matter, not differences.
     """
 
     predictions: NDArray[np.float64]
     labels: NDArray[np.float64]
     n_labelled: int
+    low: NDArray[np.float64] | None = None
+    high: NDArray[np.float64] | None = None
+    log: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers, null where they are not finite."""
+        columns = {"predictions": self.predictions, "labels": self.labels}
+        if self.low is not None and self.high is not None:
+            columns |= {"low": self.low, "high": self.high}
         return {
-            "predictions": _numbers(self.predictions),
-            "labels": _numbers(self.labels),
+            **{name: _numbers(column) for name, column in columns.items()},
             "n_labelled": self.n_labelled,
+            **({"log": True} if self.log else {}),
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ScatterSample":
         """See `PlotRecord.from_json`; null becomes NaN."""
-        predictions, labels = (
-            np.array(values[key], dtype=np.float64) for key in ("predictions", "labels")
-        )
-        if predictions.shape != labels.shape or predictions.ndim != 1:
+        names = ["predictions", "labels", *(["low", "high"] if "low" in values else [])]
+        predictions, labels, *ends = (np.array(values[key], dtype=np.float64) for key in names)
+        if predictions.ndim != 1 or any(e.shape != predictions.shape for e in (labels, *ends)):
             raise ValueError("predictions and labels should be lists of one length")
-        return cls(predictions, labels, int(values["n_labelled"]))
+        low, high = ends or (None, None)
+        count, log = int(values["n_labelled"]), bool(values.get("log"))
+        return cls(predictions, labels, count, low, high, log)
 
 
 def _numbers(values: NDArray[np.float64]) -> list[float | None]:

@@ -33,9 +33,17 @@ TASKS: dict[str, Callable[[], Task]] = {
     "type": lambda: Classification(["Dress", "Shirt"]),
     "kind": Classification,
     "price": Regression,
+    "share": lambda: Regression(bounds=[0, 100]),
+    "cost": lambda: Regression(scale="log"),
     "tags": lambda: MultiLabel(["hat", "bag"]),
 }
-GOOD = {"type": ("Dress", "Shirt"), "price": ("9.5", "12"), "tags": ("hat", "bag")}
+GOOD = {
+    "type": ("Dress", "Shirt"),
+    "price": ("9.5", "12"),
+    "share": ("9.5", "12"),
+    "cost": ("9.5", "12"),
+    "tags": ("hat", "bag"),
+}
 
 
 def nothing() -> None:

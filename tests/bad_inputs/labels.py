@@ -7,6 +7,8 @@ from tests.bad_inputs._shop import MILLION, cell, links, table, two_tables
 
 CELL = 'error: shop/t.csv row 3, column "type": task type cannot read the label '
 NUMBER = 'error: shop/t.csv row 3, column "price": task price cannot read the label '
+RANGE = 'error: shop/t.csv row 3, column "share": task share cannot read the label "101"'
+LOG = 'error: shop/t.csv row 3, column "cost": task cost cannot read the label "0"'
 TAGS = 'error: shop/t.csv row 3, column "tags": task tags cannot read the label '
 CLASSES = "; expected one of the classes Dress, Shirt"
 MISSING = "; if it means .not labelled., name it in the source's `missing`"
@@ -48,6 +50,18 @@ CELLS = [
     cell("a code for a missing label", "-100", CELL + '"-100"' + CLASSES + MISSING),
     number("a number with its unit", "9.5 EUR", NUMBER + '"9.5 EUR"; expected a finite number'),
     number("numbers as text", '" 12 "', "handled: a.jpg: 9.5; b.jpg: 12; c.jpg: 12"),
+    cell(
+        "a number outside the bounds",
+        "101",
+        f"{RANGE}; expected a finite number in 0..100 \\(bounds\\)",
+        "share",
+    ),
+    cell(
+        "0 on a logarithmic scale",
+        "0",
+        f"{LOG}; expected a finite number above 0 \\(scale: log\\)",
+        "cost",
+    ),
     cell("an unknown name among tags", "hat;bagg", TAGS + '"hat;bagg".*mean "bag".*', "tags"),
 ]
 BOTH = (

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from statistics import fmean, pstdev
+from statistics import NormalDist, fmean, pstdev
 from typing import Any
 from unittest.mock import patch
 
@@ -166,11 +166,18 @@ class NumberLoop:
 
     def __init__(self, task: Regression, training: Sequence[Label]) -> None:
         self.task = task
-        self.mean, self.std = fmean(training), pstdev(training)
+        self.log = math.log if task.scale.scale == "log" else float
+        numbers = [self.log(number) for number in training]
+        self.mean, self.std = fmean(numbers), pstdev(numbers)
 
     def losses(self, outputs: Tensor, number: Label) -> list[Tensor]:
         """Return the loss of the one label."""
-        error, delta = (outputs[0] - (number - self.mean) / self.std).abs(), self.task.huber_delta
+        error = (self._standard(outputs[0]) - (self.log(number) - self.mean) / self.std).abs()
+        delta = self.task.huber_delta
+        if self.task.loss_name == "beta_nll":
+            variance = _variance(outputs[1])
+            weight = variance.item() ** self.task.beta
+            return [weight * (variance.log() / 2 + error * error / (2 * variance))]
         if self.task.loss_name == "l1":
             return [error]
         if self.task.loss_name == "mse":
@@ -180,14 +187,43 @@ class NumberLoop:
     def metrics(self, rows: Sequence[tuple[list[float], Label]]) -> Metrics:
         """Measure outputs and labels."""
         numbers = [number for _, number in rows]
-        errors = [output * self.std + self.mean - number for (output,), number in rows]
+        standard = [float(self._standard(torch.tensor(out[0]).double())) for out, _ in rows]
+        errors = [self._number(z) - number for z, number in zip(standard, numbers, strict=True)]
         squares = sum(error * error for error in errors)
         total = sum((number - fmean(numbers)) ** 2 for number in numbers)
-        return {
+        values = {
             "mae": fmean(map(abs, errors)),
             "rmse": math.sqrt(squares / len(rows)),
             "r2": 1 - squares / total if total else math.nan,
         }
+        if self.task.loss_name == "beta_nll":
+            reach = NormalDist().inv_cdf(0.5 + self.task.interval / 2)
+            ends = []
+            for z, (out, _) in zip(standard, rows, strict=True):
+                deviation = math.sqrt(_variance(torch.tensor(out[1]).double()))
+                ends.append([self._number(z + side * reach * deviation) for side in (-1, 1)])
+            values["coverage"] = fmean(a <= n <= b for (a, b), n in zip(ends, numbers, strict=True))
+            values["interval_width"] = fmean(b - a for a, b in ends)
+        return values
+
+    def _standard(self, output: Tensor) -> Tensor:
+        """Return an output between the bounds, with the value 0 and the slope 1 at 0."""
+        if self.task.scale.bounds is None:
+            return output
+        low, high = ((self.log(b) - self.mean) / self.std for b in self.task.scale.bounds)
+        at_0 = math.log(-low / high)
+        slope_at_0 = (high - low) * math.exp(-at_0) / (1 + math.exp(-at_0)) ** 2
+        return low + (high - low) / (1 + (-at_0 - output / slope_at_0).exp())
+
+    def _number(self, standard: float) -> float:
+        number = standard * self.std + self.mean
+        number = math.exp(min(number, 88.7)) if self.log is math.log else number
+        low, high = self.task.scale.bounds or (-math.inf, math.inf)
+        return min(max(number, low), high)
+
+
+def _variance(raw: Tensor) -> Tensor:
+    return (1 + raw.exp()).log() + 1e-6
 
 
 class YesNoLoop:

@@ -72,6 +72,24 @@ def test_some_tasks_alone(checkpoint, folders, tmp_path, kind):
         export(checkpoint, tmp_path / "b", kind, ["tag"])
 
 
+MORE = {
+    "price": {
+        "class_path": "mtl_lightning.Regression",
+        "init_args": {"loss": "beta_nll", "scale": "log", "bounds": [0.5, 200.0]},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", ["onnx", "safetensors", "torch"])
+def test_intervals_and_bounds_are_in_the_graph(tmp_path, kind):
+    """`export` has compared them with PyTorch before it returns."""
+    export(exports.made(tmp_path, MORE), tmp_path / "a", kind)
+    image = np.random.default_rng(1).integers(0, 256, (1, 32, 40, 3), dtype=np.uint8)
+    (answer,) = mtl_lightning.load(tmp_path / "a").predict(image)
+    assert list(answer) == ["price", "price:low", "price:high"]
+    assert 0.5 <= answer["price:low"] < answer["price"] < answer["price:high"] <= 200
+
+
 def test_a_checkpoint_of_another_network(tmp_path):
     path = exports.made(tmp_path)
     content = torch.load(path, weights_only=True)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, MultiLabel
-from mtl_lightning.tasks.losses import asymmetric, focal, smoothed_shares
+from mtl_lightning.tasks.losses import asymmetric, beta_nll, focal, smoothed_shares
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 0.1, 40.0]], dtype=torch.float64)
 
@@ -95,3 +95,17 @@ def test_logit_adjustment_is_for_training_only():
 def test_arguments_out_of_range_are_refused(task, name, value):
     with pytest.raises(UserError, match=f"{name} should be in 0"):
         task(["a", "b"], **{name: value})
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_beta_nll_and_its_gradients_by_the_formulas_of_the_paper(beta):
+    m, v, y = 0.3, 1.7, -1.1
+    mean, variance = (torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (m, v))
+    loss = beta_nll(mean, variance, torch.tensor(y, dtype=torch.float64), beta)
+    loss.backward()
+    sigma = math.sqrt(v)
+    expected = sigma ** (2 * beta) * (math.log(sigma**2) / 2 + (y - m) ** 2 / (2 * sigma**2))
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+    by_mean = (m - y) / sigma ** (2 - 2 * beta)
+    by_variance = (sigma**2 - (y - m) ** 2) / (2 * sigma ** (4 - 2 * beta))
+    assert [mean.grad.item(), variance.grad.item()] == pytest.approx([by_mean, by_variance])

@@ -107,3 +107,14 @@ def test_labels_are_counted_where_they_are_labelled_and_as_their_metrics_count_t
     assert record.outcomes().tolist() == [[1, 1, 0, 2], [1, 0, 1, 1]]
     expected = [values["ap/hat"].item(), values["ap/bag"].item()]
     assert record.average_precision().tolist() == expected
+
+
+def test_a_scatter_keeps_the_intervals_of_its_rows():
+    data = Regression(loss="beta_nll", scale="log").plot_data()
+    rows = torch.arange(5)
+    answers = {"value": rows + 1.0, "low": rows + 0.5, "high": rows + 2.0}
+    data.update(answers, rows + 0.75, rows != 2, rows)
+    record = data.compute()
+    assert record.log
+    found = zip(record.labels, record.predictions, record.low, record.high, strict=True)
+    assert sorted(found) == [(i + 0.75, i + 1, i + 0.5, i + 2) for i in (0, 1, 3, 4)]

@@ -31,6 +31,7 @@ def made() -> dict[str, PlotRecord]:
         "confusion": ConfusionCounts(["a", "ü"], np.array([[3, 0], [1, 2]])),
         "curves": LabelCurves(["hat", "bag"], *histograms),
         "scatter": ScatterSample(predictions, predictions * 3 + 1, 90),
+        "interval": ScatterSample(predictions, predictions, 9, predictions - 1, predictions, True),
         "own": Own(["x", "y"], np.eye(2, dtype=np.int64)),
     }
 

@@ -170,3 +170,101 @@ def test_answers_are_written_without_digits_that_the_network_has_not():
     task.fit_statistics(torch.tensor([40.0, 60.0], dtype=torch.float64), None)
     written_ = written(task, torch.tensor([[-0.007]]))[""]
     assert written_.tolist() == [49.93]
+
+
+# --------------------------------------------------------------------- scales, bounds, intervals
+
+
+def test_a_logarithmic_scale_learns_ratios():
+    task = Regression(scale="log")
+    task.fit_statistics(torch.tensor([1.0, 100.0]).double(), None)
+    assert written(task, torch.tensor([[0.0], [1.0], [-1.0]]))[""].tolist() == [10.0, 100.0, 1.0]
+    losses = task.loss(torch.zeros(2, 1), torch.tensor([1.0, 100.0]))
+    assert losses.tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_labels_that_a_scale_or_bounds_exclude_are_bad():
+    cells = column(["0.5", "0", "-2", "11", "10"])
+    assert Regression(scale="log").encode(cells).bad.tolist() == [False, True, True, False, False]
+    task = Regression(bounds=[0, 10])
+    assert task.encode(cells).bad.tolist() == [False, False, True, True, False]
+    assert task.expected("11") == "a finite number in 0..10 (bounds)"
+    assert Regression(scale="log").expected("0") == "a finite number above 0 (scale: log)"
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_answers_stay_within_the_bounds_which_labels_may_reach(scale):
+    task = Regression(scale=scale, bounds=[1, 100])
+    labels = torch.tensor([1.0, 3.0, 100.0]).double()
+    task.fit_statistics(labels, None)
+    answers = task.predict(torch.tensor([[-1e4], [0.0], [1e4]]))["value"].tolist()
+    middle = labels.mean() if scale == "linear" else labels.log().mean().exp()
+    assert answers == pytest.approx([1.0, middle.item(), 100.0])
+    assert min(answers) >= 1
+    assert max(answers) <= 100
+    far = torch.tensor([[-100.0], [100.0]], requires_grad=True)
+    assert task.loss(far, labels[[0, 2]]).tolist() == pytest.approx([0, 0], abs=1e-6)
+    near = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(task._means(near).sum(), near)
+    assert slope.item() == pytest.approx(1), "an output is in standard deviations near the mean"
+
+
+def test_the_interval_holds_its_share_of_normally_distributed_labels():
+    task = Regression(loss="beta_nll", interval=0.8)
+    task.fit_statistics(torch.tensor([40.0, 60.0]).double(), None)
+    deviation = 0.5  # of 10
+    raw = np.log(np.expm1(deviation**2 - 1e-6))
+    answers = task.predict(torch.tensor([[0.3, raw]]).double())
+    draw = np.random.default_rng(0).normal(53, 5, 100_000)
+    inside = (answers["low"].item() <= draw) & (draw <= answers["high"].item())
+    assert answers["value"].item() == pytest.approx(53)
+    assert inside.mean() == pytest.approx(0.8, abs=0.005)
+    assert list(written(task, torch.tensor([[0.3, raw]]))) == ["", "low", "high"]
+
+
+def test_an_interval_is_measured_by_coverage_and_width():
+    task = Regression(loss="beta_nll")
+    task.fit_statistics(torch.tensor([40.0, 60.0]).double(), None)
+    metrics = task.metrics()
+    ends = {"value": [5, 5, 5, 5], "low": [0, 0, 0, 6], "high": [2, 4, 6, 8]}
+    answers = {name: torch.tensor(values).double() for name, values in ends.items()}
+    task.update(metrics, answers, torch.tensor([2.5, 2.5, 6.0, 9.0]), torch.ones(4).bool())
+    found = {name: float(value) for name, value in metrics.compute().items()}
+    assert found["coverage"] == 0.5
+    assert found["interval_width"] == 3.5
+    assert found["mae"] == 2.5
+
+
+def test_what_a_checkpoint_must_agree_on():
+    assert Regression().identity() == {"scale": "linear", "bounds": None}
+    task = Regression(scale="log", bounds=[1, 9], loss="beta_nll")
+    assert task.identity() == {"scale": "log", "bounds": [1, 9]}
+    assert task.num_outputs == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bounds": [3, 1]}, r"bounds should be the smallest and the largest .* Found \[3, 1\]"),
+        ({"bounds": [1]}, "bounds should be the smallest and the largest"),
+        ({"bounds": [0, float("nan")]}, "bounds should be the smallest and the largest"),
+        ({"bounds": [0, 9], "scale": "log"}, "bounds should be above 0 with scale: log"),
+        ({"beta": 1.5}, r"beta should be in 0\.\.1"),
+        ({"interval": 1.0}, r"interval should be in 0\.\.1 \(both excluded\)"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        Regression(**arguments)
+
+
+@pytest.mark.parametrize("loss", ["mse", "l1", "huber", "beta_nll"])
+@pytest.mark.parametrize("bounds", [None, [0.5, 100]])
+def test_a_missing_label_has_no_gradient_on_a_logarithmic_scale(loss, bounds):
+    task = Regression(loss, scale="log", bounds=bounds)
+    task.fit_statistics(torch.tensor([1.0, 9.0]).double(), None)
+    outputs = torch.randn(2, task.num_outputs, requires_grad=True)
+    targets = torch.tensor([1.0, float("nan")]).double()
+    task.masked_loss(outputs, targets, torch.tensor([True, False])).backward()
+    assert outputs.grad[0, 0] != 0
+    assert outputs.grad[1].tolist() == [0] * task.num_outputs

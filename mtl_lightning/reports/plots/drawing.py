@@ -74,7 +74,8 @@ def _scatter(record: ScatterSample, title: str, subtitle: str) -> Figure:
     count = len(record.labels)
     if count < record.n_labelled:
         subtitle += f" · {count:,} of {record.n_labelled:,} drawn, a random sample"
-    return scatter(record.predictions, record.labels, title, subtitle)
+    ends = None if record.low is None or record.high is None else (record.low, record.high)
+    return scatter(record.predictions, record.labels, title, subtitle, ends, record.log)
 
 
 @draw.register

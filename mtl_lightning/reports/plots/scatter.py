@@ -17,24 +17,33 @@ from mtl_lightning.reports.plots.canvas import (
 
 
 def scatter(
-    predictions: NDArray[np.floating], labels: NDArray[np.floating], title: str, subtitle: str
+    predictions: NDArray[np.floating],
+    labels: NDArray[np.floating],
+    title: str,
+    subtitle: str,
+    ends: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
+    log: bool = False,
 ) -> Figure:
     """Draw predictions against labels with the diagonal, the residuals, and their histogram.
 
     Values that are not finite are left out, and outliers are drawn at the edge; the small print
     gives their numbers. From values whose first digits are the same, such as time stamps, a round
-    number is subtracted, which the axes name.
+    number is subtracted, which the axes name. Intervals are lines through the predictions.
 
     Args:
         predictions: ``(N,)`` in the label's unit.
         labels: ``(N,)`` in the same unit.
         title: The heading.
         subtitle: Small print below it.
+        ends: The lower and upper ends of the predictions' intervals, ``(N,)`` each.
+        log: Draw numbers above 0 on logarithmic axes, and ratios instead of differences.
     """
     finite = np.isfinite(predictions) & np.isfinite(labels)
-    answers, truth = predictions[finite].astype(float), labels[finite].astype(float)
+    if log:
+        finite &= (predictions > 0) & (labels > 0)
+    answers, truth = (_drawn(each[finite], log) for each in (predictions, labels))
     residuals = answers - truth
-    offset = _offset(truth)
+    offset = 0.0 if log else _offset(truth)
     truth, answers = truth - offset, answers - offset
     first, last = _limits(truth, including=truth)
     low, high = _limits(answers, including=truth)
@@ -53,7 +62,8 @@ def scatter(
     minus = f" {'+' if offset < 0 else '-'} {abs(offset):,.15g}" if offset else ""
     label, prediction = f"label{minus}", f"prediction{minus}"
     left.set(xlabel=label, ylabel=prediction, xlim=(low, high), ylim=(low, high))
-    middle.set(xlabel=label, ylabel="prediction - label", xlim=(first, last))
+    against = "prediction / label" if log else "prediction - label"
+    middle.set(xlabel=label, ylabel=against, xlim=(first, last))
     middle.set_ylim(-reach, reach)
     right.set(xlabel="images")
     right.tick_params(labelleft=False)
@@ -62,7 +72,11 @@ def scatter(
         axes.xaxis.label.set_size(9)
         axes.yaxis.label.set_size(9)
     for axes in (left, middle):
-        axes.ticklabel_format(useOffset=False)
+        if not log:
+            axes.ticklabel_format(useOffset=False)
+    if log:
+        for axis in (left.xaxis, left.yaxis, middle.xaxis, middle.yaxis):
+            axis.set_major_formatter(lambda power, _: _readable(10**power))
     if not len(truth):
         note(left, "no finite prediction")
         return figure
@@ -71,6 +85,9 @@ def scatter(
     for axes in (middle, right):
         axes.axhline(0, color=ORANGE, linewidth=1.2)
     _points(left, truth, np.clip(answers, low, high))
+    if ends is not None:
+        edges = (np.clip(_drawn(each[finite], log) - offset, low, high) for each in ends)
+        left.vlines(truth, *edges, color=BLUE, alpha=_crowd(len(truth)) / 2, linewidth=0.8)
     _points(middle, truth, np.clip(residuals, -reach, reach))
     shown = np.clip(residuals, -reach, reach)
     right.hist(shown, bins=31, range=(-reach, reach), orientation="horizontal", color=BLUE)
@@ -88,11 +105,25 @@ def _offset(labels: NDArray[np.floating]) -> float:
     return math.floor(low / unit) * unit
 
 
+def _drawn(values: NDArray[np.floating], log: bool) -> NDArray[np.float64]:
+    """Return values, or their powers of ten; one that has no logarithm is far below."""
+    wide = values.astype(np.float64)
+    return np.log10(np.maximum(wide, np.finfo(np.float64).tiny)) if log else wide
+
+
+def _readable(value: float) -> str:
+    return f"{value:,.0f}" if 1000 <= value < 1e7 else f"{value:.3g}"
+
+
+def _crowd(count: int) -> float:
+    """Return the opacity of each of so many points."""
+    return float(np.clip(200 / count, 0.12, 0.7))
+
+
 def _points(axes: Axes, x: NDArray[np.floating], y: NDArray[np.floating]) -> None:
     """Draw each point, more transparent the more there are."""
-    crowd = float(np.clip(200 / len(x), 0.12, 0.7))
-    size = 14 if len(x) <= 500 else 7
-    axes.scatter(x, y, s=size, color=BLUE, alpha=crowd, linewidths=0, clip_on=False, zorder=3)
+    size, alpha = 14 if len(x) <= 500 else 7, _crowd(len(x))
+    axes.scatter(x, y, s=size, color=BLUE, alpha=alpha, linewidths=0, clip_on=False, zorder=3)
 
 
 def _limits(

@@ -68,3 +68,17 @@ def test_large_numbers_keep_their_digits_and_their_axes_stay_readable(first, ste
     assert middle.get_xlabel() == f"label {name}"
     pixels(figure)
     assert max(len(tick.get_text()) for tick in left.get_xticklabels()) <= 8
+
+
+def test_a_logarithmic_scatter_has_ratios_and_intervals_are_lines():
+    labels, answers = np.array([1.0, 10.0, 1000.0]), np.array([10.0, 10.0, 100.0])
+    ends = answers / 2, np.array([20.0, 1e9, np.nan])
+    figure = scatter(answers, labels, "price", "", ends, log=True)
+    left, middle, _ = figure.axes
+    assert points(left) == pytest.approx(np.array([[0, 1], [1, 1], [3, 2]]))
+    assert points(middle)[:, 1].tolist() == pytest.approx([1, 0, -1])
+    pixels(figure)
+    assert "1,000" in [text.get_text() for text in left.get_xticklabels()]
+    lines = left.collections[1].get_segments()
+    assert lines[0] == pytest.approx(np.array([[0, np.log10(5)], [0, np.log10(20)]]))
+    assert lines[1][1, 1] == left.get_ylim()[1], "cut at the edge"
