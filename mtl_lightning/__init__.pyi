@@ -69,6 +69,7 @@ from .tasks import (
     Classification as Classification,
     DenseRegression as DenseRegression,
     MultiLabel as MultiLabel,
+    MultiRegression as MultiRegression,
     Ordinal as Ordinal,
     Regression as Regression,
     Segmentation as Segmentation,

@@ -54,6 +54,8 @@ def tables(folder: Path) -> None:
             "stripes": ["yes", "no", None, "no"] * 5,
             "bare_arms": [None, 0, 1, 1] * 5,
             "fits": ["S", "XL", None, "M", "L"] * 4,
+            "width": [None if i % 4 == 0 else 1.5 + i for i in range(20)],
+            "height": [None if i % 5 == 0 else 20 - i for i in range(20)],
             "price_eur": [None if i % 3 == 0 else 9.5 + i for i in range(20)],
         }
     ).to_csv(folder / "shop.csv", index=False)

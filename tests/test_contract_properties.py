@@ -16,6 +16,7 @@ from mtl_lightning.tasks import (
     Classification,
     DenseRegression,
     MultiLabel,
+    MultiRegression,
     Ordinal,
     Regression,
     Segmentation,
@@ -84,6 +85,15 @@ def regressions(draw: st.DrawFn) -> Drawn:
 
 
 @st.composite
+def several_numbers(draw: st.DrawFn) -> Drawn:
+    (_, arguments), numbers = draw(regressions())
+    names = ["x", "y", "w"][: draw(st.integers(1, 3))]
+    whole = [dict.fromkeys(names, number) for number in numbers]
+    parts = [{name: number} for name in names for number in numbers]
+    return (MultiRegression, {**arguments, "outputs": names}), whole + parts
+
+
+@st.composite
 def multi_labels(draw: st.DrawFn) -> Drawn:
     names = ["hat", "bag", "tie"][: draw(st.integers(1, 3))]
     arguments = {"labels": names, "pos_weights": draw(factors(len(names)))}
@@ -123,7 +133,13 @@ def depths(draw: st.DrawFn) -> Drawn:
 
 
 KINDS = st.lists(
-    classifications() | ordinals() | regressions() | multi_labels() | segmentations() | depths(),
+    classifications()
+    | ordinals()
+    | regressions()
+    | several_numbers()
+    | multi_labels()
+    | segmentations()
+    | depths(),
     min_size=1,
     max_size=3,
 )
@@ -205,7 +221,9 @@ class Expected:
             copies = [list(b.parameters()) for b in self.network.sharing.backbones.values()]
             loss = loss + reference.penalty(copies, *self.case.soft)
         names, weights = zip(*self.network.named_parameters(), strict=True)
-        found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+        found: tuple[Tensor | None, ...] = (None,) * len(weights)
+        if loss.requires_grad:  # not if each mask of the step is without a label
+            found = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
         of_weight = dict(zip(weights, found, strict=True))
         if self.case.soft:
             heads = self.network.heads

@@ -43,7 +43,8 @@ def card(description: Description, checkpoint: Path) -> str:
     lines.append("|---|---|---|")
     for name, entry in description.tasks.items():
         arguments = entry.get("init_args") or {}
-        answers = arguments.get("classes") or arguments.get("labels") or ["a number"]
+        named = (arguments.get(key) for key in ("classes", "labels", "outputs"))
+        answers = next(filter(None, named), ["a number"])
         lines.append(f"| {name} | {entry['class_path'].rpartition('.')[2]} | {listed(answers)} |")
     lines.append(
         _USE.format(folder=_name(checkpoint), height=height, width=width, resize=description.resize)

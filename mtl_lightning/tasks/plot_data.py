@@ -19,6 +19,7 @@ from mtl_lightning.tasks.plot_records import (
     LabelCurves,
     PlotRecord,
     ScatterSample,
+    ScatterSamples,
 )
 
 
@@ -174,6 +175,45 @@ class ScatterPlotData(PlotData):
         labels, predictions, *ends = points.cpu().double().numpy().T
         low, high = ends or (None, None)
         return ScatterSample(predictions, labels, seen, low, high, self.log)
+
+
+class ScattersPlotData(ScatterPlotData):
+    """Collects predictions and labels of several numbers, of a random sample of rows.
+
+    Args:
+        outputs: The names of the L numbers.
+        log: Whether ratios matter, not differences.
+        limit: The largest number of rows to keep, by default such that a sample has 4096 numbers.
+    """
+
+    def __init__(self, outputs: Sequence[str], log: bool = False, limit: int | None = None) -> None:
+        super().__init__(limit or max(64, 4096 // len(outputs)), log=log)
+        self.outputs = list(outputs)
+        points = torch.zeros(self.limit, len(self.outputs), 2, dtype=torch.float64)
+        self.add_state("points", points, dist_reduce_fx=None)
+
+    def update(
+        self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor
+    ) -> None:
+        """Add ``(B, L)`` values, targets in the label's unit, and masks."""
+        some = labelled.any(1)
+        missing = torch.full_like(self.points[:1, 0, 0], torch.nan)
+        columns = [targets.to(self.points), answers["value"].to(self.points)]
+        points = torch.stack([torch.where(labelled, each, missing) for each in columns], -1)
+        self.keys, self.points = _lowest(
+            torch.cat([self.keys, hashed(rows[some])]),
+            torch.cat([self.points, points[some]]),
+            self.limit,
+        )
+        self.seen += some.sum()
+
+    def compute(self) -> ScatterSamples:  # type: ignore[override]  # of several numbers
+        """Return the sample over all ranks."""
+        seen = int(self.seen)
+        points = self.points.view(-1, len(self.outputs), 2)
+        _, points = _lowest(self.keys.flatten(), points, min(seen, self.limit))
+        labels, predictions = points.cpu().double().unbind(-1)
+        return ScatterSamples(self.outputs, predictions.numpy(), labels.numpy(), seen, self.log)
 
 
 def hashed(rows: Tensor) -> Tensor:

@@ -192,6 +192,47 @@ class ScatterSample(PlotRecord):
         return cls(predictions, labels, count, low, high, log)
 
 
+@dataclass(eq=False)
+class ScatterSamples(PlotRecord):
+    """Predictions and labels of several numbers, of a sample of the rows with any label.
+
+    Attributes:
+        outputs: L names.
+        predictions: ``(n, L)``, NaN where there is no label.
+        labels: ``(n, L)``, likewise.
+        n_labelled: Number of rows that the sample was taken from.
+        log: Whether ratios matter, not differences.
+    """
+
+    outputs: list[str]
+    predictions: NDArray[np.float64]
+    labels: NDArray[np.float64]
+    n_labelled: int
+    log: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the numbers row by row, null where they are not finite."""
+        return {
+            "outputs": self.outputs,
+            "predictions": [_numbers(row) for row in self.predictions],
+            "labels": [_numbers(row) for row in self.labels],
+            "n_labelled": self.n_labelled,
+            "log": self.log,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ScatterSamples":
+        """See `PlotRecord.from_json`; null becomes NaN."""
+        outputs = [str(name) for name in values["outputs"]]
+        predictions, labels = (
+            np.array(values[key], dtype=np.float64).reshape(-1, len(outputs))
+            for key in ("predictions", "labels")
+        )
+        if predictions.shape != labels.shape:
+            raise ValueError("predictions and labels should be lists of one length")
+        return cls(outputs, predictions, labels, int(values["n_labelled"]), bool(values["log"]))
+
+
 def _numbers(values: NDArray[np.float64]) -> list[float | None]:
     return [float(value) if np.isfinite(value) else None for value in values]
 

@@ -120,15 +120,23 @@ class Regression(Task):
     def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:
         """Compute mean and standard deviation of the training labels, or of their logarithms."""
         del labelled  # a row that has no label is not passed here
-        values = targets.double()
+        mean, std = self.statistics(targets)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def statistics(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of labels, or of their logarithms, in float64.
+
+        Raises:
+            UserError: If all are the same number.
+        """
+        values = numbers.double()
         if bool((values == values[0]).all()):  # whose deviation may be rounded to above 0
             raise UserError(
                 f"every training label is {values[0].item():.15g}; there is nothing to learn"
             )
         values = self.scale.learned(values)
-        std = values.std(correction=0)
-        self.mean.copy_(values.mean())
-        self.std.copy_(std)
+        return values.mean(), values.std(correction=0)
 
     def remarks(
         self, targets: NDArray[np.generic], labelled: NDArray[np.bool_]

@@ -35,6 +35,7 @@ from mtl_lightning.tasks import (
     Classification,
     DenseRegression,
     MultiLabel,
+    MultiRegression,
     Ordinal,
     Regression,
     Segmentation,
@@ -226,6 +227,42 @@ def _variance(raw: Tensor) -> Tensor:
     return (1 + raw.exp()).log() + 1e-6
 
 
+class NumbersLoop:
+    """Several numbers, each of which is a regression of its own."""
+
+    primary = "r2"
+
+    def __init__(self, task: MultiRegression, training: Sequence[Label]) -> None:
+        self.task = task
+        self.width = len(task.outputs)
+        self.each = {
+            name: NumberLoop(task, [label[name] for label in training if name in label])
+            for name in task.outputs
+        }
+
+    def losses(self, outputs: Tensor, numbers: Label) -> list[Tensor]:
+        """Return the loss of each number that is there."""
+        return [
+            loss
+            for i, (name, own) in enumerate(self.each.items())
+            if name in numbers
+            for loss in own.losses(outputs[i :: self.width], numbers[name])
+        ]
+
+    def metrics(self, rows: Sequence[tuple[list[float], Label]]) -> Metrics:
+        """Measure outputs and labels."""
+        found, values = {}, {}
+        for i, (name, own) in enumerate(self.each.items()):
+            labelled = [(out[i :: self.width], a[name]) for out, a in rows if name in a]
+            found[name] = own.metrics(labelled) if labelled else {}
+            values[f"n_labelled/{name}"] = len(labelled)
+        for measure in {measure for each in found.values() for measure in each}:
+            each = [found[name].get(measure, math.nan) for name in self.each]
+            values[measure] = _mean_of_known(each)
+            values |= {f"{measure}/{name}": v for name, v in zip(self.each, each, strict=True)}
+        return values
+
+
 class YesNoLoop:
     """A multi-label task, label by label, with what follows from its training labels."""
 
@@ -357,7 +394,7 @@ class DepthLoop:
         }
 
 
-Loop = ClassLoop | RankLoop | NumberLoop | YesNoLoop | PixelLoop | DepthLoop
+Loop = ClassLoop | RankLoop | NumberLoop | NumbersLoop | YesNoLoop | PixelLoop | DepthLoop
 
 
 def loop(task: Task, training: Sequence[Label]) -> Loop:
@@ -366,6 +403,7 @@ def loop(task: Task, training: Sequence[Label]) -> Loop:
         Classification: ClassLoop,
         Ordinal: RankLoop,
         Regression: NumberLoop,
+        MultiRegression: NumbersLoop,
         MultiLabel: YesNoLoop,
         Segmentation: PixelLoop,
         DenseRegression: DepthLoop,
@@ -497,9 +535,9 @@ class Hostile(PartialLabels):
         targets: dict[str, bytes] = {}
         for name, task in tasks.items():
             labels = [row.get(name) for row in case.train + case.val]
-            if isinstance(task, MultiLabel):
+            if task.fields != ("",):
                 cells |= {
-                    f"{name}/{n}": [(row or {}).get(n) for row in labels] for n in task.labels
+                    f"{name}/{n}": [(row or {}).get(n) for row in labels] for n in task.fields if n
                 }
             elif task.loads_targets:
                 files = {str(label): _mask(task, label) for label in labels if label is not None}

@@ -77,6 +77,7 @@ MORE = {
         "class_path": "mtl_lightning.Regression",
         "init_args": {"loss": "beta_nll", "scale": "log", "bounds": [0.5, 200.0]},
     },
+    "box": {"class_path": "mtl_lightning.MultiRegression", "init_args": {"outputs": ["x", "y"]}},
 }
 
 
@@ -86,7 +87,7 @@ def test_intervals_and_bounds_are_in_the_graph(tmp_path, kind):
     export(exports.made(tmp_path, MORE), tmp_path / "a", kind)
     image = np.random.default_rng(1).integers(0, 256, (1, 32, 40, 3), dtype=np.uint8)
     (answer,) = mtl_lightning.load(tmp_path / "a").predict(image)
-    assert list(answer) == ["price", "price:low", "price:high"]
+    assert list(answer) == ["price", "price:low", "price:high", "box:x", "box:y"]
     assert 0.5 <= answer["price:low"] < answer["price"] < answer["price:high"] <= 200
 
 

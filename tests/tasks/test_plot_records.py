@@ -12,6 +12,7 @@ from mtl_lightning.tasks.plot_records import (
     LabelCurves,
     PlotRecord,
     ScatterSample,
+    ScatterSamples,
     UnknownRecord,
     record_from_json,
     record_to_json,
@@ -26,11 +27,13 @@ class Own(ConfusionCounts):
 def made() -> dict[str, PlotRecord]:
     draw = np.random.default_rng(0)
     histograms = draw.integers(0, 3, (2, 2, BINS)) * (draw.random((2, 2, BINS)) < 0.1)
+    points = np.array([[1.0, np.nan], [2.0, 3.0]])
     predictions = draw.normal(1.7e9, 1, 7)
     return {
         "confusion": ConfusionCounts(["a", "ü"], np.array([[3, 0], [1, 2]])),
         "curves": LabelCurves(["hat", "bag"], *histograms),
         "scatter": ScatterSample(predictions, predictions * 3 + 1, 90),
+        "scatters": ScatterSamples(["x", "y"], points, points + 1, 7, True),
         "interval": ScatterSample(predictions, predictions, 9, predictions - 1, predictions, True),
         "own": Own(["x", "y"], np.eye(2, dtype=np.int64)),
     }
@@ -47,7 +50,8 @@ def test_a_record_survives_json_bit_for_bit(name):
     assert type(again) is type(record)
     for key, value in vars(record).items():
         if isinstance(value, np.ndarray):
-            assert np.array_equal(getattr(again, key), value), key
+            nan = value.dtype.kind == "f"
+            assert np.array_equal(getattr(again, key), value, equal_nan=nan), key
             assert getattr(again, key).dtype == value.dtype
         else:
             assert getattr(again, key) == value

@@ -14,6 +14,7 @@ from mtl_lightning.reports.plots.confusion import confusion
 from mtl_lightning.reports.plots.labels import labels_chart
 from mtl_lightning.reports.plots.maps import maps
 from mtl_lightning.reports.plots.scatter import scatter
+from mtl_lightning.reports.plots.scatters import scatters
 from mtl_lightning.runs.facts import Evaluation
 from mtl_lightning.tasks.map_examples import MapExamples
 from mtl_lightning.tasks.plot_records import (
@@ -21,6 +22,7 @@ from mtl_lightning.tasks.plot_records import (
     LabelCurves,
     PlotRecord,
     ScatterSample,
+    ScatterSamples,
 )
 
 
@@ -76,6 +78,14 @@ def _scatter(record: ScatterSample, title: str, subtitle: str) -> Figure:
         subtitle += f" · {count:,} of {record.n_labelled:,} drawn, a random sample"
     ends = None if record.low is None or record.high is None else (record.low, record.high)
     return scatter(record.predictions, record.labels, title, subtitle, ends, record.log)
+
+
+@draw.register
+def _scatters(record: ScatterSamples, title: str, subtitle: str) -> Figure:
+    count = len(record.labels)
+    if count < record.n_labelled:
+        subtitle += f" · {count:,} of {record.n_labelled:,} images drawn, a random sample"
+    return scatters(record.outputs, record.predictions, record.labels, title, subtitle, record.log)
 
 
 @draw.register

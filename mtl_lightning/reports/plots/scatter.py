@@ -41,13 +41,13 @@ def scatter(
     finite = np.isfinite(predictions) & np.isfinite(labels)
     if log:
         finite &= (predictions > 0) & (labels > 0)
-    answers, truth = (_drawn(each[finite], log) for each in (predictions, labels))
+    answers, truth = (drawn(each[finite], log) for each in (predictions, labels))
     residuals = answers - truth
     offset = 0.0 if log else _offset(truth)
     truth, answers = truth - offset, answers - offset
-    first, last = _limits(truth, including=truth)
-    low, high = _limits(answers, including=truth)
-    reach = float(np.abs(_limits(residuals)).max())
+    first, last = limits(truth, including=truth)
+    low, high = limits(answers, including=truth)
+    reach = float(np.abs(limits(residuals)).max())
     beyond = int(((answers < low) | (answers > high) | (np.abs(residuals) > reach)).sum())
     remarks = [subtitle]
     if not finite.all():
@@ -76,7 +76,7 @@ def scatter(
             axes.ticklabel_format(useOffset=False)
     if log:
         for axis in (left.xaxis, left.yaxis, middle.xaxis, middle.yaxis):
-            axis.set_major_formatter(lambda power, _: _readable(10**power))
+            axis.set_major_formatter(lambda power, _: readable(10**power))
     if not len(truth):
         note(left, "no finite prediction")
         return figure
@@ -84,11 +84,11 @@ def scatter(
     left.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=8.5)
     for axes in (middle, right):
         axes.axhline(0, color=ORANGE, linewidth=1.2)
-    _points(left, truth, np.clip(answers, low, high))
+    draw_points(left, truth, np.clip(answers, low, high))
     if ends is not None:
-        edges = (np.clip(_drawn(each[finite], log) - offset, low, high) for each in ends)
+        edges = (np.clip(drawn(each[finite], log) - offset, low, high) for each in ends)
         left.vlines(truth, *edges, color=BLUE, alpha=_crowd(len(truth)) / 2, linewidth=0.8)
-    _points(middle, truth, np.clip(residuals, -reach, reach))
+    draw_points(middle, truth, np.clip(residuals, -reach, reach))
     shown = np.clip(residuals, -reach, reach)
     right.hist(shown, bins=31, range=(-reach, reach), orientation="horizontal", color=BLUE)
     return figure
@@ -105,13 +105,14 @@ def _offset(labels: NDArray[np.floating]) -> float:
     return math.floor(low / unit) * unit
 
 
-def _drawn(values: NDArray[np.floating], log: bool) -> NDArray[np.float64]:
+def drawn(values: NDArray[np.floating], log: bool) -> NDArray[np.float64]:
     """Return values, or their powers of ten; one that has no logarithm is far below."""
     wide = values.astype(np.float64)
     return np.log10(np.maximum(wide, np.finfo(np.float64).tiny)) if log else wide
 
 
-def _readable(value: float) -> str:
+def readable(value: float) -> str:
+    """Return a number on a logarithmic axis."""
     return f"{value:,.0f}" if 1000 <= value < 1e7 else f"{value:.3g}"
 
 
@@ -120,13 +121,13 @@ def _crowd(count: int) -> float:
     return float(np.clip(200 / count, 0.12, 0.7))
 
 
-def _points(axes: Axes, x: NDArray[np.floating], y: NDArray[np.floating]) -> None:
+def draw_points(axes: Axes, x: NDArray[np.floating], y: NDArray[np.floating]) -> None:
     """Draw each point, more transparent the more there are."""
     size, alpha = 14 if len(x) <= 500 else 7, _crowd(len(x))
     axes.scatter(x, y, s=size, color=BLUE, alpha=alpha, linewidths=0, clip_on=False, zorder=3)
 
 
-def _limits(
+def limits(
     values: NDArray[np.floating], including: NDArray[np.floating] | None = None
 ) -> tuple[float, float]:
     """Return a range that holds all values but outliers."""
