@@ -133,7 +133,7 @@ def every_task(unobserved: Unobserved = "ignore") -> dict[str, Task]:
         "votes": Classification(list(KINDS), class_weights=[1.0, 0.5, 3.0], label_smoothing=0.1),
         "length": Regression(loss="l1"),
         "mass": Regression(loss="mse"),
-        "price": Regression(loss="beta_nll", scale="log", bounds=[1, 1000]),
+        "price": Regression(loss="beta_nll", scale="log", bounds=[0.5, 1000]),
         "box": MultiRegression(["width", "height"], "huber"),
         "grade": Ordinal(list(KINDS)),
         "step": Ordinal(list(KINDS), "coral"),
