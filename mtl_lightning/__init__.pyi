@@ -68,6 +68,7 @@ from .system.errors import (
 from .tasks import (
     Classification as Classification,
     DenseRegression as DenseRegression,
+    HierarchicalClassification as HierarchicalClassification,
     MultiLabel as MultiLabel,
     MultiRegression as MultiRegression,
     Ordinal as Ordinal,

@@ -15,6 +15,7 @@ from mtl_lightning.models import DecoderOptions
 from mtl_lightning.tasks import (
     Classification,
     DenseRegression,
+    HierarchicalClassification,
     MultiLabel,
     MultiRegression,
     Ordinal,
@@ -45,10 +46,27 @@ def classifications(draw: st.DrawFn) -> Drawn:
         "class_weights": draw(factors(len(classes))),
         "label_smoothing": draw(st.sampled_from([0.0, 0.1, 0.9])),
     }
+    if len(classes) > 2:
+        arguments["top_k"] = draw(st.sampled_from([None, 2]))
     labels = [{name: 1} for name in classes]
-    if draw(st.booleans()):  # with shares that float32 holds exactly
+    form = draw(st.sampled_from(["plain", "divided", "annotators"]))
+    if form != "plain":  # with shares that float32 holds exactly
         labels += [{"ant": 3, "bee": 1}, {"bee": 5, "ant": 3}]
+    if form == "annotators":
+        arguments["annotators"] = [f"annotator {i}" for i in range(8)]
     return (Classification, arguments), labels
+
+
+@st.composite
+def hierarchies(draw: st.DrawFn) -> Drawn:
+    size = {"large": ["cat", "dog"], "small": ["ant", "bee"]}
+    home = {"tame": ["cat", "dog", "bee"], "wild": ["ant"]}
+    levels = draw(st.sampled_from([{"size": size}, {"size": size, "home": home}]))
+    labels = [{"": "cat"}, {"": "bee", "size": "small"}, {"size": "large"}, {"size": "small"}]
+    if "home" in levels:
+        labels += [{"home": "tame"}, {"home": "tame", "size": "small"}]
+    labels = draw(st.permutations(labels))
+    return (HierarchicalClassification, {"levels": levels}), list(labels)
 
 
 @st.composite
@@ -90,7 +108,7 @@ def several_numbers(draw: st.DrawFn) -> Drawn:
     names = ["x", "y", "w"][: draw(st.integers(1, 3))]
     whole = [dict.fromkeys(names, number) for number in numbers]
     parts = [{name: number} for name in names for number in numbers]
-    return (MultiRegression, {**arguments, "outputs": names}), whole + parts
+    return (MultiRegression, {**arguments, "numbers": names}), whole + parts
 
 
 @st.composite
@@ -134,6 +152,7 @@ def depths(draw: st.DrawFn) -> Drawn:
 
 KINDS = st.lists(
     classifications()
+    | hierarchies()
     | ordinals()
     | regressions()
     | several_numbers()

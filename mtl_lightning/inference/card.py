@@ -43,7 +43,7 @@ def card(description: Description, checkpoint: Path) -> str:
     lines.append("|---|---|---|")
     for name, entry in description.tasks.items():
         arguments = entry.get("init_args") or {}
-        named = (arguments.get(key) for key in ("classes", "labels", "outputs"))
+        named = (arguments.get(key) for key in ("classes", "labels", "numbers"))
         answers = next(filter(None, named), ["a number"])
         lines.append(f"| {name} | {entry['class_path'].rpartition('.')[2]} | {listed(answers)} |")
     lines.append(

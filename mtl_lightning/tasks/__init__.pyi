@@ -8,6 +8,7 @@ from .base import (
 )
 from .classification import Classification as Classification
 from .dense_regression import DenseRegression as DenseRegression
+from .hierarchical import HierarchicalClassification as HierarchicalClassification
 from .multi_regression import MultiRegression as MultiRegression
 from .multilabel import MultiLabel as MultiLabel
 from .ordinal import Ordinal as Ordinal

@@ -1,7 +1,7 @@
 """One class out of several for each image."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 from unicodedata import normalize
@@ -22,11 +22,23 @@ from mtl_lightning.tasks.base import (
     Task,
     if_missing,
 )
-from mtl_lightning.tasks.cells import canonical, doubtful, number, votes
+from mtl_lightning.tasks.cells import canonical, votes
+from mtl_lightning.tasks.class_cells import (
+    encode_labels,
+    encode_votes,
+    in_order,
+    named_by,
+    refuse_doubtful,
+)
 from mtl_lightning.tasks.frequency import ByFrequency, check_beta, class_weights
 from mtl_lightning.tasks.guess import Guess
 from mtl_lightning.tasks.losses import focal, smoothed_shares
-from mtl_lightning.tasks.metrics import BalancedAccuracy, CalibrationError, SharedAnswers
+from mtl_lightning.tasks.metrics import (
+    BalancedAccuracy,
+    CalibrationError,
+    SharedAnswers,
+    TopAccuracy,
+)
 from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.plot_data import ConfusionPlotData
 from mtl_lightning.tasks.ranks import evident_order
@@ -40,7 +52,7 @@ class Classification(Task):
 
     A label is a class, or a distribution over several, as annotators who disagree give it:
     ``Dress:3|Shirt:1`` (votes or shares; they are scaled to a sum of 1). Metrics then count the
-    most probable class as the label.
+    most probable class as the label. With ``annotators`` the votes come from a column each.
 
     Args:
         classes: The class names, in the order of the outputs; compared with the labels as text.
@@ -59,6 +71,9 @@ class Classification(Task):
             logit adjustment"; tau, 1 in the paper). Probabilities then are those of a world in
             which classes are equally frequent.
         label_smoothing: Share of the target that is spread evenly over all classes (0..1).
+        top_k: Also measure how often the label is among so many most probable classes.
+        annotators: A column of votes for each of them, instead of one column of labels: the label
+            is the distribution of the votes that are there.
         second_answers: Also measure ``shared_accuracy`` and ``shared_ap``, in which an answer that
             has a share in the label, but not the largest one, is ``right``, or in which such rows
             are left out (``skip``); see `SharedAnswers`.
@@ -79,6 +94,8 @@ class Classification(Task):
         beta: float = 0.999,
         focal_gamma: float = 0.0,
         logit_adjustment: float = 0.0,
+        top_k: int | None = None,
+        annotators: list[str] | None = None,
         weight: float = 1.0,
         head: HeadOptions | None = None,
     ) -> None:
@@ -95,6 +112,14 @@ class Classification(Task):
         self.logit_adjustment = logit_adjustment
         self.class_weights = class_weights
         self.beta = beta
+        self.top_k = top_k
+        self.annotators = [normalize("NFC", str(name)) for name in annotators or ()]
+        wrong = [name for name in self.annotators if not name or "/" in name]
+        if annotators == [] or wrong or len(set(self.annotators)) < len(self.annotators):
+            raise UserError(
+                f'annotators should be different names of columns without "/". '
+                f"Found {listed(self.annotators) or 'none'}"
+            )
         self.classes: list[str] = []
         self._learns_classes = classes is None
         self._positions: dict[str, int] = {}
@@ -121,16 +146,26 @@ class Classification(Task):
                 )
             if min(given) < 0 or max(given) == 0:
                 raise UserError(f"class_weights should be 0 or more, not all 0. Found {given}")
+        if self.top_k is not None and not 1 < self.top_k < len(classes):
+            raise UserError(
+                f"top_k should be above 1 and below the number of classes ({len(classes)}). Found "
+                f"{self.top_k}"
+            )
         self.classes = classes
         self._positions = {canonical(name): number for number, name in enumerate(classes)}
         self.register_buffer("class_weight", torch.ones(len(classes)))
         self.register_buffer("log_prior", torch.zeros(len(classes)))
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """A column of labels, or one for each annotator."""
+        return tuple(self.annotators) or ("",)
+
     def infer_classes(self, cells: NDArray[np.object_]) -> None:
         """Set the classes from the training labels if the config names none."""
         if not self.classes:
-            found = _named_by(pd.unique(cells))
-            _refuse_doubtful(found)
+            found = named_by(text for text in pd.unique(cells.ravel()) if text is not None)
+            refuse_doubtful(found)
             self._set_classes(self._ordered(found))
 
     def _ordered(self, classes: Sequence[str]) -> list[str]:
@@ -143,27 +178,12 @@ class Classification(Task):
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
         """Map each cell to the position of its class: int64 targets, ``(N,)`` masks.
 
-        If any cell is a distribution, the targets are float32 ``(N, K)``.
+        If any cell is a distribution, or there is a column for each annotator, the targets are
+        float32 ``(N, K)``.
         """
-        codes, distinct = pd.factorize(cells)  # few distinct texts, many rows
-        positions = self._positions
-        found = [positions.get(canonical(text), -1) for text in distinct]
-        targets = np.array([*found, -1], dtype=np.int64)  # the last is for empty cells
-        soft = {
-            code: share
-            for code in np.flatnonzero(targets[:-1] < 0).tolist()
-            if (share := _distribution(distinct[code], positions)) is not None
-        }
-        readable = targets >= 0
-        readable[list(soft)] = True
-        labelled, bad = readable[codes], (codes >= 0) & ~readable[codes]
-        hard = np.where(targets < 0, 0, targets)
-        if not soft:
-            return Encoded(hard[codes], labelled, bad)
-        distributions = np.eye(len(self.classes), dtype=np.float32)[hard]
-        for code, share in soft.items():
-            distributions[code] = share
-        return Encoded(distributions[codes], labelled, bad)
+        if self.annotators:
+            return encode_votes(cells, self._positions)
+        return encode_labels(cells, self._positions)
 
     def meaning(self, cell: str, field: str) -> Hashable:
         """Return the nonzero shares of the classes, or the class if it has all of the label."""
@@ -276,6 +296,8 @@ class Classification(Task):
             "balanced_accuracy": BalancedAccuracy(k),
             "calibration_error": CalibrationError(),
         }
+        if self.top_k is not None:
+            metrics[f"top{self.top_k}_accuracy"] = TopAccuracy(self.top_k)
         if self.second_answers is not None:
             metrics["shared"] = SharedAnswers(skip=self.second_answers == "skip")
         return MetricCollection(metrics, compute_groups=False)
@@ -349,53 +371,6 @@ class Classification(Task):
         return ConfusionPlotData(self.classes) if len(self.classes) <= PLOTTED_UP_TO else None
 
 
-def _distribution(cell: str, positions: Mapping[str, int]) -> NDArray[np.float32] | None:
-    """Read ``Dress:3|Shirt:1`` as ``(K,)`` shares; None if it is not a distribution."""
-    given = votes(cell)
-    if given is None or not all(name in positions for name, _ in given):
-        return None
-    shares = np.zeros(len(positions))
-    for name, share in given:
-        shares[positions[name]] += share
-    with np.errstate(over="ignore"):
-        total = shares.sum()
-    return (shares / total).astype(np.float32) if 0 < total < np.inf else None
-
-
-def _named_by(cells: Iterable[str]) -> list[str]:
-    """Return the distinct classes named by cells.
-
-    If any cell is divided (``Dress:2|Shirt:1``), the unanimous ``Dress:3`` is a distribution too;
-    if none is, ``12:30`` is a class as it stands.
-    """
-    found = {canonical(cell): votes(cell) for cell in cells}
-    divided = any(shares is not None and "|" in cell for cell, shares in found.items())
-    names = (
-        [name for name, _ in shares] if divided and shares is not None else [cell]
-        for cell, shares in found.items()
-    )
-    return list(dict.fromkeys(name for each in names for name in each))
-
-
-def _refuse_doubtful(classes: Sequence[str]) -> None:
-    """Raise a UserError if a label may also stand for a missing one: the user has to decide."""
-    found = doubtful(classes)
-    if found:
-        shown = quoted(found[0])
-        raise UserError(
-            f"the label {shown} may be a class or a missing label: name it in the task's classes "
-            f"(`classes: [{listed(in_order(classes))}]`), or in the source's `missing` "
-            f"(`missing: [{shown}]`)"
-        )
-
-
 def most_probable(targets: Tensor) -> Tensor:
     """Return ``(B,)`` classes from such classes or from ``(B, K)`` distributions."""
     return targets.argmax(1) if targets.is_floating_point() else targets
-
-
-def in_order(classes: Iterable[str]) -> list[str]:
-    """Sort classes as numbers if all are numbers (2 before 10), as text otherwise."""
-    names = sorted(classes)  # "1" and "01" are one number: their order must not depend on the rows
-    values = {name: value for name in names if (value := number(name)) is not None}
-    return sorted(names, key=values.__getitem__) if len(values) == len(names) else names

@@ -50,6 +50,35 @@ class BalancedAccuracy(Metric):
         return (self.hits[occurs] / self.support[occurs]).mean()
 
 
+class TopAccuracy(Metric):
+    """Share of rows whose label is among the k most probable classes.
+
+    Args:
+        k: Number of classes; of equally probable ones, the label is the first.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    hits: Tensor
+    rows: Tensor
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+        for name in ("hits", "rows"):
+            self.add_state(name, torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add ``(B, K)`` probabilities and ``(B,)`` int64 classes."""
+        more = (preds > preds.gather(1, target[:, None])).sum(1)
+        self.hits += (more < self.k).sum()
+        self.rows += target.numel()
+
+    def compute(self) -> Tensor:
+        """Return the share, a scalar."""
+        return self.hits / self.rows
+
+
 class CalibrationError(Metric):
     """Expected calibration error over 15 bins of equal width (Guo et al. 2017, eq. 5).
 

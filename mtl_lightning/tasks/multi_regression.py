@@ -32,7 +32,7 @@ class MultiRegression(Regression):
     they are. For positions in the image, take transforms of colour alone and ``resize: stretch``.
 
     Args:
-        outputs: The names of the numbers, in the order of the outputs.
+        numbers: Their names, in the order of the outputs.
         loss: See `Regression`, also for the following.
         huber_delta: Where Huber's loss turns from quadratic to linear, in standard deviations.
         scale: ``linear`` or ``log``, of all numbers.
@@ -45,7 +45,7 @@ class MultiRegression(Regression):
 
     def __init__(
         self,
-        outputs: list[str],
+        numbers: list[str],
         loss: NumberLoss = "mse",
         huber_delta: float = 1.0,
         scale: Scale = "linear",
@@ -56,45 +56,45 @@ class MultiRegression(Regression):
         head: HeadOptions | None = None,
     ) -> None:
         super().__init__(loss, huber_delta, scale, bounds, beta, interval, weight, head)
-        self.outputs = [normalize("NFC", str(name)) for name in outputs]
-        wrong = [name for name in self.outputs if not name or "/" in name]
-        if not self.outputs or len(set(self.outputs)) < len(self.outputs) or wrong:
+        self.numbers = [normalize("NFC", str(name)) for name in numbers]
+        wrong = [name for name in self.numbers if not name or "/" in name]
+        if not self.numbers or len(set(self.numbers)) < len(self.numbers) or wrong:
             raise UserError(
-                f'outputs should be different names without "/". '
-                f"Found {listed(self.outputs) or 'none'}"
+                f'numbers should be different names without "/". '
+                f"Found {listed(self.numbers) or 'none'}"
             )
-        number = len(self.outputs)
-        self.register_buffer("mean", torch.zeros(number, dtype=torch.float64))
-        self.register_buffer("std", torch.ones(number, dtype=torch.float64))
+        count = len(self.numbers)
+        self.register_buffer("mean", torch.zeros(count, dtype=torch.float64))
+        self.register_buffer("std", torch.ones(count, dtype=torch.float64))
 
     def identity(self) -> dict[str, object]:
         """Return the names, the scale and the bounds."""
-        return {"outputs": self.outputs, **super().identity()}
+        return {"numbers": self.numbers, **super().identity()}
 
     @property
     def fields(self) -> tuple[str, ...]:
         """A column for each number."""
-        return tuple(self.outputs)
+        return tuple(self.numbers)
 
     def encode(self, cells: NDArray[np.object_]) -> Encoded:
         """Read ``(N, L)`` cells: float64 targets and masks, both ``(N, L)``."""
-        cells = cells.reshape(len(cells), len(self.outputs))
+        cells = cells.reshape(len(cells), len(self.numbers))
         columns = [super(MultiRegression, self).encode(column) for column in cells.T]
         parts = (
             np.stack([getattr(column, name) for column in columns], axis=1)
             for name in ("targets", "labelled", "bad")
         )
         targets, labelled, bad = parts
-        return Encoded(targets, labelled, bad[:, 0] if len(self.outputs) == 1 else bad)
+        return Encoded(targets, labelled, bad[:, 0] if len(self.numbers) == 1 else bad)
 
     def fit_statistics(self, targets: Tensor, labelled: Tensor) -> None:
         """Compute mean and standard deviation of each number's training labels."""
-        for place, name in enumerate(self.outputs):
+        for place, name in enumerate(self.numbers):
             own = targets[labelled[:, place], place]
             if not len(own):
                 raise UserError(
                     f"no training label of {name}, which could never be learned; label some or "
-                    f"leave it out of outputs"
+                    f"leave it out of numbers"
                 )
             try:
                 self.mean[place], self.std[place] = self.statistics(own)
@@ -107,7 +107,7 @@ class MultiRegression(Regression):
         """Name numbers that may stand for "not labelled"; see `Regression.remarks`."""
         return [
             (f"{name}: {what}", fix)
-            for place, name in enumerate(self.outputs)
+            for place, name in enumerate(self.numbers)
             if labelled[:, place].any()
             for what, fix in super(MultiRegression, self).remarks(
                 targets[:, place], labelled[:, place]
@@ -117,17 +117,17 @@ class MultiRegression(Regression):
     @property
     def num_outputs(self) -> int:
         """A standardised number for each output, and perhaps one for each variance."""
-        return len(self.outputs) * (2 if self.learns_variance else 1)
+        return len(self.numbers) * (2 if self.learns_variance else 1)
 
     def _means(self, outputs: Tensor) -> Tensor:
-        return self.scale.limited(outputs[:, : len(self.outputs)], self.mean, self.std)
+        return self.scale.limited(outputs[:, : len(self.numbers)], self.mean, self.std)
 
     def _variances(self, outputs: Tensor) -> Tensor:
-        return F.softplus(outputs[:, len(self.outputs) :]) + LEAST_VARIANCE
+        return F.softplus(outputs[:, len(self.numbers) :]) + LEAST_VARIANCE
 
     def metrics(self) -> MetricCollection:
         """Errors and R2 of each number and as means, and perhaps coverage and width."""
-        metric = NumberMetrics(self.outputs, self.learns_variance)
+        metric = NumberMetrics(self.numbers, self.learns_variance)
         return MetricCollection({"numbers": metric}, compute_groups=False)
 
     def update(
@@ -144,7 +144,7 @@ class MultiRegression(Regression):
     def columns(self, answers: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Return a column for each number, and perhaps the ends of its interval."""
         columns = {}
-        for place, name in enumerate(self.outputs):
+        for place, name in enumerate(self.numbers):
             std = self.std[place].item()
             for key, answer in answers.items():
                 column = name if key == "value" else f"{name}:{key}"
@@ -153,11 +153,11 @@ class MultiRegression(Regression):
 
     def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
         """Swap numbers that name a side, such as the openness of two eyes; see `Task.mirrored`."""
-        order = swap_permutation(self.outputs, pairs, "output")
+        order = swap_permutation(self.numbers, pairs, "number")
         return replace(
             encoded, targets=encoded.targets[:, order], labelled=encoded.labelled[:, order]
         )
 
     def plot_data(self) -> ScattersPlotData:
         """Collect predictions and labels of each number."""
-        return ScattersPlotData(self.outputs, self.scale.scale == "log")
+        return ScattersPlotData(self.numbers, self.scale.scale == "log")

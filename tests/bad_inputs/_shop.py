@@ -10,6 +10,7 @@ import numpy as np
 from mtl_lightning import (
     Classification,
     FolderSource,
+    HierarchicalClassification,
     MultiLabel,
     PartialLabels,
     Regression,
@@ -36,6 +37,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "share": lambda: Regression(bounds=[0, 100]),
     "cost": lambda: Regression(scale="log"),
     "tags": lambda: MultiLabel(["hat", "bag"]),
+    "tree": lambda: HierarchicalClassification({"size": {"big": ["cat"], "small": ["ant"]}}),
 }
 GOOD = {
     "type": ("Dress", "Shirt"),

@@ -70,6 +70,20 @@ BOTH = (
     "data.on_conflict: first or drop"
 )
 TWICE = [
+    table(
+        "a class that is not in its coarse class",
+        "image,tree,size\na.jpg,cat,big\nb.jpg,ant,big\n",
+        'error: shop/t.csv row 3, column "size": task tree cannot read the label "big"; expected '
+        "labels of the image that agree: big has the classes cat",
+        task="tree",
+    ),
+    table(
+        "unknown in a column whose classes are not named",
+        "image,kind\na.jpg,Dress\nb.jpg,unknown\nsub/c.jpg,Shirt\n",
+        'error: task kind: the label "unknown" may be a class or a missing label: name it in the '
+        "task's classes .*, or in the source's `missing` .*",
+        task="kind",
+    ),
     table("a row twice", "image,type\na.jpg,Dress\nb.jpg,Shirt\na.jpg,Dress\n", FINE[:-14]),
     table(
         "an image twice, once without a label",

@@ -29,6 +29,7 @@ from mtl_lightning.models import DecoderOptions, Soft
 from mtl_lightning.tasks import (
     Classification,
     DenseRegression,
+    HierarchicalClassification,
     MultiLabel,
     MultiRegression,
     Ordinal,
@@ -131,6 +132,8 @@ def every_task(unobserved: Unobserved = "ignore") -> dict[str, Task]:
     return make_tasks() | {
         "tags": tags,
         "votes": Classification(list(KINDS), class_weights=[1.0, 0.5, 3.0], label_smoothing=0.1),
+        "opinion": Classification(list(KINDS), annotators=["one", "other"], top_k=2),
+        "family": HierarchicalClassification({"pet": {"yes": ["cat", "dog"], "no": ["eel"]}}),
         "length": Regression(loss="l1"),
         "mass": Regression(loss="mse"),
         "price": Regression(loss="beta_nll", scale="log", bounds=[0.5, 1000]),
@@ -151,6 +154,10 @@ def every_label(rows: int) -> dict[str, list[Any]]:
     ]
     return labels | {
         "votes": votes,
+        "opinion/one": labels["kind"][::-1],
+        "opinion/other": others["kind"],
+        "family": [kind if i % 3 else None for i, kind in enumerate(others["kind"])],
+        "family/pet": [kind and ("no" if kind == "eel" else "yes") for kind in others["kind"]],
         "length": others["size"],
         "mass": others["size"][::-1],
         "price": labels["size"][::-1],

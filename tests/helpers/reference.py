@@ -12,6 +12,7 @@ by the micro-batches of a step, add up their gradients, take the mean over ranks
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -34,6 +35,7 @@ from mtl_lightning.models import Soft
 from mtl_lightning.tasks import (
     Classification,
     DenseRegression,
+    HierarchicalClassification,
     MultiLabel,
     MultiRegression,
     Ordinal,
@@ -84,11 +86,12 @@ class ClassLoop:
 
     def metrics(self, rows: Sequence[tuple[list[float], Label]]) -> Metrics:
         """Measure outputs and labels."""
-        classes, pairs, gaps = self.task.classes, [], [0.0] * 15
+        classes, pairs, gaps, near = self.task.classes, [], [0.0] * 15, []
         for logits, votes in rows:
             chances = [math.exp(z) / sum(map(math.exp, logits)) for z in logits]
             answer, truth = classes[chances.index(max(chances))], max(votes, key=votes.__getitem__)
             pairs.append((truth, answer))
+            near.append(sum(c > chances[classes.index(truth)] for c in chances))
             gaps[math.ceil(max(chances) * 15) - 1] += (answer == truth) - max(chances)
         recalls, f1 = [], []
         for c in classes:
@@ -97,12 +100,60 @@ class ClassLoop:
             answered = sum(answer == c for _, answer in pairs)
             recalls += [hits / occurs] if occurs else []
             f1 += [2 * hits / (occurs + answered)] if occurs + answered else []
+        top = self.task.top_k
         return {
+            **({f"top{top}_accuracy": fmean(more < top for more in near)} if top else {}),
             "accuracy": fmean(truth == answer for truth, answer in pairs),
             "macro_f1": fmean(f1),
             "balanced_accuracy": fmean(recalls),
             "calibration_error": sum(map(abs, gaps)) / len(rows),
         }
+
+
+class TreeLoop:
+    """A hierarchical classification, label by label."""
+
+    primary = "balanced_accuracy"
+    width = 1
+
+    def __init__(self, task: HierarchicalClassification, training: Sequence[Label]) -> None:
+        self.task = task
+
+    def losses(self, logits: Tensor, label: Label) -> list[Tensor]:
+        """Return the loss of the one label."""
+        chances = logits.exp() / logits.exp().sum()
+        left = self._left(label)
+        return [-sum(chances[self.task.classes.index(name)] for name in left).log()]
+
+    def metrics(self, rows: Sequence[tuple[list[float], Label]]) -> Metrics:
+        """Measure outputs and labels."""
+        fine, coarse = [], {level: [] for level in self.task.levels}
+        for logits, label in rows:
+            chances = dict(zip(self.task.classes, map(math.exp, logits), strict=True))
+            left = self._left(label)
+            if len(left) == 1:
+                fine.append((left[0], max(chances, key=chances.__getitem__)))
+            for level, groups in self.task.levels.items():
+                known = {c for c, names in groups.items() if set(names) & set(left)}
+                sums = {c: sum(chances[name] for name in names) for c, names in groups.items()}
+                if len(known) == 1:
+                    coarse[level].append((known.pop(), max(sums, key=sums.__getitem__)))
+        recalls = [
+            fmean(answer == c for truth, answer in fine if truth == c)
+            for c in {truth for truth, _ in fine}
+        ]
+        values = {"balanced_accuracy": _mean_of_known(recalls)}
+        for level, pairs in {"fine": fine, **coarse}.items():
+            values[f"n_labelled/{level}"] = len(pairs)
+            values[f"accuracy/{level}"] = _mean_of_known([float(a == b) for a, b in pairs])
+        return values | {"accuracy": values["accuracy/fine"]}
+
+    def _left(self, label: Label) -> list[str]:
+        left = list(self.task.classes)
+        for field, name in label.items():
+            named = self.task.levels[field][name] if field else [name]
+            left = [each for each in left if each in named]
+        return left
 
 
 class RankLoop:
@@ -188,7 +239,9 @@ class NumberLoop:
     def metrics(self, rows: Sequence[tuple[list[float], Label]]) -> Metrics:
         """Measure outputs and labels."""
         numbers = [number for _, number in rows]
-        standard = [float(self._standard(torch.tensor(out[0]).double())) for out, _ in rows]
+        standard = [
+            float(self._standard(torch.tensor(out[0], dtype=torch.float64))) for out, _ in rows
+        ]
         errors = [self._number(z) - number for z, number in zip(standard, numbers, strict=True)]
         squares = sum(error * error for error in errors)
         total = sum((number - fmean(numbers)) ** 2 for number in numbers)
@@ -201,7 +254,7 @@ class NumberLoop:
             reach = NormalDist().inv_cdf(0.5 + self.task.interval / 2)
             ends = []
             for z, (out, _) in zip(standard, rows, strict=True):
-                deviation = math.sqrt(_variance(torch.tensor(out[1]).double()))
+                deviation = math.sqrt(_variance(torch.tensor(out[1], dtype=torch.float64)))
                 ends.append([self._number(z + side * reach * deviation) for side in (-1, 1)])
             values["coverage"] = fmean(a <= n <= b for (a, b), n in zip(ends, numbers, strict=True))
             values["interval_width"] = fmean(b - a for a, b in ends)
@@ -234,10 +287,10 @@ class NumbersLoop:
 
     def __init__(self, task: MultiRegression, training: Sequence[Label]) -> None:
         self.task = task
-        self.width = len(task.outputs)
+        self.width = len(task.numbers)
         self.each = {
             name: NumberLoop(task, [label[name] for label in training if name in label])
-            for name in task.outputs
+            for name in task.numbers
         }
 
     def losses(self, outputs: Tensor, numbers: Label) -> list[Tensor]:
@@ -394,13 +447,16 @@ class DepthLoop:
         }
 
 
-Loop = ClassLoop | RankLoop | NumberLoop | NumbersLoop | YesNoLoop | PixelLoop | DepthLoop
+Loop = (
+    ClassLoop | TreeLoop | RankLoop | NumberLoop | NumbersLoop | YesNoLoop | PixelLoop | DepthLoop
+)
 
 
 def loop(task: Task, training: Sequence[Label]) -> Loop:
     """Return the loop for a task, given its labels in the training split."""
     kinds = {
         Classification: ClassLoop,
+        HierarchicalClassification: TreeLoop,
         Ordinal: RankLoop,
         Regression: NumberLoop,
         MultiRegression: NumbersLoop,
@@ -535,9 +591,16 @@ class Hostile(PartialLabels):
         targets: dict[str, bytes] = {}
         for name, task in tasks.items():
             labels = [row.get(name) for row in case.train + case.val]
-            if task.fields != ("",):
+            if isinstance(task, Classification) and task.annotators:
+                voted = [list(Counter(row or {}).elements()) for row in labels]
                 cells |= {
-                    f"{name}/{n}": [(row or {}).get(n) for row in labels] for n in task.fields if n
+                    f"{name}/{n}": [own[i] if i < len(own) else None for own in voted]
+                    for i, n in enumerate(task.annotators)
+                }
+            elif task.fields != ("",):
+                cells |= {
+                    f"{name}/{n}" if n else name: [(row or {}).get(n) for row in labels]
+                    for n in task.fields
                 }
             elif task.loads_targets:
                 files = {str(label): _mask(task, label) for label in labels if label is not None}

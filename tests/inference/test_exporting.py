@@ -77,17 +77,22 @@ MORE = {
         "class_path": "mtl_lightning.Regression",
         "init_args": {"loss": "beta_nll", "scale": "log", "bounds": [0.5, 200.0]},
     },
-    "box": {"class_path": "mtl_lightning.MultiRegression", "init_args": {"outputs": ["x", "y"]}},
+    "type": {
+        "class_path": "mtl_lightning.HierarchicalClassification",
+        "init_args": {"levels": {"size": {"large": ["cat", "dog"], "small": ["bee"]}}},
+    },
+    "box": {"class_path": "mtl_lightning.MultiRegression", "init_args": {"numbers": ["x", "y"]}},
 }
 
 
 @pytest.mark.parametrize("kind", ["onnx", "safetensors", "torch"])
-def test_intervals_and_bounds_are_in_the_graph(tmp_path, kind):
+def test_intervals_bounds_and_levels_are_in_the_graph(tmp_path, kind):
     """`export` has compared them with PyTorch before it returns."""
     export(exports.made(tmp_path, MORE), tmp_path / "a", kind)
     image = np.random.default_rng(1).integers(0, 256, (1, 32, 40, 3), dtype=np.uint8)
     (answer,) = mtl_lightning.load(tmp_path / "a").predict(image)
-    assert list(answer) == ["price", "price:low", "price:high", "box:x", "box:y"]
+    answers = ["price", "price:low", "price:high", "type", "type:size", "type:cat", "type:dog"]
+    assert list(answer) == [*answers, "type:bee", "box:x", "box:y"]
     assert 0.5 <= answer["price:low"] < answer["price"] < answer["price:high"] <= 200
 
 

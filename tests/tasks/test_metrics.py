@@ -12,6 +12,7 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
+from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, Regression
 from mtl_lightning.tasks.metrics import (
     R2,
@@ -264,3 +265,17 @@ def test_training_steps_measure_the_primary_metric_alone(task, name):
         metrics.update(task, outputs, targets, everything, torch.tensor(3.0))
     assert set(brief.compute()) == {"n_labelled", "loss", name}
     assert brief.compute()[name] == whole.compute()[name]
+
+
+def test_accuracy_of_the_most_probable_classes():
+    metric = Classification(["a", "b", "c", "d"], top_k=2).metrics()["top2_accuracy"]
+    probabilities = torch.tensor([[0.4, 0.3, 0.2, 0.1], [0.4, 0.3, 0.2, 0.1], [0.25] * 4])
+    metric.update(probabilities, torch.tensor([1, 2, 3]))
+    metric.update(probabilities[:1], torch.tensor([0]))
+    assert metric.compute() == 0.75
+
+
+@pytest.mark.parametrize("top_k", [1, 3, 0])
+def test_a_top_k_that_says_nothing_is_refused(top_k):
+    with pytest.raises(UserError, match="top_k should be above 1 and below the number of classes"):
+        Classification(["a", "b", "c"], top_k=top_k)

@@ -82,10 +82,10 @@ def test_what_cannot_be_learned_is_named():
         task.fit_statistics(torch.tensor([[1.0, 4.0], [2.0, 4.0]]), torch.ones(2, 2).bool())
 
 
-@pytest.mark.parametrize("outputs", [[], ["x", "x"], ["a/b"], [""]])
-def test_names_that_cannot_be_are_refused(outputs):
-    with pytest.raises(UserError, match=r'^outputs should be different names without "/"'):
-        MultiRegression(outputs)
+@pytest.mark.parametrize("numbers", [[], ["x", "x"], ["a/b"], [""]])
+def test_names_that_cannot_be_are_refused(numbers):
+    with pytest.raises(UserError, match=r'^numbers should be different names without "/"'):
+        MultiRegression(numbers)
 
 
 def test_a_code_is_remarked_on_for_its_column():
@@ -117,4 +117,4 @@ def test_the_plot_has_the_labels_that_are_there():
 
 
 def test_what_a_checkpoint_must_agree_on():
-    assert fitted().identity() == {"outputs": ["x", "y"], "scale": "linear", "bounds": None}
+    assert fitted().identity() == {"numbers": ["x", "y"], "scale": "linear", "bounds": None}

@@ -15,7 +15,7 @@ from mtl_lightning.commands.proposal.tables import Table
 from mtl_lightning.commands.schema import RESERVED
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.tasks.classification import in_order
+from mtl_lightning.tasks.class_cells import in_order
 from mtl_lightning.tasks.multilabel import YES
 
 ATTRIBUTES = "attributes"
