@@ -1,5 +1,6 @@
 """Averaged weights: validation, checkpoints and tests use a moving average over steps."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -66,6 +67,7 @@ class EMA(Callback):
         # The training weights while the average is in their place.
         self._weights: dict[nn.Parameter, Tensor] | None = None
         self._loaded: dict[str, Any] = {}  # a checkpoint, until the network is on its device
+        self._grown: Mapping[str, Tensor] = {}  # the average of a network that grows, likewise
 
     @property
     def state_key(self) -> str:
@@ -85,7 +87,7 @@ class EMA(Callback):
                 "averaged; leave save_weights_only out"
             )
         self.updates = 0
-        self._average, self._weights, self._loaded = {}, None, {}
+        self._average, self._weights, self._loaded, self._grown = {}, None, {}, {}
 
     @torch.no_grad()
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -96,11 +98,16 @@ class EMA(Callback):
             pl_module.print(
                 "note: EMA: the checkpoint holds no average; it starts with its weights"
             )
+        average = average or self._grown
         for name, parameter in pl_module.named_parameters():
             mean = torch.empty_like(parameter, dtype=_at_least_float32(parameter))
             self._average[parameter] = mean.copy_(average.get(name, parameter))
             parameter.copy_(weights.get(name, parameter))
-        self._loaded = {}
+        self._loaded, self._grown = {}, {}
+
+    def continue_from(self, average: Mapping[str, Tensor], updates: int) -> None:
+        """Start the next training from this average; see `training.protocol.Averages`."""
+        self._grown, self.updates = average, updates
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count optimizer steps from here."""

@@ -29,6 +29,7 @@ class CommandLine:
         overrides: Options that change a section of the config, with their values.
         rest: Other options, which LightningCLI handles.
         export_weights: The file for a balancing's average weights.
+        grow: Whether the network of the checkpoint takes on tasks or classes.
     """
 
     files: list[str]
@@ -38,6 +39,7 @@ class CommandLine:
     overrides: list[tuple[str, str]]
     rest: list[str]
     export_weights: Path | None
+    grow: bool = False
 
     @classmethod
     def parse(cls, command: str, arguments: list[str]) -> "CommandLine":
@@ -54,17 +56,22 @@ class CommandLine:
         exports, rest = flags.pop_options(rest, ("--export-weights",))
         if exports and command != "fit":
             raise UserError(f"--export-weights: {command} balances nothing; it is for fit")
+        grow, rest = "--grow" in rest, [argument for argument in rest if argument != "--grow"]
         typed: dict[str, Any] = {}
         for key in ("name", "ckpt_path", "weights_only"):
             values, rest = flags.pop_options(rest, (f"--{key}",))
             if values:
                 typed[key] = values[-1]
+        if grow and (command != "fit" or "ckpt_path" not in given | typed):
+            raise UserError(
+                "--grow: it is for fit with --ckpt_path: the checkpoint of the network to grow"
+            )
         if command == "predict":
             values, rest = flags.pop_options(rest, ("--intensity",))
             typed |= {"intensity": yaml_io.parse(values[-1])} if values else {}
         overrides, rest = flags.pop_overrides(rest, SECTIONS)
         export = Path(exports[-1]) if exports else None
-        return cls(files, given | typed, "name" in typed, only, overrides, rest, export)
+        return cls(files, given | typed, "name" in typed, only, overrides, rest, export, grow)
 
     def run_name(self, given: Mapping[str, Any]) -> str:
         """Return the name of the run, empty if nothing gives one.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mtl_lightning.commands.schema import SECTIONS, TRAINING_ONLY, get
+from mtl_lightning.commands.schema import SECTIONS, TRAINING_ONLY, check_tasks, get
 from mtl_lightning.config import checks
 from mtl_lightning.config.annotations import argument_hints
 from mtl_lightning.config.flags import deep_merge, is_same_class
@@ -56,6 +56,46 @@ def lay_on_checkpoint(
             if known is not None and get(entry, "init_args", key) is None:
                 entry = config["tasks"][name] = deep_merge(entry, {"init_args": {key: known}})
     return config
+
+
+def grow_on_checkpoint(remembered: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge a config into that of a checkpoint whose network takes on tasks or classes.
+
+    Classes that the config leaves out are inferred from its training labels.
+
+    Args:
+        remembered: Tasks, model and data of the checkpoint.
+        given: The config.
+
+    Raises:
+        UserError: If it names no tasks, or not each of the checkpoint's; or one is of another kind.
+    """
+    if not isinstance(given.get("tasks"), Mapping):
+        raise UserError(
+            "--grow needs a config with `tasks`: those of the checkpoint, and what is new"
+        )
+    tasks = check_tasks(given["tasks"])
+    below: dict[str, Any] = {key: dict(remembered[key]) for key in ("model", "data")}
+    if get(given, "data", "sources") is not None:
+        below["data"].pop("sources", None)
+    left_out = below["data"].get("left_out") or {}
+    below["data"]["left_out"] = {n: own for n, own in left_out.items() if n not in tasks} or None
+    below["tasks"] = {}
+    for name, trained in remembered["tasks"].items():
+        if name not in tasks:
+            raise UserError(
+                f"--grow: tasks should name {name}, which the checkpoint was trained for. Found "
+                f"{listed(tasks)}{did_you_mean(name, tasks)}; a task cannot be removed or renamed"
+            )
+        kind = get(tasks[name], "class_path") or trained["class_path"]
+        if not is_same_class(kind, trained["class_path"]):
+            raise UserError(
+                f"--grow: tasks.{name}: the config has {kind}, the checkpoint "
+                f"{trained['class_path']}"
+            )
+        arguments = {k: v for k, v in trained["init_args"].items() if k != "classes"}
+        below["tasks"][name] = {**trained, "init_args": arguments}
+    return deep_merge(below, {**given, "tasks": tasks})
 
 
 def _trained_intensity(remembered: Mapping[str, Any]) -> Any:

@@ -22,6 +22,7 @@ from mtl_lightning.commands.command_line import (
 from mtl_lightning.commands.on_checkpoint import (
     check_same_inputs,
     check_same_tasks,
+    grow_on_checkpoint,
     lay_on_checkpoint,
 )
 from mtl_lightning.commands.only import keep_only
@@ -35,6 +36,7 @@ from mtl_lightning.commands.schema import (
 from mtl_lightning.config import flags, import_path, untrusted
 from mtl_lightning.config.flags import deep_merge
 from mtl_lightning.runs.checkpoint_reading import saved_config
+from mtl_lightning.runs.folder import requeued_checkpoint
 from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.training.schedule import fill_lengths
 
@@ -51,6 +53,7 @@ class Prepared:
         checkpoint: The file of ``ckpt_path``.
         resumed_step: The number of optimizer steps at the checkpoint.
         export_weights: The file for a balancing's average weights.
+        grow: The checkpoint of the network that takes on tasks or classes, in a new run.
     """
 
     config: dict[str, Any]
@@ -60,6 +63,7 @@ class Prepared:
     checkpoint: Path | None
     resumed_step: int | None = None
     export_weights: Path | None = None
+    grow: Path | None = None
 
 
 def prepare(command: str, arguments: list[str], line: CommandLine | None = None) -> Prepared:
@@ -82,14 +86,22 @@ def prepare(command: str, arguments: list[str], line: CommandLine | None = None)
         given = keep_only({**given, "tasks": check_tasks(given["tasks"])}, line.only)
     root = root_folder(given, line.overrides)
     checkpoint = find_checkpoint(command, given, root, name)
+    grow = checkpoint if line.grow else None
+    if grow is not None and (requeued := requeued_checkpoint(root, name)) is not None:
+        checkpoint, grow = requeued, None  # a job that has grown the network before
     trusted = untrusted.imported_modules(given)
     remembered: dict[str, Any] = {}
     if checkpoint is not None:
-        remembered = saved_config(checkpoint, resume=command == "fit")
+        remembered = saved_config(checkpoint, resume=command == "fit" and grow is None)
         remembered = untrusted.mark(remembered, untrusted.Origin(str(checkpoint), trusted))
         _check_only(line.only, remembered["tasks"])
-        given["ckpt_path"] = str(checkpoint)
-        given = lay_on_checkpoint(remembered, given, command)
+        if grow is None:
+            given["ckpt_path"] = str(checkpoint)
+            given = lay_on_checkpoint(remembered, given, command)
+        else:
+            given.pop("ckpt_path")
+            given = grow_on_checkpoint(remembered, given)
+            remembered, checkpoint = {}, None
     config = copy.deepcopy(deep_merge(DEFAULTS, given))
     for option, text in line.overrides:
         flags.apply_override(config, option, text)
@@ -113,6 +125,7 @@ def prepare(command: str, arguments: list[str], line: CommandLine | None = None)
         checkpoint=checkpoint,
         resumed_step=remembered.get("step"),
         export_weights=line.export_weights,
+        grow=grow,
     )
 
 

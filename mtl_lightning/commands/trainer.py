@@ -162,6 +162,8 @@ class MultiTaskCLI(LightningCLI):
         """Pass on the data that was read, and the images to predict."""
         if self.subcommand == "fit":
             self.datamodule.labels.reuse(self._table)
+            if self.prepared.grow is not None:
+                self.model.grow_from(self.prepared.grow)
         elif self.subcommand == "predict":
             config = self.config["predict"]
             if config.images is None:

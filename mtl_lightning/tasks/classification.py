@@ -82,6 +82,7 @@ class Classification(Task):
     """
 
     primary: ClassVar[str] = "balanced_accuracy"
+    growing: ClassVar[tuple[str, ...]] = ("classes",)
     class_weight: Tensor
     log_prior: Tensor
 
@@ -260,6 +261,11 @@ class Classification(Task):
     def num_outputs(self) -> int:
         """One logit per class."""
         return len(self.classes)
+
+    @property
+    def output_names(self) -> Sequence[str]:
+        """The classes."""
+        return self.classes
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy, or focal loss, of each row: ``(B, K)`` logits -> ``(B,)``.

@@ -183,6 +183,12 @@ class DenseRegression(DenseTask):
         self.mean.copy_(pixels.mean())
         self.std.copy_(pixels.std(correction=0))
 
+    def keep_statistics(self, saved: Mapping[str, Tensor], names: Sequence[str]) -> None:
+        """Keep mean and deviation; see `Task.keep_statistics`."""
+        del names
+        self.mean.copy_(saved["mean"])
+        self.std.copy_(saved["std"])
+
     # ----------------------------------------------------------------- outputs
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ class HierarchicalClassification(Task):
     """
 
     primary: ClassVar[str] = "balanced_accuracy"
+    growing: ClassVar[tuple[str, ...]] = ("classes", "levels")
 
     def __init__(
         self,
@@ -174,6 +175,11 @@ class HierarchicalClassification(Task):
     def num_outputs(self) -> int:
         """One logit per class."""
         return len(self.classes)
+
+    @property
+    def output_names(self) -> Sequence[str]:
+        """The classes."""
+        return self.classes
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Negative logarithm of the probability of the classes left: ``(B, K)`` -> ``(B,)``."""

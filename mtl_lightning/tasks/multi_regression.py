@@ -1,8 +1,8 @@
 """Several numbers in one head, each of which may be missing on its own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 from unicodedata import normalize
 
 import numpy as np
@@ -42,6 +42,8 @@ class MultiRegression(Regression):
         weight: Factor of this task's loss in the sum over tasks.
         head: Settings of this task's head; the model's apply where it has none.
     """
+
+    growing: ClassVar[tuple[str, ...]] = ("numbers",)
 
     def __init__(
         self,
@@ -101,6 +103,13 @@ class MultiRegression(Regression):
             except UserError as error:
                 raise UserError(f"{name}: {error}") from None
 
+    def keep_statistics(self, saved: Mapping[str, Tensor], names: Sequence[str]) -> None:
+        """Keep mean and deviation of the numbers that were there; see `Task.keep_statistics`."""
+        for place, name in enumerate(self.numbers):
+            if name in names:
+                for own in ("mean", "std"):
+                    getattr(self, own)[place] = saved[own][list(names).index(name)]
+
     def remarks(
         self, targets: NDArray[np.generic], labelled: NDArray[np.bool_]
     ) -> list[tuple[str, str]]:
@@ -118,6 +127,12 @@ class MultiRegression(Regression):
     def num_outputs(self) -> int:
         """A standardised number for each output, and perhaps one for each variance."""
         return len(self.numbers) * (2 if self.learns_variance else 1)
+
+    @property
+    def output_names(self) -> Sequence[str]:
+        """The numbers, and perhaps their variances."""
+        variances = [f"{name}:variance" for name in self.numbers]
+        return [*self.numbers, *(variances if self.learns_variance else [])]
 
     def _means(self, outputs: Tensor) -> Tensor:
         return self.scale.limited(outputs[:, : len(self.numbers)], self.mean, self.std)

@@ -72,6 +72,7 @@ class MultiLabel(Task):
     """
 
     primary: ClassVar[str] = "mean_ap"
+    growing: ClassVar[tuple[str, ...]] = ("labels",)
     positive_weight: Tensor
     negative_weight: Tensor
 
@@ -275,6 +276,11 @@ class MultiLabel(Task):
     def num_outputs(self) -> int:
         """One logit per label."""
         return len(self.labels)
+
+    @property
+    def output_names(self) -> Sequence[str]:
+        """The labels."""
+        return self.labels
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of each cell: ``(B, L)`` logits and targets -> ``(B, L)``."""

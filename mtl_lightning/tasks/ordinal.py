@@ -1,6 +1,7 @@
 """One class out of several that have an order, such as age bands, sizes or grades."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -74,6 +75,13 @@ class Ordinal(Classification):
     def num_outputs(self) -> int:
         """One logit per threshold between two classes, or per class with ``squared``."""
         return max(len(self.classes) - (self.method != "squared"), 0)
+
+    @property
+    def output_names(self) -> Sequence[str]:
+        """The two classes on either side of each threshold, or the classes with ``squared``."""
+        if self.method == "squared":
+            return self.classes
+        return [f"{low} | {high}" for low, high in pairwise(self.classes)]
 
     def head(self, features: FeatureSpec, defaults: HeadOptions) -> nn.Module:
         """Make the usual head, for ``coral`` with one output and a bias for each threshold."""

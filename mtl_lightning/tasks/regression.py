@@ -1,6 +1,6 @@
 """One number for each image."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, ClassVar, Literal, cast
 
@@ -137,6 +137,12 @@ class Regression(Task):
             )
         values = self.scale.learned(values)
         return values.mean(), values.std(correction=0)
+
+    def keep_statistics(self, saved: Mapping[str, Tensor], names: Sequence[str]) -> None:
+        """Keep mean and deviation; see `Task.keep_statistics`."""
+        del names
+        self.mean.copy_(saved["mean"])
+        self.std.copy_(saved["std"])
 
     def remarks(
         self, targets: NDArray[np.generic], labelled: NDArray[np.bool_]

@@ -49,6 +49,7 @@ class Segmentation(DenseTask):
     """
 
     primary: ClassVar[str] = "miou"
+    growing: ClassVar[tuple[str, ...]] = ("classes",)
 
     def __init__(
         self,
@@ -143,6 +144,11 @@ class Segmentation(DenseTask):
     def empty_target(self, size: tuple[int, int]) -> Tensor:
         """Return a mask of which all pixels are ignored."""
         return torch.zeros(size, dtype=torch.uint8)
+
+    @property
+    def output_names(self) -> Sequence[str]:
+        """The classes."""
+        return self.classes
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of each row: ``(B, K, height, width)`` logits, masks -> ``(B,)``."""

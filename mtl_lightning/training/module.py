@@ -1,6 +1,7 @@
 """The LightningModule: what it is built from, its setup, its checkpoints and its optimizer."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -28,7 +29,11 @@ from mtl_lightning.models import (
 )
 from mtl_lightning.models.inputs import IMAGE, check_images
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.system.lightning_internals import is_built_by_cli, trainer_of
+from mtl_lightning.system.lightning_internals import (
+    is_built_by_cli,
+    load_checkpoint,
+    trainer_of,
+)
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.network import build_network
 from mtl_lightning.tasks.predictor import Predictor
@@ -41,11 +46,12 @@ from mtl_lightning.training.agreement import (
     described_inputs,
 )
 from mtl_lightning.training.feature_cache import FeatureCache
+from mtl_lightning.training.growing import OUTPUTS, Growth
 from mtl_lightning.training.losses import LossReduction
 from mtl_lightning.training.measuring import Measurements
 from mtl_lightning.training.monitored import check_monitors, check_plateau_frequency
 from mtl_lightning.training.parameters import parameter_groups
-from mtl_lightning.training.protocol import LateTraining, multi_task
+from mtl_lightning.training.protocol import Averages, LateTraining, multi_task
 from mtl_lightning.training.refused_callbacks import check_callbacks
 from mtl_lightning.training.resume import Resume
 from mtl_lightning.training.schedule import check_length, configure_scheduler, given_arguments
@@ -175,6 +181,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         self._added_groups: dict[str, tuple[list[nn.Parameter], float]] = {}
         self.on_non_finite = on_non_finite
         self._begun = False
+        self._growth: Growth | None = None  # until the training begins
         self._settings: dict[str, Any] = {}  # initial settings of optimizer and schedule
         self._loaded: dict[str, Any] = {}  # the checkpoint, until the optimizer is made
 
@@ -233,10 +240,44 @@ class MultiTask(FromCheckpoint, TrainingSteps):
                     task.fit_targets(targets)
             except UserError as error:
                 raise UserError(f"task {name}: {error}") from None
-        report = self.network.load_pretrained()
-        if report is not None and self.trainer.is_global_zero:
-            self.print(report)
+        if self._growth is None or self._growth.needs_pretrained(self.network):
+            report = self.network.load_pretrained()
+            if report is not None and self.trainer.is_global_zero:
+                self.print(report)
+        if self._growth is not None:
+            self._grow(self._growth)
         self._begun = True
+
+    def grow_from(self, path: str | Path) -> None:
+        """Start the next training from a checkpoint whose tasks, or their classes, are fewer.
+
+        Heads are copied by the names of their outputs; what is new starts afresh, as do optimizer
+        and epochs. See `training.growing.Growth`.
+
+        Args:
+            path: The checkpoint.
+
+        Raises:
+            UserError: If it cannot be read, a task or class of it is missing or changed, or nothing
+                is new.
+        """
+        path = Path(path)
+        checkpoint = load_checkpoint(path, map_location="cpu", weights_only=True)
+        if self.inputs or checkpoint.get(INPUTS):
+            raise UserError("--grow: networks that read columns (data.inputs) cannot grow yet")
+        own = {name: described(task) for name, task in self.tasks.items()}
+        self._growth = Growth(self._tasks, own, checkpoint, str(path))
+
+    def _grow(self, growth: Growth) -> None:
+        """Load what is kept, and tell a callback that averages weights."""
+        trainer: Any = self.trainer
+        averaging = [each for each in trainer.callbacks if isinstance(each, Averages)]
+        average = growth.load(self.network, averaged=bool(averaging))
+        for each in averaging if average else ():
+            each.continue_from(average, growth.updates)
+        if trainer.is_global_zero:
+            self.print(growth.line(bool(average)))
+        self._growth = None
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callbacks that resume a training exactly and that cache features.
@@ -293,6 +334,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         if self._settings:
             checkpoint[SETTINGS] = self._settings
         checkpoint[TASKS] = {name: described(task) for name, task in self.tasks.items()}
+        checkpoint[OUTPUTS] = {name: list(t.output_names) for name, t in self.tasks.items()}
         if self.inputs:
             checkpoint[INPUTS] = described_inputs(self.inputs)
         if self.balancer is not None:

@@ -1,6 +1,6 @@
 """Protocols by which the LightningModule and callbacks know each other."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 from pytorch_lightning import LightningModule, Trainer
@@ -54,6 +54,14 @@ class LateTraining(Protocol):
 
     def unfreeze_if_due(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Train it from now on, if the epoch has come."""
+
+
+@runtime_checkable
+class Averages(Protocol):
+    """A callback that averages weights."""
+
+    def continue_from(self, average: Mapping[str, Tensor], updates: int) -> None:
+        """Start from an average by name of the parameter, after so many updates."""
 
 
 def multi_task(module: LightningModule) -> MultiTaskModule:

@@ -388,6 +388,34 @@ def test_a_training_that_is_over_says_so(cli, trained):
     assert trained.exists()
 
 
+def test_a_network_grows_by_a_task_in_a_new_run_that_goes_on_as_any_other(cli):
+    cli.run("fit", "--config", small(), "--only", "digit", "parity")
+    old = Path("runs/small-only-digit-parity/version_0/checkpoints/last.ckpt")
+    still = small({"model.optimizer.init_args.lr": 0.0})
+    out = cli.run("fit", "--config", still, "--ckpt_path", str(old), "--grow")
+    assert f"grown from {old}: kept the shared weights and the heads of digit, parity; " in (
+        " ".join(out.split())
+    )
+    assert "new tasks: ink; optimizer and epochs start afresh" in " ".join(out.split())
+    before, after = (
+        torch.load(path, weights_only=True) for path in (old, RUN / "checkpoints/last.ckpt")
+    )
+    assert (after["epoch"], after["global_step"]) == (before["epoch"], 2)
+    for name, value in before["state_dict"].items():
+        if name.startswith("network."):
+            assert torch.equal(value, after["state_dict"][name]), name
+    assert "network.heads.task_ink.1.weight" in after["state_dict"]
+    cli.run("test", "--name", "small", "--ckpt_path", "last")
+    on = ["--config", still, "--ckpt_path", "last", "--trainer.max_epochs", "2"]
+    assert "grown" not in cli.run("fit", *on)
+    assert "is for fit with --ckpt_path" in cli.refused("fit", "--config", still, "--grow")
+    fewer = small({"tasks.parity": DROP})
+    line = cli.refused("fit", "--config", fewer, "--ckpt_path", "last", "--grow")
+    assert line.startswith("--grow: tasks should name parity, which the checkpoint was trained for")
+    line = cli.refused("fit", "--config", still, "--ckpt_path", "last", "--grow")
+    assert line.startswith("--grow: neither a task nor a class is new to runs/small/version_0")
+
+
 def test_a_training_that_does_not_fit_the_checkpoint(cli, trained):
     resume = ["--config", small(), "--ckpt_path", "last", "--trainer.max_epochs", "2"]
     message = cli.refused("fit", *resume, "--model.backbone.trainable_from", "heads")
