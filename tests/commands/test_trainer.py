@@ -412,7 +412,7 @@ def test_a_network_grows_by_a_task_in_a_new_run_that_goes_on_as_any_other(cli):
     fewer = small({"tasks.parity": DROP})
     line = cli.refused("fit", "--config", fewer, "--ckpt_path", "last", "--grow")
     assert line.startswith("--grow: tasks should name parity, which the checkpoint was trained for")
-    line = cli.refused("fit", "--config", still, "--ckpt_path", "last", "--grow")
+    line = cli.refused("fit", "--config", small(), "--ckpt_path", "last", "--grow")
     assert line.startswith("--grow: neither a task nor a class is new to runs/small/version_0")
 
 
