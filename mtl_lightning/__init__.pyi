@@ -52,6 +52,7 @@ from .inputs import (
 from .models import (
     VGG16 as VGG16,
     Backbone as Backbone,
+    FTTransformer as FTTransformer,
     Hard as Hard,
     ImageAndTable as ImageAndTable,
     Network as Network,

@@ -3,6 +3,7 @@
 from mtl_lightning.models.backbones import (
     VGG16,
     Backbone,
+    FTTransformer,
     ImageAndTable,
     TableMLP,
     Timm,
@@ -22,6 +23,7 @@ __all__ = [
     "Backbone",
     "Decoder",
     "DecoderOptions",
+    "FTTransformer",
     "FeatureSpec",
     "Hard",
     "HeadOptions",
