@@ -6,7 +6,7 @@ Each room imports only from rooms below it, without cycles; pyproject.toml enfor
 ``__main__``      the entry of the command line: lists and dispatches commands, imports no torch
 ``commands/``     ``trainer`` runs ``fit``, ``validate``, ``test`` and ``predict`` by LightningCLI;
                   ``inspect``, ``init`` (with ``proposal/``), ``compare`` (with
-                  ``comparison/``), ``export`` and ``pack`` have a module each;
+                  ``comparison/``), ``report``, ``export`` and ``pack`` have a module each;
                   ``prepare`` makes one complete, checked config from files, flags and checkpoint
 ``callbacks/``    what a run adds to a training: tables, checkpoints, signals, predictions, notes;
                   ``EMA`` and ``Unfreeze`` for configs

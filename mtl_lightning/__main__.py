@@ -25,9 +25,10 @@ COMMANDS = {
     "export": "write it for elsewhere:     mtl-lightning export --ckpt_path best --name RUN "
     "--output FOLDER",
     "compare": "one network or several:     mtl-lightning compare --config FILE --output FOLDER",
+    "report": "a page about a run:         mtl-lightning report RUN --output FILE.html",
     "pack": "write data as shards:       mtl-lightning pack --config FILE --output FOLDER",
 }
-PLAIN_COMMANDS = ("compare", "export", "inspect", "init", "pack")
+PLAIN_COMMANDS = ("compare", "export", "inspect", "init", "pack", "report")
 """Commands without a Trainer: one module of `commands` each."""
 HELP = f"""mtl-lightning {__version__}: one image network for many tasks, trained on partial labels
 

@@ -83,7 +83,7 @@ def test_predicting_in_two_processes_writes_each_row_once_in_order(cli, trained)
 def test_a_misspelt_command(cli):
     assert cli.refused("tets") == (
         'no command tets; did you mean "test"?; '
-        "known: fit, validate, test, predict, inspect, init, export, compare, pack"
+        "known: fit, validate, test, predict, inspect, init, export, compare, report, pack"
     )
 
 

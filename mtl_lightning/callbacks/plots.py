@@ -1,7 +1,5 @@
 """The run's pictures: curves of the training, and a plot of each task."""
 
-import math
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -14,21 +12,11 @@ from mtl_lightning.callbacks.run_recorder import RunRecorder
 from mtl_lightning.models.named import module_key
 from mtl_lightning.reports.plots.canvas import DPI, pixels
 from mtl_lightning.reports.plots.curves import curves
-from mtl_lightning.reports.plots.drawing import draw_task
+from mtl_lightning.reports.plots.drawing import MOST, draw_task, lowest
 from mtl_lightning.system.errors import listed
 from mtl_lightning.system.files import atomic_path
 from mtl_lightning.system.strategy import is_trial
 from mtl_lightning.training.protocol import multi_task
-
-MOST = 24
-"""Number of tasks that are drawn: each takes a fifth of a second, and has its data in run.json."""
-
-
-def lowest(tasks: Iterable[str], scores: Mapping[str, float]) -> list[str]:
-    """Return the tasks with the lowest scores, at most `MOST`, in the order of the tasks."""
-    tasks = list(tasks)
-    worst = set(sorted(tasks, key=lambda task: scores.get(task, math.inf))[:MOST])
-    return [task for task in tasks if task in worst]
 
 
 class Plots(Callback):

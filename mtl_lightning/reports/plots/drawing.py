@@ -6,6 +6,8 @@ A new kind of record registers its drawing in the module that defines it::
     def _(record: Quantiles, title: str, subtitle: str) -> Figure: ...
 """
 
+import math
+from collections.abc import Iterable, Mapping
 from functools import singledispatch
 
 from matplotlib.figure import Figure
@@ -24,6 +26,16 @@ from mtl_lightning.tasks.plot_records import (
     ScatterSample,
     ScatterSamples,
 )
+
+MOST = 24
+"""Number of tasks that are drawn: each takes a fifth of a second, and has its data in run.json."""
+
+
+def lowest(tasks: Iterable[str], scores: Mapping[str, float]) -> list[str]:
+    """Return the tasks with the lowest scores, at most `MOST`, in the order of the tasks."""
+    tasks = list(tasks)
+    worst = set(sorted(tasks, key=lambda task: scores.get(task, math.inf))[:MOST])
+    return [task for task in tasks if task in worst]
 
 
 def draw_task(evaluation: Evaluation, task: str) -> Figure:

@@ -88,3 +88,11 @@ def test_a_task_is_drawn_under_its_metrics(monkeypatch, command, step, weights, 
     evaluation = Evaluation(command, "2026-01-01", step, weights, results, {"tags": record})
     draw_task(evaluation, "tags")
     assert seen == [(record, "tags", f"{caption} · 1,089 labelled · mean ap 0.713")]
+
+
+def test_of_many_tasks_those_with_the_lowest_scores_are_drawn(monkeypatch):
+    monkeypatch.setattr(drawing, "MOST", 2)
+    tasks = ["a", "b", "c", "d"]
+    assert drawing.lowest(tasks, {"a": 0.9, "b": 0.1, "d": 0.2}) == ["b", "d"]
+    assert drawing.lowest(tasks, {"c": 0.9}) == ["a", "c"]
+    assert drawing.lowest(tasks[:2], {}) == ["a", "b"]

@@ -1,0 +1,135 @@
+import copy
+import math
+import re
+
+import numpy as np
+
+from mtl_lightning.reports.run_page import page
+from mtl_lightning.runs.facts import (
+    Checkpoint,
+    Checkpoints,
+    Epoch,
+    Evaluation,
+    LabelCounts,
+    MergedCounts,
+    Parameters,
+    RunFacts,
+    Session,
+    Sizes,
+    TaskFacts,
+    Validation,
+)
+from mtl_lightning.tasks.plot_records import (
+    ConfusionCounts,
+    LabelCurves,
+    ScatterSample,
+    UnknownRecord,
+)
+from mtl_lightning.tasks.results import Results
+from tests.reports.test_audit_page import Outline
+
+BY_SPLIT = {"train": 1300, "val": 10, "test": 20}
+
+
+def results(split, accuracy):
+    tasks = {
+        "kind": {"n_labelled": 20, "loss": 0.5, "accuracy": accuracy},
+        "tags": {"n_labelled": 8, "loss": 0.5, "mean_ap": 0.5, "ap/hat": 0.25},
+        "<b>": {"n_labelled": 9, "loss": 2.5, "r2": math.nan},
+        "own": {"n_labelled": 0},
+    }
+    return Results(split, tasks, 0.25, 0.5)
+
+
+def made(accuracy=0.75):
+    curves = np.zeros((2, 1000), np.int64)
+    curves[:, 900], curves[1, 100] = 3, 1
+    plots = {
+        "kind": ConfusionCounts(["cat", "dog", "eel"], np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]])),
+        "tags": LabelCurves(["hat", "bag"], curves, curves[::-1].copy()),
+        "<b>": ScatterSample(np.arange(9.0), np.arange(9.0) + 0.5, 9),
+        "own": UnknownRecord({"class_path": "shop.Own"}),
+    }
+    counts = LabelCounts(BY_SPLIT, {"kind": BY_SPLIT})
+    return RunFacts(
+        "clothes ü",
+        "version_0",
+        {
+            "kind": TaskFacts("Classification", "accuracy"),
+            "tags": TaskFacts("MultiLabel", "mean_ap"),
+            "<b>": TaskFacts("Regression", "r2"),
+            "own": TaskFacts("Own", "score"),
+        },
+        MergedCounts({"shop": counts}, counts),
+        ["a <note>"],
+        Sizes(Parameters(3_000_000, 20, 10, {}), [16, 24], 8, 2, 1),
+        [Session("fit", "2026-01-01", {"python": "3.12"}, "cpu", "32-true", "abc-dirty", None)],
+        [Epoch(n, 6 * n, 1.5, None, results("train", 0.5)) for n in range(2)],
+        [Validation(n, 6 * n, results("val", 0.5 + n / 10)) for n in range(2)],
+        Checkpoints("val/score", "max", Checkpoint(6, 0.5), Checkpoint(6)),
+        {"test": Evaluation("test", "2026", None, "best.ckpt", results("test", accuracy), plots)},
+    )
+
+
+def text(html):
+    return " ".join(" ".join(Outline(html).text).split())
+
+
+def test_the_page_is_whole_and_needs_nothing_else():
+    html = page(made(), "seed: 7\ntasks: {kind: Classification}\n")
+    outline = Outline(html)
+    assert not {"script", "link", "iframe", "object", "base", "form"} & {t for t, _ in outline.seen}
+    pictures = [attributes for tag, attributes in outline.seen if tag == "img"]
+    assert [each["alt"].partition(" of")[0] for each in pictures] == [
+        "loss and primary metric",
+        *["plot"] * 3,
+    ]
+    assert all(each["src"].startswith("data:image/png;base64,") for each in pictures)
+    assert "default-src 'none'" in html
+    assert "<note>" not in html
+    assert "<b></h3>" not in html
+
+
+def test_results_classes_and_labels():
+    found = text(page(made(), ""))
+    assert "clothes ü/version_0" in found
+    assert "4 tasks; 3.00 M parameters; images 16 x 24 px; steps of 16; 2 epochs" in found
+    assert "kind accuracy 0.7500 20 tags mean_ap 0.5000 8 <b> r2 - 9 own score - 0" in found
+    assert "cat 10 9 0.8000 0.8889 dog (2) dog 10 11 0.9000 0.8182 cat (1)" in found
+    assert "eel" not in found.partition("by class (2), the worst first")[2].partition("tags")[0]
+    assert re.search(r"hat 3 4 0\.\d+ 1\.0000 0\.5000", found)
+    assert re.search(r"bag 4 3 0\.\d+ 0\.7500 0\.5000", found)
+    assert "a <note>" in found
+    assert "shop kind 1,300 10 20" in found
+    assert "fit 2026-01-01 running, or killed cpu 32-true abc-dirty python 3.12" in found
+    assert "kind 0.6000 0.6000 (epoch 1) 0.6000 (epoch 1)" in found
+
+
+def test_the_config_keeps_its_lines():
+    html = page(made(), "tasks:\n  kind: <x>\n")
+    assert "<pre>tasks:\n  kind: &lt;x&gt;\n</pre>" in html
+    assert "<pre>" not in page(made(), "")
+
+
+def test_another_run_is_shown_beside():
+    other = made(0.5)
+    other.version = "version_7"
+    found = text(page(made(), "", other))
+    assert "Compared with clothes ü/version_7" in found
+    assert "kind accuracy 0.7500 0.5000 +0.2500 20" in found
+    assert "<b> r2 - - - 9" in found
+    assert "accuracy 0.7500 0.5000 +0.2500" in found.partition("Tasks on test")[2]
+
+
+def test_a_run_that_has_only_begun():
+    found = text(page(RunFacts("new", "version_0"), ""))
+    assert "Not evaluated yet: mtl-lightning test --ckpt_path best --name new" in found
+    assert "Course of the training" not in found
+
+
+def test_both_splits_test_first():
+    facts = made()
+    facts.evaluations["val"] = copy.copy(facts.evaluations["test"])
+    found = text(page(facts, ""))
+    assert found.index("Results on test") < found.index("Results on val")
+    assert found.index("Tasks on test") < found.index("Tasks on val")
