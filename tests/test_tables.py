@@ -51,6 +51,7 @@ def test_a_table_is_trained_without_images_and_workers(tmp_path):
         assert set(batch.inputs) == {NUMBERS, CATEGORIES}
         assert batch.inputs[NUMBERS].shape[1] == 4  # the age, the date, a sine and a cosine
     assert data.train_dataloader().num_workers == 0
+    assert not data.loads_images
 
 
 def test_a_missing_cell_is_not_the_mean(tmp_path):

@@ -66,7 +66,7 @@ class RunRecorder(Callback):
         self.facts.notes += notes.batch_norm(pl_module, trainer)
         self.facts.sizes = facts.Sizes(
             parameters=_parameters(pl_module),
-            image=list(data.size),
+            image=list(data.size) if data.loads_images else [],
             batch_size=data.batch_size,
             devices=trainer.world_size,
             accumulate=trainer.accumulate_grad_batches,

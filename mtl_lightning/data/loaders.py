@@ -109,6 +109,11 @@ class SplitLoaders(LightningDataModule):
         """Set the images that ``predict`` loads."""
         self._to_predict = images
 
+    @property
+    def loads_images(self) -> bool:
+        """Whether the network reads images."""
+        return IMAGE in self._reads
+
     def provide_inputs(self, names: Collection[str]) -> None:
         """Load these inputs from now on; called after `setup`.
 

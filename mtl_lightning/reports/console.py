@@ -39,11 +39,8 @@ def sizes_line(sizes: Sizes, folder: str) -> str:
     """Return the sizes of the network and its images, and the run's folder, as markup."""
     total, trained = sizes.parameters.total, sizes.parameters.trained
     frozen = f", {trained / 1e6:.2f} M of them trained" if trained < total else ""
-    height, width = sizes.image
-    return (
-        f"{total / 1e6:.2f} M parameters{frozen}; images {height} x {width} px; "
-        f"run folder [bold]{escape(folder)}[/]"
-    )
+    images = f"images {sizes.image[0]} x {sizes.image[1]} px; " if sizes.image else ""
+    return f"{total / 1e6:.2f} M parameters{frozen}; {images}run folder [bold]{escape(folder)}[/]"
 
 
 def results_table(

@@ -77,7 +77,7 @@ class Sizes:
 
     Attributes:
         parameters: Numbers of parameters.
-        image: Height and width, in pixels.
+        image: Height and width, in pixels; empty if no image is read.
         batch_size: Images per device and micro-batch.
         devices: Number of processes.
         accumulate: Micro-batches per step.

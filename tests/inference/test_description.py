@@ -54,3 +54,9 @@ def test_a_file_that_is_cut_short(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config.json: (cannot be read|was not written)"):
         Description.read(tmp_path)
+
+
+def test_a_network_that_reads_columns_is_refused(tmp_path):
+    path = exports.made(tmp_path, **{"data.inputs": {"age": {"class_path": "Number"}}})
+    with pytest.raises(UserError, match=r"should read images alone to be .* Found inputs age; use"):
+        Description.of_checkpoint(path)

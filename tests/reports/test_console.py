@@ -190,3 +190,9 @@ def test_sizes_in_one_line():
     )
     parameters.trained = 20_000
     assert "14.72 M parameters, 0.02 M of them trained; " in sizes_line(sizes, "runs")
+
+
+def test_a_network_of_columns_has_no_size_of_images():
+    parameters = Parameters(20_000, 20_000, 10_000, {"kind": 10_000})
+    sizes = Sizes(parameters, [], batch_size=8, devices=1, accumulate=1)
+    assert sizes_line(sizes, "runs") == "0.02 M parameters; run folder [bold]runs[/]"
