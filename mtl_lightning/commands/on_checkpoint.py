@@ -87,7 +87,9 @@ def grow_on_checkpoint(remembered: Mapping[str, Any], given: Mapping[str, Any]) 
                 f"--grow: tasks should name {name}, which the checkpoint was trained for. Found "
                 f"{listed(tasks)}{did_you_mean(name, tasks)}; a task cannot be removed or renamed"
             )
-        kind = get(tasks[name], "class_path") or trained["class_path"]
+        entry = tasks[name]
+        kind = entry if isinstance(entry, str) else get(entry, "class_path")
+        kind = kind or trained["class_path"]
         if not is_same_class(kind, trained["class_path"]):
             raise UserError(
                 f"--grow: tasks.{name}: the config has {kind}, the checkpoint "

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,28 @@ def test_a_task_says_what_must_be_as_in_the_checkpoint(
 )
 def test_flags_that_contradict_the_checkpoint(checkpoint, flags):
     assert refused("predict", *checkpoint, *flags).startswith("tasks.digit")
+
+
+def test_a_network_that_grows_keeps_its_settings_and_starts_a_new_run(checkpoint):
+    config = small({"tasks.light": "Regression", "model": DROP, "data": {"batch_size": 5}})
+    prepared = prepare("fit", ["--config", config, *checkpoint, "--grow"])
+    assert (prepared.grow, prepared.checkpoint) == (Path(checkpoint[1]), None)
+    assert prepared.config.get("ckpt_path") is None
+    assert prepared.config["model"]["backbone"]["init_args"]["name"] == "squeezenet1_1"
+    assert prepared.config["data"]["batch_size"] == 5
+    assert list(prepared.config["data"]["sources"]) == ["digits"]
+    digit = prepared.config["tasks"]["digit"]["init_args"]
+    assert digit.get("classes") is None, "found in the training labels"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks": DROP}, "--grow needs a config with `tasks`"),
+        ({"tasks.ink": DROP}, "--grow: tasks should name ink, which the checkpoint was trained"),
+        ({"tasks.ink": "Classification"}, r"--grow: tasks.ink: the config has .*Classification"),
+    ],
+)
+def test_a_network_cannot_grow_into_fewer_or_other_tasks(checkpoint, changes, message):
+    line = refused("fit", "--config", small(changes), *checkpoint, "--grow")
+    assert re.match(message, line), line
