@@ -107,6 +107,21 @@ def test_statistics_are_those_of_pixels_with_a_label():
             task.fit_targets(nothing)
 
 
+def test_statistics_of_large_files_are_of_pixels_all_over_them():
+    task = DenseRegression()
+    task.fit_targets([torch.arange(1.0, 40_001.0).view(200, 200)])
+    assert task.mean.item() == pytest.approx(20_000, rel=1e-3)
+    assert task.std.item() == pytest.approx(40_000 / 12**0.5, rel=1e-3)
+
+
+def test_a_summary_has_the_range_of_the_labels_a_labelled_0_included():
+    task = DenseRegression("m", invalid=None)
+    assert task.summary([task.load_target(png(np.array([[0, 2], [7, 7]])))]) == [
+        "0 to 7 m",
+        "labelled 100.0% of the pixels",
+    ]
+
+
 @pytest.mark.parametrize("loss", ["l1", "log"])
 def test_losses_are_absolute_errors_in_standard_deviations(loss):
     task = DenseRegression(loss=loss)

@@ -98,6 +98,27 @@ def test_large_images_are_reduced():
     found = collected(SEGMENTATION, range(4), (3 * SIDE, 2 * SIDE))
     assert found.images[0].shape == (SIDE, round(SIDE * 2 / 3), 3)
     assert found.labels[0].shape == found.answers[0].shape == (SIDE, round(SIDE * 2 / 3))
+    for label in found.labels:  # no mixture of classes
+        assert label[0, 0] == 0
+        assert (label.ravel()[1:] == label[1, 1]).all()
+
+
+def test_the_range_of_colours_leaves_outliers_out():
+    data = DenseRegression("m").plot_data()
+    target = torch.linspace(1, 2, 400).view(1, 20, 20)
+    target[0, 0, 0], target[0, 0, 1] = 1000, 1e-3
+    data.see(torch.zeros(1, 3, 20, 20, dtype=torch.uint8))
+    data.update({"value": target}, target, torch.tensor([True]), torch.tensor([0]))
+    found = data.compute()
+    assert (found.low, found.high) == pytest.approx((1, 2), abs=0.02)
+    assert found.labels[0].ravel()[:2].tolist() == [255, 1]
+
+
+def test_a_record_with_larger_pictures_is_refused():
+    record = collected(SEGMENTATION, range(4))
+    record.images[0] = np.zeros((SIDE + 1, 2, 3), np.uint8)
+    with pytest.raises(ValueError, match=f"an example should have at most {SIDE} pixels a side"):
+        MapExamples.from_json(record.to_json())
 
 
 def test_records_are_the_same_after_json():

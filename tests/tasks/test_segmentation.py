@@ -178,3 +178,23 @@ def test_answers_are_masks_that_can_be_read_as_labels():
     palette = Image.open(BytesIO(Segmentation(CLASSES).encode_answers(arrays)[0]))
     assert palette.mode == "P"
     assert palette.getpalette()[:9] == [128, 0, 0, 0, 128, 0, 128, 128, 0]  # VOC's first three
+
+
+def test_a_summary_has_shares_of_the_pixels_with_a_class():
+    targets = [mask(1, 1, 2, 0)[0], mask(1, 0, 0, 0)[0]]
+    assert Segmentation(CLASSES).summary(targets) == [
+        *("sky 75.0%", "road 25.0%", "car 0.0%"),
+        "ignored 50.0% of all",
+    ]
+
+
+def test_labels_and_answers_are_drawn_by_the_same_numbers():
+    task = Segmentation(CLASSES)
+    collected = task.plot_data()
+    collected.see(torch.zeros(1, 3, 1, 4, dtype=torch.uint8))
+    answers = {"classes": torch.tensor([[[0, 1, 2, 2]]])}
+    collected.update(answers, mask(1, 2, 3, 0), torch.tensor([True]), torch.tensor([5]))
+    record = collected.compute()
+    assert record.labels[0].tolist() == [[1, 2, 3, 0]]
+    assert record.answers[0].tolist() == [[1, 2, 3, 3]]
+    assert record.classes == CLASSES

@@ -88,7 +88,7 @@ class ShapesSource(Source):
     def _labels(self, kind: str, keys: Texts) -> Texts:
         if kind in DENSE:
             return texts([f"{key}:{kind}" for key in keys])
-        scenes = [self._scene(key) for key in keys]
+        scenes = [_scene(key) for key in keys]
         if kind == "count":
             return texts([str(len(np.unique(scene.owner)) - 1) for scene in scenes])
         return texts([scene.largest() for scene in scenes])
@@ -99,20 +99,12 @@ class ShapesSource(Source):
 
     def target_content(self, target: str) -> bytes:
         """Render a mask or a depth map, as a PNG file."""
-        key, _, kind = target.rpartition(":")
-        scene = self._scene(key)
-        if kind == "segmentation":
-            return encode(scene.classes())
-        return encode(np.rint(scene.depth * MILLIMETRES).astype(np.uint16))
+        return _target_content(target)
 
     def load(self, image: str) -> Pixels:
         """Render a scene, (size, size, 3) RGB, uint8."""
-        pixels: Pixels = self._scene(image).pixels.copy()
+        pixels: Pixels = _scene(image).pixels.copy()
         return pixels
-
-    def _scene(self, key: str) -> "Scene":
-        _, seed, size, number = key.split(":")
-        return render(int(seed), int(size), int(number))
 
 
 @dataclass(frozen=True)
@@ -162,6 +154,20 @@ def render(seed: int, size: int, number: int) -> Scene:
     haze = ((depth - _NEAREST) / (_HORIZON - _NEAREST))[..., None] * 0.85
     hazy = colours * (1 - haze) + _HAZE * haze + random.normal(0, 4, colours.shape)
     return Scene(np.clip(hazy, 0, 255).astype(np.uint8), owner, depth, kinds)
+
+
+def _scene(key: str) -> Scene:
+    _, seed, size, number = key.split(":")
+    return render(int(seed), int(size), int(number))
+
+
+@lru_cache(maxsize=20_000)  # of a few KB each; rendering takes a tenth of a training step
+def _target_content(target: str) -> bytes:
+    key, _, kind = target.rpartition(":")
+    scene = _scene(key)
+    if kind == "segmentation":
+        return encode(scene.classes())
+    return encode(np.rint(scene.depth * MILLIMETRES).astype(np.uint16))
 
 
 def _inside(
