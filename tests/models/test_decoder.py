@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch import nn
 
 from mtl_lightning.models import VGG16, Decoder, DecoderOptions, Timm, Torchvision
+from mtl_lightning.models.features import FeatureSpec, MapSpec
 from mtl_lightning.models.inputs import image_input
 from mtl_lightning.system.errors import UserError
 from tests.helpers.models import Small
@@ -34,6 +36,21 @@ def test_it_reads_the_last_map_of_each_size_and_gives_the_size_of_the_image(
     for level in range(len(read)):  # each of them matters
         others = [torch.zeros_like(m) if i == level else m for i, m in enumerate(read)]
         assert not torch.allclose(decoder(*others), outputs)
+
+
+def test_of_maps_of_one_size_it_reads_the_last():
+    sizes = {"a": 8, "b": 8, "c": 4, "d": 4}
+    maps = {name: MapSpec(3, (n, n), (32 / n, 32 / n)) for name, n in sizes.items()}
+    features = FeatureSpec(3, "d", maps["d"], lambda: {name: maps[name] for name in "abc"})
+    assert Decoder(features, 1, DecoderOptions()).reads == ("d", "b")
+
+
+def test_maps_are_scaled_up_between_the_centres_of_their_cells():
+    features = Small().describe(image_input((16, 16)))
+    decoder = Decoder(features, 1, DecoderOptions(width=1))
+    decoder.laterals, decoder.smooth = nn.ModuleList([nn.Identity()]), nn.Identity()
+    decoder.size = (1, 4)
+    assert decoder(torch.tensor([[[[0.0, 1.0]]]])).flatten().tolist() == [0, 0.25, 0.75, 1]
 
 
 def test_an_image_does_not_depend_on_the_others_of_its_batch():
