@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from mtl_lightning.audit import targets
 from mtl_lightning.audit.absence_odds import StepSize
 from mtl_lightning.audit.report import Report, audit
 from mtl_lightning.data.datamodule import PartialLabels
@@ -46,6 +47,13 @@ def test_shares_of_classes_and_ranges_are_those_of_the_pixels(table):
         Console(file=out, width=200).print(part)
     assert "  parts  pixels of 27 of 27 files\n    a " in out.getvalue()
     assert "task parts: 1 of the 27 target files read hold no label" in out.getvalue()
+
+
+def test_a_sample_of_the_files_is_read_unless_all_are_asked_for(table, monkeypatch):
+    monkeypatch.setattr(targets, "READ", 5)
+    for everything, read in ((False, 5), (True, 27)):
+        survey = audited(table, everything).targets["parts"]
+        assert (survey.read, survey.total) == (read, 27)
 
 
 def test_files_that_cannot_be_used_are_errors(table):

@@ -198,3 +198,10 @@ def test_labels_and_answers_are_drawn_by_the_same_numbers():
     assert record.labels[0].tolist() == [[1, 2, 3, 0]]
     assert record.answers[0].tolist() == [[1, 2, 3, 3]]
     assert record.classes == CLASSES
+
+
+def test_of_several_values_of_a_class_answers_have_the_first():
+    task = Segmentation({7: "road", 9: "road", 3: "sky"})
+    (content,) = task.encode_answers({"classes": np.array([[[0, 1]]])})
+    with Image.open(BytesIO(content)) as image:
+        assert np.array(image).tolist() == [[7, 3]]

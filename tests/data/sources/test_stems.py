@@ -66,6 +66,13 @@ def test_a_star_is_any_suffix_and_a_repeated_name_the_same_text(tmp_path):
     assert table.labels["depth"].tolist() == [None, "m/3.npy"]
 
 
+def test_a_star_stays_in_its_folder(rooms):
+    (rooms / "image/old").mkdir()
+    (rooms / "image/0001.png").rename(rooms / "image/old/0001.png")
+    source = StemsSource(str(rooms), "image/*{stem}.png", {"depth": "depth/000{stem}.png"})
+    assert not [key for key in source.read(["depth"]).keys if "old" in key]
+
+
 def test_links_out_of_the_folder_are_refused(rooms, tmp_path):
     (rooms / "depth/0002.png").unlink(missing_ok=True)
     (tmp_path / "outside.png").write_bytes(b"secret")

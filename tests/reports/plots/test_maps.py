@@ -37,6 +37,14 @@ def test_image_label_and_answer_are_side_by_side(count):
     assert [axes.get_title() for axes in figure.axes[:3]] == ["image", "label", "answer"]
 
 
+def test_labels_and_answers_have_the_colours_of_their_classes():
+    figure = draw(examples(1, classes=("sky", "road")), "parts", "val")
+    image, label, answer = (axes.images[0].get_array() for axes in figure.axes[:3])
+    assert not image.any()
+    for drawn in (label, answer):
+        assert (drawn == palette_of(2)[1]).all()
+
+
 def test_colours():
     values = np.array([[0, 1], [2, 1]], dtype=np.uint8)
     found = coloured(values, ["a", "b"])
