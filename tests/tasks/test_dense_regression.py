@@ -107,6 +107,12 @@ def test_statistics_are_those_of_pixels_with_a_label():
             task.fit_targets(nothing)
 
 
+def test_statistics_of_a_log_loss_are_those_of_logarithms():
+    task = DenseRegression(loss="log")
+    task.fit_targets([torch.tensor([[1.0, math.e**2, 0.0]])])
+    assert (task.mean.item(), task.std.item()) == pytest.approx((1, 1))
+
+
 def test_statistics_of_large_files_are_of_pixels_all_over_them():
     task = DenseRegression()
     task.fit_targets([torch.arange(1.0, 40_001.0).view(200, 200)])

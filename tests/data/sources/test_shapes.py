@@ -69,3 +69,18 @@ def test_training_labels_are_left_out():
 def test_wrong_arguments(arguments, message):
     with pytest.raises(UserError, match=f"^shapes: {message}$"):
         ShapesSource(**arguments)
+
+
+def test_tasks_lack_their_labels_in_different_scenes():
+    missing = dict.fromkeys(("segmentation", "depth"), 0.5)
+    labels = ShapesSource(scenes=100, size=16, missing=missing).read([*missing]).labels
+    one, other = (np.array([cell is None for cell in labels[task]]) for task in missing)
+    assert one.sum() == other.sum() == 35
+    assert 0 < (one & other).sum() < 35
+
+
+def test_shapes_that_are_drawn_over_others_are_nearer():
+    for number in range(10):
+        scene = render(0, 32, number)
+        distances = [scene.depth[scene.owner == n][0] for n in np.unique(scene.owner)[1:]]
+        assert distances == sorted(distances, reverse=True)
