@@ -126,6 +126,8 @@ def test_market(undrawn):
     run("test", "--name", "market", "--ckpt_path", "best")
     measured = json.loads(Path("runs/market/version_0/test_metrics.json").read_text())["tasks"]
     assert 40 < measured["direction"]["n_labelled"] < 100, "9 of 60 days, half of the labels"
+    facts = json.loads(Path("runs/market/version_0/run.json").read_text())
+    assert facts["sizes"]["image"] == []
 
 
 def whole(name: str, images: str, *arguments: str) -> set[str]:

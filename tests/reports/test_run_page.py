@@ -105,6 +105,12 @@ def test_results_classes_and_labels():
     assert "kind 0.6000 0.6000 (epoch 1) 0.6000 (epoch 1)" in found
 
 
+def test_a_network_without_images_has_no_size_of_images():
+    facts = made()
+    facts.sizes.image = []
+    assert "3.00 M parameters; steps of 16" in text(page(facts, ""))
+
+
 def test_the_config_keeps_its_lines():
     html = page(made(), "tasks:\n  kind: <x>\n")
     assert "<pre>tasks:\n  kind: &lt;x&gt;\n</pre>" in html
