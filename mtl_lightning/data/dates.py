@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mtl_lightning.inputs.date import moments
 from mtl_lightning.system.errors import UserError, quoted
+from mtl_lightning.tasks.cells import moments
 
 Dates: TypeAlias = npt.NDArray[np.datetime64]
 """(n,) datetime64[us], UTC where cells have an offset; NaT for an empty cell."""

@@ -10,6 +10,7 @@ from mtl_lightning.inputs.base import EncodedInput, Input
 from mtl_lightning.inputs.number import check_scale, spread, standardised
 from mtl_lightning.models.inputs import NUMBERS
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
+from mtl_lightning.tasks.cells import moments
 
 Cycle = Literal["year", "week", "day"]
 DAYS: dict[str, float] = {"year": 365.2425, "week": 7.0, "day": 1.0}
@@ -101,25 +102,3 @@ class Date(Input):
         since = moments(cells, self.format) - np.datetime64(0, "us")
         days: NDArray[np.float64] = since / np.timedelta64(1, "D")
         return days
-
-
-def moments(cells: NDArray[np.object_], date_format: str | None) -> NDArray[np.datetime64]:
-    """Return cells as (N,) datetime64[us] in UTC, NaT for those that are missing or no date.
-
-    Args:
-        cells: (N,) str or None.
-        date_format: As in Python's ``strptime``; None for ISO 8601.
-
-    Raises:
-        UserError: If there is no such format.
-    """
-    column = pd.Series(cells, dtype=object)
-    try:
-        read = pd.to_datetime(column, format=date_format or "ISO8601", errors="coerce", utc=True)
-    except ValueError as error:
-        raise UserError(
-            f"the format of dates should be as in Python's strptime, such as %d.%m.%Y. Found "
-            f'"{date_format}" ({error})'
-        ) from error
-    found: NDArray[np.datetime64] = read.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
-    return found

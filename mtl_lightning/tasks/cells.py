@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mtl_lightning.system.errors import UserError
+
 _NO_ANSWER = re.compile(
     r"""-?nan | <na> | n/?a | n\.a\.? | n/d | null | nil | none | missing | tb[acd] | todo
     | \#(na | n/a | n/a\ n/a | null! | value! | ref! | name\? | num! | div/0!)  # spreadsheets
@@ -199,3 +201,25 @@ def number(text: str) -> float | None:
     if "_" in text:  # Python alone allows it as a digit separator
         return None
     return value if -float("inf") < value < float("inf") else None
+
+
+def moments(cells: NDArray[np.object_], date_format: str | None) -> NDArray[np.datetime64]:
+    """Return cells as (N,) datetime64[us] in UTC, NaT for those that are missing or no date.
+
+    Args:
+        cells: (N,) str or None.
+        date_format: As in Python's ``strptime``; None for ISO 8601.
+
+    Raises:
+        UserError: If there is no such format.
+    """
+    column = pd.Series(cells, dtype=object)
+    try:
+        read = pd.to_datetime(column, format=date_format or "ISO8601", errors="coerce", utc=True)
+    except ValueError as error:
+        raise UserError(
+            f"the format of dates should be as in Python's strptime, such as %d.%m.%Y. Found "
+            f'"{date_format}" ({error})'
+        ) from error
+    found: NDArray[np.datetime64] = read.dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    return found

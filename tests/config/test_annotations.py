@@ -43,7 +43,7 @@ def test_choices_are_listed():
 
 
 def test_annotations_of_arguments():
-    assert argument_hints(TableSource)["image"] is str
+    assert argument_hints(TableSource)["image"] == str | None
     assert argument_hints(Normalize)["mean"] == list[float]
     assert argument_hints(torch.optim.SGD)["nesterov"] is bool
 

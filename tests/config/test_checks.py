@@ -126,7 +126,7 @@ def test_an_entry_of_a_list_is_named():
             {"class_path": "Classification", "init_args": {"clases": ["a", "b"]}},
             'tasks.a.init_args.clases: Classification has no such argument; did you mean "classes"?'
             "; it has classes, class_weights, label_smoothing, second_answers, beta, "
-            "focal_gamma, logit_adjustment, weight, head",
+            "focal_gamma, logit_adjustment, top_k, annotators, weight, head",
         ),
         (
             {"class_path": "Classification", "weight": 2},
