@@ -86,7 +86,11 @@ class Comparison:
         rows, changes = [], dict[str, list[Floats]]()
         for task, entry in self.results[WHOLE][0]["tasks"].items():
             primary = entry["primary"]
-            others = [name for name in entry["draws"] if name != primary and all_metrics]
+            others = [
+                name
+                for name in entry["draws"]
+                if all_metrics and name != primary and not name.startswith("n_labelled")
+            ]
             for metric in [primary, *others]:
                 better = entry["higher_is_better"].get(metric)
                 sign = None if better is None else 1 if better else -1
@@ -131,8 +135,16 @@ class Comparison:
     def _variants(self, task: str) -> list[str]:
         """Return the task's baseline and all variants that answer it."""
         base = self.base(task)
-        others = [name for name in self.results if not name.startswith(SINGLE) and name != base]
-        return [base, *others]
+        return [
+            base,
+            *(
+                name
+                for name, found in self.results.items()
+                if not name.startswith(SINGLE)
+                and name != base
+                and all(task in each["tasks"] for each in found)
+            ),
+        ]
 
     def _values(self, variant: str, task: str, metric: str) -> tuple[Floats, Floats]:
         """Return a metric for each seed, and the mean over seeds for each draw."""

@@ -250,6 +250,7 @@ class HierarchyMetrics(Metric):
     """
 
     full_state_update = False
+    higher_is_better = True
     rows: Tensor
     hits: Tensor
     class_rows: Tensor

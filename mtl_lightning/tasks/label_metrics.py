@@ -25,6 +25,7 @@ class LabelMetrics(Metric):
     """
 
     full_state_update = False
+    higher_is_better = True
     positives: Tensor
     negatives: Tensor
 

@@ -49,6 +49,7 @@ class NumberMetrics(Metric):
     """
 
     full_state_update = False
+    higher_is_better = True
     rows: Tensor
     inside: Tensor
     value: Tensor

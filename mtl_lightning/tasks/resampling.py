@@ -7,7 +7,7 @@ evaluated on the same images, so the differences of two runs can be taken draw b
 """
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import torch
@@ -21,6 +21,11 @@ from mtl_lightning.tasks.metrics import TaskMetrics
 
 BLOCKS = 128
 """Number of blocks; with n images each has n / 128, and small splits have blocks of one image."""
+
+ERRORS = ("mae", "rmse", "rel", "angle_mean", "angle_median", "calibration_error")
+"""Metrics of which a lower value is better, also among several results of one metric."""
+NEITHER = ("n_labelled", "coverage", "interval_width")
+"""Results of which neither is better by itself."""
 
 _PENDING = 2**24
 """Bytes of outputs and targets that are kept until they are added, block by block."""
@@ -102,16 +107,26 @@ class BlockStates:
                     found.setdefault(name, []).append(float(value))
         return found
 
-    def higher_is_better(self, names: Iterable[str]) -> dict[str, bool | None]:
-        """Return whether a higher value of each metric is better; None if neither is."""
+    def higher_is_better(self, names: Collection[str]) -> dict[str, bool | None]:
+        """Return whether a higher value of each metric is better; None if that is not known.
+
+        It is for every primary metric (see `Task.score`) that is no error.
+        """
         own = dict(self._metrics())
-        better = {name: metric.higher_is_better for name, metric in own.items()}
-        several = {
-            name: metric.higher_is_better
-            for metric in own.values()
-            for name in getattr(metric, "names", ())
-        }
-        return {name: {**several, **better}.get(name) for name in names}
+        # A metric with several results has none of its own name, or is the only one.
+        several = [metric for name, metric in own.items() if name not in names] or own.values()
+        others = {metric.higher_is_better for metric in several}
+        common = others.pop() if len(others) == 1 else None
+
+        def better(name: str) -> bool | None:
+            kind = name.partition("/")[0]
+            if kind in NEITHER:
+                return None
+            if kind in ERRORS or name == self.task.primary:
+                return kind not in ERRORS
+            return own[name].higher_is_better if name in own else common
+
+        return {name: better(name) for name in names}
 
     def _metrics(self) -> Iterator[tuple[str, Metric]]:
         for name, metric in self.metrics.items(keep_base=True, copy_state=False):

@@ -66,9 +66,18 @@ def test_without_networks_of_their_own_the_config_is_the_baseline():
     assert ("", "all") not in rows
 
 
+def test_a_variant_may_leave_a_task_out():
+    results = {"all": RESULTS["all"], "uw": [result(kind=entry(0.9, 0.9 + KIND))] * 2}
+    rows = Comparison(results, False).rows()
+    assert [(row.task, row.variant) for row in rows] == [
+        *[("kind", "all"), ("kind", "uw"), ("size", "all"), ("", "uw")]
+    ]
+
+
 def test_all_metrics_are_asked_for():
     found = entry(0.8, 0.8 + KIND)
     found["draws"]["bias"], found["metrics"]["bias"] = list(KIND), 0.1
+    found["draws"]["n_labelled/hat"] = list(KIND)
     rows = Comparison({"all": [result(kind=found)], "uw": [result(kind=found)]}, False).rows(True)
     assert [(row.metric, row.variant) for row in rows] == [
         ("accuracy", "all"),

@@ -5,7 +5,17 @@ from torchmetrics import MetricCollection
 from torchmetrics.aggregation import CatMetric
 
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.tasks import Classification, MultiLabel, Ordinal, Regression
+from mtl_lightning.tasks import (
+    Classification,
+    DenseRegression,
+    HierarchicalClassification,
+    MultiLabel,
+    MultiRegression,
+    Ordinal,
+    Regression,
+    Segmentation,
+    Task,
+)
 from mtl_lightning.tasks.metrics import TaskMetrics
 from mtl_lightning.tasks.resampling import BLOCKS, BlockStates, draw_counts
 
@@ -83,10 +93,34 @@ def test_what_is_pending_is_added_before_it_is_too_much(monkeypatch):
     assert sum(int(state.sum()) for state in states.sums())
 
 
-def test_which_way_is_better():
-    states = BlockStates(Classification(["a", "b"], second_answers="right"), torch.device("cpu"))
-    found = states.higher_is_better(["accuracy", "calibration_error", "shared_ap", "other"])
-    assert found == {"accuracy": True, "calibration_error": False, "shared_ap": True, "other": None}
+LOWER = {"mae", "rmse", "rel", "angle_mean", "angle_median", "calibration_error"}
+UNKNOWN = {"n_labelled", "coverage", "interval_width"}
+
+
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [
+        (
+            Classification(["a", "b"], second_answers="right"),
+            ["shared_ap", "accuracy", "calibration_error"],
+        ),
+        (Ordinal(["S", "M", "L"]), ["mae", "accuracy"]),
+        (MultiLabel(["hat", "bag"]), ["mean_ap", "ap/hat", "f1", "n_labelled/hat"]),
+        (Regression(loss="beta_nll"), ["mae", "coverage", "interval_width"]),
+        (MultiRegression(["x", "y"]), ["r2", "mae", "mae/x", "r2/x"]),
+        (HierarchicalClassification({"k": {"A": ["a"], "B": ["b", "c"]}}), ["accuracy/k"]),
+        (Segmentation(["road", "sky"]), ["miou", "iou/road"]),
+        (DenseRegression(), ["delta1", "mae", "rel"]),
+        (DenseRegression(channels=3, loss="cosine"), ["angle_mean", "angle_median"]),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Task) else "",
+)
+def test_which_way_is_better(task, names):
+    names = [*names, task.primary]
+    found = BlockStates(task, torch.device("cpu")).higher_is_better(names)
+    for name in names:
+        kind = name.partition("/")[0]
+        assert found[name] is (None if kind in UNKNOWN else kind not in LOWER), name
 
 
 def test_a_metric_that_keeps_lists_is_refused():
