@@ -11,6 +11,9 @@ from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.runs.facts import LabelCounts, MergedCounts, Sizes, TaskCourse, TaskFacts
 from mtl_lightning.tasks.results import Results
 
+MOST_METRICS, MOST_COLUMNS = 7, 4
+"""Metrics beside each other in 80 characters, and names where more metrics are rows instead."""
+
 
 def merged_table(merged: MergedCounts) -> Table:
     """Return the numbers of labelled images by source, task and split, and of all sources."""
@@ -112,16 +115,31 @@ def metric_tables(results: Results) -> list[Table]:
 
 
 def _metric_table(title: str, first: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """Return a row for each name and a column for each metric; the other way, if these are many."""
     table = _table(title)
+    names = {m: "labelled" if m == "n_labelled" else m.replace("_", " ") for m in _first(rows)}
+    shown = {
+        name: [f"{v:,.0f}" if m == "n_labelled" else f"{v:.4f}" for m, v in values.items()]
+        for name, values in rows.items()
+    }
+    if len(names) > MOST_METRICS and len(rows) <= MOST_COLUMNS:
+        table.add_column("metric")
+        for name in rows:
+            table.add_column(escape(name), justify="right", overflow="fold")
+        for i, metric in enumerate(names.values()):
+            table.add_row(metric, *(cells[i] for cells in shown.values()))
+        return table
     table.add_column(first, overflow="fold")
-    for column in next(iter(rows.values())):
+    for metric in names.values():
         # Spaces, so that a narrow terminal breaks a long name instead of cutting it.
-        shown = "labelled" if column == "n_labelled" else column.replace("_", " ")
-        table.add_column(shown, justify="right", min_width=max(map(len, shown.split())))
-    for name, values in rows.items():
-        cells = [f"{v:,.0f}" if m == "n_labelled" else f"{v:.4f}" for m, v in values.items()]
+        table.add_column(metric, justify="right", min_width=max(map(len, metric.split())))
+    for name, cells in shown.items():
         table.add_row(escape(name), *cells)
     return table
+
+
+def _first(rows: Mapping[str, Mapping[str, float]]) -> Mapping[str, float]:
+    return next(iter(rows.values()))
 
 
 def _table(title: str) -> Table:

@@ -196,3 +196,15 @@ def test_a_network_of_columns_has_no_size_of_images():
     parameters = Parameters(20_000, 20_000, 10_000, {"kind": 10_000})
     sizes = Sizes(parameters, [], batch_size=8, devices=1, accumulate=1)
     assert sizes_line(sizes, "runs") == "0.02 M parameters; run folder [bold]runs[/]"
+
+
+def test_many_metrics_of_few_tasks_are_rows():
+    values = {"n_labelled": 1600, "loss": 0.5} | {f"delta{i}": 0.25 for i in range(6)}
+    (table,) = metric_tables(Results("test", {"depth": values}, 0.5, 0.5))
+    lines = [line.split() for line in printed(table) if line.strip()]
+    assert lines[1] == ["metric", "depth"]
+    assert lines[3:5] == [["labelled", "1,600"], ["loss", "0.5000"]]
+    assert len(lines) == 3 + 8
+    few = dict(list(values.items())[:7])
+    (table,) = metric_tables(Results("test", {"depth": few}, 0.5, 0.5))
+    assert [line.split()[0] for line in printed(table) if line.strip()][1] == "task"
