@@ -17,7 +17,8 @@ from tests.helpers.training import refused
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 QUICK = [
     *("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "2"),
-    *("--trainer.limit_val_batches", "1", "--data.num_workers", "0"),
+    *("--trainer.limit_val_batches", "1", "--trainer.check_val_every_n_epoch", "1"),
+    *("--data.num_workers", "0"),
     *("--data.batch_size", "8", "--trainer.accelerator", "cpu"),
 ]
 SMALL = ["--data.image_size", "32", "--trainer.precision", "32-true"]

@@ -26,6 +26,8 @@ _TILT = 0.25
 _HORIZON = 10.0
 """The distance of the background at the top; at the bottom it is that of the farthest shape."""
 _HAZE = np.array([150.0, 160.0, 175.0])
+_VISIBILITY = 4.5
+"""The distance in metres over which haze takes all but 1/e of a colour (Koschmieder 1924)."""
 
 
 class ShapesSource(Source):
@@ -151,7 +153,7 @@ def render(seed: int, size: int, number: int) -> Scene:
         inside = _inside(int(kinds[shape]), x - centre[0], y - centre[1], radius, random)
         owner[inside], depth[inside] = shape + 1, distances[shape]
         colours[inside] = _colour(random)
-    haze = ((depth - _NEAREST) / (_HORIZON - _NEAREST))[..., None] * 0.85
+    haze = 1 - np.exp(-depth / _VISIBILITY)[..., None]
     hazy = colours * (1 - haze) + _HAZE * haze + random.normal(0, 4, colours.shape)
     return Scene(np.clip(hazy, 0, 255).astype(np.uint8), owner, depth, kinds)
 
@@ -191,7 +193,7 @@ def _inside(
 
 
 def _colour(random: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return a saturated colour: one channel high, one low, one anywhere."""
+    """Return a saturated colour: one channel high, one near 0, which shows haze, one anywhere."""
     return random.permutation(
-        [random.uniform(200, 255), random.uniform(0, 40), random.uniform(0, 255)]
+        [random.uniform(200, 255), random.uniform(0, 6), random.uniform(0, 255)]
     )
