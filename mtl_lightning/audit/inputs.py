@@ -43,7 +43,7 @@ def giveaways(labels: LabelTable, numbers: Mapping[str, Numbers]) -> list[Findin
 
     Args:
         labels: The table, encoded.
-        numbers: The tasks whose labels are numbers.
+        numbers: The columns whose labels are numbers.
     """
     training = labels.table.in_split("train")
     found: list[Finding] = []
@@ -56,7 +56,7 @@ def giveaways(labels: LabelTable, numbers: Mapping[str, Numbers]) -> list[Findin
             rows = training & pd.notna(cells) & pd.notna(own)
             if rows.sum() < ENOUGH:
                 continue
-            if field.task_name in numbers:
+            if task in numbers:
                 found += _of_number(labels, name, task, own[rows], cells[rows])
             else:
                 found += _of_class(labels, name, task, own[rows], cells[rows])

@@ -44,7 +44,8 @@ class Report:
         counts: Counts of the merged images; None if no source could be read.
         encoded: Task to its labels, of the tasks whose labels could be read.
         class_counts: Task to its classes by split, of the tasks that have classes.
-        numbers: Task to its labels that are numbers, of the tasks without classes.
+        numbers: Column (``task``, or ``task/number``) to its labels that are numbers, of the tasks
+            without classes.
         missing_inputs: Input to its missing cells by split.
         absences: Task to how often it is absent from a step.
         pair_counts: (K, K) training images that carry labels of both of two tasks.
@@ -69,6 +70,11 @@ class Report:
     images: ImageSurvey | None = None
     targets: dict[str, TargetSurvey] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+
+    def numbers_of(self, task: str) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the labels of a task that are numbers, by column, without empty columns."""
+        columns = self.data.labels.fields(task)
+        return {name: self.numbers[name] for name in columns if len(self.numbers.get(name, ()))}
 
     def count(self, level: Level) -> int:
         """Return the number of findings of a level."""
@@ -209,11 +215,18 @@ def _unlearnable(report: Report, name: str) -> list[Finding]:
 
 
 def _numbers(report: Report) -> dict[str, npt.NDArray[np.float64]]:
-    return {
-        name: encoded.targets[encoded.labelled].astype(np.float64)
-        for name, encoded in report.encoded.items()
-        if name not in report.class_counts and encoded.targets.ndim == 1
-    }
+    found = {}
+    for name, encoded in report.encoded.items():
+        if name in report.class_counts or encoded.targets.shape != encoded.labelled.shape:
+            continue
+        columns = report.data.labels.fields(name)
+        targets, labelled = (
+            values.reshape(len(values), -1).T for values in (encoded.targets, encoded.labelled)
+        )
+        if len(targets) == len(columns):
+            for column, own, known in zip(columns, targets, labelled, strict=True):
+                found[column] = own[known].astype(np.float64)
+    return found
 
 
 def _targets(report: Report, seed: int, everything: bool, progress: ProgressBar) -> list[Finding]:

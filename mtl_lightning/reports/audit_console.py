@@ -74,8 +74,8 @@ def _classes(report: Report) -> Iterator[RenderableType]:
             yield Text(f"  {name}")
             words = [Text(word) for word in class_words(report.class_counts[name])]
             yield _indented(Columns(words, padding=(0, 3), equal=True), 4)
-        elif name in report.numbers:
-            yield Text(f"  {name}  {numbers_line(report.numbers[name])}")
+        for column, values in report.numbers_of(name).items():
+            yield Text(f"  {column}  {numbers_line(values)}")
 
 
 def class_words(counts: ClassCounts) -> list[str]:

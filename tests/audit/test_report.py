@@ -1,10 +1,13 @@
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from mtl_lightning.audit.findings import Level
 from mtl_lightning.audit.report import label_text, samples
+from mtl_lightning.reports import audit_console, audit_page
 from mtl_lightning.system.errors import UserError
 from tests.conftest import small
 from tests.helpers.data import SHARED
@@ -114,6 +117,24 @@ def test_doubtful_classes_of_one_task_do_not_hide_another(tmp_path):
         'task m: the label "nan" ma'
     ]
     assert report.numbers["n"].tolist() == [1, 2, 3]
+
+
+def test_each_of_several_numbers(tmp_path):
+    for name in "abc":
+        messy.photo(tmp_path / f"{name}.jpg", ord(name))
+    (tmp_path / "t.csv").write_text("image,width,height\na.jpg,1,10\nb.jpg,,20\nc.jpg,3,\n")
+    source = {"class_path": "TableSource", "init_args": {"path": "t.csv"}}
+    box = {"class_path": "MultiRegression", "init_args": {"numbers": ["width", "height"]}}
+    options = {"tasks": {"box": box}, "data.sources": {"t": source}, "data.splits": {}}
+    report = audited(small(options))
+    found = {column: values.tolist() for column, values in report.numbers_of("box").items()}
+    assert found == {"box/width": [1, 3], "box/height": [10, 20]}
+    console = Console(file=io.StringIO(), width=80)
+    for part in audit_console.parts(report):
+        console.print(part)
+    shown = console.file.getvalue()
+    assert "  box/height  10 to 20, median 15, mean 15" in shown
+    assert "<h3>box/width</h3>\n<p>1 to 3, median 2" in audit_page.page(report)
 
 
 def test_a_swap_that_cannot_be_and_a_class_that_is_left_behind(tmp_path):
