@@ -189,6 +189,6 @@ def find_checkpoint(command: str, given: Mapping[str, Any], root: Path, name: st
         return resolve_checkpoint(str(spec), root, name)
     if command == "fit":
         return requeued_checkpoint(root, name)
-    if command in ("inspect", "pack"):
+    if command in ("compare", "inspect", "pack"):
         return None
     raise UserError(f"{command} needs --ckpt_path: a checkpoint file, best or last")

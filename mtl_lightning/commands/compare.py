@@ -127,7 +127,12 @@ def _compare(
     from mtl_lightning.system.files import atomic_write
 
     set_up(arguments)
-    line = command_line.check("fit", arguments)
+    for name in ("name", "ckpt_path"):
+        if any(option.partition("=")[0] == f"--{name}" for option in arguments):
+            raise UserError(
+                f"--{name}: compare names and begins its trainings itself; leave it out"
+            )
+    line = command_line.check("compare", arguments, OPTIONS)
     tasks = list(prepare("fit", arguments, line).config["tasks"])
     trainings = members(arguments, tasks, seeds, variants, single_tasks, output)
     for member in trainings[: len(trainings) // len(seeds)]:  # the variants, with the first seed

@@ -79,6 +79,10 @@ def test_networks_for_one_and_all_tasks_and_a_variant(here, capsys):
         (["--output", "out", "--split", "train"], "--split should be val or test. Found train"),
         (["--output", "out", "--metrics", "some"], "--metrics should be primary or all"),
         (["--output", "out", "--only", "digit"], "--only: compare trains each task alone"),
+        (["--output", "out", "--ckpt_path", "best"], "--ckpt_path: compare names and begins"),
+        (["--output", "out", "--name", "x"], "--name: compare names and begins its trainings"),
+        (["--output", "out", "--seed", "1"], 'no such option of compare; did you mean "--seeds"?'),
+        (["--output", "out", "--seed_everything", "1"], "--seed_everything: no such option of c"),
         (["--output", "out", "--seeds", "x"], "--seeds should be different whole numbers"),
         (
             ["--output", "out", "--variants", "v.yaml"],
