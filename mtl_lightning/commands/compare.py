@@ -1,13 +1,11 @@
 """``mtl-lightning compare``: is one network for all tasks better than one for each?"""
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from mtl_lightning.system.errors import Stopped, UserError
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.stopping import stoppable
 
 HELP = """usage: mtl-lightning compare --config FILE [--KEY VALUE ...] --output FOLDER [options]
 
@@ -73,7 +71,7 @@ def run(arguments: list[str]) -> int:
     changes = read_variants(Path(variants)) if variants else {}
     single = "--single-tasks" in rest or not changes
     rest = [argument for argument in rest if argument != "--single-tasks"]
-    with _stoppable():
+    with stoppable("stopped; the same command continues"):
         return _compare(
             rest, Path(output), numbers, changes, single, split, metrics == "all", int(jobs)
         )
@@ -89,20 +87,6 @@ def _option(
     if allowed and value not in allowed:
         raise UserError(f"{name} should be {' or '.join(allowed)}. Found {value}")
     return value, rest
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Stop the trainings, too, on SIGTERM; they continue when called again."""
-
-    def stop(number: int, _: Any) -> NoReturn:
-        raise Stopped(number, "stopped; the same command continues")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _compare(

@@ -1,13 +1,11 @@
 """``mtl-lightning pack`` writes the data of a config as shards, for one machine or many."""
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from mtl_lightning.system.errors import Stopped, UserError, one_line
+from mtl_lightning.system.errors import UserError, one_line
+from mtl_lightning.system.stopping import stoppable
 
 HELP = """usage: mtl-lightning pack --config FILE [--KEY VALUE ...] --output FOLDER [options]
 
@@ -52,7 +50,7 @@ def run(arguments: list[str]) -> int:
     shard_bytes = int(_megabytes(sizes[-1] if sizes else "64") * 1e6)
     line = command_line.check("pack", rest, OPTIONS)
     try:
-        with _stoppable():
+        with stoppable("stopped; nothing was written"):
             return _pack(rest, line, Path(outputs[-1]), shard_bytes)
     except OSError as error:
         if error.filename is None:
@@ -70,20 +68,6 @@ def _megabytes(text: str) -> float:
             f"--shard_mb should be a number of megabytes above 0 and up to {LARGEST}. Found {text}"
         )
     return size
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Clean up on SIGTERM as after any error."""
-
-    def stop(number: int, _: Any) -> NoReturn:
-        raise Stopped(number, "stopped; nothing was written")
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _pack(arguments: list[str], line: Any, output: Path, shard_bytes: int) -> int:
