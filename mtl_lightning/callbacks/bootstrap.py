@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ class Bootstrap(Callback):
                     drawn = states.resample(self.draws)
                     tasks[name] = {
                         "primary": module.tasks[name].primary,
+                        "images": _images(trainer, split, name),
                         "higher_is_better": states.higher_is_better(drawn),
                         "metrics": _plain(results.tasks[name]),
                         "draws": {metric: list(map(_number, v)) for metric, v in drawn.items()},
@@ -109,6 +111,14 @@ class Bootstrap(Callback):
                 file.write("\n")
             module.print(f"written: {path}")
         self._states = {}
+
+
+def _images(trainer: Trainer, split: str, task: str) -> str:
+    """Return a digest of the images that carry a label of the task, the same in any order."""
+    labels = trainer.datamodule.labels  # type: ignore[attr-defined]
+    measured = labels.table.in_split(split) & (labels.encoded[task].counts() > 0)
+    keys = sorted(labels.table.keys[measured].tolist())
+    return sha256("\n".join(keys).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _sum(trainer: Trainer, state: Tensor) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from mtl_lightning.system.errors import UserError
+
 WHOLE = "all"
 """The variant that is the config itself: one network for all tasks."""
 SINGLE = "only-"
@@ -149,6 +151,12 @@ class Comparison:
     def _values(self, variant: str, task: str, metric: str) -> tuple[Floats, Floats]:
         """Return a metric for each seed, and the mean over seeds for each draw."""
         entries = [found["tasks"][task] for found in self.results[variant]]
+        measured = self.results[WHOLE][0]["tasks"][task]["images"]
+        if any(entry["images"] != measured for entry in entries):
+            raise UserError(
+                f"{variant}: task {task} should be measured on the images of {WHOLE}. Found "
+                f"others; a variant may not change data.sources, splits or labels"
+            )
         seeds = _floats([entry["metrics"].get(metric) for entry in entries])
         draws = np.mean([_floats(entry["draws"][metric]) for entry in entries], axis=0)
         return seeds, draws

@@ -51,6 +51,15 @@ def test_draws_do_not_depend_on_batches(tmp_path):
             assert other["tasks"][task]["draws"][name] == pytest.approx(draws, rel=1e-5), name
 
 
+def test_images_are_those_that_carry_a_label_in_any_order(tmp_path):
+    _, found = run(tmp_path / "test")
+    _, val = run(tmp_path / "val", "validate")
+    images = {task: own["images"] for task, own in found["tasks"].items()}
+    assert images["kind"] != images["size"], "every fourth has no kind"
+    assert images["size"] != val["tasks"]["size"]["images"]
+    assert run(tmp_path / "again")[1]["tasks"]["size"]["images"] == images["size"]
+
+
 def test_nothing_without_draws_and_in_a_training(tmp_path):
     assert run(tmp_path, draws=0)[1] is None
     trainer = make_trainer(tmp_path, callbacks=[Bootstrap(tmp_path / "run", 10)])

@@ -5,11 +5,13 @@ import pytest
 from scipy import stats
 
 from mtl_lightning.runs.comparison import Comparison, interval, verdict, welch
+from mtl_lightning.system.errors import UserError
 
 
 def entry(value, draws, higher=True, metric="accuracy"):
     return {
         "primary": metric,
+        "images": "abc",
         "higher_is_better": {metric: higher},
         "metrics": {metric: value},
         "draws": {metric: list(draws)},
@@ -64,6 +66,12 @@ def test_without_networks_of_their_own_the_config_is_the_baseline():
     assert rows["kind", "uw"].change.percent == pytest.approx(-100 * 0.05 / 0.85)
     assert rows["size", "uw"].change.percent == pytest.approx(20.0)
     assert ("", "all") not in rows
+
+
+def test_a_variant_measured_on_other_images_is_refused():
+    other = entry(0.9, 0.9 + KIND) | {"images": "def"}
+    with pytest.raises(UserError, match="uw: task kind should be measured on the images of all"):
+        Comparison({"all": RESULTS["all"], "uw": [result(kind=other)] * 2}, False).rows()
 
 
 def test_a_variant_may_leave_a_task_out():
