@@ -42,6 +42,8 @@ class BlockStates:
     def __init__(self, task: Task, device: torch.device) -> None:
         self.task = task
         self.metrics = TaskMetrics(task).to(device).metrics  # it moves to any device
+        for _, metric in self._metrics():
+            metric.distributed_available_fn = _alone  # the states are summed once, see `sums`
         self.states: dict[tuple[str, str], Tensor] = {
             (name, state): torch.zeros((BLOCKS, *value.shape), dtype=value.dtype, device=device)
             for name, metric in self._metrics()
@@ -137,6 +139,11 @@ def draw_counts(draws: int) -> NDArray[np.int64]:
     """Return how often each draw takes each block: ``(draws, BLOCKS)``, the same in every run."""
     random = np.random.default_rng(0)
     return random.multinomial(BLOCKS, np.full(BLOCKS, 1 / BLOCKS), size=draws)
+
+
+def _alone() -> bool:
+    """Say that there are no other ranks to wait for."""
+    return False
 
 
 def _states(metric: Metric) -> dict[str, Tensor]:

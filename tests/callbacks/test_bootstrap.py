@@ -5,6 +5,7 @@ import pytest
 
 from mtl_lightning.callbacks.bootstrap import Bootstrap
 from mtl_lightning.data.datamodule import PartialLabels
+from tests.helpers import ranks
 from tests.helpers.data import Memory, make_tasks
 from tests.helpers.training import make_module, make_trainer
 
@@ -58,6 +59,26 @@ def test_images_are_those_that_carry_a_label_in_any_order(tmp_path):
     assert images["kind"] != images["size"], "every fourth has no kind"
     assert images["size"] != val["tasks"]["size"]["images"]
     assert run(tmp_path / "again")[1]["tasks"]["size"]["images"] == images["size"]
+
+
+def on_ranks(folder, devices):
+    """Write the file into ``folder / "run"``."""
+    trainer = make_trainer(folder, devices=devices, callbacks=[Bootstrap(folder / "run", 20)])
+    trainer.test(make_module(), datamodule=data(batch_size=4 // devices), verbose=False)
+
+
+def test_two_ranks_write_what_one_process_does(tmp_path):
+    on_ranks(tmp_path / "one", 1)
+    own = {"folder": tmp_path / "two", "devices": 2}
+    ranks.run([(f"{__name__}.on_ranks", own)], tmp_path)
+    one, two = (
+        json.loads((tmp_path / name / "run" / "test_bootstrap.json").read_text())
+        for name in ("one", "two")
+    )
+    for task, own in one["tasks"].items():
+        assert two["tasks"][task]["images"] == own["images"]
+        for name, draws in own["draws"].items():
+            assert two["tasks"][task]["draws"][name] == pytest.approx(draws, rel=1e-5), name
 
 
 def test_nothing_without_draws_and_in_a_training(tmp_path):
