@@ -1,4 +1,4 @@
-"""Train one image network for many tasks, from images that each carry only some of the labels.
+"""Train one network for many tasks, from images or rows that each carry only some of the labels.
 
 Each room imports only from rooms below it, without cycles; pyproject.toml enforces this.
 

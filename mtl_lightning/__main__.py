@@ -30,7 +30,7 @@ COMMANDS = {
 }
 PLAIN_COMMANDS = ("compare", "export", "inspect", "init", "pack", "report")
 """Commands without a Trainer: one module of `commands` each."""
-HELP = f"""mtl-lightning {__version__}: one image network for many tasks, trained on partial labels
+HELP = f"""mtl-lightning {__version__}: one network for many tasks, trained on partial labels
 
 usage: mtl-lightning COMMAND [--config FILE] [--KEY VALUE ...]
 

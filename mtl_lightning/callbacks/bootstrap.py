@@ -40,7 +40,7 @@ class Bootstrap(Callback):
         """Put all images into blocks."""
         if not self.draws:
             return
-        data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]
+        data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         blocks = hashed(data.labels.table.keys, seed=0) % BLOCKS
         self._blocks = torch.from_numpy(blocks.astype("int64"))
         tasks = multi_task(pl_module).tasks.items()
@@ -115,7 +115,7 @@ class Bootstrap(Callback):
 
 def _images(trainer: Trainer, split: str, task: str) -> str:
     """Return a digest of the images that carry a label of the task, the same in any order."""
-    labels = trainer.datamodule.labels  # type: ignore[attr-defined]
+    labels = trainer.datamodule.labels  # type: ignore[attr-defined]  # set by Lightning
     measured = labels.table.in_split(split) & (labels.encoded[task].counts() > 0)
     keys = sorted(labels.table.keys[measured].tolist())
     return sha256("\n".join(keys).encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -121,6 +121,7 @@ def test_scores_of_the_past():
         "splits and groups"
     ]
     assert found(sorted(dates)) == []
+    assert found(sorted(dates[:-4]) + [max(dates[:-4])] * 4) == [], "the same day is not earlier"
     assert found(["NaT"] * 10) == []
     assert found(None) == []
 

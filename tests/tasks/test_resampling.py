@@ -54,7 +54,9 @@ def data(task, targets, outputs):
 
 
 @pytest.mark.parametrize(("task", "targets", "width"), KINDS, ids=NAMES)
-def test_a_draw_is_the_metric_of_its_rows(task, targets, width):
+@pytest.mark.parametrize("pending", [1, 2**24], ids=["batch by batch", "at once"])
+def test_a_draw_is_the_metric_of_its_rows(monkeypatch, pending, task, targets, width):
+    monkeypatch.setattr("mtl_lightning.tasks.resampling._PENDING", pending)
     outputs, values, labelled, blocks = data(task, targets, width)
     states = BlockStates(task, torch.device("cpu"))
     for rows in torch.arange(ROWS).split(64):

@@ -93,7 +93,10 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_what_was_learned_stays_and_what_is_new_is_fresh(tmp_path, case, capsys):
     head = case.get("head")
-    sharing = lambda: None if case["sharing"] is None else Soft(case["sharing"])  # noqa: E731
+
+    def sharing():
+        return None if case["sharing"] is None else Soft(case["sharing"])
+
     path = before(tmp_path, sharing=sharing(), head=head)
     module = make_module(seed=5, tasks=tasks(AFTER, head), sharing=sharing(), **STILL)
     fresh = {key: value.clone() for key, value in module.state_dict().items()}
