@@ -95,7 +95,12 @@ def grow_on_checkpoint(remembered: Mapping[str, Any], given: Mapping[str, Any]) 
                 f"--grow: tasks.{name}: the config has {kind}, the checkpoint "
                 f"{trained['class_path']}"
             )
-        arguments = {k: v for k, v in trained["init_args"].items() if k != "classes"}
+        own = get(entry, "init_args") or {}
+        arguments = {
+            key: value
+            for key, value in trained["init_args"].items()
+            if key != "classes" and not (key in own and isinstance(value, Mapping))
+        }
         below["tasks"][name] = {**trained, "init_args": arguments}
     return deep_merge(below, {**given, "tasks": tasks})
 

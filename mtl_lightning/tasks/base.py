@@ -52,6 +52,7 @@ from mtl_lightning.models.heads import HeadOptions, build_head
 from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.tasks.cells import looks_missing
 from mtl_lightning.tasks.float64 import has_float64
+from mtl_lightning.tasks.growth import Growable
 from mtl_lightning.tasks.guess import Guess
 from mtl_lightning.tasks.plot_data import PlotData
 
@@ -103,7 +104,7 @@ def if_missing(cell: str) -> str:
     return '; if it means "not labelled", name it in the source\'s `missing`'
 
 
-class Task(nn.Module, ABC):
+class Task(Growable, nn.Module, ABC):
     """One question about every image.
 
     Args:
@@ -119,9 +120,6 @@ class Task(nn.Module, ABC):
 
     target_type: ClassVar[type[tv_tensors.Mask]] = tv_tensors.Mask
     """The class of loaded targets, which decides how torchvision's v2 transforms change them."""
-
-    growing: ClassVar[tuple[str, ...]] = ()
-    """The entries of `identity` to which `fit --grow` may add names; one per output."""
 
     compares_views: ClassVar[bool] = False
     """Whether `guess` needs the outputs for a second view of the images."""
@@ -311,22 +309,6 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def num_outputs(self) -> int:
         """The number of outputs of the head per image; 0 before `infer_classes` has set it."""
-
-    @property
-    def output_names(self) -> Sequence[str]:
-        """A name for each output, by which `fit --grow` keeps what a trained head knows of it."""
-        return [str(number) for number in range(self.num_outputs)]
-
-    def keep_statistics(self, saved: Mapping[str, Tensor], names: Sequence[str]) -> None:
-        """Take over the statistics of a trained network on which its answers depend.
-
-        Called by `fit --grow` after `fit_statistics`; by default nothing, as for statistics that
-        training alone reads.
-
-        Args:
-            saved: The buffers of the task in the checkpoint.
-            names: Its `output_names` there.
-        """
 
     def head(self, features: FeatureSpec, defaults: HeadOptions) -> nn.Module:
         """Make the layers between the features and the task's outputs.

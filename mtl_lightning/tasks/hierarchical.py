@@ -87,9 +87,10 @@ class HierarchicalClassification(Task):
             raise UserError(
                 f'a level should have a name without "/" that is no class. Found "{level}"'
             )
-        if len(groups) < 2 or not all(groups.values()):
+        if len(set(map(canonical, groups))) < max(len(groups), 2) or not all(groups.values()):
             raise UserError(
-                f"level {level} should have two or more coarse classes, each with classes. Found "
+                f"level {level} should have two or more coarse classes, which differ, each with "
+                f"classes. Found "
                 f"{groups}"
             )
         found = Counter(canonical(name) for names in groups.values() for name in names)
@@ -108,6 +109,18 @@ class HierarchicalClassification(Task):
     def _memberships(self) -> list[Tensor]:
         """Return, for each level, which class is in which coarse class: ``(K, C)``, 0 or 1."""
         return [buffer for name, buffer in self.named_buffers() if name.startswith("of_")]
+
+    def lost(self, key: str, trained: Any) -> str | None:
+        """See `Growable.lost`; of levels, also a class that is in another coarse class."""
+        if key != "levels":
+            return super().lost(key, trained)
+        for level, groups in trained.items():
+            for coarse, names in groups.items():
+                own = set(map(canonical, self.levels.get(level, {}).get(coarse, ())))
+                for name in names:
+                    if canonical(name) not in own:
+                        return f"{name} in {coarse} of level {level}, which is not in the levels"
+        return None
 
     def identity(self) -> dict[str, object]:
         """Return the levels and the classes."""
@@ -146,7 +159,8 @@ class HierarchicalClassification(Task):
             names = {canonical(coarse): own for coarse, own in groups.items()}
             if cell in names:
                 return (
-                    f"labels of the image that agree: {cell} has the classes {listed(names[cell])}"
+                    f"labels of the image that agree, each in the column of its level: {cell} has "
+                    f"the classes {listed(names[cell])}"
                 )
         known = [*self.classes, *(coarse for own in self.levels.values() for coarse in own)]
         levels = "; ".join(f"{level}: {listed(own)}" for level, own in self.levels.items())

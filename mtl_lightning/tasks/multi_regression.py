@@ -15,6 +15,7 @@ from torchmetrics import MetricCollection
 from mtl_lightning.models.heads import HeadOptions
 from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.tasks.base import Encoded
+from mtl_lightning.tasks.cells import canonical
 from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.number_metrics import NumberMetrics
 from mtl_lightning.tasks.number_scale import Scale
@@ -59,10 +60,10 @@ class MultiRegression(Regression):
     ) -> None:
         super().__init__(loss, huber_delta, scale, bounds, beta, interval, weight, head)
         self.numbers = [normalize("NFC", str(name)) for name in numbers]
-        wrong = [name for name in self.numbers if not name or "/" in name]
+        wrong = [name for name in self.numbers if not name or set("/:") & set(name)]
         if not self.numbers or len(set(self.numbers)) < len(self.numbers) or wrong:
             raise UserError(
-                f'numbers should be different names without "/". '
+                f'numbers should be different names without "/" and ":". '
                 f"Found {listed(self.numbers) or 'none'}"
             )
         count = len(self.numbers)
@@ -105,10 +106,12 @@ class MultiRegression(Regression):
 
     def keep_statistics(self, saved: Mapping[str, Tensor], names: Sequence[str]) -> None:
         """Keep mean and deviation of the numbers that were there; see `Task.keep_statistics`."""
+        known = {canonical(name): place for place, name in enumerate(names)}
         for place, name in enumerate(self.numbers):
-            if name in names:
+            before = known.get(canonical(name))
+            if before is not None:
                 for own in ("mean", "std"):
-                    getattr(self, own)[place] = saved[own][list(names).index(name)]
+                    getattr(self, own)[place] = saved[own][before]
 
     def remarks(
         self, targets: NDArray[np.generic], labelled: NDArray[np.bool_]

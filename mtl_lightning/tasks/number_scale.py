@@ -86,12 +86,20 @@ class NumberScale:
         if self.bounds is None:
             return outputs
         low, high = self._standard_bounds(mean, std)
-        share = -low / (high - low)
-        steepness = 1 / ((high - low) * share * (1 - share))
-        low, span, offset, steepness = (
-            each.to(outputs.dtype) for each in (low, high - low, share.logit(), steepness)
+        span = high - low
+        below, above = -low / span, high / span
+        steepness = span * below * above
+        # The sigmoid's difference from its value at 0, without differences of large numbers: in
+        # float64 bounds may be very far away.
+        logits = outputs.to(span.dtype) / steepness
+        # Not clamped, which has the gradient 0 at 0.
+        up, down = torch.where(logits >= 0, logits, 0.0), torch.where(logits < 0, logits, 0.0)
+        inside = torch.where(
+            logits >= 0,
+            -torch.expm1(-up) / (torch.exp(-up) - below * torch.expm1(-up)),
+            torch.expm1(down) / (torch.exp(down) - above * torch.expm1(down)),
         )
-        return low + span * (offset + steepness * outputs).sigmoid()
+        return (steepness * inside).to(outputs.dtype)
 
     def numbers(self, standardised: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """Return standardised numbers in the label's own unit."""

@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
 from mtl_lightning.models.features import FeatureSpec
 from mtl_lightning.models.heads import HeadOptions, build_head
 from mtl_lightning.system.errors import UserError, listed
+from mtl_lightning.tasks.cells import canonical
 from mtl_lightning.tasks.classification import PLOTTED_UP_TO, Classification, most_probable
 from mtl_lightning.tasks.plot_data import ConfusionPlotData
 from mtl_lightning.tasks.ranks import by_rank
@@ -82,6 +83,34 @@ class Ordinal(Classification):
         if self.method == "squared":
             return self.classes
         return [f"{low} | {high}" for low, high in pairwise(self.classes)]
+
+    def lost(self, key: str, trained: Any) -> str | None:
+        """See `Growable.lost`; the classes there should keep their order, too."""
+        found = super().lost(key, trained)
+        if found is None and key == "classes":
+            known = [canonical(name) for name in trained]
+            if [c for c in map(canonical, self.classes) if c in known] != known:
+                return f"another order of the classes: {listed(trained)}"
+        return found
+
+    def grown_rows(self, fresh: Tensor, saved: Tensor, were: Sequence[int | None]) -> Tensor:
+        """See `Growable.grown_rows`; new biases of ``coral`` are between or beyond the others.
+
+        They are sorted in use, so a bias that is not in its place would move all others.
+        """
+        if self.method != "coral":
+            return super().grown_rows(fresh, saved, were)
+        known = saved.sort(descending=True).values
+        kept = {
+            place: known[before].item() for place, before in enumerate(were) if before is not None
+        }
+        if not kept:
+            return fresh - fresh.mean() + known.mean()
+        first, last = min(kept), max(kept)
+        places = np.arange(len(fresh))
+        rows = np.interp(places, list(kept), list(kept.values()))
+        rows += np.maximum(first - places, 0) - np.maximum(places - last, 0)  # a step of 1 beyond
+        return torch.from_numpy(rows).to(fresh)
 
     def head(self, features: FeatureSpec, defaults: HeadOptions) -> nn.Module:
         """Make the usual head, for ``coral`` with one output and a bias for each threshold."""

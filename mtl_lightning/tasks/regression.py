@@ -136,6 +136,8 @@ class Regression(Task):
                 f"every training label is {values[0].item():.15g}; there is nothing to learn"
             )
         values = self.scale.learned(values)
+        if bool((values == values[0]).all()):
+            raise UserError("the logarithms of all training labels are equal in float64")
         return values.mean(), values.std(correction=0)
 
     def keep_statistics(self, saved: Mapping[str, Tensor], names: Sequence[str]) -> None:

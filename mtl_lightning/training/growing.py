@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_lightning.models.named import module_key
-from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
+from mtl_lightning.system.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.cells import canonical
 
@@ -142,11 +142,8 @@ class Growth:
                 f"in {self.origin}. Found {tuple(fresh.shape[1:])}; keep its settings"
             )
         places = {canonical(name): place for place, name in enumerate(before)}
-        rows = fresh.clone()
-        for place, name in enumerate(names):
-            if canonical(name) in places:
-                rows[place] = saved[places[canonical(name)]]
-        return rows
+        were = [places.get(canonical(name)) for name in names]
+        return self.tasks[task].grown_rows(fresh, saved, were)
 
     def line(self, average: bool) -> str:
         """Say in one line what is kept and what is new."""
@@ -183,15 +180,12 @@ def _check_kept(name: str, task: Task, trained: Mapping[str, Any], own: Mapping[
     """
     for key, value in trained.items():
         if key in task.growing:
-            known = set(map(canonical, own[key])) if isinstance(value, list) else set()
-            for each in value if isinstance(value, list) else ():
-                if canonical(each) not in known:
-                    raise UserError(
-                        f"--grow: task {name}: the checkpoint knows {quoted(each)}, which is not "
-                        f"among the {key} ({listed(own[key])}){did_you_mean(each, own[key])}; what "
-                        f"is removed or renamed cannot be kept: name it in {key}, or start a new "
-                        f"training"
-                    )
+            lost = task.lost(key, value)
+            if lost is not None:
+                raise UserError(
+                    f"--grow: task {name}: the checkpoint knows {lost}; what is removed or "
+                    f"renamed cannot be kept: name it in {key}, or start a new training"
+                )
         elif key != "outputs" and own.get(key) != value:
             raise UserError(
                 f"--grow: task {name}: the {key} should be that of the checkpoint: {value}. Found "

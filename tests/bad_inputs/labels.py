@@ -74,7 +74,7 @@ TWICE = [
         "a class that is not in its coarse class",
         "image,tree,size\na.jpg,cat,big\nb.jpg,ant,big\n",
         'error: shop/t.csv row 3, column "size": task tree cannot read the label "big"; expected '
-        "labels of the image that agree: big has the classes cat",
+        "labels of the image that agree, each in the column of its level: big has the classes cat",
         task="tree",
     ),
     table(

@@ -42,7 +42,8 @@ def test_labels_that_contradict_each_other_are_bad_at_the_coarser():
     found = encoded(["bee", "large", None], [None, "large", "wild"], ["eel", "small", None])
     assert found.bad.tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
     assert made().expected("large") == (
-        "labels of the image that agree: large has the classes cat, dog"
+        "labels of the image that agree, each in the column of its level: large has the classes "
+        "cat, dog"
     )
     assert made().expected("whale") == (
         "one of the classes cat, dog, ant, bee, or in its column size: large, small; "

@@ -29,3 +29,15 @@ def test_answers_are_written_with_the_digits_of_float32():
     ]
     assert NumberScale().written(np.array([123.456789]), 40.0).tolist() == [123.456789]
     assert NumberScale().written(np.array([123.456789]), 4e4).tolist() == [123.457]
+
+
+@pytest.mark.parametrize("bounds", [[-1e9, 1e9], [-1e20, 10.0], [0.0, 1e20], [-1e30, 1e30]])
+def test_bounds_that_are_far_away_change_little(bounds):
+    mean, std = torch.tensor(5.0, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64)
+    outputs = torch.tensor([0.0, 0.3, -1.0], requires_grad=True)
+    found = NumberScale("linear", bounds).limited(outputs, mean, std)
+    assert found[0].item() == pytest.approx(0, abs=1e-6)
+    assert found[1].item() == pytest.approx(0.3, rel=0.2)
+    assert found[2].item() == pytest.approx(-1.0, rel=0.3)
+    (gradient,) = torch.autograd.grad(found.sum(), outputs)
+    assert gradient[0].item() == pytest.approx(1.0, rel=1e-3), "slope 1 at the mean"

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -268,3 +270,16 @@ def test_a_missing_label_has_no_gradient_on_a_logarithmic_scale(loss, bounds):
     task.masked_loss(outputs, targets, torch.tensor([True, False])).backward()
     assert outputs.grad[0, 0] != 0
     assert outputs.grad[1].tolist() == [0] * task.num_outputs
+
+
+def test_labels_whose_logarithms_are_equal_are_refused():
+    numbers = torch.tensor([1e15, 1e15 + 0.125], dtype=torch.float64)
+    with pytest.raises(UserError, match="the logarithms of all training labels are equal"):
+        Regression(scale="log").fit_statistics(numbers, torch.ones(2, dtype=torch.bool))
+
+
+def test_confidence_of_a_guess_falls_with_the_square_of_the_difference():
+    task = Regression()
+    task.fit_statistics(torch.tensor([1.0, 3.0]), torch.ones(2, dtype=torch.bool))
+    found = task.guess(torch.tensor([[0.5], [2.0]]), torch.tensor([[0.0], [0.0]]), False)
+    assert found.confidence.tolist() == pytest.approx([math.exp(-0.25), math.exp(-4)])
