@@ -6,12 +6,24 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import seed_everything
+from torch import nn
 
 from mtl_lightning.callbacks import EMA
 from mtl_lightning.models import HeadOptions, Soft
 from mtl_lightning.system.errors import UserError
-from mtl_lightning.tasks import Classification, MultiLabel, MultiRegression, Ordinal, Regression
+from mtl_lightning.tasks import (
+    Classification,
+    DenseRegression,
+    HierarchicalClassification,
+    MultiLabel,
+    MultiRegression,
+    Ordinal,
+    Regression,
+    Segmentation,
+)
 from mtl_lightning.tasks.base import Task
+from mtl_lightning.training.agreement import described
+from mtl_lightning.training.growing import Growth
 from mtl_lightning.training.module import MultiTask
 from tests.helpers.data import KINDS, Memory, make_data, sparse_labels
 from tests.helpers.training import make_module, make_trainer
@@ -187,7 +199,6 @@ def test_what_cannot_be_kept_is_refused(tmp_path_factory, change, message):
     with pytest.raises(UserError, match=message) as error:
         module.grow_from(path)
     assert str(error.value).startswith("--grow: ")
-    del change
 
 
 def test_a_task_that_is_gone_or_another_network_is_refused(tmp_path):
@@ -199,3 +210,103 @@ def test_a_task_that_is_gone_or_another_network_is_refused(tmp_path):
     module.grow_from(path)
     with pytest.raises(UserError, match=r"keep backbone, sharing and heads as they were|numbers"):
         trained(tmp_path, module)
+
+
+class Heads(nn.Module):
+    """A network with a linear or 1 x 1 convolutional head for each task."""
+
+    def __init__(self, tasks: dict[str, Task], layer: type[nn.Module]) -> None:
+        super().__init__()
+        size = () if layer is nn.Linear else (1,)
+        self.heads = nn.ModuleDict(
+            {f"task_{name}": layer(4, task.num_outputs, *size) for name, task in tasks.items()}
+        )
+
+
+def grown(old: Task, new: Task, layer: type[nn.Module] = nn.Linear) -> tuple[Any, Any]:
+    """Return what an old head answers to random features, and what the one grown from it does."""
+    before, after = Heads({"t": old}, layer), Heads({"t": new}, layer)
+    state = {f"network.{key}": value for key, value in before.state_dict().items()}
+    state |= {f"tasks.task_t.{key}": value for key, value in old.state_dict().items()}
+    checkpoint = {
+        "state_dict": state,
+        "outputs": {"t": old.output_names},
+        "tasks": {"t": described(old)},
+    }
+    later = Classification(["no", "yes"])
+    tasks = {"t": new, "later": later}
+    after.heads["task_later"] = layer(4, 2, *(() if layer is nn.Linear else (1,)))
+    growth = Growth(tasks, {"t": described(new), "later": described(later)}, checkpoint, "old")
+    growth.load(after, averaged=False)
+    features = torch.randn(5, 4) if layer is nn.Linear else torch.randn(5, 4, 3, 3)
+    first = before.heads["task_t"](features), after.heads["task_t"](features)
+    return first, (old.predict(first[0]), new.predict(first[1]))
+
+
+def test_hierarchical_classes_keep_their_outputs():
+    coarse = {"t": ["a"], "u": ["b", "c"]}
+    old = HierarchicalClassification({"group": coarse})
+    new = HierarchicalClassification(
+        {
+            "group": {"new": ["n"], "u": ["c", "b", "m"], "t": ["a"]},
+            "half": {"l": ["a", "n"], "r": ["b", "c", "m"]},
+        }
+    )
+    (before, after), _ = grown(old, new)
+    torch.testing.assert_close(after[:, [new.classes.index(name) for name in old.classes]], before)
+
+
+def test_segments_keep_their_outputs_though_values_are_others():
+    old = Segmentation(["bg", "car", "man"])
+    new = Segmentation({3: "man", 5: "dog", 0: "bg", 9: "car"})
+    (before, after), _ = grown(old, new, nn.Conv2d)
+    torch.testing.assert_close(after[:, [2, 3, 0]], before)
+
+
+@pytest.mark.parametrize("loss", ["l1", "log"])
+def test_depths_keep_their_unit(loss):
+    old, new = DenseRegression(loss=loss), DenseRegression(loss=loss)
+    old.fit_targets([torch.rand(1, 6, 6) + 3.0])
+    new.fit_targets([torch.rand(1, 6, 6) + 50.0])
+    _, (before, after) = grown(old, new, nn.Conv2d)
+    torch.testing.assert_close(before["value"], after["value"])
+
+
+def test_numbers_with_their_spread_keep_their_unit():
+    old, new = (Regression(loss="beta_nll", interval=0.9) for _ in range(2))
+    old.fit_statistics(torch.tensor([1.0, 2.0, 4.0]), torch.ones(3, dtype=torch.bool))
+    new.fit_statistics(torch.tensor([100.0, 300.0]), torch.ones(2, dtype=torch.bool))
+    _, (before, after) = grown(old, new)
+    assert set(before) == {"value", "low", "high"}
+    for key, value in before.items():
+        torch.testing.assert_close(value, after[key])
+
+
+def test_heads_that_no_row_can_be_added_to_are_refused():
+    old, new = (Classification([*"ab"]), Classification([*"abc"]))
+    checkpoint = {
+        "state_dict": {
+            "network.heads.task_t.weight": torch.zeros(2, 3),
+            "network.heads.task_t.bias": torch.zeros(2),
+        },
+        "outputs": {"t": old.output_names},
+        "tasks": {"t": described(old)},
+    }
+    network = Heads({"t": new}, nn.Linear)
+    growth = Growth({"t": new}, {"t": described(new)}, checkpoint, "old")
+    with pytest.raises(UserError, match=r"head should read \(3,\) numbers.*Found \(4,\)"):
+        growth.load(network, averaged=False)
+    network.heads["task_t"] = nn.Linear(3, 5)
+    with pytest.raises(UserError, match=r"no row for each of its outputs \(a, b, c\)"):
+        growth.load(network, averaged=False)
+
+
+def test_a_class_written_otherwise_is_not_new():
+    old, new = Classification(["1.0", "2"]), Classification(["1", "2", "3"])
+    checkpoint = {
+        "state_dict": {},
+        "outputs": {"t": old.output_names},
+        "tasks": {"t": described(old)},
+    }
+    growth = Growth({"t": new}, {"t": described(new)}, checkpoint, "old")
+    assert growth.new_outputs == {"t": ["3"]}
