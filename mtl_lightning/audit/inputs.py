@@ -69,6 +69,7 @@ def _of_number(
     answers = pd.to_numeric(pd.Series(cells), errors="coerce").to_numpy(np.float64)
     values = _ordered(labels, name, own)
     if values is None:
+        yield from _of_codes(name, task, own, answers)
         return
     known = np.isfinite(values) & np.isfinite(answers)
     values, answers = values[known], answers[known]
@@ -79,6 +80,17 @@ def _of_number(
         yield _equal(name, task, len(values))
     elif abs(float(np.corrcoef(_ranks(values), _ranks(answers))[0, 1])) > PERFECT:
         yield _warning(name, task, "orders its numbers nearly perfectly")
+
+
+def _of_codes(name: str, task: str, own: Texts, answers: Numbers) -> Iterator[Finding]:
+    """Yield whether categories are the numbers of a task under other names."""
+    codes, values = pd.factorize(own)
+    numbers = np.unique(answers)
+    # Where nearly every row has a value of its own, two columns of names would be the same.
+    if not 2 <= len(values) == len(numbers) <= len(own) / 2:
+        return
+    if len(np.unique(np.stack([codes, answers]), axis=1).T) == len(numbers):
+        yield _equal(name, task, len(own))
 
 
 def _of_class(

@@ -175,7 +175,7 @@ class MultiTaskCLI(LightningCLI):
                 config.images,
                 config.allow_outside_root,
                 self.datamodule.max_pixels,
-                tuple(self.datamodule.inputs),
+                self.datamodule.inputs,
             )
             if self.trainer.is_global_zero:
                 for note in images.notes:

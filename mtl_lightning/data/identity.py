@@ -22,13 +22,20 @@ def identities(tables: Sequence[SourceTable], by: SameBy) -> Texts:
         by: ``path``: the resolved path, or the source's own key. ``content``: the path or key of
             the first file that is the same byte for byte; images that are not files have no copies.
             ``key``: the table's key, which is the path relative to its root unless a column names
-            it.
+            it; a row with neither image nor key is alone.
 
     Returns:
         (N,) str.
     """
     if by == "key":
-        return np.concatenate([table.keys for table in tables])
+        return np.concatenate(
+            [
+                table.keys
+                if table.without_image is None
+                else np.where(table.without_image, table.images, table.keys)
+                for table in tables
+            ]
+        )
     images: Texts = np.concatenate([table.images for table in tables])
     if by == "path":
         return images

@@ -88,6 +88,7 @@ def encode_inputs(
     cells: Mapping[str, Texts],
     has_image: NDArray[np.bool_],
     location: Callable[[int, str], str],
+    mend: str = "`missing: [{}]` in the source",
 ) -> InputColumns:
     """Encode the columns of N rows.
 
@@ -96,6 +97,7 @@ def encode_inputs(
         cells: Input to its cells, (N,) str or None.
         has_image: The rows that have an image, (N,).
         location: Returns the place of a row's cell for a message.
+        mend: How to say that a cell means nothing, for a message; ``{}`` is the cell.
 
     Raises:
         UserError: If an input is not known yet, or a cell cannot be read.
@@ -113,7 +115,7 @@ def encode_inputs(
             cell, more = cells[name][row], f" ({count:,} cells like this)" if count > 1 else ""
             raise UserError(
                 f"{location(row, name)}: input {name} cannot read {quoted(cell)}{more}; expected "
-                f"{column.expected()}, or `missing: [{short(cell)}]` in the source"
+                f"{column.expected()}, or {mend.format(short(cell))}"
             )
         parts[column.tensor].append(encoded.values)
     tensors = {

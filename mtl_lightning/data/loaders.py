@@ -217,7 +217,11 @@ class SplitLoaders(LightningDataModule):
         columns = NO_COLUMNS
         if isinstance(images, UnlabelledImages) and self.inputs:
             columns = encode_inputs(
-                self.inputs, images.inputs, images.has_image, images.location_of_input
+                self.inputs,
+                images.inputs,
+                images.has_image,
+                images.location_of_input,
+                mend="an empty cell",
             ).only(self._reads)
         if IMAGE not in self._reads:
             rows = RowDataset(columns, {}, len(images))

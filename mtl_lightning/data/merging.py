@@ -248,6 +248,15 @@ def _shards(tables: Sequence[SourceTable]) -> Rows:
 
 def _dates(source_rows: SourceRows, on_contradiction: OnContradiction) -> Dates:
     """Return each image's date, NaT if no row has one."""
+    if source_rows.distinct:
+        return np.concatenate(
+            [
+                np.full(len(table.images), np.datetime64("NaT", "us"))
+                if table.dates is None
+                else table.dates
+                for table in source_rows.tables
+            ]
+        )
     columns = [
         None if table.dates is None else date_texts(table.dates) for table in source_rows.tables
     ]

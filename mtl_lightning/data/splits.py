@@ -124,12 +124,14 @@ def assign(
 
     rest = np.flatnonzero(splits < 0)
     if dates is not None:
-        _check_dates(dates, rest, location)
+        _check_dates(dates, rest, location, "neither a date nor a split")
     draw(rest, fractions, set(splits.tolist()))
     val = SPLITS.index("val")
     if rest.size or not fractions.get("val") or (splits == val).any():
         return Assignment(splits, val_from_train=False)
     train = np.flatnonzero(splits == SPLITS.index("train"))
+    if dates is not None:
+        _check_dates(dates, train, location, "no date, and val is taken from train")
     draw(train, {"val": fractions["val"]}, ())
     return Assignment(splits, val_from_train=bool((splits == val).any()))
 
@@ -293,7 +295,7 @@ def _by_date(
     return _cut(of_row.astype(np.int64), order, fractions, filled, wanted)
 
 
-def _check_dates(dates: Dates, rows: Rows, location: Callable[[int], str]) -> None:
+def _check_dates(dates: Dates, rows: Rows, location: Callable[[int], str], lacking: str) -> None:
     missing = rows[np.isnat(dates[rows])]
     if missing.size:
         if np.isnat(dates).all():
@@ -303,6 +305,6 @@ def _check_dates(dates: Dates, rows: Rows, location: Callable[[int], str]) -> No
             )
         more = f" ({len(missing):,} rows like this)" if len(missing) > 1 else ""
         raise UserError(
-            f"{location(int(missing[0]))} has neither a date nor a split{more}; expected a date, "
+            f"{location(int(missing[0]))} has {lacking}{more}; expected a date, "
             "for data.splits divides by date"
         )

@@ -2,8 +2,9 @@
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from mtl_lightning.data.sources.folder import PassedOver, images_below
 from mtl_lightning.data.sources.locate import check_inside, locate, url
 from mtl_lightning.data.sources.table import TableSource
 from mtl_lightning.data.sources.tabular import SUFFIXES, TableFile, open_table
+from mtl_lightning.inputs import Input
 from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
 from mtl_lightning.system.files import as_utf8
 
@@ -43,7 +45,7 @@ class UnlabelledImages:
     intensity: Intensity | None = None
     notes: tuple[str, ...] = ()
     inputs: dict[str, Texts] = field(default_factory=dict)
-    table: str = ""
+    table: TableFile | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -62,7 +64,8 @@ class UnlabelledImages:
 
     def location_of_input(self, row: int, name: str) -> str:
         """Return the location of a cell for a message."""
-        return f"{self.table}, row {row + 1} below the header, column {quoted(name)}"
+        assert self.table is not None  # or there is no input
+        return self.table.location(row, name)
 
     @property
     def has_image(self) -> npt.NDArray[np.bool_]:
@@ -75,7 +78,7 @@ class UnlabelledImages:
         spec: str,
         allow_outside_root: bool = False,
         max_pixels: int = MAX_PIXELS,
-        inputs: Sequence[str] = (),
+        inputs: Mapping[str, Input] = MappingProxyType({}),
     ) -> "UnlabelledImages":
         """Find the images of ``--images``.
 
@@ -85,8 +88,8 @@ class UnlabelledImages:
             allow_outside_root: Whether a table's paths, or links in a folder, may lead out of the
                 folder.
             max_pixels: Larger images are refused when they are loaded.
-            inputs: The columns that the network reads; then ``spec`` has to be a table with
-                columns of these names, perhaps without images.
+            inputs: The columns that the network reads, by name; then ``spec`` has to be a table
+                with columns of these names, perhaps without images.
 
         Raises:
             UserError: If there are no images, or a file of a table does not exist or is outside.
@@ -116,7 +119,7 @@ class UnlabelledImages:
 
     @classmethod
     def _rows(
-        cls, spec: str, allow_outside_root: bool, max_pixels: int, inputs: Sequence[str]
+        cls, spec: str, allow_outside_root: bool, max_pixels: int, inputs: Mapping[str, Input]
     ) -> "UnlabelledImages":
         """Read the rows of a table, and find their images if it has a column `image`."""
         if not spec.lower().endswith(SUFFIXES):
@@ -128,14 +131,15 @@ class UnlabelledImages:
         cells = {name: _column(table, name) for name in inputs}
         image = IMAGE if IMAGE in table.names else None
         source = TableSource(spec, image=image, allow_outside_root=allow_outside_root)
-        source.inputs_wanted = inputs
+        source.inputs_wanted = list(inputs)
         names, files = source.read_images()
         paths = ["" if file is None else file for file in files.tolist()]
         shown = [
             str(row) if name is None else name
             for row, name in zip(table.rows.tolist(), names.tolist(), strict=True)
         ]
-        return cls(shown, paths, max_pixels, inputs=cells, table=spec)
+        notes = [note for name in inputs for note in _strange(name, inputs[name], cells[name])]
+        return cls(shown, paths, max_pixels, notes=tuple(notes), inputs=cells, table=table)
 
 
 def _column(table: TableFile, name: str) -> Texts:
@@ -145,6 +149,17 @@ def _column(table: TableFile, name: str) -> Texts:
             f"Found {listed(table.names)}{did_you_mean(name, table.names)}"
         )
     return table.column(name)
+
+
+def _strange(name: str, column: Input, cells: Texts) -> Iterator[str]:
+    """Note the cells that training has never seen."""
+    found = cells[column.unknown(cells)]
+    if len(found):
+        examples = listed(map(quoted, dict.fromkeys(found.tolist())), 3)
+        yield (
+            f"column {quoted(name)}: {len(found):,} of {len(cells):,} cells have a value that no "
+            f"training row had ({examples}), and are read as unknown"
+        )
 
 
 def _below(folder: str, allow_outside_root: bool, passed: PassedOver) -> list[str]:

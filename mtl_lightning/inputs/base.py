@@ -76,6 +76,10 @@ class Input(ABC):
     def encode(self, cells: NDArray[np.object_]) -> EncodedInput:
         """Encode cells, (N,) str as in the source or None, of any split."""
 
+    def unknown(self, cells: NDArray[np.object_]) -> NDArray[np.bool_]:
+        """Return which cells training has never seen, where that is a value of its own, (N,)."""
+        return np.zeros(len(cells), dtype=bool)
+
     @abstractmethod
     def expected(self) -> str:
         """Return what a cell should be, for messages."""

@@ -82,6 +82,11 @@ class Category(Input):
             np.where(pd.isna(cells), MISSING, codes)[:, None], np.zeros(len(cells), dtype=bool)
         )
 
+    def unknown(self, cells: NDArray[np.object_]) -> NDArray[np.bool_]:
+        """Return which cells are not in the vocabulary, (N,)."""
+        strange: NDArray[np.bool_] = self.encode(cells).values[:, 0] == UNKNOWN
+        return strange
+
     def meaning(self, cell: str) -> Hashable:
         """Return the canonical text, see `mtl_lightning.tasks.cells`."""
         return canonical(cell)

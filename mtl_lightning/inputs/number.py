@@ -15,6 +15,8 @@ from mtl_lightning.tasks.cells import number
 CLIP = 3.0
 """Robust values are squeezed into (-3, 3), as in Holzmueller et al., "Better by Default: Strong
 Pre-Tuned MLPs and Boosted Trees on Tabular Data", NeurIPS 2024."""
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that a network reads."""
 
 
 class Number(Input):
@@ -60,16 +62,20 @@ class Number(Input):
 
     def encode(self, cells: NDArray[np.object_]) -> EncodedInput:
         """Return ``(N, 1)`` float32; a cell that is no finite number is bad."""
-        values = standardised(_numbers(cells), self.centre, self.scale)
-        bad = pd.notna(cells) & ~(np.abs(values) <= np.finfo(np.float32).max)
+        numbers = _numbers(cells)
+        values = standardised(numbers, self.centre, self.scale)
+        bad = pd.notna(cells) & ~(np.maximum(np.abs(numbers), np.abs(values)) <= LARGEST)
         values = np.where(bad, np.nan, values)
         if self.robust:
             values = values / np.sqrt(1 + (values / CLIP) ** 2)
         return EncodedInput(values.astype(np.float32)[:, None], bad)
 
     def expected(self) -> str:
-        """Ask for a finite number."""
-        return 'a finite number (with a decimal point; or set `decimal: ","` in the source)'
+        """Ask for a number."""
+        return (
+            'a finite number (up to 3.4e38, with a decimal point; or set `decimal: ","` in the '
+            "source)"
+        )
 
     def identity(self) -> dict[str, Any]:
         """Return how numbers are standardised."""
@@ -89,7 +95,7 @@ def _numbers(cells: NDArray[np.object_]) -> NDArray[np.float64]:
 
 
 def check_scale(centre: float | None, scale: float | None) -> None:
-    """Refuse a scale that is not above 0, and a centre without scale.
+    """Refuse a scale that is not above 0, a centre that is no number, and one without the other.
 
     Raises:
         UserError: If one of them is wrong.
@@ -101,14 +107,16 @@ def check_scale(centre: float | None, scale: float | None) -> None:
         )
     if scale is not None and not 0 < scale < float("inf"):
         raise UserError(f"scale should be above 0. Found {scale}")
+    if centre is not None and not np.isfinite(centre):
+        raise UserError(f"centre should be a number. Found {centre}")
 
 
 def spread(values: NDArray[np.float64], robust: bool) -> tuple[float, float]:
-    """Return centre and scale of values, some of which may be NaN; (0, 1) if all are.
+    """Return centre and scale of values, without those that are NaN or too large; else (0, 1).
 
     Where all are the same, the scale is 1.
     """
-    values = values[np.isfinite(values)]
+    values = values[np.abs(values) <= LARGEST]
     if not len(values):
         return 0.0, 1.0
     if robust:

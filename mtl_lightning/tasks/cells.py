@@ -214,9 +214,11 @@ def moments(cells: NDArray[np.object_], date_format: str | None) -> NDArray[np.d
         UserError: If there is no such format.
     """
     column = pd.Series(cells, dtype=object)
+    # pandas takes these words for the moment at which the program runs.
+    column = column.mask(column.isin(["now", "today"]))
     try:
         read = pd.to_datetime(column, format=date_format or "ISO8601", errors="coerce", utc=True)
-    except ValueError as error:
+    except (ValueError, re.error) as error:
         raise UserError(
             f"the format of dates should be as in Python's strptime, such as %d.%m.%Y. Found "
             f'"{date_format}" ({error})'

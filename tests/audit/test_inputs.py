@@ -67,6 +67,15 @@ def test_a_number_in_other_units_is_an_error():
     assert "task size" in finding.what
 
 
+def test_numbers_under_other_names_are_an_error():
+    data = data_of({"x": (Category(), [f"grade {kind}" for kind in KIND])})
+    data.labels.sources["rows"].labels["size"] = [float(n) for n in RENAMED]
+    data.labels.infer_classes()
+    data.labels.learn_inputs()
+    found = inputs.giveaways(data.labels, {"size": np.array(SIZE)})
+    assert [f.what for f in found if "task size" in f.what and f.level is Level.ERROR]
+
+
 def test_a_column_that_predicts_a_label_alone_is_a_warning():
     codes = [f"{kind}{i % 3}" for i, kind in enumerate(KIND)]
     (finding,) = found(Category(), codes)

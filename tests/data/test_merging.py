@@ -586,6 +586,31 @@ def test_rows_with_and_without_images_are_joined_by_their_key(tmp_path):
     assert table.cells["audience"].tolist() == [None, "x", "y"]
 
 
+def test_rows_without_image_and_key_are_nobody_elses(tmp_path):
+    sources = {}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.csv").write_text("type,age\na,1\nb,2\n")
+        sources[name] = TableSource(tmp_path / name / "t.csv", image=None)
+        sources[name].inputs_wanted = ["age"]
+    options = MergeOptions(FRACTIONS, same_by="key")
+    assert len(merge(sources, ["type"], options, inputs={"age": float}).keys) == 4
+
+
+def test_only_rows_with_an_image_have_an_intensity(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "one.csv").write_text("id,image,type\n1,a.png,a\n")
+    (tmp_path / "two.csv").write_text("id,type,age\n1,a,3\n")
+    sources = {
+        "one": TableSource(tmp_path / "one.csv", key="id", intensity=Intensity(0, 9)),
+        "two": TableSource(tmp_path / "two.csv", image=None, key="id"),
+    }
+    for source in sources.values():
+        source.inputs_wanted = ["age"]
+    options = MergeOptions(FRACTIONS, same_by="key")
+    assert len(merge(sources, ["type"], options, inputs={"age": float}).keys) == 1
+
+
 def test_inputs_that_contradict_each_other_are_an_error(tmp_path):
     for name, age in (("one", 40), ("two", 41)):
         (tmp_path / f"{name}.csv").write_text(f"id,type,age\n1,a,{age}\n")

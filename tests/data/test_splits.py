@@ -185,6 +185,12 @@ def test_named_rows_stay_and_val_is_the_latest_of_train():
     assert train.max() < val.min()
 
 
+def test_dates_before_1970_are_in_their_order():
+    numbers = np.random.default_rng(0).permutation(100)
+    splits = by_date(days(*(numbers - 25_000))).splits
+    assert (splits == np.digitize(numbers, [70, 80])).all()
+
+
 def test_every_split_by_date_gets_a_date_where_there_are_enough():
     numbers = [0] * 98 + [1, 2]
     assert counts(by_date(days(*numbers)).splits) == [98, 1, 1]
@@ -203,6 +209,9 @@ def test_a_row_to_divide_without_a_date():
     )
     named = column(*(("train" if i in (3, 5) else None) for i in range(10)))
     assert by_date(dates, named=named).splits[[3, 5]].tolist() == [0, 0]
+    named[:] = ["train"] * 9 + ["test"]
+    with pytest.raises(UserError, match=r"row 3 has no date, and val is taken from train \(2 ro"):
+        by_date(dates, named=named)
     with pytest.raises(UserError, match="needs a source that names its column of dates"):
         by_date(np.full(10, np.datetime64("NaT", "us")))
 

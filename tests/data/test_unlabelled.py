@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from mtl_lightning.data.unlabelled import UnlabelledImages
+from mtl_lightning.inputs import Category, Number
 from mtl_lightning.system.errors import UserError
 
 
@@ -124,18 +125,30 @@ def test_what_is_not_there(folder, spec, message):
 
 def test_rows_of_a_table_need_no_image(folder):
     (folder / "rows.csv").write_text("age,sex\n40,f\n,m\n")
-    found = UnlabelledImages.find(str(folder / "rows.csv"), inputs=["sex", "age"])
+    inputs = {"sex": Category(["f"]), "age": Number()}
+    found = UnlabelledImages.find(str(folder / "rows.csv"), inputs=inputs)
     assert found.names == ["2", "3"]
     assert not found.has_image.any()
     assert {n: cells.tolist() for n, cells in found.inputs.items()} == {
         "sex": ["f", "m"],
         "age": ["40", None],
     }
+    assert found.notes == (
+        'column "sex": 1 of 2 cells have a value that no training row had ("m"), and are read as '
+        "unknown",
+    )
+
+
+def test_the_place_of_a_cell_is_its_line(folder):
+    (folder / "rows.csv").write_text("age\n\n40\n\nx\n")
+    found = UnlabelledImages.find(str(folder / "rows.csv"), inputs={"age": Number()})
+    assert found.names == ["3", "5"]
+    assert found.location_of_input(1, "age").endswith('rows.csv row 5, column "age"')
 
 
 def test_images_may_have_columns(folder):
     (folder / "rows.csv").write_text("image,age\na.jpg,40\n,50\n")
-    found = UnlabelledImages.find(str(folder / "rows.csv"), inputs=["age"])
+    found = UnlabelledImages.find(str(folder / "rows.csv"), inputs={"age": Number()})
     assert found.names == ["a.jpg", "3"]
     assert found.has_image.tolist() == [True, False]
     assert found.load(0).shape[2] == 3
@@ -151,4 +164,4 @@ def test_images_may_have_columns(folder):
 def test_columns_that_are_read_have_to_be_there(folder, spec, message):
     (folder / "rows.csv").write_text("Age\n40\n")
     with pytest.raises(UserError, match=message):
-        UnlabelledImages.find(str(folder / spec), inputs=["age"])
+        UnlabelledImages.find(str(folder / spec), inputs={"age": Number()})

@@ -41,8 +41,30 @@ def test_time_zones_are_compared_in_utc():
 
 
 def test_what_is_no_date_is_bad():
-    found = encoded(["2024-01-01", "tomorrow", None, "2024-02-30"])
-    assert found.bad.tolist() == [False, True, False, True]
+    found = encoded(["2024-01-01", "tomorrow", None, "2024-02-30", "now", "today"])
+    assert found.bad.tolist() == [False, True, False, True, True, True]
+
+
+def test_what_is_given_is_kept():
+    date = Date(centre=10.0, scale=2.0)
+    date.learn(column(["2024-01-01", "2025-01-01"]))
+    assert (date.centre, date.scale) == (10.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "date_format"),
+    [
+        ("2024-01-01", "2024-01-01T00:00", None),
+        ("2024-01", "2024-01-01 00:00:00", None),
+        ("2024-01-01T02:00+02:00", "2024-01-01", None),
+        ("1.2.2024", "01.02.2024", "%d.%m.%Y"),
+    ],
+)
+def test_texts_of_one_moment_mean_the_same(one, other, date_format):
+    date = Date(format=date_format)
+    assert date.meaning(one) == date.meaning(other)
+    assert date.meaning(one) != date.meaning("2024-03-01" if date_format is None else "1.3.2024")
+    assert date.meaning("unknown") == "unknown"
 
 
 def test_an_unknown_cycle_is_refused():
@@ -53,3 +75,5 @@ def test_an_unknown_cycle_is_refused():
 def test_a_format_that_is_none():
     with pytest.raises(UserError, match=r'strptime, such as %d\.%m\.%Y\. Found "%Q"'):
         Date(format="%Q").learn(column(["2024"]))
+    with pytest.raises(UserError, match=r"strptime.*redefinition"):
+        Date(format="%d %d").learn(column(["2024"]))

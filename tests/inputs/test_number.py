@@ -48,6 +48,12 @@ def test_a_cell_that_is_no_finite_number_is_bad(cell):
     assert learned([1, 2]).encode(column([1, cell, None])).bad.tolist() == [False, True, False]
 
 
+def test_a_number_that_is_too_large_is_bad_and_moves_no_statistic():
+    number = learned([1, 2, "1e200"])
+    assert number.centre == 1.5
+    assert number.encode(column([1, 2, "1e200"])).bad.tolist() == [False, False, True]
+
+
 def test_equal_numbers_mean_the_same():
     assert Number().meaning("1.50") == Number().meaning("1.5")
 
@@ -57,6 +63,7 @@ def test_equal_numbers_mean_the_same():
     [
         ({"centre": 1.0}, r"centre and scale should both be given"),
         ({"centre": 1.0, "scale": 0.0}, r"scale should be above 0. Found 0"),
+        ({"centre": float("nan"), "scale": 1.0}, r"centre should be a number. Found nan"),
     ],
 )
 def test_statistics_that_cannot_be_are_refused(options, message):

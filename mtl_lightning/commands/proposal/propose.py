@@ -84,7 +84,7 @@ def propose(paths: Sequence[str], as_tasks: Sequence[str] = ()) -> Proposal:
         raise UserError(f"nothing in it is a task; {'; '.join(reasons[:6]) or 'there is no label'}")
     named = name_generator()
     sources = [download_source(download, place, named) for download in found.downloads]
-    inputs = plan_inputs(found.tables, found.left_out)
+    inputs = plan_inputs(found.tables, missing, found.left_out)
     for table in found.tables:
         source = table_source(table, columns, place, missing, named)
         if source is not None:

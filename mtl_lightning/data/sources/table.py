@@ -136,7 +136,7 @@ class TableSource(Source):
         read = columns.of_inputs(self.inputs_wanted, self.inputs)
         chosen = columns.of_tasks(tasks, self.labels, self._no_labels(), required=not read)
         paths, images = self._located(columns)
-        keys = self._keys(columns, paths)
+        keys = self._keys(columns, paths, table.rows.tolist())
         without = pd.isna(paths)
         if without.any():
             where = os.path.abspath(self.path)
@@ -219,11 +219,11 @@ class TableSource(Source):
     def _no_labels(self) -> list[str]:
         return [name for name in (self.image, self.key) if name is not None]
 
-    def _keys(self, columns: Columns, paths: Texts) -> Texts:
+    def _keys(self, columns: Columns, paths: Texts, rows: Sequence[int]) -> Texts:
         if self.key is None:
             named = np.flatnonzero(pd.notna(paths))
             name = os.path.basename(self.path)
-            keys = texts([f"{name}:{row}" for row in range(len(paths))])
+            keys = texts([f"{name}:{row}" for row in rows])
             keys[named] = relative_keys(self.root, paths[named].tolist())
             return keys
         keys = _filled(columns, columns.required(self.key, "key"), "the name of the image")

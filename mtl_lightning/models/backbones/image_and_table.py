@@ -43,7 +43,7 @@ class ImageAndTable(Backbone):
             which heads of maps then see, too.
 
     Raises:
-        UserError: If there is no such join.
+        UserError: If there is no such join, or ``image`` reads no image.
     """
 
     reads: ClassVar[tuple[str, ...]] = (IMAGE, HAS_IMAGE, NUMBERS, CATEGORIES)
@@ -53,6 +53,10 @@ class ImageAndTable(Backbone):
             raise UserError(
                 f"ImageAndTable: join should be one of {listed(get_args(Join))}. "
                 f'Found "{join}"{did_you_mean(join, get_args(Join))}'
+            )
+        if IMAGE not in image.reads:
+            raise UserError(
+                f"ImageAndTable: image should be a backbone of images. Found {image.title}"
             )
         joined = nn.ModuleDict()
         trunk = nn.ModuleDict({"image": image, "table": table, "join": joined})

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from mtl_lightning.__main__ import main
-from mtl_lightning.commands.proposal.inputs import plan_inputs
+from mtl_lightning.commands.proposal.inputs import apply, plan_inputs
 from mtl_lightning.commands.proposal.tables import inspect_table
 from mtl_lightning.inputs import Category, Date, Number
 from mtl_lightning.system.errors import UserError
@@ -27,7 +27,7 @@ def write(tmp_path, monkeypatch):
 def planned(path):
     left_out = []
     table = inspect_table(path, ["asked"])
-    return {plan.name: plan for plan in plan_inputs([table], left_out)}, dict(left_out)
+    return {plan.name: plan for plan in plan_inputs([table], [], left_out)}, dict(left_out)
 
 
 def test_columns_become_inputs_by_their_cells(write):
@@ -47,7 +47,7 @@ def test_columns_become_inputs_by_their_cells(write):
         "grade": Number,
         "visit": Date,
     }
-    assert plans["age"].missing == ("n/a",)
+    assert plans["age"].missing == {"n/a"}
     assert plans["grade"].note == "1, 2, 3; Category if these are codes"
     assert left_out == {
         't.csv, column "name"': (
@@ -56,6 +56,37 @@ def test_columns_become_inputs_by_their_cells(write):
         't.csv, column "same"': "its cells are all the same",
         't.csv, column "nothing"': "its cells are empty",
     }
+
+
+def test_words_that_mean_nothing_stay_answers(write):
+    path = write(
+        asked=["none", "mild", "severe"] * 10,
+        smoker=["none", "n/a", "heavy"] * 10,
+        dose=["none", *range(29)],
+    )
+    plans, left_out = planned(path)
+    assert plans["smoker"].missing == {"n/a"}
+    assert "dose" not in plans
+    assert left_out['t.csv, column "dose"'].startswith('"none" in it seems to mean nothing, but is')
+    assert main(["init", path, "--tasks", "asked", "--output", "c.yaml"]) == 0
+    config = yaml.safe_load(Path("c.yaml").read_text())
+    assert config["data"]["sources"]["t"]["init_args"]["missing"] == ["n/a"]
+    assert sorted(config["tasks"]["asked"]["init_args"]["classes"]) == ["mild", "none", "severe"]
+
+
+def test_a_column_of_two_tables_is_judged_as_a_whole(write):
+    written = Path(write(code=range(30), size=["-", *range(29)], day=["2024-01-01"] * 30))
+    written.rename("first.csv")
+    write(code=["a7", "b"] * 15, size=[f'"{i},5"' for i in range(30)], day=["2025-01-01"] * 30)
+    tables = [inspect_table(path, ["asked"]) for path in ("first.csv", "t.csv")]
+    left_out = []
+    plans = plan_inputs(tables, [], left_out)
+    assert {plan.name: plan.kind for plan in plans} == {"size": Number, "day": Date}
+    assert left_out[0][0] == 'first.csv, t.csv, column "code"'
+    arguments = [{}, {}]
+    for table, own in zip(tables, arguments, strict=True):
+        apply(plans, table, own)
+    assert arguments == [{"missing": ["-"]}, {"decimal": ","}]
 
 
 def test_a_column_of_distinct_ids_is_the_key(write):

@@ -316,7 +316,7 @@ def wanting(source, *inputs):
 def test_a_table_may_have_no_images(write):
     path = write("type,audience\nDress,kids\nShirt,\n")
     table = TableSource(path, image=None).read(TASKS)
-    assert table.keys.tolist() == ["t.csv:0", "t.csv:1"]
+    assert table.keys.tolist() == ["t.csv:2", "t.csv:3"]
     assert table.images.tolist() == [f"row 2 of {path}", f"row 3 of {path}"]
     assert table.without_image.all()
     TableSource(path, image=None).check_files()
@@ -343,7 +343,7 @@ def test_with_inputs_a_cell_of_an_image_may_be_empty(write):
     path = write("image,type,age\na.jpg,Dress,3\n,Shirt,4\n")
     table = wanting(TableSource(path), "age").read(TASKS)
     assert table.without_image.tolist() == [False, True]
-    assert table.keys.tolist() == ["a.jpg", "t.csv:1"]
+    assert table.keys.tolist() == ["a.jpg", "t.csv:3"]
     with pytest.raises(UserError, match=r"row 3, column \"image\" is empty; expected the path of"):
         TableSource(path).read(TASKS)
 

@@ -71,6 +71,8 @@ def test_its_parts_are_saved_once():
 def test_an_unknown_join_is_refused():
     with pytest.raises(UserError, match=r'join should be one of concatenate, film. Found "flim"'):
         ImageAndTable(Small(), small_mlp(), "flim")
+    with pytest.raises(UserError, match=r"image should be a backbone of images. Found TableMLP"):
+        ImageAndTable(small_mlp(), small_mlp())
 
 
 def test_images_alone_are_not_enough():
