@@ -1,5 +1,6 @@
 """The batch that is passed from the data to the network."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -82,11 +83,11 @@ class Batch:
         """Return a batch with some attributes changed."""
         return Batch(**{**vars(self), **changes})
 
-    def _each(self, method: str, *args: Any, **kwargs: Any) -> "Batch":
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         def apply(value: Any) -> Any:
             if isinstance(value, dict):
                 return {name: apply(item) for name, item in value.items()}
-            return getattr(value, method)(*args, **kwargs) if torch.is_tensor(value) else value
+            return change(value) if torch.is_tensor(value) else value
 
         return Batch(**{name: apply(value) for name, value in vars(self).items()})
 
@@ -97,9 +98,9 @@ class Batch:
                 name: values.float() if values.dtype == torch.float64 else values
                 for name, values in self.targets.items()
             }
-            return self.replace(targets=targets)._each("to", *args, **kwargs)
-        return self._each("to", *args, **kwargs)
+            return self.replace(targets=targets)._each(lambda values: values.to(*args, **kwargs))
+        return self._each(lambda values: values.to(*args, **kwargs))
 
     def pin_memory(self) -> "Batch":
-        """Pin every tensor, so that copies to a GPU are asynchronous."""
-        return self._each("pin_memory")
+        """Pin every tensor that is not on a GPU, so that copies to it are asynchronous."""
+        return self._each(lambda values: values.pin_memory() if values.is_cpu else values)

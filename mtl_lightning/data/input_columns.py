@@ -16,6 +16,9 @@ from mtl_lightning.inputs import Input
 from mtl_lightning.inputs.base import TENSORS
 from mtl_lightning.system.errors import UserError, quoted, short
 
+MOST_ON_DEVICE = 2**30
+"""Bytes up to which columns are kept in the memory of an accelerator."""
+
 
 class InputColumns:
     """Tensors of N rows by name, of which a batch gets its rows.
@@ -38,12 +41,23 @@ class InputColumns:
         kept.tensors = {n: values for n, values in self.tensors.items() if n in names}
         return kept
 
+    def near(self, device: torch.device) -> "InputColumns":
+        """Return the tensors in the device's memory, from which batches are taken without a copy.
+
+        They stay where they are if they are larger than `MOST_ON_DEVICE`.
+        """
+        if sum(values.nbytes for values in self.tensors.values()) > MOST_ON_DEVICE:
+            return self
+        kept = InputColumns({})
+        kept.tensors = {name: values.to(device) for name, values in self.tensors.items()}
+        return kept
+
     def of(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
         """Return the values of rows, ``(B, ...)`` each; those of padding are missing."""
         assert PADDING == -1  # which is the last row
         places = torch.from_numpy(rows)
         return {
-            name: values.index_select(0, places.remainder(len(values)))
+            name: values.index_select(0, places.remainder(len(values)).to(values.device))
             for name, values in self.tensors.items()
         }
 

@@ -323,7 +323,8 @@ class SplitLoaders(LightningDataModule):
     ) -> ImageDataset | RowDataset | FeatureDataset:
         if IMAGE not in self._reads:
             columns = self.labels.input_columns.only(self._reads)
-            return RowDataset(columns, self.labels.encoded, len(self.labels.table))
+            near = columns.near(self._trainer().strategy.root_device)
+            return RowDataset(near, self.labels.encoded, len(self.labels.table))
         mirroring = self._mirroring() if split == "train" else NO_MIRRORING
         if split in self.features:
             return FeatureDataset(self.features[split], self.labels.encoded, mirroring)

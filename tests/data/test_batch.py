@@ -47,6 +47,15 @@ def test_lightning_moves_it_whole(batch):
     assert apply_to_collection(batch, dtype=torch.Tensor, function=lambda _: None) is batch
 
 
+def test_what_is_not_in_main_memory_is_not_pinned(batch, monkeypatch):
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self)
+    batch.inputs = {"numbers": torch.zeros(3, 2, device="meta")}
+    batch.pin_memory()
+    assert {values.device.type for values in pinned} == {"cpu"}
+    assert len(pinned) == 5
+
+
 def test_a_batch_travels_between_processes(batch):
     copy = pickle.loads(pickle.dumps(batch))
     assert copy.rows.tolist() == batch.rows.tolist()
@@ -56,11 +65,9 @@ def test_a_batch_travels_between_processes(batch):
 
 def test_labels_of_float64_are_float32_on_devices_that_have_no_other(batch, monkeypatch):
     batch.targets["age"] = torch.tensor([3.5, 4.5], dtype=torch.float64)
-    moved = []
-    monkeypatch.setattr(Batch, "_each", lambda self, *arguments: moved.append((self, arguments)))
-    batch.to(torch.device("mps", 0))
-    ((sent, arguments),) = moved
-    assert arguments == ("to", torch.device("mps", 0))
+    places = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, place: places.append(place) or self)
+    sent = batch.to(torch.device("mps", 0))
+    assert set(places) == {torch.device("mps", 0)}
     assert sent.targets["age"].dtype == torch.float32
-    assert batch.to(torch.device("cpu")) is None
-    assert moved[1][0].targets["age"].dtype == torch.float64
+    assert batch.to(torch.device("cpu")).targets["age"].dtype == torch.float64

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from mtl_lightning.data import input_columns
 from mtl_lightning.data.batch import HAS_IMAGE, PADDING
 from mtl_lightning.inputs import Category, Input, Number
 from mtl_lightning.models.inputs import CATEGORIES, NUMBERS
@@ -32,6 +33,16 @@ def test_a_batch_gets_its_rows_and_padding_is_missing():
     assert found[CATEGORIES][[0, 2], 0].tolist() == [0, 0]
     assert found[HAS_IMAGE].tolist() == [True, False, False]
     assert set(columns.only([NUMBERS]).of(np.array([0]))) == {NUMBERS}
+
+
+def test_columns_may_be_kept_on_a_device(monkeypatch):
+    columns = encoded().input_columns
+    near = columns.near(torch.device("meta"))
+    found = near.of(np.array([7, PADDING]))
+    assert {values.device.type for values in found.values()} == {"meta"}
+    assert found[NUMBERS].shape == (2, 4)
+    monkeypatch.setattr(input_columns, "MOST_ON_DEVICE", 100)
+    assert columns.near(torch.device("meta")) is columns
 
 
 def test_values_are_those_of_the_row():
