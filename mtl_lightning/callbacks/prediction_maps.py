@@ -5,10 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pytorch_lightning import Trainer
-
 from mtl_lightning.models.named import module_key
-from mtl_lightning.system.files import part_of
 
 
 class PredictionMaps:
@@ -19,17 +16,12 @@ class PredictionMaps:
     Args:
         table: The table of the predictions: ``predictions.csv`` has the folder
             ``predictions_maps``, with one for each task.
+        part: The hidden folder.
     """
 
-    def __init__(self, table: Path) -> None:
+    def __init__(self, table: Path, part: Path) -> None:
         self.folder = table.with_name(f"{table.stem}_maps")
-        self._part: Path | None = None
-
-    def start(self, trainer: Trainer) -> None:
-        """Agree with the other ranks on the hidden folder, which must not exist."""
-        self._part = trainer.strategy.broadcast(part_of(self.folder))
-        if trainer.is_global_zero:
-            shutil.rmtree(self._part, ignore_errors=True)
+        self._part = part
 
     def write(
         self, files: Mapping[str, tuple[str, Sequence[bytes]]], names: Sequence[str | None]
@@ -47,7 +39,6 @@ class PredictionMaps:
         for task, (suffix, contents) in files.items():
             if not contents:
                 continue
-            assert self._part is not None, "start() is called before a batch"
             own = module_key(task).removeprefix("task_")
             folder = self._part / own
             folder.mkdir(parents=True, exist_ok=True)
@@ -60,20 +51,14 @@ class PredictionMaps:
 
     def finish(self) -> Path | None:
         """Give the complete folder its name; return it if there is one. For one rank to call."""
-        part, self._part = self._part, None
-        if part is None or not part.is_dir():
+        if not self._part.is_dir():
             return None
-        for path in part.glob("*/*"):
+        for path in self._part.glob("*/*"):
             with open(path, "rb") as file:
                 os.fsync(file.fileno())
-        old = self.folder.with_name(f"{part.name}.old")
+        old = self._part.with_name(f"{self._part.name}.old")
         if self.folder.is_dir():
             self.folder.rename(old)
-        part.rename(self.folder)
+        self._part.rename(self.folder)
         shutil.rmtree(old, ignore_errors=True)
         return self.folder
-
-    def discard(self) -> None:
-        """Remove what was written, if it is not complete."""
-        if self._part is not None:
-            shutil.rmtree(self._part, ignore_errors=True)

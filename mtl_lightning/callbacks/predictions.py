@@ -1,19 +1,26 @@
 """``predictions.csv``: the answers for each image, in the order of the images, and their maps."""
 
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch.distributed as dist
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from mtl_lightning.callbacks.prediction_formats import WRITERS
 from mtl_lightning.callbacks.prediction_maps import PredictionMaps
+from mtl_lightning.callbacks.prediction_parts import ROW, PredictionParts
 from mtl_lightning.data.batch import PADDING
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.files import atomic_path
 
-WRITERS = (".csv", ".parquet")
+ROWS = 2000
+"""Rows of one rank in a part: what a killed run loses at most, and what is in memory."""
 
 
 def check_output(path: Path) -> None:
@@ -27,32 +34,76 @@ def check_output(path: Path) -> None:
 
 
 class PredictionsFile(Callback):
-    """Collects the predictions of all ranks and writes them as one table.
+    """Writes the predictions of all ranks as one table.
 
-    The answers for each pixel of an image are a PNG file, which the column of the task names.
+    Rows are written in parts, which become the table at the end: memory does not grow with the
+    number of images, and a later run may go on where one has ended. The answers for each pixel of
+    an image are a PNG file, which the column of the task names.
 
     Args:
         images: The name of each image in the table.
-        output: A ``.csv`` or ``.parquet`` file, which is replaced if it exists.
+        output: A ``.csv``, ``.parquet`` or ``.jsonl`` file, which is replaced if it exists.
         kind: The name of the column of these names: ``image``, or ``row`` of a table.
+        of: What the answers depend on beside the weights, by its name for a message; a run does
+            not go on where another has ended for which it differs.
+        resumed: The rows that an earlier run has predicted, in order; None to start afresh.
     """
 
-    def __init__(self, images: list[str], output: Path, kind: str = "image") -> None:
-        self.images = images
+    def __init__(
+        self,
+        images: Sequence[str],
+        output: Path,
+        kind: str = "image",
+        of: Mapping[str, str] | None = None,
+        resumed: NDArray[np.int64] | None = None,
+    ) -> None:
+        self.images = np.asarray(images, dtype=object)
         self.kind = kind
         self.output = output
-        self._parts: list[dict[str, Any]] = []
-        self._maps = PredictionMaps(output)
+        self.of = dict(of or {})
+        self.resumed = resumed
+        self._parts = PredictionParts(output)
+        self._maps = PredictionMaps(output, self._parts.maps)
+        self._rows: list[NDArray[np.int64]] = []
+        self._columns: list[dict[str, NDArray[Any]]] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Agree on the folder of the maps."""
-        self._maps.start(trainer)
+        """Take the folder of the parts.
+
+        Raises:
+            UserError: If another process writes there, or what is there is of other images.
+        """
+        refusal = ""
+        if trainer.is_global_zero:
+            of = {"images": digest(self.images), **self.of, "weights": _digest(pl_module)}
+            try:
+                self._parts.start(self.resumed, of)
+            except UserError as error:
+                refusal = str(error)
+        refusal = trainer.strategy.broadcast(refusal)
+        if refusal:
+            raise UserError(refusal)
+        if self.resumed is not None and len(self.resumed):
+            pl_module.print(
+                f"resumed: {len(self.resumed):,} of {len(self.images):,} {self.kind}s were "
+                f"predicted before"
+            )
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Remove maps that are not complete."""
-        self._maps.discard()
+        """Keep complete parts, and say so."""
+        self._parts.release()
+        if not trainer.is_global_zero or not self._parts.folder.is_dir():
+            return
+        count = self._parts.count()
+        if count:
+            pl_module.print(
+                f"kept: the answers for {count:,} of {len(self.images):,} {self.kind}s; the same "
+                f"command with --resume goes on"
+            )
+        else:
+            self._parts.remove()
 
     def on_predict_batch_end(
         self,
@@ -63,52 +114,74 @@ class PredictionsFile(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep one batch's columns."""
+        """Keep one batch's columns, and write a part when there are many."""
+        rows: NDArray[np.int64] = outputs["rows"]
+        real, bad = rows != PADDING, np.isin(rows, list(batch.bad))
         columns = {
-            f"{task}:{key}" if key else task: values
+            f"{task}:{key}" if key else task: np.asarray(values)
             for task, answer in outputs["answers"].items()
             for key, values in answer.items()
         }
         names = [
-            None if row == PADDING or row in batch.bad else self._file_name(row)
-            for row in outputs["rows"].tolist()
+            self._file_name(row) if used else None
+            for row, used in zip(rows.tolist(), real & ~bad, strict=True)
         ]
         for task, paths in self._maps.write(outputs["files"], names).items():
             columns[task] = np.array(paths, dtype=object)
-        self._parts.append({"rows": outputs["rows"], "columns": columns, "bad": list(batch.bad)})
+        if bad.any():
+            columns = {n: pd.Series(v).mask(bad).to_numpy() for n, v in columns.items()}
+        self._rows.append(rows[real])
+        self._columns.append({name: values[real] for name, values in columns.items()})
+        if sum(map(len, self._rows)) >= ROWS:
+            self._write_part()
 
     def _file_name(self, row: int) -> str:
         """Return a name that no other row has, without folders and suffix."""
         stem = Path(self.images[row]).stem.encode()[:150].decode(errors="ignore")
         return f"{row:06}_{stem}"
 
+    def _write_part(self) -> None:
+        rows, columns = self._rows, self._columns
+        self._rows, self._columns = [], []
+        if rows:
+            self._parts.write(
+                np.concatenate(rows),
+                {name: np.concatenate([own[name] for own in columns]) for name in columns[0]},
+            )
+
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gather all ranks, drop padding, restore the order, and write."""
-        parts, self._parts = self._parts, []
-        if trainer.world_size > 1:
-            gathered: list[Any] = [None] * trainer.world_size
-            dist.all_gather_object(gathered, parts)
-            parts = [part for rank in gathered for part in rank]
+        """Write the rest, and put the parts of all ranks together."""
+        self._write_part()
+        trainer.strategy.barrier()
         if not trainer.is_global_zero:
             return
+        count = self._parts.count()
+        with atomic_path(self.output) as path:
+            WRITERS[self.output.suffix.lower()](map(self._named, self._parts.tables(ROWS)), path)
         folder = self._maps.finish()
-        rows = np.concatenate([part["rows"] for part in parts])
-        order = np.argsort(rows, kind="stable")[np.count_nonzero(rows == PADDING) :]
-        table = {self.kind: np.asarray(self.images, dtype=object)[rows[order]]}
-        for name in parts[0]["columns"]:
-            table[name] = np.concatenate([part["columns"][name] for part in parts])[order]
-        answers = pd.DataFrame(table)
-        skipped = np.isin(rows[order], [row for part in parts for row in part["bad"]])
-        for name in answers.columns[1:]:
-            answers[name] = answers[name].mask(skipped)
-        self._write(answers)
-        pl_module.print(f"written: {self.output} ({len(order):,} {self.kind}s)")
+        self._parts.remove()
+        pl_module.print(f"written: {self.output} ({count:,} {self.kind}s)")
         if folder is not None:
             pl_module.print(f"written: {folder}")
 
-    def _write(self, frame: pd.DataFrame) -> None:
-        with atomic_path(self.output) as part:
-            if self.output.suffix.lower() == ".parquet":
-                frame.to_parquet(part, index=False)
-            else:
-                frame.to_csv(part, index=False)
+    def _named(self, table: pa.Table) -> pa.Table:
+        """Replace row numbers by names."""
+        names = pa.array(self.images[table[ROW].to_numpy()], pa.string())
+        return table.drop_columns(ROW).add_column(0, self.kind, names)
+
+
+def digest(values: Iterable[object]) -> str:
+    """Return a hash of texts or missing values."""
+    found = hashlib.sha256()
+    for value in values:
+        found.update(repr(value).encode("utf-8", "backslashreplace"))
+    return found.hexdigest()
+
+
+def _digest(module: LightningModule) -> str:
+    """Return a hash of all weights and buffers."""
+    found = hashlib.sha256()
+    for name, values in module.state_dict().items():
+        found.update(name.encode())
+        found.update(values.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()

@@ -1,6 +1,6 @@
 """The arguments of a command by kind, and what can be checked of them without importing torch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class CommandLine:
                 "--grow: it is for fit with --ckpt_path: the checkpoint of the network to grow"
             )
         if command == "predict":
+            rest = _with_value(rest, "--resume")
             values, rest = flags.pop_options(rest, ("--intensity",))
             typed |= {"intensity": yaml_io.parse(values[-1])} if values else {}
         overrides, rest = flags.pop_overrides(rest, SECTIONS)
@@ -192,3 +193,12 @@ def find_checkpoint(command: str, given: Mapping[str, Any], root: Path, name: st
     if command in ("compare", "inspect", "pack"):
         return None
     raise UserError(f"{command} needs --ckpt_path: a checkpoint file, best or last")
+
+
+def _with_value(arguments: Sequence[str], flag: str) -> list[str]:
+    """Return the arguments, where a flag that has no value is true."""
+    bare = [
+        argument == flag and after not in ("true", "false")
+        for argument, after in zip(arguments, [*arguments[1:], ""], strict=True)
+    ]
+    return [f"{a}=true" if alone else a for a, alone in zip(arguments, bare, strict=True)]

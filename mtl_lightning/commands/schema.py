@@ -93,6 +93,7 @@ SCALARS: dict[str, Any] = {
     "bootstrap": int,
     "images": str | None,
     "output": str,
+    "resume": bool,
     "allow_outside_root": bool,
     "intensity": Intensity | None,
     "return_predictions": bool | None,

@@ -17,7 +17,8 @@ from mtl_lightning.callbacks.bar import Bar
 from mtl_lightning.callbacks.bootstrap import Bootstrap
 from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.callbacks.plots import Plots
-from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
+from mtl_lightning.callbacks.prediction_parts import PredictionParts
+from mtl_lightning.callbacks.predictions import PredictionsFile, check_output, digest
 from mtl_lightning.callbacks.results_file import ResultsFile
 from mtl_lightning.callbacks.run_recorder import RunRecorder
 from mtl_lightning.callbacks.saved_config import SavedConfig
@@ -102,6 +103,12 @@ class MultiTaskCLI(LightningCLI):
             parser.add_argument("--images", type=str, help="a folder, a table, or a glob")
             parser.add_argument("--output", type=str, default="predictions.csv")
             parser.add_argument(
+                "--resume",
+                type=bool,
+                default=False,
+                help="go on where the same command has ended",
+            )
+            parser.add_argument(
                 "--allow_outside_root",
                 type=bool,
                 default=False,
@@ -185,10 +192,16 @@ class MultiTaskCLI(LightningCLI):
             output = Path(config.output)
             check_output(output)
             intensity = self.config_init["predict"].intensity
-            self.datamodule.predict_on(replace(images, intensity=intensity))
+            images = replace(images, intensity=intensity)
+            resumed = PredictionParts(output).done(len(images)) if config.resume else None
+            self.datamodule.predict_on(images, resumed)
             callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
             kind = "image" if images.has_image.any() else "row"
-            callbacks.append(PredictionsFile(images.names, output, kind))
+            of = {
+                "cells": digest(cell for cells in images.inputs.values() for cell in cells),
+                "settings": f"{self.datamodule.size} {self.datamodule.resize} {intensity}",
+            }
+            callbacks.append(PredictionsFile(images.names, output, kind, of, resumed))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with our loggers and callbacks in addition to the config's."""

@@ -89,6 +89,7 @@ class SplitLoaders(LightningDataModule):
         self.train_plan: StepPlan | None = None
         self._unlabelled = False
         self._to_predict: Images | None = None
+        self._predicted: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._resumed = (0, 0)
         self._used: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         """The rows whose images a stage loads."""
@@ -105,9 +106,15 @@ class SplitLoaders(LightningDataModule):
         """
         self._resumed = epoch, rows
 
-    def predict_on(self, images: Images) -> None:
-        """Set the images that ``predict`` loads."""
+    def predict_on(self, images: Images, done: NDArray[np.int64] | None = None) -> None:
+        """Set the images that ``predict`` loads.
+
+        Args:
+            images: The images.
+            done: The numbers of those to leave out.
+        """
         self._to_predict = images
+        self._predicted = np.empty(0, dtype=np.int64) if done is None else done
 
     @property
     def loads_images(self) -> bool:
@@ -213,7 +220,8 @@ class SplitLoaders(LightningDataModule):
         images = self._to_predict
         if isinstance(images, UnlabelledImages):
             images = replace(images, cover=self.size)
-        plan = StepPlan(np.arange(len(images)), {}, self.batch_size, self._trainer().world_size)
+        rows = np.setdiff1d(np.arange(len(images)), self._predicted)
+        plan = StepPlan(rows, {}, self.batch_size, self._trainer().world_size)
         columns = NO_COLUMNS
         if isinstance(images, UnlabelledImages) and self.inputs:
             columns = encode_inputs(
@@ -224,8 +232,8 @@ class SplitLoaders(LightningDataModule):
                 mend="an empty cell",
             ).only(self._reads)
         if IMAGE not in self._reads:
-            rows = RowDataset(columns, {}, len(images))
-            return self._loader(rows, "predict", plan, _from_the_start)
+            table = RowDataset(columns, {}, len(images))
+            return self._loader(table, "predict", plan, _from_the_start)
         dataset = ImageDataset(
             images, {}, self.size, None, 0, self.max_pixels, mode=self.resize, columns=columns
         )

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
+from mtl_lightning.callbacks import predictions
+from mtl_lightning.callbacks.prediction_parts import PredictionParts
 from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
 from mtl_lightning.system.errors import UserError
 from tests.helpers import ranks
@@ -43,18 +45,23 @@ def predicted(
     times: int = 1,
     bad: tuple[int, ...] = (),
     what: Literal["error", "skip"] = "error",
+    rows: int = 2000,
+    resume: bool = False,
+    of: str = "",
 ) -> Path:
-    """Predict ``count`` images and return the file."""
+    """Predict ``count`` images, in parts of so many rows of each rank, and return the file."""
+    predictions.ROWS = rows
     output = folder / f"new folder/{devices} {count}{suffix}"
     data = make_data(batch_size=2, on_bad_image=what, max_bad_share=0.7)
     images = Images(count, bad)
-    data.predict_on(images)
+    resumed = PredictionParts(output).done(count) if resume else None
+    data.predict_on(images, resumed)
     module = make_module()
     module.tasks["size"].fit_statistics(torch.tensor([40.0, 60.0]), torch.ones(()))
     trainer = make_trainer(
         folder,
         devices=devices,
-        callbacks=[PredictionsFile(images.names, output)],
+        callbacks=[PredictionsFile(images.names, output, "image", {"settings": of}, resumed)],
     )
     for _ in range(times):
         trainer.predict(module, datamodule=data, return_predictions=False)
@@ -82,6 +89,8 @@ def expected(count):
 
 
 def read(path):
+    if path.suffix == ".jsonl":
+        return pd.read_json(path, lines=True)
     return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
 
@@ -92,7 +101,7 @@ def assert_as_expected(path, count):
     assert [p.name for p in path.parent.iterdir() if "part" in p.name] == []
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
 def test_every_image_once_in_order(tmp_path, suffix, capsys):
     path = predicted(tmp_path, 1, 9, suffix)
     assert_as_expected(path, 9)
@@ -110,12 +119,66 @@ def two(tmp_path_factory):
     cases = [(name, {"folder": folder, "devices": 2, "count": count}) for count in COUNTS]
     bad = {"count": 8, "bad": (0, 3, 5, 7), "what": "skip"}
     cases.append((name, {"folder": folder, "devices": 2, **bad}))
-    return dict(zip([*COUNTS, "bad"], ranks.run(cases, folder), strict=True))
+    cases.append((f"{__name__}.interrupted", {"folder": folder, "devices": 2, "after": 2}))
+    return dict(zip([*COUNTS, "bad", "interrupted"], ranks.run(cases, folder), strict=True))
 
 
 @pytest.mark.parametrize("count", COUNTS)
 def test_every_image_once_in_order_on_two_ranks(two, count):
     assert_as_expected(two[count], count)
+
+
+def interrupted(folder: Path, devices: int, after: int) -> Path:
+    """Predict 15 images but fail at images 8 to 11 of any rank, then go on."""
+    with pytest.raises(UserError, match="cannot be read"):
+        predicted(
+            folder / "cut", devices, 15, rows=after, bad=(8, 9, 10, 11)[-1 if devices == 1 else 0 :]
+        )
+    path = folder / "cut/new folder" / f"{devices} 15.csv"
+    assert not path.exists()
+    loaded = []
+    load = Images.load
+    Images.load = lambda self, row: loaded.append(row) or load(self, row)
+    try:
+        predicted(folder / "cut", devices, 15, rows=after, resume=True)
+    finally:
+        Images.load = load
+    assert 0 < len(loaded) <= 9 // devices
+    return path
+
+
+@pytest.mark.parametrize(("after", "kept"), [(2, 10), (5, 6)])
+def test_a_run_that_ended_early_goes_on(tmp_path, after, kept, capsys):
+    path = interrupted(tmp_path, 1, after)
+    shown = capsys.readouterr().out
+    assert f"kept: the answers for {kept} of 15 images; the same command with --resume" in shown
+    assert f"resumed: {kept} of 15 images were predicted before" in shown
+    whole = predicted(tmp_path, 1, 15)
+    assert path.read_bytes() == whole.read_bytes()
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_run_that_ended_early_goes_on_on_two_ranks(two):
+    assert_as_expected(two["interrupted"], 15)
+
+
+def test_a_run_that_ended_before_its_table_was_complete_goes_on(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_csv", fail)
+        with pytest.raises(OSError, match="no space left"):
+            predicted(tmp_path, 1, 9, rows=4)
+    assert_as_expected(predicted(tmp_path, 1, 9, rows=4, resume=True), 9)
+
+
+def test_a_run_about_something_else_does_not_go_on(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        predicted(tmp_path, 1, 9, rows=2, bad=(7,))
+    with pytest.raises(UserError, match="are of other settings; leave --resume out"):
+        predicted(tmp_path, 1, 9, resume=True, of="64 px")
+    assert_as_expected(predicted(tmp_path, 1, 9, resume=True), 9)
 
 
 def assert_empty_where_bad(path):
@@ -160,13 +223,14 @@ def test_an_earlier_file_is_replaced_and_a_failure_leaves_it(tmp_path, monkeypat
         with pytest.raises(OSError, match="no space left"):
             predicted(tmp_path, 1, 3)
     assert path.read_text() == before
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert sorted(p.name for p in path.parent.iterdir()) == [f".{path.name}.parts", path.name]
     path.write_text("old")
     predicted(tmp_path, 1, 3)
     assert path.read_text() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "A.CSV", "deep/er/a.csv"])
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl", "A.CSV", "deep/er/a.csv"])
 def test_outputs_that_can_be_written(tmp_path, name):
     check_output(tmp_path / name)
 
@@ -174,7 +238,7 @@ def test_outputs_that_can_be_written(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.xlsx", r"should be a name that ends in \.csv or \.parquet\. Found .*a\.xlsx"),
+        ("a.xlsx", r"ends in \.csv or \.parquet or \.jsonl\. Found .*a\.xlsx"),
         ("predictions", r"ends in \.csv or \.parquet"),
         ("folder.csv", "this is a folder; give the name of a file in it"),
     ],

@@ -1,0 +1,160 @@
+"""The rows of ``predict`` on disk until their table is complete, so that a killed run goes on."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.files import atomic_path, atomic_write, remove_partial_files
+
+ROW = "\x00row"
+"""The column of row numbers, which no task can be named."""
+
+_MAPS, _OF, _LOCK, _SUFFIX = "maps", "of.json", ".lock", ".parquet"
+
+
+class PredictionParts:
+    """A hidden folder next to a table of predictions, with parts of its rows.
+
+    A part is a Parquet file, written by one rank; its name is its first row, and its rows are in
+    order. So the table can be put together with a few parts in memory.
+
+    Args:
+        table: The table of the predictions.
+
+    Attributes:
+        folder: The folder.
+        maps: The folder in it for files that belong to the rows.
+    """
+
+    def __init__(self, table: Path) -> None:
+        self.folder = table.with_name(f".{table.name}.parts")
+        self.maps = self.folder / _MAPS
+        self._lock: FileLock | None = None
+
+    def done(self, total: int) -> NDArray[np.int64]:
+        """Return the rows of all parts, in order; without the last part if no row is missing.
+
+        Args:
+            total: The number of rows of the table. At least one is to be predicted, since a run
+                without any never ends an epoch.
+        """
+        files = self._files()
+        rows = [parquet.read_table(path, columns=[ROW])[ROW].to_numpy() for path in files]
+        if sum(map(len, rows)) >= total:
+            rows = rows[:-1]
+        found: NDArray[np.int64] = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *rows]))
+        return found
+
+    def start(self, resumed: NDArray[np.int64] | None, of: dict[str, str]) -> None:
+        """Take the folder, empty unless a run goes on. For one rank to call.
+
+        Args:
+            resumed: The rows that an earlier run has predicted; None to start afresh.
+            of: What the rows depend on, by its name for a message.
+
+        Raises:
+            UserError: If another process writes there, or the earlier run was about something else.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self.folder / _LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"--output: another process writes to {self.folder}; wait for it, or name another "
+                f"file"
+            ) from None
+        except (OSError, NotImplementedError):  # a disk without locks
+            self._lock = None
+        remove_partial_files(self.folder)
+        if resumed is None or not len(resumed):
+            for path in self.folder.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != _LOCK:
+                    path.unlink()
+        else:
+            self._check(of)
+            for path in self._files():
+                if int(path.name.partition("-")[0]) not in resumed:
+                    path.unlink()
+        with atomic_write(self.folder / _OF) as file:
+            json.dump(of, file)
+
+    def _check(self, of: dict[str, str]) -> None:
+        try:
+            before = json.loads((self.folder / _OF).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = {}
+        for name, value in of.items():
+            if before.get(name) != value:
+                raise UserError(
+                    f"--resume: the rows in {self.folder} are of other {name}; leave --resume out "
+                    f"to start afresh"
+                )
+
+    def write(self, rows: NDArray[np.int64], columns: dict[str, NDArray[np.generic]]) -> None:
+        """Write a part.
+
+        Args:
+            rows: The row numbers, (n,).
+            columns: The answers, (n,) each.
+        """
+        if not len(rows):
+            return
+        order = np.argsort(rows)
+        table = pa.table(
+            {ROW: rows[order]}
+            | {name: pa.array(values[order], from_pandas=True) for name, values in columns.items()}
+        )
+        with atomic_path(self.folder / f"{rows.min():012}-{os.getpid()}{_SUFFIX}") as path:
+            parquet.write_table(table, path)
+
+    def tables(self, most: int) -> Iterator[pa.Table]:
+        """Yield all rows in order, in tables of one schema with ``most`` rows or a few more."""
+        files = self._files()
+        schemas = [parquet.read_schema(path) for path in files]
+        schema = pa.unify_schemas(schemas, promote_options="permissive")
+        waiting = schema.empty_table()
+        for path, after in zip(files, [*files[1:], None], strict=True):
+            waiting = pa.concat_tables([waiting, parquet.read_table(path).cast(schema)])
+            if after is None or len(waiting) >= most:
+                waiting = waiting.sort_by(ROW)
+                rows = waiting[ROW].to_numpy()
+                ready = len(rows) if after is None else int(np.searchsorted(rows, _first(after)))
+                yield waiting.slice(0, ready)
+                waiting = waiting.slice(ready)
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return sum(parquet.read_metadata(path).num_rows for path in self._files())
+
+    def release(self) -> None:
+        """Let others take the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        self.release()
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self.folder)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob(f"[0-9]*{_SUFFIX}"), key=lambda path: (_first(path), path))
+
+
+def _first(path: Path) -> int:
+    """Return the first row of a part."""
+    return int(path.name.partition("-")[0])
