@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +198,7 @@ def find_checkpoint(command: str, given: Mapping[str, Any], root: Path, name: st
 
 def _with_value(arguments: Sequence[str], flag: str) -> list[str]:
     """Return the arguments, where a flag that has no value is true."""
-    bare = [
-        argument == flag and after not in ("true", "false")
-        for argument, after in zip(arguments, [*arguments[1:], ""], strict=True)
+    return [
+        f"{flag}=true" if argument == flag and after not in ("true", "false") else argument
+        for argument, after in zip_longest(arguments, arguments[1:])
     ]
-    return [f"{a}=true" if alone else a for a, alone in zip(arguments, bare, strict=True)]
