@@ -28,6 +28,10 @@ class Parser(LightningArgumentParser):
         added: list[str] = super().add_class_arguments(*args, **{**kwargs, "sub_configs": False})
         return added
 
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """Return a config as text, by default without checking again what parsing has checked."""
+        return str(super().dump(*args, **{"skip_validation": True, **kwargs}))
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a one-line error instead of printing all usage."""
         if not self.exit_on_error:

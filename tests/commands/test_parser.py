@@ -42,3 +42,11 @@ def test_a_value_that_is_the_name_of_a_file_is_not_read():
     parser = Parser()
     parser.add_class_arguments(Thing, "thing")
     assert parser.parse_args(["--thing.how", "default"]).thing.how == "default"
+
+
+def test_a_config_that_was_parsed_is_written_without_checking_it_again(parser, monkeypatch):
+    parsed = parser.parse_args(["--images", "3"])
+    monkeypatch.setattr(parser, "validate", None)
+    assert parser.dump(parsed) == "images: 3\n"
+    with pytest.raises(TypeError):
+        parser.dump(parsed, skip_validation=False)
