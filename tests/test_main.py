@@ -10,6 +10,7 @@ from mtl_lightning.__main__ import COMMANDS, main
 from mtl_lightning._version import __version__
 from tests.commands.test_trainer import photos
 from tests.conftest import small
+from tests.helpers import forks
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",), ("help",)])
@@ -44,8 +45,7 @@ def test_an_error_is_one_line_of_the_process(tmp_path):
 
 def test_training_and_testing_in_processes_of_their_own(tmp_path):
     """`best` is found by a fresh process, and neither says a word that is not ours."""
-    base = [sys.executable, "-m", "mtl_lightning"]
-    fit = [*base, "fit", "--config", small()]
+    fit = [sys.executable, "-m", "mtl_lightning", "fit", "--config", small()]
     done = subprocess.run(fit, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [line.strip() for line in done.stdout.splitlines()]
@@ -53,8 +53,7 @@ def test_training_and_testing_in_processes_of_their_own(tmp_path):
     assert re.fullmatch(r"epoch 0 · waiting for data \d+%", title)
     for word in ("pytorch", "litlogger", "GPU", "it/s", "warn", "http"):
         assert word not in done.stdout
-    test = [*base, "test", "--name", "small", "--ckpt_path", "best"]
-    done = subprocess.run(test, capture_output=True, text=True)
+    done = forks.command("test", "--name", "small", "--ckpt_path", "best")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads((tmp_path / "runs/small/version_0/test_metrics.json").read_text())
     assert found["tasks"]["digit"]["n_labelled"] == 360

@@ -1,13 +1,12 @@
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import numpy as np
 import pytest
 
 from mtl_lightning.data.disk_cache import DiskCache
+from tests.helpers import forks
 from tests.helpers.data import column
 
 
@@ -140,21 +139,19 @@ def test_a_name_that_is_not_utf_8_is_found(cache):
     assert cache.find(column([name]), column(["1"]))["shard"] >= 0
 
 
+def fill_and_be_killed(cache):
+    def items():
+        for n in range(10):
+            yield f"/{n}.png", "1", picture(n)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with cache.locked(nobody):
+        cache.add(items(), shard_bytes=3 * BYTES)
+
+
 def test_the_index_is_written_after_each_shard_so_that_a_killed_process_loses_little(cache):
-    program = f"""
-import os, signal
-from pathlib import Path
-from tests.data.test_disk_cache import DiskCache, picture
-def items():
-    for n in range(10):
-        yield f"/{{n}}.png", "1", picture(n)
-    os.kill(os.getpid(), signal.SIGKILL)
-cache = DiskCache(Path({str(cache.folder)!r}))
-with cache.locked(print):
-    cache.add(items(), shard_bytes={3 * BYTES})
-"""
-    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    process = forks.start(f"{__name__}.fill_and_be_killed", cache)
+    assert process.wait() == -signal.SIGKILL, process.written()
     same(found(cache, range(12)), range(9))
     fill(cache, range(9, 12))
     same(found(cache, range(12)), range(12))
