@@ -8,6 +8,7 @@ They return the checked value, with plain YAML scalars read as required by their
 ``1``, a class ``no`` or ``1e3`` is text if the annotation takes only text, else a number.
 """
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -222,13 +223,20 @@ def _is_accepted(hint: Any, value: Any) -> bool:
     ]
     if value is None and type(None) not in options and Any not in options:
         return False  # jsonargparse takes it for an option that is not given
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--value", type=typing.Union[tuple(options)])  # noqa: UP007 - see above
+    parser = _parser_of(tuple(options))
     try:
         parser.parse_object({"value": untrusted.unmark(value)})
     except (jsonargparse.ArgumentError, TypeError, ValueError):
         return False
     return True
+
+
+@functools.cache
+def _parser_of(options: tuple[Any, ...]) -> jsonargparse.ArgumentParser:
+    """Return a parser of one value of any of some types; most arguments have one of a few types."""
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=typing.Union[options])  # noqa: UP007 - any number
+    return parser
 
 
 def _type_of_default(parameter: inspect.Parameter) -> Any:
