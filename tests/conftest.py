@@ -91,7 +91,10 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Fixtures of modules and sessions train before `own_process`."""
+    from tests.helpers.logged_values import stay_on_the_cpu
+
     _one_thread()
+    stay_on_the_cpu()
 
 
 @pytest.fixture(autouse=True)

@@ -74,7 +74,10 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def undrawn(here, monkeypatch):
-    """An empty folder, and no pictures, which take longer than the small training."""
+    """An empty folder, and no pictures, which take longer than the small training.
+
+    The other configs draw every kind, and .ci/run the quickstart.
+    """
     monkeypatch.setattr("mtl_lightning.commands.trainer.Plots", lambda run: Callback())
     return here
 
@@ -98,15 +101,15 @@ def test_template(here):
     } <= set(pd.read_csv("predictions.csv"))
 
 
-def test_quickstart(here):
+def test_quickstart(undrawn):
     run("fit", "--config", str(CONFIGS / "quickstart.yaml"), *QUICK)
     run("test", "--config", str(CONFIGS / "quickstart.yaml"), "--ckpt_path", "best")
-    photos(here, ["a.png", "b.webp", "c.bmp"])
+    photos(undrawn, ["a.png", "b.webp", "c.bmp"])
     run("predict", "--name", "quickstart", "--ckpt_path", "best", "--images", "*.*")
     assert pd.read_csv("predictions.csv")["image"].tolist() == ["a.png", "b.webp", "c.bmp"]
 
 
-def test_patients(here):
+def test_patients(undrawn):
     config = str(CONFIGS / "patients.yaml")
     run("fit", "--config", config, *QUICK)
     run("test", "--config", config, "--ckpt_path", "best")
@@ -135,7 +138,7 @@ def whole(name: str, images: str, *arguments: str) -> set[str]:
     """Run fit, test and predict with a config; return the columns of the predictions."""
     run("fit", "--config", str(CONFIGS / f"{name}.yaml"), *QUICK, *SMALL, *arguments)
     here = ["--data.num_workers", "0", "--trainer.accelerator", "cpu"]
-    run("test", "--config", str(CONFIGS / f"{name}.yaml"), "--ckpt_path", "best", *here)
+    run("test", "--config", str(CONFIGS / f"{name}.yaml"), "--ckpt_path", "best", *here, *SMALL)
     run("predict", "--name", name, "--ckpt_path", "best", "--images", images, *here)
     return set(pd.read_csv("predictions.csv"))
 
@@ -199,9 +202,9 @@ def test_shapes(here):
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real photographs of ../shared")
-def test_clothing(here, monkeypatch):
+def test_clothing(undrawn, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
-    out = ["--trainer.default_root_dir", str(here / "runs")]
+    out = ["--trainer.default_root_dir", str(undrawn / "runs")]
     run("fit", "--config", str(CONFIGS / "clothing.yaml"), *QUICK, *out)
     few = ["--trainer.limit_test_batches", "2"]
     run("test", "--name", "clothing", "--ckpt_path", "best", *few, *out)
