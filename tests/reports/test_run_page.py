@@ -3,6 +3,7 @@ import math
 import re
 
 import numpy as np
+import pytest
 
 from mtl_lightning.reports.run_page import page
 from mtl_lightning.runs.facts import (
@@ -71,12 +72,23 @@ def made(accuracy=0.75):
     )
 
 
+def undrawn(accuracy=0.75):
+    """The same run without what its pictures show."""
+    facts = made(accuracy)
+    facts.evaluations["test"].plots.clear()
+    return facts
+
+
+@pytest.fixture(scope="module")
+def html():
+    return page(made(), "tasks:\n  kind: <x>\n")
+
+
 def text(html):
     return " ".join(" ".join(Outline(html).text).split())
 
 
-def test_the_page_is_whole_and_needs_nothing_else():
-    html = page(made(), "seed: 7\ntasks: {kind: Classification}\n")
+def test_the_page_is_whole_and_needs_nothing_else(html):
     outline = Outline(html)
     assert not {"script", "link", "iframe", "object", "base", "form"} & {t for t, _ in outline.seen}
     pictures = [attributes for tag, attributes in outline.seen if tag == "img"]
@@ -90,8 +102,8 @@ def test_the_page_is_whole_and_needs_nothing_else():
     assert "<b></h3>" not in html
 
 
-def test_results_classes_and_labels():
-    found = text(page(made(), ""))
+def test_results_classes_and_labels(html):
+    found = text(html)
     assert "clothes ü/version_0" in found
     assert "4 tasks; 3.00 M parameters; images 16 x 24 px; steps of 16; 2 epochs" in found
     assert "kind accuracy 0.7500 20 tags mean_ap 0.5000 8 <b> r2 - 9 own score - 0" in found
@@ -106,21 +118,20 @@ def test_results_classes_and_labels():
 
 
 def test_a_network_without_images_has_no_size_of_images():
-    facts = made()
+    facts = undrawn()
     facts.sizes.image = []
     assert "3.00 M parameters; steps of 16" in text(page(facts, ""))
 
 
-def test_the_config_keeps_its_lines():
-    html = page(made(), "tasks:\n  kind: <x>\n")
+def test_the_config_keeps_its_lines(html):
     assert "<pre>tasks:\n  kind: &lt;x&gt;\n</pre>" in html
-    assert "<pre>" not in page(made(), "")
+    assert "<pre>" not in page(undrawn(), "")
 
 
 def test_another_run_is_shown_beside():
-    other = made(0.5)
+    other = undrawn(0.5)
     other.version = "version_7"
-    found = text(page(made(), "", other))
+    found = text(page(undrawn(), "", other))
     assert "Compared with clothes ü/version_7" in found
     assert "kind accuracy 0.7500 0.5000 +0.2500 20" in found
     assert "<b> r2 - - - 9" in found
@@ -134,7 +145,7 @@ def test_a_run_that_has_only_begun():
 
 
 def test_both_splits_test_first():
-    facts = made()
+    facts = undrawn()
     facts.evaluations["val"] = copy.copy(facts.evaluations["test"])
     found = text(page(facts, ""))
     assert found.index("Results on test") < found.index("Results on val")
