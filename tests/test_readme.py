@@ -60,7 +60,7 @@ def test_own_data_from_two_tables_to_predictions(clothes, capsys):
     assert np.allclose(table[["audience:adults", "audience:kids"]].sum(axis=1), 1, atol=1e-5)
 
 
-def test_two_commands_from_tables_to_a_training_network(clothes, capsys):
+def test_two_commands_from_tables_to_a_training_network(clothes, capsys, no_pictures):
     init, fit = block("commands: proposed").strip().splitlines()
     assert main(shlex.split(init)[1:]) == 0, capsys.readouterr().err
     assert main([*shlex.split(fit)[1:], *QUICK]) == 0, capsys.readouterr().err
@@ -70,7 +70,7 @@ def test_two_commands_from_tables_to_a_training_network(clothes, capsys):
     assert (clothes / "report.html").is_file()
 
 
-def test_data_are_packed_and_trained_on(clothes, capsys):
+def test_data_are_packed_and_trained_on(clothes, capsys, no_pictures):
     Path("packed.yaml").write_text(block("file: packed.yaml"))
     pack, fit = block("commands: packed").strip().splitlines()
     assert main(shlex.split(pack)[1:]) == 0, capsys.readouterr().err
@@ -78,7 +78,7 @@ def test_data_are_packed_and_trained_on(clothes, capsys):
     assert (clothes / "runs/packed/version_0/checkpoints/best.ckpt").is_file()
 
 
-def test_an_own_source_from_the_current_folder(tmp_path, capsys):
+def test_an_own_source_from_the_current_folder(tmp_path, capsys, no_pictures):
     for file in ("shop.py", "shop.yaml"):
         Path(file).write_text(block(f"file: {file}"))
     Path("shop").mkdir()

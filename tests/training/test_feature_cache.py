@@ -267,6 +267,7 @@ def test_a_validation_of_its_own_runs_the_network(tmp_path):
     assert np.isfinite(module.results["val"].loss)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_ctrl_c_while_features_are_computed_leaves_a_run_that_says_so(monkeypatch, capsys):
     config = small(
         {
