@@ -28,20 +28,26 @@ settings.load_profile("same")
 
 LONG = (
     "commands/test_trainer",
+    "test_contract",
+    "test_configs",
     "training/test_resume",
+    "balancing/test_ranks",
+    "test_contract_properties",
+    "balancing/test_table",
     "test_lightning_tools",
     "test_main",
+    "test_readme",
     "balancing/test_resume",
-    "commands/test_init",
-    "balancing/test_table",
     "callbacks/test_run_recorder",
-    "test_configs",
-    "callbacks/test_signals",
+    "data/test_bad_images",
     "training/test_feature_cache",
-    "test_contract",
+    "inference/test_exporting",
+    "test_tables",
     "data/sources/test_stream",
+    "callbacks/test_signals",
+    "commands/test_init",
 )
-"""The files that take longest; they come first, so that none is left for one process at the end."""
+"""The files that take most CPU time; they come first, so that none is left for one process."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
