@@ -34,11 +34,13 @@ class PredictionParts:
     Attributes:
         folder: The folder.
         maps: The folder in it for files that belong to the rows.
+        taken: Whether this process has taken the folder.
     """
 
     def __init__(self, table: Path) -> None:
         self.folder = table.with_name(f".{table.name}.parts")
         self.maps = self.folder / _MAPS
+        self.taken = False
         self._lock: FileLock | None = None
 
     def done(self, total: int) -> NDArray[np.int64]:
@@ -84,12 +86,17 @@ class PredictionParts:
                 elif path.name != _LOCK:
                     path.unlink()
         else:
-            self._check(of)
+            try:
+                self._check(of)
+            except UserError:
+                self.release()
+                raise
             for path in self._files():
                 if int(path.name.partition("-")[0]) not in resumed:
                     path.unlink()
         with atomic_write(self.folder / _OF) as file:
             json.dump(of, file)
+        self.taken = True
 
     def _check(self, of: dict[str, str]) -> None:
         try:
@@ -141,6 +148,7 @@ class PredictionParts:
 
     def release(self) -> None:
         """Let others take the folder."""
+        self.taken = False
         if self._lock is not None:
             self._lock.release()
             self._lock = None

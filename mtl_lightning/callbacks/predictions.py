@@ -93,11 +93,11 @@ class PredictionsFile(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Keep complete parts, and say so."""
-        self._parts.release()
-        if not trainer.is_global_zero or not self._parts.folder.is_dir():
+        if not self._parts.taken:  # by rank 0 of this run
             return
         count = self._parts.count()
         if count:
+            self._parts.release()
             pl_module.print(
                 f"kept: the answers for {count:,} of {len(self.images):,} {self.kind}s; the same "
                 f"command with --resume goes on"

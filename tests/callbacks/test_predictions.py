@@ -173,12 +173,24 @@ def test_a_run_that_ended_before_its_table_was_complete_goes_on(tmp_path, monkey
     assert_as_expected(predicted(tmp_path, 1, 9, rows=4, resume=True), 9)
 
 
-def test_a_run_about_something_else_does_not_go_on(tmp_path):
+def test_a_run_about_something_else_does_not_go_on(tmp_path, capsys):
     with pytest.raises(UserError, match="cannot be read"):
         predicted(tmp_path, 1, 9, rows=2, bad=(7,))
     with pytest.raises(UserError, match="are of other settings; leave --resume out"):
         predicted(tmp_path, 1, 9, resume=True, of="64 px")
+    assert capsys.readouterr().out.count("kept: ") == 1, "by the first run"
     assert_as_expected(predicted(tmp_path, 1, 9, resume=True), 9)
+
+
+def test_a_run_leaves_the_parts_of_another_alone(tmp_path):
+    output = tmp_path / "new folder/1 9.csv"
+    other = PredictionParts(output)
+    other.start(None, {})
+    with pytest.raises(UserError, match="another process writes to"):
+        predicted(tmp_path, 1, 9)
+    assert other.folder.is_dir()
+    other.remove()
+    assert_as_expected(predicted(tmp_path, 1, 9), 9)
 
 
 def assert_empty_where_bad(path):
