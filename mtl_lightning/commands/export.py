@@ -2,14 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from mtl_lightning.system.errors import UserError
 
 HELP = """usage: mtl-lightning export --ckpt_path best --name RUN --output FOLDER [options]
 
-Writes a trained network into a new folder, with its preprocessing (it takes uint8 images) and its
-answers (probabilities with their class names, numbers in the label's own unit). The result is
-compared with PyTorch; if it differs, nothing is written.
+Writes a trained network into a new folder, with its preprocessing (it takes uint8 images, and
+columns as they are in tables) and its answers (probabilities with their class names, numbers in the
+label's own unit). The result is compared with PyTorch; if it differs, nothing is written.
 
 options:
   --ckpt_path FILE    a checkpoint, or best or last of the run
@@ -18,7 +19,8 @@ options:
   --output FOLDER     the new folder
   --format FORMAT     onnx (default), safetensors, or torch (torch.export's .pt2)
   --tasks TASK...     export only these tasks
-  --images FOLDER     also compare on up to 64 of these images: a folder, table, glob or file
+  --images FOLDER     also compare on up to 64 of these images: a folder, table, glob or file; for
+                      a network that reads columns, on rows of a table
   -h, --help          print this
 """
 OPTIONS = (
@@ -65,7 +67,9 @@ def _export(
     from mtl_lightning.commands.common import set_up
     from mtl_lightning.config import import_path, untrusted
     from mtl_lightning.data.unlabelled import UnlabelledImages
+    from mtl_lightning.inference.description import Description
     from mtl_lightning.inference.exporting import export
+    from mtl_lightning.models.inputs import IMAGE
 
     set_up(arguments)
     line = CommandLine.parse("export", arguments)
@@ -73,12 +77,21 @@ def _export(
     root = root_folder(line.given, line.overrides)
     checkpoint = find_checkpoint("export", line.given, root, line.run_name(line.given))
     assert checkpoint is not None  # it is an error otherwise
-    images = [] if spec is None else UnlabelledImages.find(spec).paths[:MOST_IMAGES]
     trusted = untrusted.imported_modules(line.given)
-    result = export(checkpoint, folder, kind, tasks, images, trusted)
+    given: list[Any] = []
+    if spec is not None:
+        inputs = list(Description.of_checkpoint(checkpoint, trusted).inputs)
+        found = UnlabelledImages.find(spec, inputs=inputs)
+        given = list(found.paths[:MOST_IMAGES])
+        if inputs:
+            given = [
+                {name: found.inputs[name][row] for name in inputs} | {IMAGE: path or None}
+                for row, path in enumerate(given)
+            ]
+    result = export(checkpoint, folder, kind, tasks, given, trusted)
     get_console().print(
         f"written: {folder} ({kind}; largest difference from PyTorch {result.difference:.1e} on "
-        f"{result.compared} images)",
+        f"{result.compared} inputs)",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -13,7 +13,7 @@ from mtl_lightning.data.batch import HAS_IMAGE, PADDING
 from mtl_lightning.data.merged_table import MergedTable
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.inputs import Input
-from mtl_lightning.inputs.base import TENSORS
+from mtl_lightning.inputs.base import transformed
 from mtl_lightning.system.errors import UserError, quoted, short
 
 MOST_ON_DEVICE = 2**30
@@ -116,23 +116,41 @@ def encode_inputs(
     Raises:
         UserError: If an input is not known yet, or a cell cannot be read.
     """
-    parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in TENSORS}
+    tensors = transformed(inputs, read_inputs(inputs, cells, location, mend))
+    return InputColumns({**tensors, HAS_IMAGE: torch.from_numpy(has_image)})
+
+
+def read_inputs(
+    inputs: Mapping[str, Input],
+    cells: Mapping[str, Texts],
+    location: Callable[[int, str], str],
+    mend: str = "`missing: [{}]` in the source",
+) -> dict[str, Tensor]:
+    """Return the values of columns as of `Input.read`, (N,) each.
+
+    Args:
+        inputs: The inputs by name.
+        cells: Input to its cells, (N,) str or None.
+        location: Returns the place of a row's cell for a message.
+        mend: How to say that a cell means nothing, for a message; ``{}`` is the cell.
+
+    Raises:
+        UserError: If an input is not known yet, or a cell cannot be read.
+    """
+    values = {}
     for name, column in inputs.items():
         if not column.is_known:
             raise UserError(
                 f"data.inputs.{name}: {type(column).__name__} should know its statistics before "
                 f"rows are read. Found none; give the data the inputs of the model"
             )
-        encoded = column.encode(cells[name])
-        if encoded.bad.any():
-            row, count = int(np.flatnonzero(encoded.bad)[0]), int(encoded.bad.sum())
+        found = column.read(cells[name])
+        if found.bad.any():
+            row, count = int(np.flatnonzero(found.bad)[0]), int(found.bad.sum())
             cell, more = cells[name][row], f" ({count:,} cells like this)" if count > 1 else ""
             raise UserError(
                 f"{location(row, name)}: input {name} cannot read {quoted(cell)}{more}; expected "
                 f"{column.expected()}, or {mend.format(short(cell))}"
             )
-        parts[column.tensor].append(encoded.values)
-    tensors = {
-        name: torch.from_numpy(np.concatenate(own, axis=1)) for name, own in parts.items() if own
-    }
-    return InputColumns({**tensors, HAS_IMAGE: torch.from_numpy(has_image)})
+        values[name] = torch.from_numpy(found.values)
+    return values

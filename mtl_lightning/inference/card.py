@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from mtl_lightning.inference.description import Description
+from mtl_lightning.models.inputs import IMAGE
 from mtl_lightning.system.errors import listed
 
 _FRONT = """---
 library_name: mtl-lightning
-pipeline_tag: image-classification
+pipeline_tag: {pipeline}
 tags: [multi-task-learning, {format}]
 ---
 """
@@ -21,10 +22,10 @@ _USE = """
 import mtl_lightning
 
 model = mtl_lightning.load("{folder}")
-model.predict(["photo.jpg"])
+model.predict([{example}])
 ```
 
-Input: RGB images as uint8, `(batch, 3, {height}, {width})`, scaled by `resize: {resize}`.
+{inputs}
 Preprocessing is the first layer of the network, and its outputs are answers: probabilities, and
 numbers in the label's own unit.
 """
@@ -37,9 +38,13 @@ def card(description: Description, checkpoint: Path) -> str:
         description: The exported network.
         checkpoint: Where it is from; results of its run are shown if they are next to it.
     """
-    height, width = description.image_size
-    lines = [_FRONT.format(format=description.format), f"# {_name(checkpoint)}", ""]
-    lines += ["One network for several questions about an image.", "", "| Task | Kind | Answers |"]
+    with_image = IMAGE in description.reads
+    pipeline = "image-classification" if with_image else "tabular-classification"
+    front = _FRONT.format(format=description.format, pipeline=pipeline)
+    subject = "an image" if with_image else "a row of a table"
+    lines = [front, f"# {_name(checkpoint)}", ""]
+    lines += [f"One network for several questions about {subject}.", ""]
+    lines.append("| Task | Kind | Answers |")
     lines.append("|---|---|---|")
     for name, entry in description.tasks.items():
         arguments = entry.get("init_args") or {}
@@ -47,7 +52,9 @@ def card(description: Description, checkpoint: Path) -> str:
         answers = next(filter(None, named), ["a number"])
         lines.append(f"| {name} | {entry['class_path'].rpartition('.')[2]} | {listed(answers)} |")
     lines.append(
-        _USE.format(folder=_name(checkpoint), height=height, width=width, resize=description.resize)
+        _USE.format(
+            folder=_name(checkpoint), example=_example(description), inputs=_inputs(description)
+        )
     )
     lines += _results(checkpoint, description.tasks)
     origin = listed(f"{name} {value}" for name, value in description.origin.items())
@@ -60,11 +67,37 @@ def _name(checkpoint: Path) -> str:
     return parents[2].name if checkpoint.resolve().parent.name == "checkpoints" else checkpoint.stem
 
 
+def _example(description: Description) -> str:
+    """Return one input, in Python."""
+    image = IMAGE in description.reads
+    if not description.inputs:
+        return '"photo.jpg"'
+    cells = ['"image": "photo.jpg"'] if image else []
+    return "{" + ", ".join([*cells, *(f"{json.dumps(n)}: ..." for n in description.inputs)]) + "}"
+
+
+def _inputs(description: Description) -> str:
+    """Return what the network is given: images, and a table of the columns."""
+    lines = []
+    if IMAGE in description.reads:
+        height, width = description.image_size
+        lines.append(
+            f"Input: RGB images as uint8, `(batch, 3, {height}, {width})`, scaled by "
+            f"`resize: {description.resize}`."
+        )
+    if description.inputs:
+        lines += ["", "| Column | Kind | What the graph takes |", "|---|---|---|"]
+        for name, column in description.built_inputs().items():
+            lines.append(f"| {name} | {type(column).__name__} | {column.unit()} |")
+        lines += ["", "`predict` takes cells as in a table; None is a missing one."]
+    return "\n".join(lines)
+
+
 def _results(checkpoint: Path, tasks: Mapping[str, Any]) -> list[str]:
     """Return the table of what was measured on test, if the run has a file of it."""
     file = checkpoint.resolve().parents[1] / "test_metrics.json"
     if not file.is_file():
-        return ["## Results", "", "Not measured on test images.", ""]
+        return ["## Results", "", "Not measured on a test split.", ""]
     measured = json.loads(file.read_text(encoding="utf-8"))["tasks"]
     rows = [
         f"| {task} | {metric} | {value:.4g} |"

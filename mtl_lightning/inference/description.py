@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from mtl_lightning._version import __version__
 from mtl_lightning.config import checks, untrusted
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.resizing import Resize, image_shape
+from mtl_lightning.inputs import Input
+from mtl_lightning.inputs.base import specs_of, transformed
 from mtl_lightning.models import Backbone, HeadOptions, Sharing
 from mtl_lightning.runs.checkpoint_reading import saved_config
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
@@ -23,7 +26,7 @@ from mtl_lightning.tasks.predictor import Predictor
 
 FILE = "config.json"
 KIND = "mtl-lightning"
-VERSION = 1
+VERSION = 2
 """The version of the folder's layout."""
 _MODEL = ("backbone", "sharing", "dropout", "head_hidden")
 """The arguments of the model that its network is built from."""
@@ -36,13 +39,16 @@ class Description:
     Attributes:
         tasks: Task to ``{class_path, init_args}``, with classes.
         model: The arguments of the model that its network is built from.
-        image_size: The (height, width) of the images.
+        image_size: The (height, width) of the images, if it reads any.
         resize: How images get this size, see `mtl_lightning.data.images.resize`.
         intensity: The values of image files that are black and white, as in a config.
         origin: Where it is from: the checkpoint's step, and the versions of packages.
         format: The format of the files, ``""`` for a checkpoint.
         files: Facts about the files of this format.
         statistics: Task to the statistics of its training labels, by name.
+        inputs: Column to ``{class_path, init_args}``, with vocabulary or statistics.
+        reads: The names of the tensors that the network reads, see `mtl_lightning.models.inputs`;
+            empty as long as it has not been built.
     """
 
     tasks: Mapping[str, Any]
@@ -54,6 +60,8 @@ class Description:
     format: str = ""
     files: Mapping[str, Any] = field(default_factory=dict)
     statistics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
 
     @classmethod
     def of_checkpoint(cls, path: Path, trusted: Collection[str] = ()) -> "Description":
@@ -72,11 +80,6 @@ class Description:
             arguments["weights"] = None
         saved = untrusted.mark(saved, untrusted.Origin(str(path), trusted))
         data = saved["data"]
-        if data.get("inputs"):
-            raise UserError(
-                f"{path}: the network should read images alone to be exported or loaded. Found "
-                f"inputs {listed(data['inputs'])}; use mtl-lightning predict with a table"
-            )
         found = [entry.get("init_args", {}) for entry in (data.get("sources") or {}).values()]
         intensities = [arguments.get("intensity") for arguments in found]
         return cls(
@@ -90,6 +93,7 @@ class Description:
                 "mtl_lightning": __version__,
                 "torch": torch.__version__,
             },
+            inputs=data.get("inputs") or {},
         )
 
     def only(self, tasks: Collection[str]) -> "Description":
@@ -122,8 +126,15 @@ class Description:
                 dropout=self.model.get("dropout", 0.5), hidden=self.model.get("head_hidden")
             ),
             self.image_size,
+            specs_of(inputs := self.built_inputs()),
         )
-        return Predictor(network, tasks).eval()
+        return Predictor(network, tasks, partial(transformed, inputs)).eval()
+
+    def built_inputs(self) -> dict[str, Input]:
+        """Build the inputs that are columns."""
+        return {
+            name: _built(Input, entry, f"data.inputs.{name}") for name, entry in self.inputs.items()
+        }
 
     def built_tasks(self) -> dict[str, Task]:
         """Build the tasks, with their statistics."""
@@ -134,13 +145,13 @@ class Description:
                 tasks[name].get_buffer(buffer).copy_(torch.tensor(value, dtype=torch.float64))
         return tasks
 
-    def with_statistics(self, predictor: Predictor) -> "Description":
-        """Return it with the statistics of a trained network."""
+    def completed(self, predictor: Predictor) -> "Description":
+        """Return it with what a trained network reads, and with the statistics of its labels."""
         statistics = {
             name: {buffer: value.tolist() for buffer, value in task.named_buffers()}
             for name, task in predictor.tasks.items()
         }
-        return replace(self, statistics=statistics)
+        return replace(self, statistics=statistics, reads=tuple(predictor.network.input_specs))
 
     def intensity_of_files(self) -> Intensity | None:
         """Return the values of image files that are black and white."""
@@ -180,7 +191,8 @@ class Description:
             raise UserError(f"{path}: is incomplete; it should have {listed(sorted(names))}")
         content = untrusted.mark(content, untrusted.Origin(str(path), sys.modules))
         checks.check_value(Resize, content["resize"], f"{path}: resize")
-        return cls(**{**content, "image_size": image_shape(content["image_size"])})
+        size = image_shape(content["image_size"])
+        return cls(**{**content, "image_size": size, "reads": tuple(content["reads"])})
 
 
 def _agreed(intensities: list[Any]) -> Any:

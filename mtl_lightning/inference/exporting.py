@@ -1,21 +1,21 @@
 """From a checkpoint to a folder that runs elsewhere, compared with PyTorch before it is kept."""
 
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mtl_lightning.inference import formats
 from mtl_lightning.inference.card import card
 from mtl_lightning.inference.description import Description
 from mtl_lightning.inference.formats import Run
 from mtl_lightning.inference.formats.safetensors import run_of
-from mtl_lightning.inference.images import AnyImage, ImageReader
 from mtl_lightning.inference.names import FORMATS, check_format
+from mtl_lightning.inference.rows import Given, InputReader
+from mtl_lightning.inference.values import IMAGES, Values, examples
 from mtl_lightning.runs.checkpoint_reading import read_checkpoint
 from mtl_lightning.system.errors import UserError, state_dict_difference
 from mtl_lightning.system.files import part_of
@@ -26,6 +26,8 @@ TOLERANCE = 1e-4
 relative to the largest answer."""
 BATCHES = (1, 3)
 """Sizes of the random batches that are compared."""
+MOST = 64
+"""Rows of the largest batch."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Exported:
     Attributes:
         folder: Its folder.
         difference: The largest difference from PyTorch.
-        compared: The number of images that were compared.
+        compared: The number of rows that were compared.
     """
 
     folder: Path
@@ -70,12 +72,12 @@ def export(
     folder: Path,
     kind: str = "onnx",
     tasks: Collection[str] = (),
-    images: Iterable[AnyImage] = (),
+    images: Given = (),
     trusted: Collection[str] = (),
 ) -> Exported:
     """Export the network of a checkpoint into a new folder.
 
-    The folder appears once the network in it agrees with PyTorch, on random images and on those
+    The folder appears once the network in it agrees with PyTorch, on random inputs and on those
     given; otherwise nothing is left behind.
 
     Args:
@@ -83,7 +85,7 @@ def export(
         folder: The folder, which should not exist, or be empty.
         kind: The format, see `FORMATS`.
         tasks: The tasks to export, by default all.
-        images: Real images to compare on.
+        images: Real images, or rows of a network that reads columns, to compare on.
         trusted: Modules of the user's own classes.
 
     Raises:
@@ -97,21 +99,20 @@ def export(
     predictor = load_predictor(path, description)
     own = getattr(formats, FORMATS[kind][0])()
     with _new_folder(folder) as part:
-        description = replace(description.with_statistics(predictor), format=kind)
+        description = replace(description.completed(predictor), format=kind)
         files = own.write(predictor, description, part)
         description = replace(description, files=files)
         description.write(part)
         (part / "README.md").write_text(card(description, path), encoding="utf-8")
         run = own.open(Description.read(part) if not trusted else description, part)
-        real = list(ImageReader(description)(images))
-        batches = _batches(description.image_size, real)
+        batches = [*_made_up(description), *InputReader(description).batches(images, MOST)]
         difference = _largest_difference(run_of(predictor), run, batches)
         if not difference <= TOLERANCE:
             raise UserError(
                 f"--format {kind}: the exported network differs from PyTorch by {difference:.2g}, "
                 f"more than {TOLERANCE:g}; nothing is written"
             )
-    return Exported(folder, difference, sum(map(len, batches)))
+    return Exported(folder, difference, sum(len(next(iter(batch.values()))) for batch in batches))
 
 
 def check_folder(folder: Path) -> None:
@@ -137,18 +138,17 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _batches(
-    size: tuple[int, int], images: Sequence[NDArray[np.uint8]]
-) -> Sequence[NDArray[np.uint8]]:
-    """Return batches of noise, of grey and of real images."""
+def _made_up(description: Description) -> list[Values]:
+    """Return batches of noise, and of grey images with noise in the columns."""
     random = np.random.default_rng(0)
-    noise = [random.integers(0, 256, (n, 3, *size), dtype=np.uint8) for n in BATCHES]
-    greys = np.empty((3, 3, *size), dtype=np.uint8)
-    greys[:] = np.array([0, 127, 255], dtype=np.uint8)[:, None, None, None]
-    return [*noise, greys, *([np.stack(images)] if images else [])]
+    batches = [examples(description, rows, random) for rows in BATCHES]
+    greys = examples(description, 3, random)
+    if IMAGES in greys:
+        greys[IMAGES][:] = np.array([0, 127, 255], dtype=np.uint8)[:, None, None, None]
+    return [*batches, greys]
 
 
-def _largest_difference(one: Run, other: Run, batches: Sequence[NDArray[np.uint8]]) -> float:
+def _largest_difference(one: Run, other: Run, batches: Sequence[Values]) -> float:
     """Return the largest difference of any answer; infinite if one is missing, or not finite."""
     largest = 0.0
     for batch in batches:

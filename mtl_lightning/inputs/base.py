@@ -7,8 +7,11 @@ Adding a kind of input: one file here with one class, one line in ``__init__.pyi
 2. ``tensor`` names the tensor of a batch that holds the column, one of `TENSORS`; `width` and
    `sizes` say how much of it.
 3. In `learn`, compute statistics or a vocabulary from training cells alone. Keep what is given.
-4. In `encode`, turn cells into values. A cell that is missing must differ from every other.
-5. `identity` returns all arguments of the constructor: what a checkpoint must agree on.
+4. In `read`, turn each cell into one number or code, and in `transform` these into what the network
+   gets: with torch alone, since it is in exported graphs, too. A cell that is missing must differ
+   from every other.
+5. `unit` and `example` say what these numbers are, for users of an exported graph.
+6. `identity` returns all arguments of the constructor: what a checkpoint must agree on.
 """
 
 from abc import ABC, abstractmethod
@@ -19,6 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mtl_lightning.models.inputs import CATEGORIES, NUMBERS, InputSpec
 from mtl_lightning.system.errors import UserError
@@ -26,13 +30,17 @@ from mtl_lightning.system.errors import UserError
 TENSORS: Mapping[str, torch.dtype] = {NUMBERS: torch.float32, CATEGORIES: torch.int64}
 """The tensors of a batch that hold columns, and their dtypes."""
 
+GRAPH_INPUT: Mapping[str, torch.dtype] = {NUMBERS: torch.float64, CATEGORIES: torch.int64}
+"""The dtypes of a column's values before `Input.transform`, by the tensor that holds it."""
+
 
 @dataclass(frozen=True)
 class EncodedInput:
-    """A column as the network reads it.
+    """The cells of a column as values.
 
     Attributes:
-        values: (N, width), of the dtype that `TENSORS` says.
+        values: From `Input.read` (N,), of the dtype in `GRAPH_INPUT`; from `Input.encode`
+            (N, width), of the dtype in `TENSORS`.
         bad: (N,) bool, the cells that could not be read.
     """
 
@@ -73,8 +81,25 @@ class Input(ABC):
         """
 
     @abstractmethod
+    def read(self, cells: NDArray[np.object_]) -> EncodedInput:
+        """Return the number or code of each cell, (N,) str as in the source or None."""
+
+    @abstractmethod
+    def transform(self, values: Tensor) -> Tensor:
+        """Return what the network gets for the values of `read`: (N,) to (N, width)."""
+
+    @abstractmethod
+    def unit(self) -> str:
+        """Return what the values of `read` are, for users of an exported graph."""
+
+    @abstractmethod
+    def example(self, rows: int, draw: np.random.Generator) -> NDArray[np.generic]:
+        """Return random values as of `read`, missing ones among them, (rows,)."""
+
     def encode(self, cells: NDArray[np.object_]) -> EncodedInput:
-        """Encode cells, (N,) str as in the source or None, of any split."""
+        """Read and transform cells, (N,) str as in the source or None, of any split."""
+        found = self.read(cells)
+        return EncodedInput(self.transform(torch.from_numpy(found.values)).numpy(), found.bad)
 
     def unknown(self, cells: NDArray[np.object_]) -> NDArray[np.bool_]:
         """Return which cells training has never seen, where that is a value of its own, (N,)."""
@@ -114,3 +139,16 @@ def specs_of(inputs: Mapping[str, Input]) -> dict[str, InputSpec]:
             sizes = tuple(size for column in own for size in column.sizes)
             specs[tensor] = InputSpec((width,), dtype, sizes)
     return specs
+
+
+def transformed(inputs: Mapping[str, Input], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a batch that hold these columns, (N, width) each.
+
+    Args:
+        inputs: The inputs by name.
+        values: Input to its values as of `Input.read`, (N,).
+    """
+    parts: dict[str, list[Tensor]] = {name: [] for name in TENSORS}
+    for name, column in inputs.items():
+        parts[column.tensor].append(column.transform(values[name]))
+    return {name: torch.cat(own, dim=1) for name, own in parts.items() if own}

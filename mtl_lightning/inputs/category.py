@@ -6,11 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mtl_lightning.inputs.base import EncodedInput, Input
 from mtl_lightning.models.inputs import CATEGORIES
-from mtl_lightning.system.errors import UserError
+from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.tasks.cells import canonical, normalised
 
 MISSING, UNKNOWN, FIRST = 0, 1, 2
@@ -72,20 +74,34 @@ class Category(Input):
             )
         self.values = values
 
-    def encode(self, cells: NDArray[np.object_]) -> EncodedInput:
-        """Return ``(N, 1)`` int64 codes; no cell is bad."""
+    def read(self, cells: NDArray[np.object_]) -> EncodedInput:
+        """Return codes; no cell is bad."""
         codes = pd.Series(normalised(cells), dtype=object).map(
             {value: code for code, value in enumerate(self.values or (), start=FIRST)}
         )
         codes = codes.fillna(UNKNOWN).to_numpy(dtype=np.int64)
         return EncodedInput(
-            np.where(pd.isna(cells), MISSING, codes)[:, None], np.zeros(len(cells), dtype=bool)
+            np.where(pd.isna(cells), MISSING, codes), np.zeros(len(cells), dtype=bool)
         )
 
     def unknown(self, cells: NDArray[np.object_]) -> NDArray[np.bool_]:
         """Return which cells are not in the vocabulary, (N,)."""
-        strange: NDArray[np.bool_] = self.encode(cells).values[:, 0] == UNKNOWN
+        strange: NDArray[np.bool_] = self.read(cells).values == UNKNOWN
         return strange
+
+    def transform(self, values: Tensor) -> Tensor:
+        """Return codes, unknown where there is no such code: (N,) int64 to (N, 1)."""
+        known = (values >= 0) & (values < self.sizes[0])
+        return torch.where(known, values, UNKNOWN)[:, None]
+
+    def unit(self) -> str:
+        """Codes."""
+        values = listed(self.values or ())
+        return f"a code (int64): {MISSING} missing, {UNKNOWN} unknown, from {FIRST} on {values}"
+
+    def example(self, rows: int, draw: np.random.Generator) -> NDArray[np.generic]:
+        """Return any codes, and some that do not exist."""
+        return draw.integers(-1, self.sizes[0] + 1, rows)
 
     def meaning(self, cell: str) -> Hashable:
         """Return the canonical text, see `mtl_lightning.tasks.cells`."""

@@ -1,15 +1,18 @@
 """A date, or a moment."""
 
+import math
 from collections.abc import Hashable
 from datetime import datetime, timezone
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mtl_lightning.inputs.base import EncodedInput, Input
-from mtl_lightning.inputs.number import check_scale, spread, standardised
+from mtl_lightning.inputs.number import check_scale, example_numbers, spread, standardised
 from mtl_lightning.models.inputs import NUMBERS
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks.cells import moments
@@ -73,16 +76,26 @@ class Date(Input):
         if not self.is_known:
             self.centre, self.scale = spread(self._days(cells), robust=False)
 
-    def encode(self, cells: NDArray[np.object_]) -> EncodedInput:
-        """Return ``(N, width)`` float32; a cell that is no date is bad."""
+    def read(self, cells: NDArray[np.object_]) -> EncodedInput:
+        """Return the days since 1970; a cell that is no date is bad."""
         days = self._days(cells)
-        values = [standardised(days, self.centre, self.scale)]
+        return EncodedInput(days, pd.notna(cells) & np.isnan(days))
+
+    def transform(self, values: Tensor) -> Tensor:
+        """Return the linear part and the cycles: (N,) float64 to (N, width) float32."""
+        parts = [standardised(values, self.centre, self.scale)]
         for cycle in self.cycles:
-            angle = 2 * np.pi * (days / DAYS[cycle] % 1)
-            values += [np.sin(angle), np.cos(angle)]
-        return EncodedInput(
-            np.stack(values, axis=1).astype(np.float32), pd.notna(cells) & np.isnan(days)
-        )
+            angle = 2 * math.pi * (values / DAYS[cycle] % 1)
+            parts += [angle.sin(), angle.cos()]
+        return torch.stack(parts, dim=1).to(torch.float32)
+
+    def unit(self) -> str:
+        """Days."""
+        return "days since 1970-01-01T00:00 in UTC (float64), NaN for a missing date"
+
+    def example(self, rows: int, draw: np.random.Generator) -> NDArray[np.generic]:
+        """Return days as far apart as the training rows', the last of which is missing."""
+        return example_numbers(rows, draw, self.centre, self.scale)
 
     def expected(self) -> str:
         """Ask for a date in the format."""

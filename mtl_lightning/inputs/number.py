@@ -1,11 +1,13 @@
 """A number."""
 
 from collections.abc import Hashable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mtl_lightning.inputs.base import EncodedInput, Input
 from mtl_lightning.models.inputs import NUMBERS
@@ -17,6 +19,8 @@ CLIP = 3.0
 Pre-Tuned MLPs and Boosted Trees on Tabular Data", NeurIPS 2024."""
 LARGEST = float(np.finfo(np.float32).max)
 """The largest number that a network reads."""
+
+Values = TypeVar("Values", NDArray[np.float64], Tensor)
 
 
 class Number(Input):
@@ -60,15 +64,28 @@ class Number(Input):
         if not self.is_known:
             self.centre, self.scale = spread(_numbers(cells), self.robust)
 
-    def encode(self, cells: NDArray[np.object_]) -> EncodedInput:
-        """Return ``(N, 1)`` float32; a cell that is no finite number is bad."""
-        numbers = _numbers(cells)
-        values = standardised(numbers, self.centre, self.scale)
-        bad = pd.notna(cells) & ~(np.maximum(np.abs(numbers), np.abs(values)) <= LARGEST)
-        values = np.where(bad, np.nan, values)
+    def read(self, cells: NDArray[np.object_]) -> EncodedInput:
+        """Return the numbers; a cell that is no finite number is bad."""
+        values = _numbers(cells)
+        standard = standardised(values, self.centre, self.scale)
+        largest = np.maximum(np.abs(values), np.abs(standard))
+        bad = pd.notna(cells) & ~(largest <= LARGEST)
+        return EncodedInput(np.where(bad, np.nan, values), bad)
+
+    def transform(self, values: Tensor) -> Tensor:
+        """Standardise numbers: (N,) float64 to (N, 1) float32."""
+        values = standardised(values, self.centre, self.scale)
         if self.robust:
-            values = values / np.sqrt(1 + (values / CLIP) ** 2)
-        return EncodedInput(values.astype(np.float32)[:, None], bad)
+            values = values / (1 + (values / CLIP) ** 2).sqrt()
+        return values.to(torch.float32)[:, None]
+
+    def unit(self) -> str:
+        """Numbers in their own unit."""
+        return "the number as in the table (float64), NaN for a missing one"
+
+    def example(self, rows: int, draw: np.random.Generator) -> NDArray[np.generic]:
+        """Return numbers as far apart as the training rows', the last of which is missing."""
+        return example_numbers(rows, draw, self.centre, self.scale)
 
     def expected(self) -> str:
         """Ask for a number."""
@@ -128,11 +145,18 @@ def spread(values: NDArray[np.float64], robust: bool) -> tuple[float, float]:
     return centre, 1.0 if same or not scale else scale
 
 
-def standardised(
-    values: NDArray[np.float64], centre: float | None, scale: float | None
-) -> NDArray[np.float64]:
+def standardised(values: Values, centre: float | None, scale: float | None) -> Values:
     """Return ``(values - centre) / scale``."""
     assert centre is not None  # checked when the data are set up
     assert scale is not None
-    result: NDArray[np.float64] = (values - centre) / scale
+    result: Values = (values - centre) / scale
     return result
+
+
+def example_numbers(
+    rows: int, draw: np.random.Generator, centre: float | None, scale: float | None
+) -> NDArray[np.float64]:
+    """Return normally distributed numbers, (rows,) float64, the last of which is NaN."""
+    values = draw.normal(size=rows) * (scale or 1) + (centre or 0)
+    values[-1] = np.nan
+    return values

@@ -1,6 +1,7 @@
 """The LightningModule: what it is built from, its setup, its checkpoints and its optimizer."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.resizing import image_shape
 from mtl_lightning.inputs import Input
-from mtl_lightning.inputs.base import specs_of
+from mtl_lightning.inputs.base import specs_of, transformed
 from mtl_lightning.models import (
     VGG16,
     Backbone,
@@ -202,7 +203,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
 
     def predictor(self) -> Predictor:
         """Return the network with the tasks' answers as its last layer, on the same weights."""
-        return Predictor(self.network, self._tasks)
+        return Predictor(self.network, self._tasks, partial(transformed, self.inputs))
 
     def setup(self, stage: str) -> None:
         """Check that the data have the same tasks.

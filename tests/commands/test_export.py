@@ -21,7 +21,7 @@ def test_a_run_is_exported_by_its_name(run, capsys):
     assert main(["export", "--ckpt_path", "best", "--name", "shop", *options]) == 0
     out = capsys.readouterr().out
     assert out == (
-        "written: out (safetensors; largest difference from PyTorch 0.0e+00 on 7 images)\n"
+        "written: out (safetensors; largest difference from PyTorch 0.0e+00 on 7 inputs)\n"
     )
     assert list(mtl_lightning.load("out").tasks) == ["kind", "size"]
 

@@ -1,11 +1,12 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from mtl_lightning.inference.description import Description
 from mtl_lightning.system.errors import UserError
-from tests.helpers.files import exports
+from tests.helpers.files import exported_tables, exports
 
 
 def test_what_is_written_is_read(checkpoint, tmp_path):
@@ -33,7 +34,7 @@ def test_statistics_of_the_labels_keep_every_digit(checkpoint, folders):
     ("change", "message"),
     [
         ({"kind": "other"}, "was not written by"),
-        ({"version": 2}, "version should be 1. Found 2; export it again"),
+        ({"version": 1}, "version should be 2. Found 1; export it again"),
         ({"resize": "crop"}, 'resize should be .*Found "crop"'),
         ({"more": 1}, "is incomplete"),
         ({"tasks": {"a": {"class_path": "os.system"}}}, "class_path"),
@@ -56,7 +57,15 @@ def test_a_file_that_is_cut_short(tmp_path, text):
         Description.read(tmp_path)
 
 
-def test_a_network_that_reads_columns_is_refused(tmp_path):
-    path = exports.made(tmp_path, **{"data.inputs": {"age": {"class_path": "Number"}}})
-    with pytest.raises(UserError, match=r"should read images alone to be .* Found inputs age; use"):
-        Description.of_checkpoint(path)
+def test_columns_are_written_with_their_statistics(tmp_path):
+    description = Description.of_checkpoint(exported_tables.made(tmp_path))
+    description.completed(description.build()).write(tmp_path)
+    read = Description.read(tmp_path)
+    assert read.reads == ("numbers", "categories")
+    assert read.built_inputs()["age in years"].identity() == {
+        "robust": True,
+        "centre": 41.0,
+        "scale": 12.5,
+    }
+    with pytest.raises(UserError, match=r"Number should know its statistics before"):
+        replace(read, inputs={"age": {"class_path": "mtl_lightning.Number"}}).build()

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtl_lightning.inference.description import Description
+from mtl_lightning.inference.values import Values
 from mtl_lightning.tasks.predictor import Predictor
 
-Run = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.generic]]]
-"""Maps images ``(B, 3, H, W)`` uint8 to the answers of `Predictor`, as arrays."""
+Run = Callable[[Values], dict[str, NDArray[np.generic]]]
+"""Maps values by name, see `mtl_lightning.inference.values`, to the answers of `Predictor`."""
 
 
 class ExportFormat(ABC):
-    """A way to write a network, so that it maps uint8 images to answers elsewhere."""
+    """A way to write a network, so that it maps images and columns to answers elsewhere."""
 
     @abstractmethod
     def write(self, predictor: Predictor, description: Description, folder: Path) -> dict[str, str]:

@@ -13,37 +13,44 @@ from mtl_lightning.config import untrusted
 from mtl_lightning.inference.description import Description
 from mtl_lightning.inference.formats.base import ExportFormat, Run
 from mtl_lightning.inference.formats.pt2 import exported
+from mtl_lightning.inference.values import Values, arguments_of, examples
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.predictor import Predictor
 
 FILE = "model.onnx"
 OPSET = 20
-INPUT = "images"
 
 
 class ONNX(ExportFormat):
-    """``model.onnx``: uint8 images in, one named output for each answer of each task.
+    """``model.onnx``: uint8 images and columns in, one named output for each answer of each task.
 
     Preprocessing and answers are in the graph, and the batch size is free. The metadata hold
-    ``config.json``'s tasks, so that the file alone tells its classes.
+    ``config.json``'s tasks and inputs, so that the file alone tells its classes and vocabularies.
     """
 
     def write(self, predictor: Predictor, description: Description, folder: Path) -> dict[str, str]:
         """Write the file; see the base class."""
-        program, size = exported(predictor, description), description.image_size
+        values = examples(description, 2, np.random.default_rng(0))
+        program = exported(predictor, values)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of the exporter about its own graph passes
             onnx_program: Any = torch.onnx.export(
                 program,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=list(predictor(torch.zeros(1, 3, *size, dtype=torch.uint8))),
+                input_names=list(values),
+                output_names=list(predictor(**arguments_of(values))),
                 verbose=False,
             )
-        tasks = untrusted.unmark(dict(description.tasks))
-        onnx_program.model.metadata_props["tasks"] = json.dumps(tasks, ensure_ascii=False)
-        onnx_program.model.metadata_props["resize"] = description.resize
+        columns = description.built_inputs()
+        inputs = {
+            name: {**entry, "unit": columns[name].unit()}
+            for name, entry in description.inputs.items()
+        }
+        metadata = onnx_program.model.metadata_props
+        for name, facts in (("tasks", dict(description.tasks)), ("inputs", inputs)):
+            metadata[name] = json.dumps(untrusted.unmark(facts), ensure_ascii=False)
+        metadata["resize"] = description.resize
         onnx_program.save(folder / FILE, external_data=False)
         return {"model": FILE, "opset": str(OPSET)}
 
@@ -65,7 +72,7 @@ class ONNX(ExportFormat):
             raise UserError(f"{folder / FILE}: cannot be read; {error}") from error
         names = [output.name for output in session.get_outputs()]
 
-        def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
-            return dict(zip(names, session.run(names, {INPUT: images}), strict=True))
+        def run(values: Values) -> dict[str, NDArray[np.generic]]:
+            return dict(zip(names, session.run(names, values), strict=True))
 
         return run

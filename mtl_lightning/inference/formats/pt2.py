@@ -6,38 +6,48 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils._pytree import tree_map
 
 from mtl_lightning.inference.description import Description
 from mtl_lightning.inference.formats.base import ExportFormat, Run
+from mtl_lightning.inference.values import IMAGES, Values, arguments_of, examples
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.predictor import Predictor
 
 FILE = "model.pt2"
 
 
-def exported(predictor: Predictor, description: Description) -> torch.export.ExportedProgram:
+def exported(predictor: Predictor, values: Values) -> torch.export.ExportedProgram:
     """Return the graph of a network, with a free batch size.
+
+    Args:
+        predictor: The network.
+        values: An example of what it is given, of 2 rows or more.
 
     Raises:
         UserError: If a class in it cannot be exported.
     """
-    images = torch.zeros(2, 3, *description.image_size, dtype=torch.uint8)
-    batch = torch.export.Dim("batch")
+    arguments, batch = arguments_of(values), torch.export.Dim("batch")
+    shapes = tree_map(lambda _: {0: batch}, arguments)
+    images = (arguments.pop(IMAGES),) if IMAGES in arguments else ()
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of torch about its own internals
-            return torch.export.export(predictor, (images,), dynamic_shapes={"images": {0: batch}})
+            return torch.export.export(predictor, images, arguments, dynamic_shapes=shapes)
     except Exception as error:  # torch raises many kinds
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"the network cannot be exported as a graph: {reason}") from error
 
 
 class PT2(ExportFormat):
-    """``model.pt2``, opened by ``torch.export.load(file).module()``, also in C++ by AOTInductor."""
+    """``model.pt2``, opened by ``torch.export.load(file).module()``, also in C++ by AOTInductor.
+
+    It is called as `Predictor` is: ``module(images)``, ``module(columns={"age": ages})``.
+    """
 
     def write(self, predictor: Predictor, description: Description, folder: Path) -> dict[str, str]:
         """Write the file; see the base class."""
-        program = exported(predictor, description)
+        program = exported(predictor, examples(description, 2, np.random.default_rng(0)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch about weights on a GPU, which these are not
             torch.export.save(program, folder / FILE)
@@ -52,9 +62,11 @@ class PT2(ExportFormat):
         except Exception as error:  # torch raises many kinds
             raise UserError(f"{folder / FILE}: cannot be read; {error}") from error
 
-        def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+        def run(values: Values) -> dict[str, NDArray[np.generic]]:
+            arguments = arguments_of(values)
+            images = (arguments.pop(IMAGES),) if IMAGES in arguments else ()
             with torch.no_grad():
-                answers = module(torch.from_numpy(images))
+                answers = module(*images, **arguments)
             return {name: answer.numpy() for name, answer in answers.items()}
 
         return run

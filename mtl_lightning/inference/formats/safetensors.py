@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from mtl_lightning.inference.description import Description
 from mtl_lightning.inference.formats.base import ExportFormat, Run
+from mtl_lightning.inference.values import Values, arguments_of
 from mtl_lightning.system.errors import UserError, state_dict_difference
 from mtl_lightning.tasks.predictor import Predictor
 
@@ -47,9 +48,9 @@ class SafeTensors(ExportFormat):
 def run_of(predictor: Predictor) -> Run:
     """Return a network as a function of arrays."""
 
-    def run(images: NDArray[np.uint8]) -> dict[str, NDArray[np.generic]]:
+    def run(values: Values) -> dict[str, NDArray[np.generic]]:
         with torch.no_grad():
-            answers = predictor(torch.from_numpy(images))
+            answers = predictor(**arguments_of(values))
         return {name: answer.numpy() for name, answer in answers.items()}
 
     return run

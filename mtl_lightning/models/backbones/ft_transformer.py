@@ -96,7 +96,7 @@ class Tokens(nn.Module):
     def forward(self, packed: Tensor) -> Tensor:
         """Return the tokens, in the dtype of the weights."""
         count, dtype = self.columns.numbers, self.answer.dtype
-        tokens = [self.answer.expand(len(packed), 1, -1)]
+        tokens = [self.answer.expand(packed.shape[0], 1, -1)]
         if self.numbers is not None:
             values, missing = packed[:, : 2 * count].to(dtype).chunk(2, dim=1)
             tokens.append(self.numbers(values) + missing[..., None] * self.missing)

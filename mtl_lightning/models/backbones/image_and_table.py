@@ -113,7 +113,9 @@ class ImageAndTable(Backbone):
         maps = self.image.feature_maps(self.image.prepare(inputs), self.provided)
         columns = self.table.vector(inputs)
         last = maps[self.image.last_stage]
-        has = inputs.get(HAS_IMAGE, torch.ones(len(last), dtype=torch.bool, device=last.device))
+        # Not len(), which would fix the batch size of an exported graph.
+        all_rows = torch.ones(last.shape[0], dtype=torch.bool, device=last.device)
+        has = inputs.get(HAS_IMAGE, all_rows)
         there = has.to(last.dtype)[:, None]
         absent: Tensor = self.trunk.get_submodule("join.absent")(1 - there)
         last = last * there[..., None, None] + absent[..., None, None]

@@ -1,0 +1,121 @@
+"""What a network is given: images of any kind, rows of columns, or both."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mtl_lightning.data.input_columns import read_inputs
+from mtl_lightning.data.sources.tabular import TableFile
+from mtl_lightning.inference.description import Description
+from mtl_lightning.inference.images import AnyImage, ImageReader
+from mtl_lightning.inference.values import IMAGES, PREFIX, WITH_IMAGE, Values
+from mtl_lightning.models.inputs import HAS_IMAGE, IMAGE
+from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
+
+Row = Mapping[str, Any]
+"""Column to its cell: text, a number, a date, or None; and ``image`` to an image of any kind."""
+
+Given = AnyImage | Row | pd.Series | pd.DataFrame | Iterable[AnyImage | Row | pd.Series]
+
+
+class InputReader:
+    """Turns images, or rows with columns, into what a network is given.
+
+    Args:
+        description: The facts about the network.
+    """
+
+    def __init__(self, description: Description) -> None:
+        self.inputs = description.built_inputs()
+        self.reads = description.reads
+        self._size = description.image_size
+        self._images = ImageReader(description)
+
+    def batches(self, given: Given, batch_size: int) -> Iterator[Values]:
+        """Yield batches of values for `Run`.
+
+        Args:
+            given: Images, see `ImageReader`; or, for a network that reads columns, one row or
+                several (a dict or a Series each), or a DataFrame.
+            batch_size: The number of rows in each.
+
+        Raises:
+            UserError: If an image or a cell cannot be read, or a row lacks a column.
+        """
+        if not self.inputs:
+            images = self._images(given)  # type: ignore[arg-type]  # rows are refused there
+            while some := list(islice(images, batch_size)):
+                yield {IMAGES: np.stack(some)}
+            return
+        columns, count = _columns(given, list(self.inputs))
+        table = TableFile("the given rows,", list(columns), np.arange(count), columns.__getitem__)
+        cells = {name: table.column(name) for name in self.inputs}
+        values = read_inputs(self.inputs, cells, table.location, "None")
+        for start in range(0, count, batch_size):
+            part = slice(start, start + batch_size)
+            batch: Values = {f"{PREFIX}{name}": own[part].numpy() for name, own in values.items()}
+            if IMAGE in self.reads:
+                batch |= self._with_images(columns.get(IMAGE, [None] * count)[part], start)
+            yield batch
+
+    def _with_images(self, images: list[Any], start: int) -> Values:
+        """Return images and which of them there are; others are black."""
+        has = np.array([not _is_missing(image) for image in images], dtype=bool)
+        if HAS_IMAGE not in self.reads and not has.all():
+            row = start + int(np.flatnonzero(~has)[0])
+            raise UserError(
+                f'the given rows, row {row} should have an image in "image". Found none'
+            )
+        pixels = np.zeros((len(images), 3, *self._size), dtype=np.uint8)
+        for place in np.flatnonzero(has):
+            (pixels[place],) = self._images(images[place])
+        return {IMAGES: pixels} | ({WITH_IMAGE: has} if HAS_IMAGE in self.reads else {})
+
+
+def _columns(given: Any, wanted: list[str]) -> tuple[dict[str, list[Any]], int]:
+    """Return the cells of each column, ``image`` among them if it is there, and how many.
+
+    Raises:
+        UserError: If a row lacks a column, or is no row.
+    """
+    if isinstance(given, pd.DataFrame):
+        _check(given.columns, wanted, "the given table")
+        names = [*wanted, *({IMAGE} & set(given.columns))]
+        return {name: list(map(_plain, given[name])) for name in names}, len(given)
+    one = isinstance(given, Mapping | pd.Series | str | bytes) or not isinstance(given, Iterable)
+    rows = [given] if one else list(given)
+    for number, row in enumerate(rows):
+        if not isinstance(row, Mapping | pd.Series):
+            raise UserError(
+                f"the given rows, row {number} should be a dict with {listed(wanted)}, which the "
+                f"network reads. Found {type(row).__name__}"
+            )
+        _check(row.keys(), wanted, f"the given rows, row {number}")
+    found = {name: [_plain(row[name]) for row in rows] for name in wanted}
+    return found | {IMAGE: [row.get(IMAGE) for row in rows]}, len(rows)
+
+
+def _check(names: Iterable[Any], wanted: list[str], where: str) -> None:
+    names = list(map(str, names))
+    for name in wanted:
+        if name not in names:
+            raise UserError(
+                f"{where} should have a column {quoted(name)}, which the network reads (None if it "
+                f"is missing). Found {listed(names) or 'none'}{did_you_mean(name, names)}"
+            )
+
+
+def _plain(cell: Any) -> Any:
+    """Return a cell as `TableFile` reads it."""
+    if _is_missing(cell):
+        return None
+    return cell.tolist() if isinstance(cell, np.ndarray) else cell
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or value is pd.NA or value is pd.NaT:
+        return True
+    return isinstance(value, float) and value != value
