@@ -68,13 +68,20 @@ def grow_on_checkpoint(remembered: Mapping[str, Any], given: Mapping[str, Any]) 
         given: The config.
 
     Raises:
-        UserError: If it names no tasks, or not each of the checkpoint's; or one is of another kind.
+        UserError: If it names no tasks, or not each of the checkpoint's; or one is of another kind;
+            or it names other columns.
     """
     if not isinstance(given.get("tasks"), Mapping):
         raise UserError(
             "--grow needs a config with `tasks`: those of the checkpoint, and what is new"
         )
     tasks = check_tasks(given["tasks"])
+    inputs = get(given, "data", "inputs")
+    if inputs is not None:
+        try:
+            check_same_inputs(inputs, get(remembered, "data", "inputs") or {})
+        except UserError as error:
+            raise UserError(f"--grow: {error}") from None
     below: dict[str, Any] = {key: dict(remembered[key]) for key in ("model", "data")}
     if get(given, "data", "sources") is not None:
         below["data"].pop("sources", None)

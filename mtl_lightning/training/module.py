@@ -253,19 +253,23 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         """Start the next training from a checkpoint whose tasks, or their classes, are fewer.
 
         Heads are copied by the names of their outputs; what is new starts afresh, as do optimizer
-        and epochs. See `training.growing.Growth`.
+        and epochs. See `training.growing.Growth`. Columns that the network reads stay as they were.
 
         Args:
             path: The checkpoint.
 
         Raises:
-            UserError: If it cannot be read, a task or class of it is missing or changed, or nothing
-                is new.
+            UserError: If it cannot be read, a task or class of it is missing or changed, it reads
+                other columns, or nothing is new.
         """
         path = Path(path)
         checkpoint = load_checkpoint(path, map_location="cpu", weights_only=True)
-        if self.inputs or checkpoint.get(INPUTS):
-            raise UserError("--grow: networks that read columns (data.inputs) cannot grow yet")
+        try:
+            check_inputs(self.inputs, checkpoint.get(INPUTS, {}), "checkpoint")
+        except UserError as error:
+            raise UserError(
+                f"--grow: {error}; a network grows by tasks and classes alone"
+            ) from None
         own = {name: described(task) for name, task in self.tasks.items()}
         self._growth = Growth(self._tasks, own, checkpoint, str(path))
 

@@ -160,3 +160,53 @@ def test_a_network_that_grows_keeps_its_settings_and_starts_a_new_run(checkpoint
 def test_a_network_cannot_grow_into_fewer_or_other_tasks(checkpoint, changes, message):
     line = refused("fit", "--config", small(changes), *checkpoint, "--grow")
     assert re.match(message, line), line
+
+
+INPUTS = {
+    "age": {"class_path": "mtl_lightning.Number", "init_args": {"centre": 40.0, "scale": 9.0}},
+    "city": {"class_path": "mtl_lightning.Category", "init_args": {"values": ["a", "b"]}},
+}
+
+
+@pytest.fixture
+def with_columns(checkpoint, monkeypatch) -> list[str]:
+    def remembered(path: Path, resume: bool) -> dict[str, Any]:
+        saved = saved_config(path, resume)
+        saved["data"]["inputs"] = INPUTS
+        return saved
+
+    monkeypatch.setattr("mtl_lightning.commands.prepare.saved_config", remembered)
+    return [*checkpoint, "--grow"]
+
+
+@pytest.mark.parametrize("given", [{}, {"data.inputs": {"age": "Number", "city": "Category"}}])
+def test_a_network_that_grows_reads_its_columns_as_before(with_columns, given):
+    config = small({"tasks.light": "Regression", "model": DROP, **given})
+    prepared = prepare("fit", ["--config", config, *with_columns])
+    inputs = prepared.config["data"]["inputs"]
+    assert inputs["age"]["init_args"]["centre"] == 40.0
+    assert inputs["city"]["init_args"]["values"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {**INPUTS, "weight": "Number"},
+            r"--grow: data\.inputs should be those of the checkpoint, .* \(age, city\)\. "
+            r"Found age, city, weight$",
+        ),
+        (
+            {
+                **INPUTS,
+                "city": {"class_path": "Category", "init_args": {"values": ["a", "b", "c"]}},
+            },
+            r"--grow: data\.inputs\.city\.values: the config has a, b, c; the checkpoint was "
+            r"trained with a, b\. Leave values as it was",
+        ),
+    ],
+    ids=["a column", "a value"],
+)
+def test_a_network_does_not_grow_by_columns(with_columns, given, message):
+    config = small({"tasks.light": "Regression", "model": DROP, "data.inputs": given})
+    assert re.match(message, refused("fit", "--config", config, *with_columns))

@@ -9,6 +9,7 @@ from pytorch_lightning import seed_everything
 from torch import nn
 
 from mtl_lightning.callbacks import EMA
+from mtl_lightning.inputs import Category, Number
 from mtl_lightning.models import HeadOptions, Soft
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import (
@@ -25,8 +26,9 @@ from mtl_lightning.tasks.base import Task
 from mtl_lightning.training.agreement import described
 from mtl_lightning.training.growing import Growth
 from mtl_lightning.training.module import MultiTask
-from tests.helpers.data import KINDS, Memory, make_data, sparse_labels
-from tests.helpers.training import make_module, make_trainer
+from tests.helpers.data import KINDS, Memory, make_data, make_tasks, sparse_labels
+from tests.helpers.tables import known_inputs, table_data, table_module
+from tests.helpers.training import fit, make_module, make_trainer
 
 STILL = {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.0)}
 FAST = {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.1)}
@@ -210,6 +212,30 @@ def test_a_task_that_is_gone_or_another_network_is_refused(tmp_path):
     module.grow_from(path)
     with pytest.raises(UserError, match=r"keep backbone, sharing and heads as they were|numbers"):
         trained(tmp_path, module)
+
+
+def test_a_network_that_reads_columns_grows_by_a_task(tmp_path):
+    old = table_module(**STILL)
+    fit(tmp_path, table_data(["train"] * 20, inputs=dict(old.inputs), splits={}), old)
+    old.trainer.save_checkpoint(path := tmp_path / "old.ckpt")
+    more = make_tasks() | {"new": Regression()}
+    labels = sparse_labels(20) | {"new": [str(row) for row in range(20)]}
+    module = table_module(more, **STILL)
+    module.grow_from(path)
+    data = table_data(["train"] * 20, labels, inputs=dict(module.inputs), splits={}, tasks=more)
+    fit(tmp_path, data, module)
+    kept = {n: v for n, v in old.network.state_dict().items() if "task_new" not in n}
+    assert {n for n in module.network.state_dict() if "task_new" not in n} == set(kept)
+    for name, value in kept.items():
+        assert torch.equal(module.network.state_dict()[name], value), name
+    other = table_module(more, inputs=known_inputs() | {"one more": Number(False, 0.0, 1.0)})
+    with pytest.raises(
+        UserError, match=r"^--grow: the inputs of the checkpoint should be .*alone$"
+    ):
+        other.grow_from(path)
+    other = table_module(more, inputs=known_inputs() | {"sex": Category(["f", "m", "x", "y"])})
+    with pytest.raises(UserError, match=r"^--grow: input sex: the values of the checkpoint"):
+        other.grow_from(path)
 
 
 class Heads(nn.Module):
