@@ -80,7 +80,7 @@ def _export(
     trusted = untrusted.imported_modules(line.given)
     given: list[Any] = []
     if spec is not None:
-        inputs = list(Description.of_checkpoint(checkpoint, trusted).inputs)
+        inputs = Description.of_checkpoint(checkpoint, trusted).built_inputs()
         found = UnlabelledImages.find(spec, inputs=inputs)
         given = list(found.paths[:MOST_IMAGES])
         if inputs:

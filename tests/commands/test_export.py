@@ -4,7 +4,7 @@ import pytest
 
 import mtl_lightning
 from mtl_lightning.__main__ import main
-from tests.helpers.files import exports
+from tests.helpers.files import exported_tables, exports
 
 
 @pytest.fixture
@@ -24,6 +24,25 @@ def test_a_run_is_exported_by_its_name(run, capsys):
         "written: out (safetensors; largest difference from PyTorch 0.0e+00 on 7 inputs)\n"
     )
     assert list(mtl_lightning.load("out").tasks) == ["kind", "size"]
+
+
+def test_a_network_that_reads_columns_is_compared_on_rows_of_a_table(run, capsys):
+    path = exported_tables.made(run.parent)
+    rows = ["age in years,cat,visit,income", "3,red,,1e9", ",blue,2024-03-01,"]
+    Path("t.csv").write_text("\n".join(rows))
+    options = ["--output", "out", "--format", "safetensors", "--images"]
+    assert main(["export", "--ckpt_path", str(path), *options, "t.csv"]) == 0
+    assert "largest difference from PyTorch 0.0e+00 on 9 inputs" in capsys.readouterr().out
+    (answer,) = mtl_lightning.load("out").predict(
+        {"age in years": 3, "cat": "red", "visit": None, "income": 1e9}
+    )
+    assert list(answer) == ["kind", "kind:cat", "kind:dog", "kind:eel", "size"]
+    Path("t.csv").write_text("\n".join(row.rpartition(",")[0] for row in rows))
+    options = ["--output", "other", *options[2:]]
+    assert main(["export", "--ckpt_path", str(path), *options, "t.csv"]) == 2
+    err = capsys.readouterr().err
+    assert 'should have a column "income", which the network reads' in err
+    assert err.count("\n") == 1
 
 
 def test_a_config_need_not_have_its_data_here(run, capsys):
