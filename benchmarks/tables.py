@@ -391,7 +391,10 @@ def plain(which: Set, frame: pd.DataFrame, seed: int, setting: dict[str, Any]) -
 
 
 METHODS: dict[str, tuple[Any, list[dict[str, Any]]]] = {
-    "TableMLP": (network, [{"frequency_scale": scale} for scale in (0.01, 0.1)]),
+    "TableMLP": (
+        network,
+        [{"frequency_scale": 0.01}, {"frequency_scale": 0.1}, {"numbers": "linear"}],
+    ),
     "HistGradientBoosting": (
         trees,
         [
@@ -414,7 +417,8 @@ def quality(seeds: int) -> int:
                 best = max(tried, key=lambda scores: mean(scores["val"]))
                 for task, value in best["test"].items():
                     rows.append((which.name, task, method, seed, value))
-                print(which.name, seed, method, f"{mean(best['test']):.3f}", flush=True)
+                chosen = " ".join(map(str, settings[tried.index(best)].values()))
+                print(which.name, seed, method, f"{mean(best['test']):.3f} {chosen}", flush=True)
     found = pd.DataFrame(rows, columns=["set", "task", "method", "seed", "score"])
     table = found.pivot_table(index=["set", "task"], columns="method", values="score")
     ranks = found.pivot_table(index=["set", "task", "seed"], columns="method", values="score")

@@ -12,6 +12,7 @@ from mtl_lightning.audit.label_counts import label_counts
 from mtl_lightning.callbacks import notes
 from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.callbacks.errors_as_warnings import errors_as_warnings
+from mtl_lightning.callbacks.importance import Importance
 from mtl_lightning.callbacks.plot_collector import PlotCollector
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.runs import facts, run_file
@@ -34,11 +35,18 @@ class RunRecorder(Callback):
     Args:
         run: The folder to write to.
         checkpoints: The callback that writes checkpoints, if any.
+        importance: The callback that measures the columns, if any, which is called before.
     """
 
-    def __init__(self, run: Path, checkpoints: Checkpoints | None = None) -> None:
+    def __init__(
+        self,
+        run: Path,
+        checkpoints: Checkpoints | None = None,
+        importance: Importance | None = None,
+    ) -> None:
         self.run = run
         self.checkpoints = checkpoints
+        self.importance = importance
         self.facts = facts.RunFacts(run.parent.name, run.name)
         self.evaluation: facts.Evaluation | None = None
         """The last evaluation of this command, with the data behind its plots."""
@@ -235,6 +243,7 @@ class RunRecorder(Callback):
             weights=Path(weights).name if weights else None,
             results=multi_task(pl_module).results[split],
             plots=plots,
+            importance={} if self.importance is None else self.importance.found,
         )
         self.facts.evaluations[split] = self.evaluation
 

@@ -10,8 +10,8 @@ SECTIONS = ("tasks", "model", "data", "trainer", "checkpoint")
 TOP_LEVEL = ("seed_everything", "name", "ckpt_path", "weights_only")
 OF_COMMANDS: dict[str, tuple[str, ...]] = {
     "fit": (),
-    "validate": ("verbose", "bootstrap"),
-    "test": ("verbose", "bootstrap"),
+    "validate": ("verbose", "bootstrap", "importance"),
+    "test": ("verbose", "bootstrap", "importance"),
     "predict": (
         "images",
         "output",

@@ -91,6 +91,7 @@ SCALARS: dict[str, Any] = {
     "weights_only": bool | None,
     "verbose": bool,
     "bootstrap": int,
+    "importance": int,
     "images": str | None,
     "output": str,
     "resume": bool,

@@ -16,6 +16,7 @@ from mtl_lightning.callbacks.bad_images import BadImagesFile
 from mtl_lightning.callbacks.bar import Bar
 from mtl_lightning.callbacks.bootstrap import Bootstrap
 from mtl_lightning.callbacks.checkpoints import Checkpoints
+from mtl_lightning.callbacks.importance import Importance
 from mtl_lightning.callbacks.plots import Plots
 from mtl_lightning.callbacks.prediction_parts import PredictionParts
 from mtl_lightning.callbacks.predictions import PredictionsFile, check_output, digest
@@ -128,6 +129,13 @@ class MultiTaskCLI(LightningCLI):
                 type=NonNegativeInt,
                 default=0,
                 help="write the metrics over so many bootstrap samples of the images",
+            )
+            parser.add_argument(
+                "--importance",
+                type=NonNegativeInt,
+                default=0,
+                help="shuffle each column that the network reads so many times, and record how far "
+                "the primary metrics drop",
             )
         return parser
 
@@ -245,15 +253,18 @@ class MultiTaskCLI(LightningCLI):
         ):
             options = self._get(self.config, "checkpoint")
             checkpoints = Checkpoints(self.run / "checkpoints", **vars(options))
-        recorder = RunRecorder(self.run, checkpoints)
+        evaluates = self.subcommand in ("validate", "test")
+        importance = Importance(self._get(self.config, "importance")) if evaluates else None
+        recorder = RunRecorder(self.run, checkpoints, importance)
         callbacks: list[Callback] = [
+            *([] if importance is None else [importance]),
             recorder,  # before those that show what it has recorded
             Tables(recorder),
             ResultsFile(self.run),
             Plots(recorder),
             BadImagesFile(self.run),
         ]
-        if self.subcommand in ("validate", "test"):
+        if evaluates:
             callbacks.append(Bootstrap(self.run, self._get(self.config, "bootstrap")))
         if self.subcommand != "fit":
             return callbacks

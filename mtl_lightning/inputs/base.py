@@ -141,6 +141,16 @@ def specs_of(inputs: Mapping[str, Input]) -> dict[str, InputSpec]:
     return specs
 
 
+def places(inputs: Mapping[str, Input]) -> dict[str, tuple[str, slice]]:
+    """Return for each column the tensor that holds it, and where in its second dimension."""
+    found, ends = {}, dict.fromkeys(TENSORS, 0)
+    for name, column in inputs.items():
+        start = ends[column.tensor]
+        ends[column.tensor] = start + column.width
+        found[name] = column.tensor, slice(start, start + column.width)
+    return found
+
+
 def transformed(inputs: Mapping[str, Input], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a batch that hold these columns, (N, width) each.
 

@@ -4,7 +4,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,7 +16,7 @@ from mtl_lightning.reports.html import render
 from mtl_lightning.reports.plots.canvas import pixels
 from mtl_lightning.reports.plots.curves import curves
 from mtl_lightning.reports.plots.drawing import draw_task, lowest
-from mtl_lightning.runs.facts import Evaluation, RunFacts
+from mtl_lightning.runs.facts import ColumnImportance, Evaluation, RunFacts
 from mtl_lightning.tasks.plot_records import ConfusionCounts, LabelCurves, UnknownRecord
 
 EVALUATED = ("test", "val")
@@ -61,6 +61,8 @@ class TaskSection:
             difference.
         classes_head: The columns of `classes`.
         classes: A row for each class or label; empty if the task has none.
+        columns: A row for each column that the network reads, the most important first; empty if
+            this was not measured.
     """
 
     name: str
@@ -68,6 +70,7 @@ class TaskSection:
     metrics: Rows
     classes_head: Sequence[str] = ()
     classes: Rows = field(default_factory=list)
+    columns: Rows = field(default_factory=list)
 
 
 def page(facts: RunFacts, config: str, other: RunFacts | None = None) -> str:
@@ -173,7 +176,19 @@ def _curves(facts: RunFacts, tasks: Sequence[str]) -> Picture | None:
 def _sections(
     evaluation: Evaluation, drawn: Sequence[str], other: Evaluation | None
 ) -> list[TaskSection]:
-    return [_section(evaluation, task, drawn, other) for task in evaluation.results.tasks]
+    return [
+        replace(
+            _section(evaluation, task, drawn, other),
+            columns=_column_rows(evaluation.importance.get(task, {})),
+        )
+        for task in evaluation.results.tasks
+    ]
+
+
+def _column_rows(columns: Mapping[str, ColumnImportance]) -> Rows:
+    """Return a row for each column, the most important first."""
+    order = sorted(columns, key=lambda name: -columns[name].mean)
+    return [[name, number(columns[name].mean), number(columns[name].deviation)] for name in order]
 
 
 def _section(

@@ -194,6 +194,21 @@ class Checkpoints:
 
 
 @dataclass
+class ColumnImportance:
+    """How far a task's primary metric drops if the cells of a column are shuffled over the rows.
+
+    Attributes:
+        mean: The mean over repeats.
+        deviation: Their standard deviation.
+        drops: The drop of each repeat.
+    """
+
+    mean: float
+    deviation: float
+    drops: list[float]
+
+
+@dataclass
 class Evaluation:
     """The last evaluation of a split.
 
@@ -204,6 +219,7 @@ class Evaluation:
         weights: The file name of the checkpoint, in the other commands.
         results: Results of every task, including the values of single labels.
         plots: The data behind each task's plot.
+        importance: Task to column to its importance, with ``--importance``.
     """
 
     command: str
@@ -212,6 +228,7 @@ class Evaluation:
     weights: str | None
     results: Results
     plots: dict[str, PlotRecord] = field(default_factory=dict)
+    importance: dict[str, dict[str, ColumnImportance]] = field(default_factory=dict)
 
 
 @dataclass

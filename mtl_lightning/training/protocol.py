@@ -7,6 +7,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
 from mtl_lightning.balancing.balancer import Balancer
+from mtl_lightning.inputs import Input
 from mtl_lightning.models import NamedModules, Network
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.metrics import TaskMetrics
@@ -18,6 +19,7 @@ class MultiTaskModule(Protocol):
 
     Attributes:
         tasks: The tasks by name.
+        inputs: The columns that the network reads, by name.
         network: Maps inputs to each task's outputs.
         balancer: Turns the tasks' losses into one update; ``None`` for their sum.
         step_counts: Task to the number of its labels in the current step.
@@ -28,6 +30,7 @@ class MultiTaskModule(Protocol):
     """
 
     tasks: NamedModules[Task]
+    inputs: Mapping[str, Input]
     network: Network
     balancer: Balancer | None
     step_counts: dict[str, int]

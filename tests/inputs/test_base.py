@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mtl_lightning.inputs import Category, Date, Number
-from mtl_lightning.inputs.base import GRAPH_INPUT, specs_of, transformed
+from mtl_lightning.inputs.base import GRAPH_INPUT, places, specs_of, transformed
 from mtl_lightning.models.inputs import CATEGORIES, NUMBERS
 from mtl_lightning.system.errors import UserError
 
@@ -53,3 +53,17 @@ def test_examples_are_what_a_graph_takes(column):
 def test_codes_that_do_not_exist_are_unknown():
     codes = Category(["x", "y"]).transform(torch.tensor([-1, 0, 1, 2, 3, 4, 99]))
     assert codes[:, 0].tolist() == [1, 0, 1, 2, 3, 1, 1]
+
+
+def test_columns_have_places_in_their_tensor():
+    known = {"centre": 0.0, "scale": 1.0}
+    inputs = {"a": Number(**known), "b": Category(["x"]), "c": Date(["day"], **known)}
+    inputs |= {"d": Category([]), "e": Number(**known)}
+    found = {name: (tensor, own.start, own.stop) for name, (tensor, own) in places(inputs).items()}
+    assert found == {
+        "a": (NUMBERS, 0, 1),
+        "b": (CATEGORIES, 0, 1),
+        "c": (NUMBERS, 1, 4),
+        "d": (CATEGORIES, 1, 2),
+        "e": (NUMBERS, 4, 5),
+    }

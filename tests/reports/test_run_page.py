@@ -9,6 +9,7 @@ from mtl_lightning.reports.run_page import page
 from mtl_lightning.runs.facts import (
     Checkpoint,
     Checkpoints,
+    ColumnImportance,
     Epoch,
     Evaluation,
     LabelCounts,
@@ -150,3 +151,19 @@ def test_both_splits_test_first():
     found = text(page(facts, ""))
     assert found.index("Results on test") < found.index("Results on val")
     assert found.index("Tasks on test") < found.index("Tasks on val")
+
+
+def test_columns_are_shown_the_most_important_first():
+    facts = made()
+    assert "Columns: drop" not in page(facts, "")
+    facts.evaluations["test"].importance = {
+        "kind": {
+            "age": ColumnImportance(0.01, 0.002, [0.01]),
+            "sex & <i>": ColumnImportance(0.25, 0.03, [0.25]),
+        }
+    }
+    text = page(facts, "")
+    assert "Columns: drop of accuracy if one is shuffled" in text
+    assert text.count("Columns: drop") == 1
+    place = [text.index(each) for each in ("sex &amp; &lt;i&gt;", "0.2500", ">age<", "0.0100")]
+    assert place == sorted(place)
