@@ -68,6 +68,11 @@ class Input(ABC):
         return ()
 
     @property
+    def edges(self) -> tuple[tuple[float, ...], ...]:
+        """For numbers, the ends of the intervals of each value, empty without any; else empty."""
+        return ((),) * self.width if self.tensor == NUMBERS else ()
+
+    @property
     @abstractmethod
     def is_known(self) -> bool:
         """Whether statistics or vocabulary are known: given, or learned."""
@@ -137,7 +142,8 @@ def specs_of(inputs: Mapping[str, Input]) -> dict[str, InputSpec]:
         if own:
             width = sum(column.width for column in own)
             sizes = tuple(size for column in own for size in column.sizes)
-            specs[tensor] = InputSpec((width,), dtype, sizes)
+            edges = tuple(ends for column in own for ends in column.edges)
+            specs[tensor] = InputSpec((width,), dtype, sizes, edges if any(edges) else ())
     return specs
 
 

@@ -34,18 +34,33 @@ class Number(Input):
             and squeeze outliers smoothly into (-3, 3).
         centre: The value that becomes 0; by default computed from the training rows.
         scale: The difference that becomes 1, above 0; likewise.
+        bins: The number of intervals with equally many training rows, for a backbone that asks for
+            them (``TableMLP`` with ``numbers: piecewise``).
+        edges: The ends of these intervals, rising, of standardised numbers; likewise.
 
     Raises:
-        UserError: If ``scale`` is not above 0, or one of the two is given alone.
+        UserError: If ``scale`` is not above 0, or one of the two is given alone; or there cannot be
+            so many bins, or such edges.
     """
 
     tensor: ClassVar[str] = NUMBERS
 
     def __init__(
-        self, robust: bool = False, centre: float | None = None, scale: float | None = None
+        self,
+        robust: bool = False,
+        centre: float | None = None,
+        scale: float | None = None,
+        bins: int = 0,
+        edges: list[float] | None = None,
     ) -> None:
         check_scale(centre, scale)
+        if bins < 0:
+            raise UserError(f"bins should be 0 or more. Found {bins}")
+        if edges is not None and (len(edges) < 2 or sorted(set(edges)) != list(edges)):
+            raise UserError(f"edges should be two or more rising numbers. Found {edges}")
         self.robust = robust
+        self.bins = bins
+        self._edges = edges
         self.centre = centre
         self.scale = scale
 
@@ -56,13 +71,25 @@ class Number(Input):
 
     @property
     def is_known(self) -> bool:
-        """Whether centre and scale are known."""
-        return self.centre is not None
+        """Whether centre and scale are known, and the edges of bins if there are any."""
+        return self.centre is not None and (self._edges is not None or not self.bins)
+
+    @property
+    def edges(self) -> tuple[tuple[float, ...], ...]:
+        """The edges of the bins of the number."""
+        return (tuple(self._edges or ()),)
 
     def learn(self, cells: NDArray[np.object_]) -> None:
-        """Compute centre and scale."""
-        if not self.is_known:
+        """Compute centre and scale, and the edges of bins."""
+        if self.centre is None:
             self.centre, self.scale = spread(_numbers(cells), self.robust)
+        if self.bins and self._edges is None:
+            values = self.encode(cells).values[:, 0].astype(np.float64)
+            values = values[np.isfinite(values)]
+            shares = np.linspace(0, 1, self.bins + 1)
+            edges = np.unique(np.quantile(values, shares)) if len(values) else np.zeros(1)
+            # Of a column of one value, a bin of width 1.
+            self._edges = [*edges.tolist(), *([float(edges[0]) + 1] if len(edges) < 2 else [])]
 
     def read(self, cells: NDArray[np.object_]) -> EncodedInput:
         """Return the numbers; a cell that is no finite number is bad."""
@@ -96,7 +123,13 @@ class Number(Input):
 
     def identity(self) -> dict[str, Any]:
         """Return how numbers are standardised."""
-        return {"robust": self.robust, "centre": self.centre, "scale": self.scale}
+        return {
+            "robust": self.robust,
+            "centre": self.centre,
+            "scale": self.scale,
+            "bins": self.bins,
+            "edges": self._edges,
+        }
 
     def meaning(self, cell: str) -> Hashable:
         """Return the number, if the cell is one."""

@@ -33,11 +33,14 @@ class InputSpec:
         shape: Of one row.
         dtype: Of the values.
         sizes: For codes, the number of codes of each column.
+        edges: For numbers, the ends of intervals of each column, rising; empty for a column without
+            any, and empty if none has any.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.uint8
     sizes: tuple[int, ...] = ()
+    edges: tuple[tuple[float, ...], ...] = ()
 
     def example(self, rows: int) -> Tensor:
         """Return ``(rows, *shape)`` random values: any pixels or codes, else from [0, 1)."""

@@ -66,6 +66,8 @@ def test_columns_are_written_with_their_statistics(tmp_path):
         "robust": True,
         "centre": 41.0,
         "scale": 12.5,
+        "bins": 3,
+        "edges": [-2.0, 0.0, 0.5, 2.0],
     }
     with pytest.raises(UserError, match=r"Number should know its statistics before"):
         replace(read, inputs={"age": {"class_path": "mtl_lightning.Number"}}).build()

@@ -55,6 +55,12 @@ def test_every_format_gives_the_answers_of_the_checkpoint(table, model, tmp_path
         assert one[name].nunique() == 4, "each row is another one"
 
 
+def test_bins_are_in_the_graph(tmp_path):
+    init_args = {**exported_tables.TABLE["init_args"], "numbers": "piecewise"}
+    path = exported_tables.made(tmp_path, {**exported_tables.TABLE, "init_args": init_args})
+    assert export(path, tmp_path / "out", "onnx", images=[ROW, *MORE]).compared == 11
+
+
 def test_a_transformer_over_columns_is_exported_as_weights(tmp_path):
     arguments = {"blocks": 1, "width": 8, "heads": 2}
     backbone = {"class_path": "mtl_lightning.FTTransformer", "init_args": arguments}

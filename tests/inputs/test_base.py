@@ -67,3 +67,12 @@ def test_columns_have_places_in_their_tensor():
         "d": (CATEGORIES, 1, 2),
         "e": (NUMBERS, 4, 5),
     }
+
+
+def test_bins_of_numbers_are_in_the_specification():
+    known = {"centre": 0.0, "scale": 1.0}
+    inputs = {"a": Date(["day"], **known), "b": Number(**known, bins=1, edges=[0.0, 2.0])}
+    assert specs_of(inputs)[NUMBERS].edges == ((), (), (), (0.0, 2.0))
+    assert specs_of({"a": Number(**known), "b": Category(["x"])})[NUMBERS].edges == ()
+    with pytest.raises(UserError, match=r"input a: Number should know its statistics"):
+        specs_of({"a": Number(**known, bins=2)})

@@ -39,8 +39,26 @@ def test_a_column_of_one_value_has_scale_1():
 
 def test_what_is_given_is_kept():
     number = learned([1, 2], centre=10.0, scale=2.0)
-    assert number.identity() == {"robust": False, "centre": 10.0, "scale": 2.0}
+    plain = {"bins": 0, "edges": None}
+    assert number.identity() == {"robust": False, "centre": 10.0, "scale": 2.0, **plain}
     assert Number(**number.identity()).encode(column([14])).values.tolist() == [[2.0]]
+
+
+def test_bins_hold_equally_many_training_rows():
+    number = Number(bins=4)
+    assert not number.is_known
+    cells = [*range(1, 10), None]
+    number.learn(column(cells))
+    values = number.encode(column(cells[:9])).values[:, 0]
+    (edges,) = number.edges
+    assert edges == pytest.approx(values[::2].tolist())
+    again = Number(**number.identity())
+    assert again.is_known
+    again.learn(column([100, 200]))
+    assert again.identity() == number.identity()
+    assert learned([1, 1, 1, 2], bins=4).edges[0] == pytest.approx((-0.57735, 0.0, 1.73205), abs=2)
+    assert learned([3, 3], bins=4).edges == ((0.0, 1.0),)
+    assert learned([1, 2]).edges == ((),)
 
 
 @pytest.mark.parametrize("cell", ["about 3", "inf", "1e300", "3,5"])
@@ -63,6 +81,8 @@ def test_equal_numbers_mean_the_same():
     [
         ({"centre": 1.0}, r"centre and scale should both be given"),
         ({"centre": 1.0, "scale": 0.0}, r"scale should be above 0. Found 0"),
+        ({"bins": -1}, r"bins should be 0 or more. Found -1"),
+        ({"edges": [1.0, 1.0]}, r"edges should be two or more rising numbers. Found \[1.0, 1.0\]"),
         ({"centre": float("nan"), "scale": 1.0}, r"centre should be a number. Found nan"),
     ],
 )

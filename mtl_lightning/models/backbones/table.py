@@ -87,17 +87,22 @@ class Columns:
     Args:
         numbers: The number of numbers, N.
         sizes: The number of codes of each category; 0 stands for missing, 1 for unknown.
+        edges: The ends of intervals of each number, see `InputSpec`.
     """
 
-    def __init__(self, numbers: int, sizes: tuple[int, ...]) -> None:
+    def __init__(
+        self, numbers: int, sizes: tuple[int, ...], edges: tuple[tuple[float, ...], ...] = ()
+    ) -> None:
         self.numbers = numbers
         self.sizes = sizes
+        self.edges = edges
 
     @classmethod
     def of(cls, inputs: InputSpecs) -> "Columns":
         """Return the columns among the specified inputs."""
         numbers = inputs[NUMBERS].shape[0] if NUMBERS in inputs else 0
-        return cls(numbers, inputs[CATEGORIES].sizes if CATEGORIES in inputs else ())
+        edges = inputs[NUMBERS].edges if NUMBERS in inputs else ()
+        return cls(numbers, inputs[CATEGORIES].sizes if CATEGORIES in inputs else (), edges)
 
     @property
     def width(self) -> int:

@@ -1,6 +1,7 @@
 """A residual MLP for tables, with embeddings of numbers and categories."""
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -9,26 +10,30 @@ from torch import Tensor, nn
 from mtl_lightning.models.backbones.table import Columns, TableBackbone
 from mtl_lightning.system.errors import UserError
 
-Embedding = Literal["periodic", "linear"]
+Embedding = Literal["periodic", "piecewise", "linear"]
 
 
 class TableMLP(TableBackbone):
     """A residual MLP, the ResNet of Gorishniy et al. with layer norm instead of batch norm.
 
     Numbers are embedded by sines and cosines of learned frequencies, a linear layer of their own
-    and a ReLU; a missing number adds a learned vector of its column. Categories are embedded by a
+    and a ReLU, or by piecewise-linear functions; a missing number adds a learned vector of its
+    column. Categories are embedded by a
     vector for each code. Layer norm does not mix rows, so that several ranks equal one process.
 
     Gorishniy, Rubachev, Khrulkov and Babenko, "Revisiting Deep Learning Models for Tabular Data",
     NeurIPS 2021; Gorishniy, Rubachev and Babenko, "On Embeddings for Numerical Features in Tabular
-    Deep Learning", NeurIPS 2022 (PLR). Stages for ``trainable_from``: ``embedding``, ``block1``...
+    Deep Learning", NeurIPS 2022 (PLR, PLE). Stages for ``trainable_from``: ``embedding``,
+    ``block1``...
 
     Args:
         width: The features, and the width of the residual stream.
         blocks: The number of residual blocks, each with two linear layers.
         hidden: The units between these layers, relative to ``width``.
         dropout: Share of these units that is dropped in training.
-        numbers: How numbers are embedded: ``periodic``, or ``linear`` (numbers as they are).
+        numbers: How numbers are embedded: ``periodic``; ``piecewise`` (as they are, and how far
+            they are through each of their bins; each `Number` then has ``bins``); or ``linear``
+            (as they are).
         number_width: The length of a number's embedding.
         frequencies: The number of frequencies of each number.
         frequency_scale: The standard deviation of the frequencies at the start. It is the setting
@@ -82,7 +87,16 @@ class TableMLP(TableBackbone):
         self.category_width = category_width
 
     def embedding(self, columns: Columns) -> nn.Module:
-        """Embed all columns, and project them to the residual stream."""
+        """Embed all columns, and project them to the residual stream.
+
+        Raises:
+            UserError: If numbers should be piecewise, and none has bins.
+        """
+        if self.numbers == "piecewise" and columns.numbers and not columns.edges:
+            raise UserError(
+                "TableMLP: with numbers: piecewise, inputs should have bins. Found none; set them "
+                "in data.inputs: {class_path: Number, init_args: {bins: 8}}"
+            )
         return ColumnEmbedding(
             columns,
             self.width,
@@ -158,6 +172,9 @@ class ColumnEmbedding(nn.Module):
                     nn.Flatten(1),
                 )
                 embedded += columns.numbers * number_width
+            elif numbers == "piecewise":
+                self.numbers = Piecewise(columns.edges)
+                embedded += self.numbers.width
             else:
                 self.numbers = nn.Identity()  # numbers, and which are missing
                 embedded += 2 * columns.numbers
@@ -199,6 +216,48 @@ class Periodic(nn.Module):
         angles = 2 * math.pi * self.frequencies * numbers[..., None]
         waves = torch.cat([angles.sin(), angles.cos()], dim=2) * (1 - missing[..., None])
         return torch.cat([waves, missing[..., None]], dim=2).to(self.frequencies.dtype)
+
+
+class Piecewise(nn.Module):
+    """Numbers, which are missing, and how far each is through its bins: (B, 2 N) to (B, width).
+
+    In a bin, this is 0 at its start and 1 at its end; it goes on below the first bin and above the
+    last. Bins are statistics of the training rows, which the inputs keep, so that they are no part
+    of the state.
+
+    Args:
+        edges: The ends of the bins of each of N numbers; a number without any is as it is.
+    """
+
+    column: Tensor
+    start: Tensor
+    length: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, edges: tuple[tuple[float, ...], ...]) -> None:
+        super().__init__()
+        bins = [max(len(ends) - 1, 0) for ends in edges]
+        self.width = 2 * len(edges) + sum(bins)
+        own = [pair for ends in edges for pair in pairwise(ends)]
+        infinity = float("inf")
+        values = {
+            "column": torch.tensor([i for i, n in enumerate(bins) for _ in range(n)]),
+            "start": torch.tensor([first for first, _ in own]),
+            "length": torch.tensor([last - first for first, last in own]),
+            "low": torch.tensor([0.0 if k else -infinity for n in bins for k in range(n)]),
+            "high": torch.tensor([1.0 if k < n - 1 else infinity for n in bins for k in range(n)]),
+        }
+        for name, value in values.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return 0 for a missing number, and in each of its bins."""
+        numbers, missing = values.chunk(2, dim=1)
+        there = 1 - missing
+        through = (numbers[:, self.column] - self.start) / self.length
+        through = torch.minimum(torch.maximum(through, self.low), self.high)
+        return torch.cat([numbers * there, missing, through * there[:, self.column]], dim=1)
 
 
 class ColumnLinear(nn.Module):

@@ -11,7 +11,13 @@ from tests.helpers.files import checkpoints, exports
 INPUTS: dict[str, Any] = {
     "age in years": {
         "class_path": "mtl_lightning.Number",
-        "init_args": {"robust": True, "centre": 41.0, "scale": 12.5},
+        "init_args": {
+            "robust": True,
+            "centre": 41.0,
+            "scale": 12.5,
+            "bins": 3,
+            "edges": [-2.0, 0.0, 0.5, 2.0],
+        },
     },
     "cat": {
         "class_path": "mtl_lightning.Category",

@@ -2,13 +2,15 @@ import pytest
 import torch
 
 from mtl_lightning.models import TableMLP
+from mtl_lightning.models.backbones.table_mlp import Piecewise
 from mtl_lightning.models.features import POOLED
 from mtl_lightning.models.inputs import CATEGORIES, NUMBERS, InputSpec, examples
 from mtl_lightning.system.errors import UserError
 from tests.helpers.tables import small_mlp
 
+EDGES = ((-1.0, 0.0, 2.0), (), (0.5, 1.0))
 SPECS = {
-    NUMBERS: InputSpec((3,), torch.float32),
+    NUMBERS: InputSpec((3,), torch.float32, edges=EDGES),
     CATEGORIES: InputSpec((2,), torch.int64, (4, 300)),
 }
 
@@ -21,7 +23,7 @@ def built(specs=SPECS, **options):
 
 
 @pytest.mark.parametrize("names", [[NUMBERS], [CATEGORIES], [NUMBERS, CATEGORIES]])
-@pytest.mark.parametrize("numbers", ["periodic", "linear"])
+@pytest.mark.parametrize("numbers", ["periodic", "piecewise", "linear"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_any_columns_become_features(names, numbers, dtype):
     specs = {name: SPECS[name] for name in names}
@@ -44,8 +46,28 @@ def test_an_unknown_category_adds_nothing_at_first():
     assert vectors[[0, 2, 4, 6]].abs().sum(1).gt(0).all()
 
 
-def test_what_lies_under_a_missing_number_is_not_read():
-    backbone = built()
+def test_bins_are_walked_through_one_after_the_other():
+    piecewise = Piecewise(EDGES)
+    assert piecewise.width == 6 + 3
+    assert not piecewise.state_dict(), "bins are those of the inputs"
+    numbers = torch.tensor([[-3.0, 7.0, 0.75], [-0.5, 7.0, 0.0], [1.0, 7.0, 9.0], [3.0, 7.0, 1.0]])
+    found = piecewise(torch.cat([numbers, torch.zeros(4, 3)], dim=1))
+    assert torch.equal(found[:, :6], torch.cat([numbers, torch.zeros(4, 3)], dim=1))
+    expected = [[-2.0, 0.0, 0.5], [0.5, 0.0, -1.0], [1.0, 0.5, 17.0], [1.0, 1.5, 1.0]]
+    assert found[:, 6:].tolist() == expected
+    missing = piecewise(torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]]))
+    assert not missing[:, 6:].any()
+
+
+def test_numbers_without_bins_are_refused_if_they_should_be_piecewise():
+    with pytest.raises(UserError, match=r"inputs should have bins\. Found none; set them in data"):
+        built({NUMBERS: InputSpec((3,), torch.float32)}, numbers="piecewise")
+    built({CATEGORIES: SPECS[CATEGORIES]}, numbers="piecewise")
+
+
+@pytest.mark.parametrize("numbers", ["periodic", "piecewise"])
+def test_what_lies_under_a_missing_number_is_not_read(numbers):
+    backbone = built(numbers=numbers)
     packed = backbone.prepare(
         {NUMBERS: torch.full((1, 3), torch.nan), CATEGORIES: torch.ones(1, 2)}
     )
