@@ -21,6 +21,7 @@ from mtl_lightning.inputs import Input
 from mtl_lightning.models import Backbone
 from mtl_lightning.system.errors import UserError, listed, quoted
 from mtl_lightning.tasks import Task
+from mtl_lightning.tasks.calibration import check_coverage
 from mtl_lightning.training.module import MultiTask
 
 DEFAULTS = {
@@ -77,10 +78,30 @@ class CheckpointOptions:
             )
 
 
+@dataclass
+class CalibrationOptions:
+    """Whether answers are calibrated on the labels of ``val``.
+
+    Args:
+        enabled: Whether ``fit`` calibrates the tasks, and whether the other commands use the
+            calibration of a checkpoint.
+        coverage: The share of labels that a set of classes, or an interval of numbers, should hold.
+
+    Raises:
+        UserError: If the coverage is out of range.
+    """
+
+    enabled: bool = True
+    coverage: float = 0.9
+
+    def __post_init__(self) -> None:
+        check_coverage(self.coverage)
+
+
 SECTIONS: dict[str, Any] = dict(
     zip(
         keys.SECTIONS,
-        (dict[str, Task], MultiTask, PartialLabels, Trainer, CheckpointOptions),
+        (dict[str, Task], MultiTask, PartialLabels, Trainer, CheckpointOptions, CalibrationOptions),
         strict=True,
     )
 )
@@ -157,6 +178,7 @@ def check_sections(config: Mapping[str, Any]) -> dict[str, Any]:
             linked = LINKED.get(key, ())
             checked[key] = checks.check_arguments(target, config[key], key, linked, owner=key)
     checks.try_record(CheckpointOptions, checked.get("checkpoint") or {})
+    checks.try_record(CalibrationOptions, checked.get("calibration") or {})
     for name, entry in (get(checked, "data", "sources") or {}).items():
         checks.try_build(Source, entry, f"data.sources.{name}")
     for name, entry in (get(checked, "data", "inputs") or {}).items():

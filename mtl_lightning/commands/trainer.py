@@ -15,6 +15,7 @@ from rich import get_console
 from mtl_lightning.callbacks.bad_images import BadImagesFile
 from mtl_lightning.callbacks.bar import Bar
 from mtl_lightning.callbacks.bootstrap import Bootstrap
+from mtl_lightning.callbacks.calibrate import Calibrate
 from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.callbacks.importance import Importance
 from mtl_lightning.callbacks.plots import Plots
@@ -31,7 +32,7 @@ from mtl_lightning.commands.common import build_data, set_up
 from mtl_lightning.commands.library_errors import as_user_error, reason
 from mtl_lightning.commands.parser import Parser
 from mtl_lightning.commands.prepare import Prepared, prepare
-from mtl_lightning.commands.schema import CheckpointOptions
+from mtl_lightning.commands.schema import CalibrationOptions, CheckpointOptions
 from mtl_lightning.config import yaml_io
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.intensity import Intensity
@@ -91,6 +92,7 @@ class MultiTaskCLI(LightningCLI):
         )
         parser.add_argument("--name", type=str, help="the run's name, by default the config's")
         parser.add_class_arguments(CheckpointOptions, "checkpoint")
+        parser.add_class_arguments(CalibrationOptions, "calibration")
         parser.link_arguments("tasks", "model.tasks")
         parser.link_arguments("tasks", "data.tasks")
         parser.link_arguments("data.image_size", "model.image_size")
@@ -175,6 +177,7 @@ class MultiTaskCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Pass on the data that was read, and the images to predict."""
+        self.model.uses_calibration = self._get(self.config, "calibration").enabled
         if self.subcommand == "fit":
             self.datamodule.labels.reuse(self._table)
             if self.prepared.grow is not None:
@@ -268,6 +271,9 @@ class MultiTaskCLI(LightningCLI):
             callbacks.append(Bootstrap(self.run, self._get(self.config, "bootstrap")))
         if self.subcommand != "fit":
             return callbacks
+        calibration = self._get(self.config, "calibration")
+        if calibration.enabled:
+            callbacks.append(Calibrate(calibration.coverage))
         if checkpoints is not None:
             callbacks.append(checkpoints)
         if self.prepared.export_weights is not None:

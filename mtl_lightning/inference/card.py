@@ -8,6 +8,7 @@ from typing import Any
 from mtl_lightning.inference.description import Description
 from mtl_lightning.models.inputs import IMAGE
 from mtl_lightning.system.errors import listed
+from mtl_lightning.tasks.calibration import read_calibrations
 
 _FRONT = """---
 library_name: mtl-lightning
@@ -56,10 +57,27 @@ def card(description: Description, checkpoint: Path) -> str:
             folder=_name(checkpoint), example=_example(description), inputs=_inputs(description)
         )
     )
+    lines += _calibration(description)
     lines += _results(checkpoint, description.tasks)
     origin = listed(f"{name} {value}" for name, value in description.origin.items())
     lines += ["## Training", "", f"Trained by mtl-lightning ({origin}).", ""]
     return "\n".join(lines)
+
+
+def _calibration(description: Description) -> list[str]:
+    """Return what the answers of each task were calibrated by."""
+    found = read_calibrations(description.calibration)
+    if not found:
+        return ["## Calibration", "", "None: probabilities are those of the network.", ""]
+    rows = [f"- {name}: {found[name].words()}" for name in description.tasks if name in found]
+    return [
+        "## Calibration",
+        "",
+        "On the labels of the validation split; in the answers.",
+        "",
+        *rows,
+        "",
+    ]
 
 
 def _name(checkpoint: Path) -> str:

@@ -21,6 +21,7 @@ from mtl_lightning.models import Backbone, HeadOptions, Sharing
 from mtl_lightning.runs.checkpoint_reading import saved_config
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks import Task
+from mtl_lightning.tasks.calibration import read_calibrations
 from mtl_lightning.tasks.network import build_network
 from mtl_lightning.tasks.predictor import Predictor
 
@@ -49,6 +50,7 @@ class Description:
         inputs: Column to ``{class_path, init_args}``, with vocabulary or statistics.
         reads: The names of the tensors that the network reads, see `mtl_lightning.models.inputs`;
             empty as long as it has not been built.
+        calibration: Task to the values of its `Calibration`; none for one that has none.
     """
 
     tasks: Mapping[str, Any]
@@ -62,6 +64,7 @@ class Description:
     statistics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
+    calibration: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of_checkpoint(cls, path: Path, trusted: Collection[str] = ()) -> "Description":
@@ -79,7 +82,7 @@ class Description:
         if "weights" in arguments:  # a file of the machine that trained it
             arguments["weights"] = None
         saved = untrusted.mark(saved, untrusted.Origin(str(path), trusted))
-        data = saved["data"]
+        data, calibrations = saved["data"], read_calibrations(saved["calibration"])
         found = [entry.get("init_args", {}) for entry in (data.get("sources") or {}).values()]
         intensities = [arguments.get("intensity") for arguments in found]
         return cls(
@@ -94,6 +97,7 @@ class Description:
                 "torch": torch.__version__,
             },
             inputs=data.get("inputs") or {},
+            calibration={n: own.plain() for n, own in calibrations.items()},
         )
 
     def only(self, tasks: Collection[str]) -> "Description":
@@ -108,7 +112,11 @@ class Description:
                     f"--tasks {name}: no such task{did_you_mean(name, self.tasks)}; the network "
                     f"has {listed(self.tasks)}"
                 )
-        return replace(self, tasks={n: own for n, own in self.tasks.items() if n in tasks})
+        return replace(
+            self,
+            tasks={name: own for name, own in self.tasks.items() if name in tasks},
+            calibration={name: own for name, own in self.calibration.items() if name in tasks},
+        )
 
     def build(self) -> Predictor:
         """Build the network with random weights, in evaluation mode.
@@ -137,12 +145,14 @@ class Description:
         }
 
     def built_tasks(self) -> dict[str, Task]:
-        """Build the tasks, with their statistics."""
+        """Build the tasks, with their statistics and calibrations."""
         tasks: dict[str, Task] = {}
+        calibrations = read_calibrations(self.calibration)
         for name, entry in self.tasks.items():
             tasks[name] = _built(Task, entry, f"tasks.{name}")
             for buffer, value in self.statistics.get(name, {}).items():
                 tasks[name].get_buffer(buffer).copy_(torch.tensor(value, dtype=torch.float64))
+            tasks[name].calibration = calibrations.get(name)
         return tasks
 
     def completed(self, predictor: Predictor) -> "Description":

@@ -13,6 +13,7 @@ import torch
 from mtl_lightning.config.untrusted import INSTANTIATOR
 from mtl_lightning.runs.folder import versions
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.tasks.calibration import CALIBRATION
 
 _SIGNATURE = b"PK\x03\x04"  # of a zip file, as torch.save writes it
 _HYPER_PARAMETERS = ("hyper_parameters", "datamodule_hyper_parameters")
@@ -46,7 +47,7 @@ def read_checkpoint(path: Path, resume: bool = False) -> dict[str, Any]:
 
 
 def saved_config(path: Path, resume: bool = False) -> dict[str, Any]:
-    """Return tasks, model and data of a checkpoint, as plain values.
+    """Return tasks, model and data of a checkpoint, and its calibration, as plain values.
 
     Args:
         path: The file.
@@ -63,8 +64,13 @@ def saved_config(path: Path, resume: bool = False) -> dict[str, Any]:
         values.pop("_instantiator", None)
     for linked in ("image_size", "inputs"):
         model.pop(linked, None)
-    step = content["global_step"]
-    return {"tasks": model.pop("tasks"), "model": model, "data": data, "step": step}
+    return {
+        "tasks": model.pop("tasks"),
+        "model": model,
+        "data": data,
+        "step": content["global_step"],
+        "calibration": content.get(CALIBRATION, {}),
+    }
 
 
 def _content(path: Path, resume: bool = False) -> dict[str, Any]:

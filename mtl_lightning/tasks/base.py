@@ -28,8 +28,10 @@ Adding a kind of task is one file here, one line in ``__init__.pyi`` and one tes
 8. If the network's own answers can be targets, ``guess`` returns them, and a task with classes has
    ``num_class_numbers``, ``class_numbers`` and ``label_classes``; without ``guess``, the task
    learns from labels alone.
-9. If its labels can name a side of the image, ``mirrored`` returns the labels of mirrored images
-   (``mirroring.py`` helps); without it, ``data.mirror`` refuses to swap them.
+9. If it answers with probabilities, derive it from `ProbabilityTask`, whose answers a temperature
+   calibrates; any other task may implement `calibrate` (see ``calibratable.py``).
+10. If its labels can name a side of the image, ``mirrored`` returns the labels of mirrored images
+    (``mirroring.py`` helps); without it, ``data.mirror`` refuses to swap them.
 
 Masks are not the subclass's business. ``loss`` and ``update`` only get rows (or, if one image has
 many labels, cells) that carry a label; all others are overwritten before anything reads them.
@@ -50,6 +52,7 @@ from torchvision import tv_tensors
 from mtl_lightning.models.features import FeatureSpec
 from mtl_lightning.models.heads import HeadOptions, build_head
 from mtl_lightning.system.errors import UserError, listed
+from mtl_lightning.tasks.calibratable import Calibratable
 from mtl_lightning.tasks.cells import looks_missing
 from mtl_lightning.tasks.float64 import has_float64
 from mtl_lightning.tasks.growth import Growable
@@ -104,7 +107,7 @@ def if_missing(cell: str) -> str:
     return '; if it means "not labelled", name it in the source\'s `missing`'
 
 
-class Task(Growable, nn.Module, ABC):
+class Task(Growable, Calibratable, nn.Module, ABC):
     """One question about every image.
 
     Args:

@@ -17,11 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from mtl_lightning.models.heads import HeadOptions
 from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
-from mtl_lightning.tasks.base import (
-    Encoded,
-    Task,
-    if_missing,
-)
+from mtl_lightning.tasks.base import Encoded, if_missing
 from mtl_lightning.tasks.cells import canonical, votes
 from mtl_lightning.tasks.class_cells import (
     encode_labels,
@@ -41,13 +37,14 @@ from mtl_lightning.tasks.metrics import (
 )
 from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.plot_data import ConfusionPlotData
+from mtl_lightning.tasks.probability_task import ProbabilityTask
 from mtl_lightning.tasks.ranks import evident_order
 
 MOST = 10.0  # larger exponents and factors are mistakes: no row, or only the prior, would count
 PLOTTED_UP_TO = 1000  # classes; the counts of more pairs take too much memory
 
 
-class Classification(Task):
+class Classification(ProbabilityTask):
     """A softmax over classes, trained with cross-entropy.
 
     A label is a class, or a distribution over several, as annotators who disagree give it:
@@ -288,10 +285,23 @@ class Classification(Task):
         )
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
-        """Return ``probabilities``, ``(B, K)``."""
-        # In at least float32: bfloat16 has three digits, too few for calibration.
-        wide = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-        return {"probabilities": wide.softmax(1)}
+        """Return ``probabilities``, ``(B, K)``, and perhaps the ``set``; see `sets`."""
+        probabilities = self.probabilities(self.tempered(outputs))
+        return {"probabilities": probabilities, **self.sets(probabilities)}
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the softmax."""
+        return logits.softmax(1)
+
+    def negative_log_likelihood(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropy."""
+        return F.cross_entropy(
+            logits, targets.to(logits) if targets.is_floating_point() else targets, reduction="none"
+        )
+
+    def truth(self, targets: Tensor) -> Tensor:
+        """Return the class of each label, the most probable one of a distribution."""
+        return most_probable(targets)
 
     def metrics(self) -> MetricCollection:
         """Accuracy over rows, macro F1, balanced accuracy, and expected calibration error."""
@@ -301,6 +311,7 @@ class Classification(Task):
             "macro_f1": MulticlassF1Score(k, average="macro", validate_args=False),
             "balanced_accuracy": BalancedAccuracy(k),
             "calibration_error": CalibrationError(),
+            **self.calibration_metrics(),
         }
         if self.top_k is not None:
             metrics[f"top{self.top_k}_accuracy"] = TopAccuracy(self.top_k)
@@ -316,19 +327,17 @@ class Classification(Task):
         labelled: Tensor,
     ) -> None:
         """Update the metrics with probabilities, and with shares if labels are distributions."""
-        del labelled
-        probabilities = answers["probabilities"]
-        if not targets.is_floating_point():
-            metrics.update(probabilities, targets)
-            return
-        # Shares are passed only to the metrics that take them.
-        metrics.update(probabilities, most_probable(targets), shares=targets)
+        # Each metric is passed only what it takes.
+        judged = self.judge(answers, targets, labelled)
+        shares = {"shares": targets} if targets.is_floating_point() else {}
+        metrics.update(answers["probabilities"], most_probable(targets), judged=judged, **shares)
 
     def columns(self, answers: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        """Return the most probable class and the probability of each class."""
+        """Return the most probable class, the probability of each, and perhaps the set."""
         probabilities = answers["probabilities"]
         chosen = np.asarray(self.classes, dtype=object)[probabilities.argmax(1)]
-        return {"": chosen} | {name: probabilities[:, i] for i, name in enumerate(self.classes)}
+        columns = {name: probabilities[:, i] for i, name in enumerate(self.classes)}
+        return {"": chosen, **columns, **self.set_column(answers, self.classes)}
 
     def guess(self, outputs: Tensor, others: Tensor | None, soft: bool) -> Guess:
         """Guess the most probable class, or the distribution; see `Task.guess`."""

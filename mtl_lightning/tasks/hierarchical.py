@@ -15,18 +15,21 @@ from torchmetrics import Metric, MetricCollection
 
 from mtl_lightning.models.heads import HeadOptions
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
-from mtl_lightning.tasks.base import Encoded, Task, if_missing
+from mtl_lightning.tasks.base import Encoded, if_missing
 from mtl_lightning.tasks.cells import canonical
 from mtl_lightning.tasks.class_cells import class_positions
 from mtl_lightning.tasks.classification import PLOTTED_UP_TO
 from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.plot_data import ConfusionPlotData
+from mtl_lightning.tasks.probability_task import ProbabilityTask
 
 FINE = "fine"
 """The name of the finest level in metrics."""
+RESERVED = (FINE, "probabilities", "raw", "set")
+"""Names that no level can have."""
 
 
-class HierarchicalClassification(Task):
+class HierarchicalClassification(ProbabilityTask):
     """A softmax over classes, of which coarser levels follow.
 
     A label is a class, from the task's column; or a coarse class, from the column of its level; or
@@ -83,7 +86,7 @@ class HierarchicalClassification(Task):
             self.register_buffer(f"of_{len(self._memberships())}", inside, persistent=False)
 
     def _check_level(self, level: str, groups: Mapping[str, Sequence[str]]) -> None:
-        if not level or "/" in level or level in ("probabilities", FINE, *self.classes):
+        if not level or "/" in level or level in (*RESERVED, *self.classes):
             raise UserError(
                 f'a level should have a name without "/" that is no class. Found "{level}"'
             )
@@ -203,16 +206,29 @@ class HierarchicalClassification(Task):
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Return ``probabilities``, ``(B, K)``, and for each level those of its coarse classes."""
-        wide = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-        probabilities = wide.softmax(1)
+        probabilities = self.probabilities(self.tempered(outputs))
         levels = zip(self.levels, self._memberships(), strict=True)
-        coarse = {level: probabilities @ inside.to(wide.dtype) for level, inside in levels}
-        return {"probabilities": probabilities, **coarse}
+        coarse = {level: probabilities @ inside.to(probabilities) for level, inside in levels}
+        return {"probabilities": probabilities, **coarse, **self.sets(probabilities)}
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the softmax."""
+        return logits.softmax(1)
+
+    def negative_log_likelihood(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss, which is unweighted."""
+        return self.loss(logits, targets)
+
+    def truth(self, targets: Tensor) -> Tensor:
+        """Return the class of each label, -1 where several are left."""
+        left = targets > 0
+        return torch.where(left.sum(1) == 1, left.float().argmax(1), -1)
 
     def metrics(self) -> MetricCollection:
         """Accuracy and balanced accuracy of the classes, and the accuracy of each level."""
         metric = HierarchyMetrics(len(self.classes), list(self.levels))
-        return MetricCollection({"hierarchy": metric}, compute_groups=False)
+        metrics = {"hierarchy": metric, **self.calibration_metrics()}
+        return MetricCollection(metrics, compute_groups=False)
 
     def update(
         self,
@@ -222,9 +238,9 @@ class HierarchicalClassification(Task):
         labelled: Tensor,
     ) -> None:
         """Update the metrics with the probabilities of each level and what is left of it."""
-        del labelled
         left = [targets, *(targets @ inside.to(targets) for inside in self._memberships())]
-        metrics.update(list(answers.values()), left)
+        found = [answers[name] for name in ("probabilities", *self.levels)]
+        metrics.update(found, left, judged=self.judge(answers, targets, labelled))
 
     def columns(self, answers: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Return the most probable class, that of each level, and each class's probability."""
@@ -232,7 +248,8 @@ class HierarchicalClassification(Task):
         columns = {"": np.asarray(self.classes, dtype=object)[probabilities.argmax(1)]}
         for level, groups in self.levels.items():
             columns[level] = np.asarray(list(groups), dtype=object)[answers[level].argmax(1)]
-        return columns | {name: probabilities[:, i] for i, name in enumerate(self.classes)}
+        columns |= {name: probabilities[:, i] for i, name in enumerate(self.classes)}
+        return {**columns, **self.set_column(answers, self.classes)}
 
     def mirrored(self, encoded: Encoded, pairs: Mapping[str, str]) -> Encoded:
         """Swap classes, also those that a coarse label leaves; see `Task.mirrored`."""

@@ -14,8 +14,9 @@ class LabelMetrics(Metric):
     """Average precision, F1, accuracy and mA, per label and as means.
 
     The states are two histograms of the probability for each label, of its positives and of its
-    negatives: sums, so that ranks add up and no prediction is kept. Average precision treats the
-    rows of each of the 1000 bins as ties; the others are at a threshold of 0.5. A label whose
+    negatives, and the outcomes: sums, so that ranks add up and no prediction is kept. Average
+    precision treats the rows of each of the 1000 bins as ties; the others are of the labels that
+    apply. A label whose
     value is undefined is left out of a mean: one without a labelled row; for average precision
     without a positive; for mA without a positive or without a negative; for F1 with neither a
     positive nor a false positive.
@@ -28,6 +29,7 @@ class LabelMetrics(Metric):
     higher_is_better = True
     positives: Tensor
     negatives: Tensor
+    outcomes: Tensor
 
     def __init__(self, labels: list[str]) -> None:
         super().__init__()
@@ -35,6 +37,8 @@ class LabelMetrics(Metric):
         for name in ("positives", "negatives"):
             zeros = torch.zeros(len(labels), BINS, dtype=torch.long)
             self.add_state(name, zeros, dist_reduce_fx="sum")
+        zeros = torch.zeros(len(labels), 4, dtype=torch.long)
+        self.add_state("outcomes", zeros, dist_reduce_fx="sum")
 
     @property
     def names(self) -> list[str]:
@@ -42,8 +46,20 @@ class LabelMetrics(Metric):
         each = [f"{name}/{label}" for name in (*MEASURES, "n_labelled") for label in self.labels]
         return ["mean_ap", *MEASURES[1:], *each]
 
-    def update(self, preds: Tensor, target: Tensor, labelled: Tensor) -> None:
-        """Add ``(B, L)`` probabilities, targets (0 or 1) and the mask of what is labelled."""
+    def update(
+        self, preds: Tensor, target: Tensor, labelled: Tensor, applies: Tensor | None = None
+    ) -> None:
+        """Add a batch.
+
+        Args:
+            preds: ``(B, L)`` probabilities.
+            target: ``(B, L)``, 0 or 1.
+            labelled: ``(B, L)``, the mask of what is labelled.
+            applies: ``(B, L)`` bool, the answers; by default yes from 0.5 on.
+        """
+        applies, positive = preds >= 0.5 if applies is None else applies, target > 0.5
+        cells = applies & positive, ~applies & positive, ~applies & ~positive, applies & ~positive
+        self.outcomes += torch.stack([(each & labelled).sum(0) for each in cells], 1)
         positives, negatives = histograms(preds, target, labelled)
         self.positives += positives
         self.negatives += negatives
@@ -54,7 +70,7 @@ class LabelMetrics(Metric):
         mA is the mean of the recall of positives and the recall of negatives, averaged over
         labels (Deng et al. 2014, "Pedestrian attribute recognition at far distance", eq. 6).
         """
-        hit, missed, rejected, false_alarms = outcomes(self.positives, self.negatives).unbind(1)
+        hit, missed, rejected, false_alarms = self.outcomes.unbind(1)
         positive, negative = hit + missed, rejected + false_alarms
         values = {
             "ap": average_precision(self.positives, self.negatives),

@@ -17,6 +17,9 @@ from mtl_lightning.tasks.base import Task
 from mtl_lightning.tasks.float64 import has_float64
 from mtl_lightning.tasks.label_metrics import BINS
 
+CONFIDENCE_BINS = 15
+"""Bins of equal width of the probability of an answer."""
+
 
 class BalancedAccuracy(Metric):
     """Mean recall over the classes that occur, as scikit-learn's ``balanced_accuracy_score``.
@@ -79,6 +82,28 @@ class TopAccuracy(Metric):
         return self.hits / self.rows
 
 
+def confidence_bins(
+    confidence: Tensor, right: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rows of each bin of the confidence, those that are right, and their confidence.
+
+    Args:
+        confidence: ``(n,)``, in 0..1.
+        right: ``(n,)`` bool.
+        dtype: That of the sums of the confidence.
+
+    Returns:
+        Three tensors ``(CONFIDENCE_BINS,)``; the first two are int64.
+    """
+    # Bins are (a, b], as in the paper, so that a confidence of exactly 1 is in the last.
+    bins = ((confidence * CONFIDENCE_BINS).ceil().long() - 1).clamp(0, CONFIDENCE_BINS - 1)
+    return (
+        torch.bincount(bins, minlength=CONFIDENCE_BINS),
+        torch.bincount(bins[right], minlength=CONFIDENCE_BINS),
+        torch.bincount(bins, weights=confidence.to(dtype), minlength=CONFIDENCE_BINS),
+    )
+
+
 class CalibrationError(Metric):
     """Expected calibration error over 15 bins of equal width (Guo et al. 2017, eq. 5).
 
@@ -87,30 +112,30 @@ class CalibrationError(Metric):
 
     full_state_update = False
     higher_is_better = False
-    bins = 15
     rows: Tensor
     confidence: Tensor
     hits: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("rows", torch.zeros(self.bins, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("hits", torch.zeros(self.bins, dtype=torch.long), dist_reduce_fx="sum")
+        for name in ("rows", "hits"):
+            zeros = torch.zeros(CONFIDENCE_BINS, dtype=torch.long)
+            self.add_state(name, zeros, dist_reduce_fx="sum")
         # float64, so that the result does not depend on the order in which ranks are added
-        confidence = torch.zeros(self.bins, dtype=torch.float64)
+        confidence = torch.zeros(CONFIDENCE_BINS, dtype=torch.float64)
         self.add_state("confidence", confidence, dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add ``(B, K)`` probabilities and ``(B,)`` int64 classes."""
         confidence, answer = preds.max(1)
-        # Bins are (a, b], as in the paper, so that a confidence of exactly 1 is in the last.
-        bin_ = ((confidence * self.bins).ceil().long() - 1).clamp(0, self.bins - 1)
-        hit = answer == target
-        self.rows += torch.bincount(bin_, minlength=self.bins)
-        self.hits += torch.bincount(bin_[hit], minlength=self.bins)
-        self.confidence += torch.bincount(
-            bin_, weights=confidence.to(self.confidence.dtype), minlength=self.bins
-        )
+        self.add(confidence, answer == target)
+
+    def add(self, confidence: Tensor, right: Tensor) -> None:
+        """Add ``(n,)`` probabilities of answers, and whether they were right."""
+        rows, hits, sums = confidence_bins(confidence, right, self.confidence.dtype)
+        self.rows += rows
+        self.hits += hits
+        self.confidence += sums
 
     def compute(self) -> Tensor:
         """Return the mean over rows of ``|accuracy - confidence|`` of their bin, a scalar."""
@@ -255,7 +280,7 @@ class TaskMetrics(nn.Module):
         rows = labelled.flatten(1).any(1) if labelled.ndim > 1 else labelled
         found = rows.nonzero()[:, 0]  # once: on a GPU each use of a mask would wait for it
         if len(found):
-            answers = task.predict(outputs[found])
+            answers = task.measured(outputs[found])
             task.update(self.metrics, answers, targets[found], labelled[found])
 
     def compute(self) -> dict[str, float]:

@@ -145,7 +145,7 @@ class MultiRegression(Regression):
 
     def metrics(self) -> MetricCollection:
         """Errors and R2 of each number and as means, and perhaps coverage and width."""
-        metric = NumberMetrics(self.numbers, self.learns_variance)
+        metric = NumberMetrics(self.numbers, self.has_interval)
         return MetricCollection({"numbers": metric}, compute_groups=False)
 
     def update(

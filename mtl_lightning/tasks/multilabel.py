@@ -15,7 +15,9 @@ from torchmetrics import MetricCollection
 
 from mtl_lightning.models.heads import HeadOptions
 from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
-from mtl_lightning.tasks.base import Encoded, Task, if_missing
+from mtl_lightning.tasks.base import Encoded, if_missing
+from mtl_lightning.tasks.calibratable import Judged
+from mtl_lightning.tasks.calibration import Calibration, label_threshold
 from mtl_lightning.tasks.cells import canonical, items
 from mtl_lightning.tasks.frequency import (
     MOST_WEIGHT,
@@ -29,6 +31,7 @@ from mtl_lightning.tasks.label_metrics import LabelMetrics
 from mtl_lightning.tasks.losses import asymmetric
 from mtl_lightning.tasks.mirroring import swap_permutation
 from mtl_lightning.tasks.plot_data import LabelPlotData
+from mtl_lightning.tasks.probability_task import ProbabilityTask
 from mtl_lightning.tasks.unobserved import Assumption, Unobserved
 
 YES = frozenset({"1", "yes", "y", "true", "t", "positive", "+"})
@@ -40,7 +43,7 @@ NONE = "none"
 """The cell of separated names for an image to which no label applies."""
 
 
-class MultiLabel(Task):
+class MultiLabel(ProbabilityTask):
     """A sigmoid for each label, trained with binary cross-entropy.
 
     Labels come from one column each (``yes``/``no``, ``true``/``false``, ``1``/``0`` or ``-1``; if
@@ -67,6 +70,8 @@ class MultiLabel(Task):
         gamma_negative: The exponent of p - margin in that of a negative, in 0..10.
         margin: The probability up to which a negative has no asymmetric loss, in 0..1.
         separator: The separator of names in a column of names.
+        precision: The precision that each label should have at its threshold, which is chosen on
+            ``val`` for the highest recall; by default, for the best F1. See `calibration`.
         weight: Factor of this task's loss in the sum over tasks.
         head: Settings of this task's head; the model's apply where it has none.
     """
@@ -88,6 +93,7 @@ class MultiLabel(Task):
         gamma_negative: float = 4.0,
         margin: float = 0.05,
         unobserved_smoothing: float = 0.1,
+        precision: float | None = None,
         weight: float = 1.0,
         head: HeadOptions | None = None,
     ) -> None:
@@ -113,6 +119,9 @@ class MultiLabel(Task):
                 raise UserError(f"{name} should be in 0..{MOST:g}. Found {value}")
         if not 0 <= margin < 1:
             raise UserError(f"margin should be in 0..1 (1 excluded). Found {margin}")
+        if precision is not None and not 0 < precision <= 1:
+            raise UserError(f"precision should be above 0, up to 1. Found {precision}")
+        self.precision = precision
         self.loss_name = loss
         self.gammas = gamma_positive, gamma_negative
         self.margin = margin
@@ -315,13 +324,54 @@ class MultiLabel(Task):
         return labelled.any(1).sum() * labelled.shape[1]
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
-        """Return ``probabilities``, ``(B, L)``."""
-        wide = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-        return {"probabilities": wide.sigmoid()}
+        """Return ``probabilities``, ``(B, L)``, and calibrated ``applies``, ``(B, L)`` bool."""
+        probabilities = self.probabilities(self.tempered(outputs))
+        answers = {"probabilities": probabilities}
+        if self.calibration is not None and self.calibration.thresholds:
+            thresholds = probabilities.new_tensor(self.calibration.thresholds)
+            answers["applies"] = probabilities >= thresholds
+        return answers
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the sigmoid, ``(B, L)``."""
+        return logits.sigmoid()
+
+    def negative_log_likelihood(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the binary cross-entropy of each cell."""
+        return F.binary_cross_entropy_with_logits(logits, targets.to(logits), reduction="none")
+
+    def truth(self, targets: Tensor) -> Tensor:
+        """Return whether each label applies, ``(B, L)`` int64."""
+        return (targets > 0.5).long()
+
+    def decisions(
+        self, probabilities: Tensor, targets: Tensor, labelled: Tensor, coverage: float
+    ) -> Calibration:
+        """Fit the threshold of each label; see `label_threshold`."""
+        del coverage
+        thresholds = [
+            label_threshold(own[known], target[known] > 0.5, self.precision)
+            for own, target, known in zip(probabilities.T, targets.T, labelled.T, strict=True)
+        ]
+        return Calibration(thresholds=tuple(thresholds))
+
+    def judge(
+        self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor
+    ) -> Judged | None:
+        """Compare yes or no, whichever is more probable, with each label; see `Task.judge`."""
+        if "raw" not in answers:
+            return None
+        yes, before = answers["probabilities"][labelled], answers["raw"][labelled]
+        return Judged(
+            confidence=torch.maximum(yes, 1 - yes),
+            before=torch.maximum(before, 1 - before),
+            right=(yes >= 0.5) == (targets[labelled] > 0.5),
+        )
 
     def metrics(self) -> MetricCollection:
         """Average precision, F1, accuracy and mA, per label and as means."""
-        return MetricCollection({"labels": LabelMetrics(self.labels)}, compute_groups=False)
+        metrics = {"labels": LabelMetrics(self.labels), **self.calibration_metrics()}
+        return MetricCollection(metrics, compute_groups=False)
 
     def update(
         self,
@@ -330,14 +380,25 @@ class MultiLabel(Task):
         targets: Tensor,
         labelled: Tensor,
     ) -> None:
-        """Update the metrics with probabilities and the mask of cells."""
-        metrics.update(answers["probabilities"], targets, labelled)
+        """Update the metrics with probabilities and the mask of cells.
+
+        Average precision is of the probabilities without a calibration, which does not change their
+        order: as in training, equal ones are those of one of 1000 bins.
+        """
+        raw = answers.get("raw", answers["probabilities"])
+        applies = answers.get("applies", raw >= 0.5)
+        judged = self.judge(answers, targets, labelled)
+        metrics.update(raw, targets, labelled, applies=applies, judged=judged)
 
     def columns(self, answers: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
-        """Return the labels that are at least as likely as not, and the probability of each."""
+        """Return the labels that apply, and the probability of each.
+
+        Without a calibration, those apply that are at least as likely as not.
+        """
         probabilities = answers["probabilities"]
         names = np.asarray(self.labels, dtype=object)
-        applying = [self.separator.join(names[row >= 0.5]) or NONE for row in probabilities]
+        applies = answers.get("applies", probabilities >= 0.5)
+        applying = [self.separator.join(names[row]) or NONE for row in applies]
         columns = {name: probabilities[:, i] for i, name in enumerate(self.labels)}
         return {"": np.asarray(applying, dtype=object)} | columns
 

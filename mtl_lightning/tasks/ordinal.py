@@ -140,17 +140,32 @@ class Ordinal(Classification):
         return F.cross_entropy(outputs, shares @ (-distances).softmax(1), reduction="none")
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
-        """Return ``probabilities``, ``(B, K)``, and ``rank``, ``(B,)`` int64: their median."""
-        wide = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        """Return ``probabilities``, ``(B, K)``, and ``rank``, ``(B,)`` int64: their median.
+
+        With a calibration, the rank stays that of the probabilities without it.
+        """
+        answers = super().predict(outputs)
+        raw = answers["probabilities"] if self.calibration is None else self.raw(outputs)
+        return {**answers, "rank": (raw.cumsum(1)[:, :-1] < 0.5).sum(1)}
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the products of conditional probabilities, differences, or the softmax."""
         if self.method == "corn":
-            probabilities = _log_probabilities(wide).exp()
-        elif self.method == "coral":
-            above = F.pad(F.pad(wide.sigmoid(), (1, 0), value=1.0), (0, 1))
-            probabilities = above[:, :-1] - above[:, 1:]
-        else:
-            probabilities = wide.softmax(1)
-        rank = (probabilities.cumsum(1)[:, :-1] < 0.5).sum(1)
-        return {"probabilities": probabilities, "rank": rank}
+            return _log_probabilities(logits).exp()
+        if self.method == "coral":
+            above = F.pad(F.pad(logits.sigmoid(), (1, 0), value=1.0), (0, 1))
+            return above[:, :-1] - above[:, 1:]
+        return logits.softmax(1)
+
+    def negative_log_likelihood(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the negative logarithm of the probability of the label."""
+        shares = targets if targets.is_floating_point() else F.one_hot(targets, len(self.classes))
+        logarithms = self.probabilities(logits).clamp(min=torch.finfo(logits.dtype).tiny).log()
+        return -(shares * logarithms).sum(1)
+
+    def chosen(self, answers: Mapping[str, Tensor]) -> Tensor:
+        """Return the ranks."""
+        return answers["rank"]
 
     def metrics(self) -> MetricCollection:
         """Accuracy, accuracy within one rank, mean error in ranks, quadratic-weighted kappa."""
@@ -163,6 +178,7 @@ class Ordinal(Classification):
                 "quadratic_kappa": MulticlassCohenKappa(
                     k, weights="quadratic", validate_args=False
                 ),
+                **self.calibration_metrics(),
             },
             compute_groups=False,
         )
@@ -175,8 +191,8 @@ class Ordinal(Classification):
         labelled: Tensor,
     ) -> None:
         """Update the metrics with ranks; a distribution counts as its most probable class."""
-        del labelled
-        metrics.update(answers["rank"], most_probable(targets))
+        judged = self.judge(answers, targets, labelled)
+        metrics.update(answers["rank"], most_probable(targets), judged=judged)
 
     def columns(self, answers: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Return the class of the answer's rank and the probability of each class."""

@@ -51,6 +51,12 @@ class PlotData(Metric):
     def compute(self) -> PlotRecord:
         """Return what all ranks have collected."""
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any) -> "PlotData":
+        if not has_float64(fn):
+            self.set_dtype(torch.float32)
+        super()._apply(fn, *args)
+        return self
+
 
 class ConfusionPlotData(PlotData):
     """Collects a confusion matrix.
@@ -147,12 +153,6 @@ class ScatterPlotData(PlotData):
         points = torch.zeros(limit, 1 + len(self.answers), dtype=torch.float64)
         self.add_state("points", points, dist_reduce_fx=None)
         self.add_state("seen", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any) -> "ScatterPlotData":
-        if not has_float64(fn):
-            self.set_dtype(torch.float32)
-        super()._apply(fn, *args)
-        return self
 
     def update(
         self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor, rows: Tensor

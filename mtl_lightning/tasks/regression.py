@@ -15,6 +15,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricColl
 from mtl_lightning.models.heads import HeadOptions
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.base import Encoded, Task, if_missing
+from mtl_lightning.tasks.calibration import Calibration, conformal_quantile
 from mtl_lightning.tasks.cells import decimal_point, number, outlying_codes
 from mtl_lightning.tasks.guess import Guess
 from mtl_lightning.tasks.losses import beta_nll
@@ -48,14 +49,15 @@ class Regression(Task):
             within them, and other labels are an error.
         beta: How much rows with a large predicted variance count in ``beta_nll``: in 0..1, from the
             likelihood (0) to the squared error (1).
-        interval: The share of labels that should lie in the interval of ``beta_nll``, if errors
-            are normally distributed on the learned scale.
+        interval: The share of labels that should lie in the interval of ``beta_nll``: by its
+            calibration, or, without one, if errors are normally distributed on the learned scale.
         weight: Factor of this task's loss in the sum over tasks.
         head: Settings of this task's head; the model's apply where it has none.
     """
 
     primary: ClassVar[str] = "r2"
     compares_views: ClassVar[bool] = True
+    calibrates: ClassVar[bool] = True
     mean: Tensor
     std: Tensor
 
@@ -88,8 +90,13 @@ class Regression(Task):
 
     @property
     def learns_variance(self) -> bool:
-        """Whether the answer has an interval."""
+        """Whether the network learns how far off each answer may be."""
         return self.loss_name == "beta_nll"
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the answer has an interval."""
+        return self.learns_variance or bool(self.calibration and self.calibration.reach)
 
     def identity(self) -> dict[str, object]:
         """Return the scale and the bounds, which decide the meaning of outputs."""
@@ -197,13 +204,45 @@ class Regression(Task):
         """
         means = self._means(outputs.to(torch.promote_types(outputs.dtype, self.mean.dtype)))
         ends = {"value": means}
-        if self.learns_variance:
-            # In float32, as ONNX Runtime has no softplus of float64.
-            variances = self._variances(outputs.to(torch.promote_types(outputs.dtype, torch.float)))
-            reach = variances.sqrt().to(means.dtype)
-            reach = NormalDist().inv_cdf((1 + self.interval) / 2) * reach
+        if self.has_interval:
+            reach = self._reach(outputs, means)
             ends |= {"low": means - reach, "high": means + reach}
         return {key: self.scale.numbers(end, self.mean, self.std) for key, end in ends.items()}
+
+    def _reach(self, outputs: Tensor, means: Tensor) -> Tensor:
+        """Return how far the interval goes to either side, in the shape of the means or one."""
+        if self.calibration is not None and self.calibration.reach:
+            factor = means.new_tensor(self.calibration.reach)
+        else:
+            factor = means.new_tensor(NormalDist().inv_cdf((1 + self.interval) / 2))
+        if not self.learns_variance:
+            return factor
+        # In float32, as ONNX Runtime has no softplus of float64.
+        variances = self._variances(outputs.to(torch.promote_types(outputs.dtype, torch.float)))
+        return factor * variances.sqrt().to(means.dtype)
+
+    def calibrate(
+        self, outputs: Tensor, targets: Tensor, labelled: Tensor, coverage: float
+    ) -> Calibration:
+        """Fit the interval: split conformal prediction on the learned scale; see `Task.calibrate`.
+
+        The score is the absolute residual; with ``beta_nll`` over the predicted deviation, so that
+        the interval is as wide as each image needs, and ``interval`` is its coverage (Lei et al.
+        2018, "Distribution-Free Predictive Inference for Regression", sections 2.2 and 5.2).
+        """
+        coverage = self.interval if self.learns_variance else coverage
+        wide = outputs.to(self.mean.dtype)
+        truth = self.scale.standardised(targets.to(self.mean.dtype), self.mean, self.std)
+        scores = (truth - self._means(wide)).abs()
+        if self.learns_variance:
+            scores = scores / self._variances(wide).sqrt()
+        columns, masks = (each.reshape(len(scores), -1).T for each in (scores, labelled))
+        reach = [
+            conformal_quantile(own[known], coverage)
+            for own, known in zip(columns, masks, strict=True)
+        ]
+        found = tuple(each for each in reach if each is not None)
+        return Calibration(coverage=coverage, reach=found if len(found) == len(reach) else ())
 
     def metrics(self) -> MetricCollection:
         """Mean absolute error, root mean squared error (label's unit), and R2.
@@ -215,7 +254,7 @@ class Regression(Task):
             "rmse": MeanSquaredError(squared=False).set_dtype(torch.float64),
             "r2": R2(),
         }
-        if self.learns_variance:
+        if self.has_interval:
             metrics["interval"] = IntervalMetrics()
         return MetricCollection(metrics, compute_groups=False)
 

@@ -22,9 +22,17 @@ from mtl_lightning.tasks.metrics import TaskMetrics
 BLOCKS = 128
 """Number of blocks; with n images each has n / 128, and small splits have blocks of one image."""
 
-ERRORS = ("mae", "rmse", "rel", "angle_mean", "angle_median", "calibration_error")
+ERRORS = (
+    "mae",
+    "rmse",
+    "rel",
+    "angle_mean",
+    "angle_median",
+    "calibration_error",
+    "calibration_error_before",
+)
 """Metrics of which a lower value is better, also among several results of one metric."""
-NEITHER = ("n_labelled", "coverage", "interval_width")
+NEITHER = ("n_labelled", "coverage", "interval_width", "set_size")
 """Results of which neither is better by itself."""
 
 _PENDING = 2**24
@@ -76,7 +84,7 @@ class BlockStates:
         for block in sorted(set(blocks.tolist())):
             rows = blocks == block
             self.metrics.reset()
-            answers = self.task.predict(outputs[rows])
+            answers = self.task.measured(outputs[rows])
             self.task.update(self.metrics, answers, targets[rows], labelled[rows])
             for name, metric in self._metrics():
                 for state, value in _states(metric).items():

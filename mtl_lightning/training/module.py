@@ -36,6 +36,7 @@ from mtl_lightning.system.lightning_internals import (
     trainer_of,
 )
 from mtl_lightning.tasks import Task
+from mtl_lightning.tasks.calibration import CALIBRATION, Calibration, read_calibrations
 from mtl_lightning.tasks.network import build_network
 from mtl_lightning.tasks.predictor import Predictor
 from mtl_lightning.training.agreement import (
@@ -181,6 +182,8 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         self.backbone_lr_scale = backbone_lr_scale
         self._added_groups: dict[str, tuple[list[nn.Parameter], float]] = {}
         self.on_non_finite = on_non_finite
+        self.uses_calibration = True
+        """Whether the answers with a checkpoint are calibrated as it says."""
         self._begun = False
         self._growth: Growth | None = None  # until the training begins
         self._settings: dict[str, Any] = {}  # initial settings of optimizer and schedule
@@ -204,6 +207,18 @@ class MultiTask(FromCheckpoint, TrainingSteps):
     def predictor(self) -> Predictor:
         """Return the network with the tasks' answers as its last layer, on the same weights."""
         return Predictor(self.network, self._tasks, partial(transformed, self.inputs))
+
+    def set_calibration(self, found: Mapping[str, Calibration]) -> None:
+        """Have the answers of these tasks calibrated, and measured as such; no others.
+
+        Args:
+            found: Task to its calibration.
+        """
+        before = {name: task.calibration for name, task in self.tasks.items()}
+        for name, task in self.tasks.items():
+            task.calibration = found.get(name)
+        if any(task.calibration != before[name] for name, task in self.tasks.items()):
+            self.measured = Measurements(self._tasks).to(self.device)
 
     def setup(self, stage: str) -> None:
         """Check that the data have the same tasks.
@@ -295,7 +310,8 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         return [Resume(), FeatureCache()]
 
     def on_fit_start(self) -> None:
-        """Start measuring, and check that what is monitored is measured."""
+        """Start measuring, uncalibrated, and check that what is monitored is measured."""
+        self.set_calibration({})
         super().on_fit_start()
         if self.unlabelled is not None:
             self.unlabelled.begin(self.network, self._tasks, self.trainer.is_global_zero)
@@ -318,6 +334,8 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         check_inputs(self.inputs, checkpoint.get(INPUTS, {}), "checkpoint")
         trainer: Any = trainer_of(self)  # none in load_from_checkpoint
         if trainer is None or trainer.state.fn != "fit":
+            if self.uses_calibration:
+                self.set_calibration(read_calibrations(checkpoint.get(CALIBRATION, {})))
             return
         self._loaded = checkpoint
         keep_settings_of_trainer(checkpoint, trainer)

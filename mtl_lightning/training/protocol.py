@@ -10,6 +10,7 @@ from mtl_lightning.balancing.balancer import Balancer
 from mtl_lightning.inputs import Input
 from mtl_lightning.models import NamedModules, Network
 from mtl_lightning.tasks import Task
+from mtl_lightning.tasks.calibration import Calibration
 from mtl_lightning.tasks.metrics import TaskMetrics
 from mtl_lightning.tasks.results import Results
 
@@ -46,6 +47,9 @@ class MultiTaskModule(Protocol):
 
     def resume_counting(self, skipped_steps: int) -> None:
         """Continue counting from the skipped steps of a checkpoint."""
+
+    def set_calibration(self, found: Mapping[str, Calibration]) -> None:
+        """Have the answers of these tasks calibrated; see `MultiTask`."""
 
     def print(self, *args: Any) -> None:
         """Print on the first rank, above the progress bar."""

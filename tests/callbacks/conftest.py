@@ -12,6 +12,7 @@ def on_two_ranks(tmp_path_factory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("ranks")
     here = __package__
     cases: dict[str, ranks.Case] = {
+        "calibrated": (f"{here}.test_calibrate.on_ranks", {"folder": folder, "devices": 2}),
         "ema": (f"{here}.test_ema.on_ranks", {"folder": folder, "devices": 2}),
         "evaluated": (
             "tests.helpers.training.evaluated",

@@ -20,7 +20,7 @@ class Folders(dict[str, Path]):
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exports.made(tmp_path_factory.mktemp("trained"))
+    return exports.made(tmp_path_factory.mktemp("trained"), calibration=exports.CALIBRATION)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ def test_what_is_written_is_read(checkpoint, tmp_path):
     assert Description.read(tmp_path) == description
     assert description.image_size == exports.SIZE
     assert description.origin["step"] == 120
+    assert description.calibration["kind"]["temperature"] == 2.0
+    assert list(description.only(["grade"]).calibration) == ["grade"]
 
 
 def test_no_path_of_the_machine_is_in_it(tmp_path):
@@ -37,6 +39,7 @@ def test_statistics_of_the_labels_keep_every_digit(checkpoint, folders):
         ({"version": 1}, "version should be 2. Found 1; export it again"),
         ({"resize": "crop"}, 'resize should be .*Found "crop"'),
         ({"more": 1}, "is incomplete"),
+        ({"calibration": {"kind": 3}}, "a calibration should have"),
         ({"tasks": {"a": {"class_path": "os.system"}}}, "class_path"),
         ({"tasks": {"a": {"class_path": "subprocess.Popen"}}}, "class_path"),
     ],

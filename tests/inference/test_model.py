@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,23 @@ from PIL import Image
 
 import mtl_lightning
 from mtl_lightning.data.images import decode
-from mtl_lightning.inference.exporting import export
+from mtl_lightning.inference.description import Description
+from mtl_lightning.inference.exporting import export, load_predictor
+from mtl_lightning.inference.names import FORMATS
 from mtl_lightning.system.errors import UserError
 from tests.helpers.files import exports
 
-COLUMNS = ["kind", "kind:cat", "kind:dog", "kind:eel", "tags", "tags:hat", "tags:bag", "size"]
-COLUMNS += ["grade", "grade:S", "grade:M", "grade:L"]
+COLUMNS = [
+    "kind",
+    "kind:cat",
+    "kind:dog",
+    "kind:eel",
+    "kind:set_90",
+    "tags",
+    "tags:hat",
+    "tags:bag",
+]
+COLUMNS += ["size", "size:low", "size:high", "grade", "grade:S", "grade:M", "grade:L"]
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +158,24 @@ def test_an_export_is_loaded_without_lightning(folders):
         "assert 'pytorch_lightning' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_answers_are_calibrated_in_each_format(checkpoint, folders):
+    images = [np.full((32, 40, 3), shade, np.uint8) for shade in (30, 200)]
+    plain = replace(Description.of_checkpoint(checkpoint), calibration={})
+    raw = load_predictor(checkpoint, plain)
+    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        logarithms = raw(batch)["kind/probabilities"].log() / 2
+    expected = logarithms.softmax(1).numpy()
+    for path in (checkpoint, *(folders[kind] for kind in FORMATS)):
+        found = mtl_lightning.load(path).predict_frame(images)
+        columns = found[["kind:cat", "kind:dog", "kind:eel"]].to_numpy()
+        np.testing.assert_allclose(columns, expected, rtol=1e-4, err_msg=str(path))
+        names = ["|".join(np.array(["cat", "dog", "eel"])[row >= 0.335]) for row in expected]
+        assert found["kind:set_90"].tolist() == names
+        hats = (found["tags:hat"] >= 0.2).tolist()
+        assert ["hat" in tags for tags in found["tags"]] == hats
+        assert not any("bag" in tags for tags in found["tags"][found["tags:bag"] < 0.9])
+        reach = found["size"] - found["size:low"]
+        np.testing.assert_allclose(reach, 1.5 * 12.5, rtol=1e-4, err_msg=str(path))

@@ -118,3 +118,24 @@ def test_the_plot_has_the_labels_that_are_there():
 
 def test_what_a_checkpoint_must_agree_on():
     assert fitted().identity() == {"numbers": ["x", "y"], "scale": "linear", "bounds": None}
+
+
+def test_each_number_has_an_interval_of_its_own():
+    task = MultiRegression(["a", "b"])
+    task.fit_statistics(torch.tensor([[0.0, 0.0], [1.0, 1.0]]), torch.ones(2, 2, dtype=torch.bool))
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(400, 2, generator=generator)
+    noise = torch.randn(400, 2, generator=generator) * torch.tensor([0.1, 1.0])
+    targets = task.predict(outputs + noise)["value"]
+    labelled = torch.rand(400, 2, generator=generator) < 0.5
+    holes = torch.where(labelled, targets, torch.nan)
+    task.calibration = task.calibrate(outputs, holes, labelled, 0.9)
+    narrow, wide = task.calibration.reach
+    assert 5 < wide / narrow < 20
+    answers = task.predict(outputs)
+    inside = (answers["low"] <= targets) & (targets <= answers["high"])
+    assert inside[labelled].float().mean() == pytest.approx(0.9, abs=0.02)
+    assert "coverage/b" in task.metrics()["numbers"].names
+    few = task.calibrate(outputs[:50], holes[:50], labelled[:50] & (torch.arange(2) > 0), 0.9)
+    assert few.reach == (), "a number without labels has none, so that no task has half of them"
+    assert few.lacks_labels

@@ -283,3 +283,24 @@ def test_confidence_of_a_guess_falls_with_the_square_of_the_difference():
     task.fit_statistics(torch.tensor([1.0, 3.0]), torch.ones(2, dtype=torch.bool))
     found = task.guess(torch.tensor([[0.5], [2.0]]), torch.tensor([[0.0], [0.0]]), False)
     assert found.confidence.tolist() == pytest.approx([math.exp(-0.25), math.exp(-4)])
+
+
+@pytest.mark.parametrize("loss", ["mse", "beta_nll"])
+@pytest.mark.parametrize("options", [{}, {"scale": "log"}, {"bounds": [0.1, 50.0]}])
+def test_conformal_intervals_hold_the_labels_as_often_as_asked_for(loss, options):
+    generator = torch.Generator().manual_seed(0)
+    task = Regression(loss=loss, interval=0.8, **options)
+    task.fit_statistics(torch.tensor([1.0, 5.0, 20.0]), torch.ones(3, dtype=torch.bool))
+    outputs = torch.randn(4000, task.num_outputs, generator=generator)
+    noise = torch.empty(4000, dtype=torch.float64).exponential_(generator=generator) - 0.3
+    if loss == "beta_nll":
+        noise *= task._variances(outputs).sqrt()  # noisier where the network says so
+    targets = task.scale.numbers(task._means(outputs.double()) + noise, task.mean, task.std)
+    labelled, val, test = torch.ones(4000, dtype=torch.bool), slice(0, 2000), slice(2000, 4000)
+    assert ("low" in task.predict(outputs)) == (loss == "beta_nll")
+    task.calibration = task.calibrate(outputs[val], targets[val], labelled[val], 0.8)
+    metrics = task.metrics()
+    task.update(metrics, task.measured(outputs[test]), targets[test], labelled[test])
+    assert metrics.compute()["coverage"] == pytest.approx(0.8, abs=0.03)
+    widths = task.predict(outputs)["high"] - task.predict(outputs)["low"]
+    assert options != {} or (widths.std() > 0.1) == (loss == "beta_nll")

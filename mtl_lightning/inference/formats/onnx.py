@@ -25,7 +25,7 @@ class ONNX(ExportFormat):
     """``model.onnx``: uint8 images and columns in, one named output for each answer of each task.
 
     Preprocessing and answers are in the graph, and the batch size is free. The metadata hold
-    ``config.json``'s tasks and inputs, so that the file alone tells its classes and vocabularies.
+    ``config.json``'s tasks, inputs and calibrations, so that the file alone tells what it answers.
     """
 
     def write(self, predictor: Predictor, description: Description, folder: Path) -> dict[str, str]:
@@ -50,6 +50,7 @@ class ONNX(ExportFormat):
         metadata = onnx_program.model.metadata_props
         for name, facts in (("tasks", dict(description.tasks)), ("inputs", inputs)):
             metadata[name] = json.dumps(untrusted.unmark(facts), ensure_ascii=False)
+        metadata["calibration"] = json.dumps(description.calibration)
         metadata["resize"] = description.resize
         onnx_program.save(folder / FILE, external_data=False)
         return {"model": FILE, "opset": str(OPSET)}

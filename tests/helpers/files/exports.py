@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from mtl_lightning.inference.description import Description
+from mtl_lightning.tasks.calibration import Calibration
 from mtl_lightning.tasks.predictor import Predictor
 from tests.helpers.files import checkpoints
 
@@ -21,11 +22,23 @@ TASKS: dict[str, Any] = {
         "init_args": {"classes": ["S", "M", "L"], "method": "coral"},
     },
 }
+CALIBRATION = {
+    "kind": Calibration(2.0, coverage=0.9, set_from=0.335).plain(),
+    "tags": Calibration(1.5, thresholds=(0.2, 0.9)).plain(),
+    "size": Calibration(coverage=0.9, reach=(1.5,)).plain(),
+    "grade": Calibration(0.5).plain(),
+}
+"""By ``kind``'s, its probabilities are nearer to each other."""
 SIZE = (32, 40)
 MEAN = 1700000000.25
 
 
-def made(folder: Path, tasks: dict[str, Any] | None = None, **changes: Any) -> Path:
+def made(
+    folder: Path,
+    tasks: dict[str, Any] | None = None,
+    calibration: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
     """Write a checkpoint, and return its path."""
     tasks = tasks or TASKS
     torch.manual_seed(0)
@@ -42,7 +55,8 @@ def made(folder: Path, tasks: dict[str, Any] | None = None, **changes: Any) -> P
         "data.image_size": list(SIZE),
     }
     path = folder / "a.ckpt"
-    return checkpoints.write(path, options | changes, state_dict=state_of(predictor))
+    parts = {"state_dict": state_of(predictor), "calibration": calibration or {}}
+    return checkpoints.write(path, options | changes, **parts)
 
 
 def model() -> dict[str, Any]:
