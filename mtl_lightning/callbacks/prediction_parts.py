@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -43,26 +43,16 @@ class PredictionParts:
         self.taken = False
         self._lock: FileLock | None = None
 
-    def done(self, total: int) -> NDArray[np.int64]:
-        """Return the rows of all parts, in order; without the last part if no row is missing.
+    def start(self, of: Mapping[str, str], total: int | None) -> NDArray[np.int64]:
+        """Take the folder, and empty it unless a run goes on. For one rank to call.
 
         Args:
-            total: The number of rows of the table. At least one is to be predicted, since a run
-                without any never ends an epoch.
-        """
-        files = self._files()
-        rows = [parquet.read_table(path, columns=[ROW])[ROW].to_numpy() for path in files]
-        if sum(map(len, rows)) >= total:
-            rows = rows[:-1]
-        found: NDArray[np.int64] = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *rows]))
-        return found
-
-    def start(self, resumed: NDArray[np.int64] | None, of: dict[str, str]) -> None:
-        """Take the folder, empty unless a run goes on. For one rank to call.
-
-        Args:
-            resumed: The rows that an earlier run has predicted; None to start afresh.
             of: What the rows depend on, by its name for a message.
+            total: The number of rows of the table, if this run goes on where an earlier one ended.
+
+        Returns:
+            The rows that an earlier run has predicted, in order. At least one is missing, since a
+            run without any never ends an epoch.
 
         Raises:
             UserError: If another process writes there, or the earlier run was about something else.
@@ -79,36 +69,43 @@ class PredictionParts:
         except (OSError, NotImplementedError):  # a disk without locks
             self._lock = None
         remove_partial_files(self.folder)
-        if resumed is None or not len(resumed):
-            for path in self.folder.iterdir():
-                if path.is_dir():
-                    shutil.rmtree(path)
-                elif path.name != _LOCK:
-                    path.unlink()
-        else:
-            try:
-                self._check(of)
-            except UserError:
-                self.release()
-                raise
-            for path in self._files():
-                if int(path.name.partition("-")[0]) not in resumed:
-                    path.unlink()
-        with atomic_write(self.folder / _OF) as file:
-            json.dump(of, file)
+        rows = [] if total is None else [_rows(path) for path in self._files()]
+        if total is not None and sum(map(len, rows)) >= total:
+            self._files()[-1].unlink()
+            rows = rows[:-1]
+        if not rows:
+            self._empty()
         self.taken = True
+        for name, value in of.items():
+            self.depends(name, value)
+        done: NDArray[np.int64] = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *rows]))
+        return done
 
-    def _check(self, of: dict[str, str]) -> None:
+    def _empty(self) -> None:
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
+                path.unlink()
+
+    def depends(self, name: str, value: str) -> None:
+        """Note what all rows depend on.
+
+        Raises:
+            UserError: If it was something else for those that are there.
+        """
         try:
             before = json.loads((self.folder / _OF).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             before = {}
-        for name, value in of.items():
-            if before.get(name) != value:
-                raise UserError(
-                    f"--resume: the rows in {self.folder} are of other {name}; leave --resume out "
-                    f"to start afresh"
-                )
+        if before.get(name) != value and self._files():
+            self.release()
+            raise UserError(
+                f"--resume: the rows in {self.folder} are of other {name}; leave --resume out to "
+                f"start afresh"
+            )
+        with atomic_write(self.folder / _OF) as file:
+            json.dump(before | {name: value}, file)
 
     def write(self, rows: NDArray[np.int64], columns: dict[str, NDArray[np.generic]]) -> None:
         """Write a part.
@@ -161,6 +158,11 @@ class PredictionParts:
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob(f"[0-9]*{_SUFFIX}"), key=lambda path: (_first(path), path))
+
+
+def _rows(path: Path) -> NDArray[np.int64]:
+    rows: NDArray[np.int64] = parquet.read_table(path, columns=[ROW])[ROW].to_numpy()
+    return rows
 
 
 def _first(path: Path) -> int:

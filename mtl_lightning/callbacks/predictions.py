@@ -1,9 +1,9 @@
 """``predictions.csv``: the answers for each image, in the order of the images, and their maps."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,11 @@ from mtl_lightning.callbacks.prediction_formats import WRITERS
 from mtl_lightning.callbacks.prediction_maps import PredictionMaps
 from mtl_lightning.callbacks.prediction_parts import ROW, PredictionParts
 from mtl_lightning.data.batch import PADDING
+from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.files import atomic_path
+
+Result = TypeVar("Result")
 
 ROWS = 2000
 """Rows of one rank in a part: what a killed run loses at most, and what is in memory."""
@@ -46,7 +49,7 @@ class PredictionsFile(Callback):
         kind: The name of the column of these names: ``image``, or ``row`` of a table.
         of: What the answers depend on beside the weights, by its name for a message; a run does
             not go on where another has ended for which it differs.
-        resumed: The rows that an earlier run has predicted, in order; None to start afresh.
+        resume: Whether to go on where an earlier run has ended.
     """
 
     def __init__(
@@ -55,39 +58,42 @@ class PredictionsFile(Callback):
         output: Path,
         kind: str = "image",
         of: Mapping[str, str] | None = None,
-        resumed: NDArray[np.int64] | None = None,
+        resume: bool = False,
     ) -> None:
         self.images = np.asarray(images, dtype=object)
         self.kind = kind
         self.output = output
         self.of = dict(of or {})
-        self.resumed = resumed
+        self.resume = resume
         self._parts = PredictionParts(output)
         self._maps = PredictionMaps(output, self._parts.maps)
         self._rows: list[NDArray[np.int64]] = []
         self._columns: list[dict[str, NDArray[Any]]] = []
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the folder of the parts.
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take the folder of the parts, and leave out what is in it; before the loader is made.
 
         Raises:
             UserError: If another process writes there, or what is there is of other images.
         """
-        refusal = ""
-        if trainer.is_global_zero:
-            of = {"images": digest(self.images), **self.of, "weights": _digest(pl_module)}
-            try:
-                self._parts.start(self.resumed, of)
-            except UserError as error:
-                refusal = str(error)
-        refusal = trainer.strategy.broadcast(refusal)
-        if refusal:
-            raise UserError(refusal)
-        if self.resumed is not None and len(self.resumed):
+        trainer.strategy.barrier()
+        total = len(self.images) if self.resume else None
+        of = {"images": digest(self.images), **self.of}
+        done = _on_first(trainer, lambda: self._parts.start(of, total))
+        data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+        data.leave_out(done)
+        if len(done):
             pl_module.print(
-                f"resumed: {len(self.resumed):,} of {len(self.images):,} {self.kind}s were "
-                f"predicted before"
+                f"resumed: {len(done):,} of {len(self.images):,} {self.kind}s were predicted before"
             )
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check that rows that are there are of these weights, which are loaded by now.
+
+        Raises:
+            UserError: If they are of others.
+        """
+        _on_first(trainer, lambda: self._parts.depends("weights", _digest(pl_module)))
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -96,13 +102,13 @@ class PredictionsFile(Callback):
         if not self._parts.taken:  # by rank 0 of this run
             return
         count = self._parts.count()
+        self._parts.release()
         if count:
-            self._parts.release()
             pl_module.print(
                 f"kept: the answers for {count:,} of {len(self.images):,} {self.kind}s; the same "
                 f"command with --resume goes on"
             )
-        else:
+        elif trainer.world_size == 1:  # others may not have ended yet
             self._parts.remove()
 
     def on_predict_batch_end(
@@ -176,6 +182,24 @@ def digest(values: Iterable[object]) -> str:
     for value in values:
         found.update(repr(value).encode("utf-8", "backslashreplace"))
     return found.hexdigest()
+
+
+def _on_first(trainer: Trainer, work: Callable[[], Result]) -> Result:
+    """Let the first rank do something, and return its result on all.
+
+    Raises:
+        UserError: On all, if it does.
+    """
+    result, refusal = None, ""
+    if trainer.is_global_zero:
+        try:
+            result = work()
+        except UserError as error:
+            refusal = str(error)
+    result, refusal = trainer.strategy.broadcast((result, refusal))
+    if refusal:
+        raise UserError(refusal)
+    return cast("Result", result)
 
 
 def _digest(module: LightningModule) -> str:

@@ -19,7 +19,6 @@ from mtl_lightning.callbacks.calibrate import Calibrate
 from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.callbacks.importance import Importance
 from mtl_lightning.callbacks.plots import Plots
-from mtl_lightning.callbacks.prediction_parts import PredictionParts
 from mtl_lightning.callbacks.predictions import PredictionsFile, check_output, digest
 from mtl_lightning.callbacks.results_file import ResultsFile
 from mtl_lightning.callbacks.run_recorder import RunRecorder
@@ -204,15 +203,14 @@ class MultiTaskCLI(LightningCLI):
             check_output(output)
             intensity = self.config_init["predict"].intensity
             images = replace(images, intensity=intensity)
-            resumed = PredictionParts(output).done(len(images)) if config.resume else None
-            self.datamodule.predict_on(images, resumed)
+            self.datamodule.predict_on(images)
             callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
             kind = "image" if images.has_image.any() else "row"
             of = {
                 "cells": digest(cell for cells in images.inputs.values() for cell in cells),
                 "settings": f"{self.datamodule.size} {self.datamodule.resize} {intensity}",
             }
-            callbacks.append(PredictionsFile(images.names, output, kind, of, resumed))
+            callbacks.append(PredictionsFile(images.names, output, kind, of, config.resume))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with our loggers and callbacks in addition to the config's."""

@@ -106,15 +106,14 @@ class SplitLoaders(LightningDataModule):
         """
         self._resumed = epoch, rows
 
-    def predict_on(self, images: Images, done: NDArray[np.int64] | None = None) -> None:
-        """Set the images that ``predict`` loads.
-
-        Args:
-            images: The images.
-            done: The numbers of those to leave out.
-        """
+    def predict_on(self, images: Images) -> None:
+        """Set the images that ``predict`` loads."""
         self._to_predict = images
-        self._predicted = np.empty(0, dtype=np.int64) if done is None else done
+        self._predicted = np.empty(0, dtype=np.int64)
+
+    def leave_out(self, done: NDArray[np.int64]) -> None:
+        """Do not load images that were predicted before, by their numbers."""
+        self._predicted = done
 
     @property
     def loads_images(self) -> bool:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from filelock import FileLock
@@ -11,7 +13,7 @@ OF = {"images": "a", "weights": "b"}
 @pytest.fixture
 def parts(tmp_path):
     parts = PredictionParts(tmp_path / "p.csv")
-    parts.start(None, OF)
+    parts.start(OF, None)
     return parts
 
 
@@ -41,45 +43,55 @@ def test_a_part_without_any_answer_has_the_types_of_the_others(parts):
     assert {str(t.schema.field("x").type) for t in parts.tables(1)} == {"string"}
 
 
-def test_what_is_done_and_something_left_to_do(parts):
-    assert parts.done(4).tolist() == []
-    write(parts, 2, 3)
-    assert parts.done(4).tolist() == [2, 3]
-    write(parts, 0, 1)
-    assert parts.done(4).tolist() == [0, 1]
+def again(parts, total=None, **of):
     parts.release()
-    parts.start(parts.done(4), OF)
+    return parts.start(OF | of, total).tolist()
+
+
+def test_what_is_done_and_something_left_to_do(parts):
+    assert again(parts, 4) == []
+    write(parts, 2, 3)
+    assert again(parts, 4) == [2, 3]
+    write(parts, 0, 1)
+    assert again(parts, 4) == [0, 1]
     assert parts.count() == 2, "the rest is predicted again"
 
 
 def test_a_fresh_start_removes_what_an_earlier_run_left(parts):
     write(parts, 0, 1)
     parts.maps.mkdir()
-    parts.release()
-    parts.start(None, OF)
+    assert again(parts) == []
     assert parts.count() == 0
     assert not parts.maps.exists()
+    assert again(parts, 4, images="z") == []
 
 
 @pytest.mark.parametrize("before", [OF | {"weights": "c"}, {"weights": "b"}, None])
 def test_what_is_of_something_else_does_not_go_on(parts, before):
-    import json
-
     write(parts, 0, 1)
-    parts.release()
     (parts.folder / "of.json").write_text("broken" if before is None else json.dumps(before))
     with pytest.raises(UserError, match=r"--resume: the rows in .* are of other (images|weights);"):
-        parts.start(parts.done(4), OF)
+        again(parts, 4)
     assert parts.count() == 2
+    assert not parts.taken
+
+
+def test_what_is_known_later_is_checked_later(parts):
+    parts.depends("network", "n")
+    write(parts, 0, 1)
+    again(parts, 4)
+    parts.depends("network", "n")
+    with pytest.raises(UserError, match="are of other network; leave"):
+        parts.depends("network", "m")
 
 
 def test_one_process_at_a_time(parts):
     other = PredictionParts(parts.folder.parent / "p.csv")
     with pytest.raises(UserError, match="--output: another process writes to"):
-        other.start(None, OF)
+        other.start(OF, None)
     parts.release()
     with FileLock(parts.folder / ".lock"), pytest.raises(UserError, match="another process"):
-        other.start(None, OF)
-    other.start(None, OF)
+        other.start(OF, None)
+    other.start(OF, None)
     other.remove()
     assert not parts.folder.exists()

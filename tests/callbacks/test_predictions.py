@@ -48,20 +48,20 @@ def predicted(
     rows: int = 2000,
     resume: bool = False,
     of: str = "",
+    mean: float = 50.0,
 ) -> Path:
     """Predict ``count`` images, in parts of so many rows of each rank, and return the file."""
     predictions.ROWS = rows
     output = folder / f"new folder/{devices} {count}{suffix}"
     data = make_data(batch_size=2, on_bad_image=what, max_bad_share=0.7)
     images = Images(count, bad)
-    resumed = PredictionParts(output).done(count) if resume else None
-    data.predict_on(images, resumed)
+    data.predict_on(images)
     module = make_module()
-    module.tasks["size"].fit_statistics(torch.tensor([40.0, 60.0]), torch.ones(()))
+    module.tasks["size"].fit_statistics(torch.tensor([mean - 10, mean + 10]), torch.ones(()))
     trainer = make_trainer(
         folder,
         devices=devices,
-        callbacks=[PredictionsFile(images.names, output, "image", {"settings": of}, resumed)],
+        callbacks=[PredictionsFile(images.names, output, "image", {"settings": of}, resume)],
     )
     for _ in range(times):
         trainer.predict(module, datamodule=data, return_predictions=False)
@@ -178,6 +178,8 @@ def test_a_run_about_something_else_does_not_go_on(tmp_path, capsys):
         predicted(tmp_path, 1, 9, rows=2, bad=(7,))
     with pytest.raises(UserError, match="are of other settings; leave --resume out"):
         predicted(tmp_path, 1, 9, resume=True, of="64 px")
+    with pytest.raises(UserError, match="are of other weights; leave --resume out"):
+        predicted(tmp_path, 1, 9, resume=True, mean=60.0)
     assert capsys.readouterr().out.count("kept: ") == 1, "by the first run"
     assert_as_expected(predicted(tmp_path, 1, 9, resume=True), 9)
 
@@ -185,7 +187,7 @@ def test_a_run_about_something_else_does_not_go_on(tmp_path, capsys):
 def test_a_run_leaves_the_parts_of_another_alone(tmp_path):
     output = tmp_path / "new folder/1 9.csv"
     other = PredictionParts(output)
-    other.start(None, {})
+    other.start({}, None)
     with pytest.raises(UserError, match="another process writes to"):
         predicted(tmp_path, 1, 9)
     assert other.folder.is_dir()
