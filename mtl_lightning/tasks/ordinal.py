@@ -175,9 +175,7 @@ class Ordinal(Classification):
                 "accuracy": MulticlassAccuracy(k, average="micro", validate_args=False),
                 "within_one": WithinOne(),
                 "rank_mae": MeanAbsoluteError().set_dtype(torch.float64),
-                "quadratic_kappa": MulticlassCohenKappa(
-                    k, weights="quadratic", validate_args=False
-                ),
+                "quadratic_kappa": QuadraticKappa(k, weights="quadratic", validate_args=False),
                 **self.calibration_metrics(),
             },
             compute_groups=False,
@@ -244,6 +242,18 @@ class WithinOne(Metric):
     def compute(self) -> Tensor:
         """Return the share, a scalar."""
         return self.hits / self.rows
+
+
+class QuadraticKappa(MulticlassCohenKappa):
+    """Cohen's kappa in double precision: in single, chance agreement is up to 1e-7 away from 0."""
+
+    def compute(self) -> Tensor:
+        """Return the kappa, a scalar float32."""
+        counts = self.confmat
+        self.confmat = counts.cpu().double()
+        kappa = super().compute().to(counts.device, torch.float32)
+        self.confmat = counts
+        return kappa
 
 
 class _RankPlotData(ConfusionPlotData):

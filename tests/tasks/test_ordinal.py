@@ -10,7 +10,7 @@ from mtl_lightning.models import HeadOptions
 from mtl_lightning.models.features import POOLED, FeatureSpec, MapSpec
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Ordinal
-from mtl_lightning.tasks.ordinal import Thresholds
+from mtl_lightning.tasks.ordinal import QuadraticKappa, Thresholds
 from tests.helpers.data import Memory, column, make_data
 from tests.helpers.training import fit, make_module, written
 
@@ -202,3 +202,14 @@ def test_it_learns_an_order(tmp_path, method):
     values = module.results["val"].tasks["level"]
     assert values["quadratic_kappa"] > 0.8
     assert values["within_one"] == 1
+
+
+def test_an_agreement_by_chance_is_0():
+    counts = torch.tensor([[2, 2, 2], [0, 2, 0], [0, 2, 0]])
+    targets, ranks = (counts.nonzero().repeat_interleave(counts[counts > 0], dim=0)).T
+    kappa = QuadraticKappa(3, weights="quadratic")
+    kappa.update(ranks, targets)
+    assert kappa.compute() == 0, "single precision has -1.2e-7"
+    assert kappa.compute().dtype == torch.float32
+    kappa.update(ranks, targets)
+    assert kappa.confmat.sum() == 2 * len(ranks)
