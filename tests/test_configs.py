@@ -111,12 +111,14 @@ def test_quickstart(undrawn):
 
 def test_patients(undrawn):
     config = str(CONFIGS / "patients.yaml")
-    run("fit", "--config", config, *QUICK)
+    run("fit", "--config", config, *QUICK, "--trainer.limit_val_batches", "1.0")
     run("test", "--config", config, "--ckpt_path", "best")
     Path("new.csv").write_text("age,sex,bmi,hdl,triglycerides\n50,1,,40,\n61,3,25,38,4.1\n")
     run("predict", "--name", "patients", "--ckpt_path", "best", "--images", "new.csv")
     found = pd.read_csv("predictions.csv")
-    assert list(found) == ["row", "progression", "blood_pressure", "glucose", "cholesterol"]
+    tasks = ("progression", "blood_pressure", "glucose", "cholesterol")
+    columns = [f"{task}{end}" for task in tasks for end in ("", ":low", ":high")]
+    assert list(found) == ["row", *columns]
     assert found["row"].tolist() == [2, 3]
     assert found.notna().all(axis=None)
     other = ["--data.inputs.age", "mtl_lightning.Category"]

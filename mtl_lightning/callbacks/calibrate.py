@@ -115,6 +115,8 @@ class Calibrate(Callback):
         for name, rows in self._rows.items():
             if not len(rows[0]):
                 module.print(f"note: task {name} is not calibrated: val has no label of it")
+            elif name not in found:
+                module.print(f"note: task {name} is not calibrated: its outputs are not finite")
             elif (coverage := found[name].coverage) is not None and found[name].lacks_labels:
                 module.print(
                     f"note: task {name} has no sets or intervals: for calibration.coverage "
@@ -124,12 +126,15 @@ class Calibrate(Callback):
         self._rows = {}
 
     def _fit(self, pl_module: LightningModule) -> dict[str, Calibration]:
-        """Return the calibration of each task with a label, fitted on the first call."""
+        """Return the calibration of each task with a label, fitted on the first call.
+
+        A training that has diverged has none.
+        """
         if self._found is None:
             tasks = multi_task(pl_module).tasks
             self._found = {}
             for name, (outputs, targets, labelled, _) in self._rows.items():
-                if len(outputs):
+                if len(outputs) and outputs.isfinite().all():
                     task = deepcopy(tasks[name]).cpu()
                     found = task.calibrate(outputs, targets, labelled, self.coverage)
                     self._found[name] = found

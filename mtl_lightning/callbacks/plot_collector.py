@@ -1,23 +1,33 @@
 """Collecting the data behind the tasks' plots during an evaluation, on every rank."""
 
+from collections.abc import Callable
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 
 from mtl_lightning.callbacks.errors_as_warnings import errors_as_warnings
 from mtl_lightning.data.batch import IMAGE, Batch
+from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.plot_data import PlotData
 from mtl_lightning.tasks.plot_records import PlotRecord
 from mtl_lightning.training.protocol import multi_task
+
+
+def _own(task: Task) -> PlotData | None:
+    return task.plot_data()
 
 
 class PlotCollector:
     """Collects batches, and returns the record of each task at the end.
 
     Tasks of a kind without plot data are left out; so are tasks that fail, with a warning.
+
+    Args:
+        make: Returns what collects a task's data, None for nothing; by default its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[Task], PlotData | None] = _own) -> None:
+        self.make = make
         self._data: dict[str, PlotData] = {}
 
     def start(self, pl_module: LightningModule) -> None:
@@ -25,7 +35,7 @@ class PlotCollector:
         self._data = {}
         for name, task in multi_task(pl_module).tasks.items():
             with errors_as_warnings(f"picture of task {name}"):
-                data = task.plot_data()
+                data = self.make(task)
                 if data is not None:
                     self._data[name] = data.to(pl_module.device)
 
@@ -40,7 +50,7 @@ class PlotCollector:
         for name, data in list(self._data.items()):
             del self._data[name]  # put back if the update succeeds
             with errors_as_warnings(f"picture of task {name}"):
-                answers = multi_task(pl_module).tasks[name].predict(outputs[name])
+                answers = multi_task(pl_module).tasks[name].measured(outputs[name])
                 if IMAGE in batch.inputs:  # not if there are features
                     data.see(batch.inputs[IMAGE])
                 data.update(answers, batch.targets[name], batch.labelled[name], batch.rows)

@@ -19,6 +19,7 @@ from mtl_lightning.runs import facts, run_file
 from mtl_lightning.system import environment
 from mtl_lightning.system.errors import Stopped
 from mtl_lightning.system.strategy import is_trial
+from mtl_lightning.tasks.reliability import reliability_data
 from mtl_lightning.tasks.results import Results
 from mtl_lightning.training.protocol import multi_task
 
@@ -53,6 +54,7 @@ class RunRecorder(Callback):
         self._readable = True
         self._session: facts.Session | None = None
         self._collector = PlotCollector()
+        self._reliability = PlotCollector(reliability_data)
         self._epoch_start = 0.0
         self._epoch: tuple[int, int, float, float | None] | None = None  # without results so far
         self._train_results: Results | None = None  # the last recorded ones
@@ -204,6 +206,7 @@ class RunRecorder(Callback):
     ) -> None:
         """Collect a batch; ``outputs`` holds the network's outputs for each task."""
         self._collector.add(pl_module, outputs, batch)
+        self._reliability.add(pl_module, outputs, batch)
 
     on_test_batch_end = on_validation_batch_end
 
@@ -228,6 +231,7 @@ class RunRecorder(Callback):
 
     def _start_evaluation(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._collector.start(pl_module)
+        self._reliability.start(pl_module)
         if _command(trainer) != "fit" and trainer.is_global_zero:
             self._start_session(trainer, pl_module)
 
@@ -235,6 +239,7 @@ class RunRecorder(Callback):
         self, trainer: Trainer, pl_module: LightningModule, split: str, step: int | None = None
     ) -> None:
         plots = self._collector.gather(trainer, pl_module, split)
+        reliability = self._reliability.gather(trainer, pl_module, split)
         weights = trainer.ckpt_path if step is None else None
         self.evaluation = facts.Evaluation(
             command=_command(trainer),
@@ -243,6 +248,7 @@ class RunRecorder(Callback):
             weights=Path(weights).name if weights else None,
             results=multi_task(pl_module).results[split],
             plots=plots,
+            reliability=reliability,
             importance={} if self.importance is None else self.importance.found,
         )
         self.facts.evaluations[split] = self.evaluation

@@ -15,9 +15,10 @@ from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.reports.html import render
 from mtl_lightning.reports.plots.canvas import pixels
 from mtl_lightning.reports.plots.curves import curves
-from mtl_lightning.reports.plots.drawing import draw_task, lowest
+from mtl_lightning.reports.plots.drawing import draw, draw_task, lowest
 from mtl_lightning.runs.facts import ColumnImportance, Evaluation, RunFacts
 from mtl_lightning.tasks.plot_records import ConfusionCounts, LabelCurves, UnknownRecord
+from mtl_lightning.tasks.reliability import ReliabilityBins
 
 EVALUATED = ("test", "val")
 """The splits in the order in which a reader looks for them."""
@@ -63,6 +64,7 @@ class TaskSection:
         classes: A row for each class or label; empty if the task has none.
         columns: A row for each column that the network reads, the most important first; empty if
             this was not measured.
+        reliability: Its reliability diagram; None if it is not calibrated, or is not drawn.
     """
 
     name: str
@@ -71,6 +73,7 @@ class TaskSection:
     classes_head: Sequence[str] = ()
     classes: Rows = field(default_factory=list)
     columns: Rows = field(default_factory=list)
+    reliability: Picture | None = None
 
 
 def page(facts: RunFacts, config: str, other: RunFacts | None = None) -> str:
@@ -180,9 +183,21 @@ def _sections(
         replace(
             _section(evaluation, task, drawn, other),
             columns=_column_rows(evaluation.importance.get(task, {})),
+            reliability=_reliability(evaluation, task) if task in drawn else None,
         )
         for task in evaluation.results.tasks
     ]
+
+
+def _reliability(evaluation: Evaluation, task: str) -> Picture | None:
+    record = evaluation.reliability.get(task)
+    if not isinstance(record, ReliabilityBins) or not record.rows.any():
+        return None
+    values = evaluation.results.tasks[task]
+    error, before = (values[f"calibration_error{which}"] for which in ("", "_before"))
+    subtitle = f"{evaluation.results.split} · calibration error {error:.3f} · before {before:.3f}"
+    figure = draw(record, f"Confidence of {task}", subtitle)
+    return Picture.of(figure, f"accuracy of {task} by confidence, calibrated and before")
 
 
 def _column_rows(columns: Mapping[str, ColumnImportance]) -> Rows:

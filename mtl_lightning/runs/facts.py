@@ -219,6 +219,7 @@ class Evaluation:
         weights: The file name of the checkpoint, in the other commands.
         results: Results of every task, including the values of single labels.
         plots: The data behind each task's plot.
+        reliability: The data behind the reliability diagram of each calibrated task.
         importance: Task to column to its importance, with ``--importance``.
     """
 
@@ -228,6 +229,7 @@ class Evaluation:
     weights: str | None
     results: Results
     plots: dict[str, PlotRecord] = field(default_factory=dict)
+    reliability: dict[str, PlotRecord] = field(default_factory=dict)
     importance: dict[str, dict[str, ColumnImportance]] = field(default_factory=dict)
 
 

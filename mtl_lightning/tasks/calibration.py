@@ -1,9 +1,8 @@
 """Calibration of a task's answers: the values that are fitted on validation labels, and how.
 
 Everything is fitted on the outputs for labelled rows of ``val``, which no step was trained on.
-MAPIE and torch-uncertainty fit the same values, but to a scikit-learn estimator or a loader of one
-task in one process; here labels are missing, rows are spread over ranks, and the values become
-part of an exported network.
+MAPIE fits such values to scikit-learn estimators of one task; here labels are missing, rows are
+spread over ranks, and the values become part of an exported network.
 """
 
 import math

@@ -180,6 +180,23 @@ def test_a_task_without_labels_in_val_is_noted_and_left_out(tmp_path, capsys):
     assert notes(capsys) == ["note: task rare is not calibrated: val has no label of it"]
 
 
+class Diverge(Callback):
+    """Breaks the head of `kind` before the last validation."""
+
+    def on_validation_start(self, trainer, pl_module):
+        if trainer.current_epoch == 3:
+            for weights in pl_module.network.heads["kind"].parameters():
+                weights.data.fill_(torch.nan)
+
+
+def test_a_training_that_has_diverged_can_be_resumed_without_calibration(tmp_path, capsys):
+    train(tmp_path, Diverge())
+    assert "note: task kind is not calibrated: its outputs are not" in capsys.readouterr().out
+    kept = saved(tmp_path / "last.ckpt")["calibration"]
+    assert "kind" not in kept
+    assert set(read_calibrations(kept)) >= {"tags", "size"}
+
+
 def test_too_few_labels_for_sets_are_noted(tmp_path, capsys):
     train(tmp_path, max_epochs=1)
     assert notes(capsys) == [

@@ -27,6 +27,7 @@ from mtl_lightning.tasks.plot_records import (
     ScatterSample,
     UnknownRecord,
 )
+from mtl_lightning.tasks.reliability import ReliabilityBins
 from mtl_lightning.tasks.results import Results
 from tests.reports.test_audit_page import Outline
 
@@ -167,3 +168,18 @@ def test_columns_are_shown_the_most_important_first():
     assert text.count("Columns: drop") == 1
     place = [text.index(each) for each in ("sex &amp; &lt;i&gt;", "0.2500", ">age<", "0.0100")]
     assert place == sorted(place)
+
+
+def test_a_calibrated_task_has_a_reliability_diagram():
+    facts = undrawn()
+    evaluation = facts.evaluations["test"]
+    evaluation.plots["kind"] = made().evaluations["test"].plots["kind"]
+    assert "calibrated" not in page(facts, "")
+    evaluation.results.tasks["kind"] |= {"calibration_error": 0.01, "calibration_error_before": 0.2}
+    rows = np.full((2, 15), 4)
+    evaluation.reliability["kind"] = ReliabilityBins(rows, rows // 2, rows * 0.5)
+    outline = Outline(page(facts, ""))
+    assert [own["alt"] for tag, own in outline.seen if tag == "img"][1:] == [
+        "plot of kind",
+        "accuracy of kind by confidence, calibrated and before",
+    ]

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from mtl_lightning.reports.plots.confusion import confusion
 from mtl_lightning.reports.plots.labels import labels_chart
 from mtl_lightning.reports.plots.maps import maps
+from mtl_lightning.reports.plots.reliability import reliability
 from mtl_lightning.reports.plots.scatter import scatter
 from mtl_lightning.reports.plots.scatters import scatters
 from mtl_lightning.runs.facts import Evaluation
@@ -26,6 +27,7 @@ from mtl_lightning.tasks.plot_records import (
     ScatterSample,
     ScatterSamples,
 )
+from mtl_lightning.tasks.reliability import ReliabilityBins
 
 MOST = 24
 """Number of tasks that are drawn: each takes a fifth of a second, and has its data in run.json."""
@@ -98,6 +100,11 @@ def _scatters(record: ScatterSamples, title: str, subtitle: str) -> Figure:
     if count < record.n_labelled:
         subtitle += f" · {count:,} of {record.n_labelled:,} images drawn, a random sample"
     return scatters(record.outputs, record.predictions, record.labels, title, subtitle, record.log)
+
+
+@draw.register
+def _reliability(record: ReliabilityBins, title: str, subtitle: str) -> Figure:
+    return reliability(record, title, subtitle)
 
 
 @draw.register
