@@ -1,6 +1,7 @@
 """``predictions.csv``: the answers for each image, in the order of the images, and their maps."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -22,8 +23,9 @@ from mtl_lightning.system.files import atomic_path
 
 Result = TypeVar("Result")
 
-ROWS = 2000
-"""Rows of one rank in a part: what a killed run loses at most, and what is in memory."""
+ROWS, SECONDS = 2000, 30.0
+"""Rows of one rank in a part, and the time after which it is written with fewer: what is in memory,
+and what a killed run loses at most."""
 
 
 def check_output(path: Path) -> None:
@@ -69,6 +71,7 @@ class PredictionsFile(Callback):
         self._maps = PredictionMaps(output, self._parts.maps)
         self._rows: list[NDArray[np.int64]] = []
         self._columns: list[dict[str, NDArray[Any]]] = []
+        self._written = time.monotonic()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the folder of the parts, and leave out what is in it; before the loader is made.
@@ -138,7 +141,8 @@ class PredictionsFile(Callback):
             columns = {n: pd.Series(v).mask(bad).to_numpy() for n, v in columns.items()}
         self._rows.append(rows[real])
         self._columns.append({name: values[real] for name, values in columns.items()})
-        if sum(map(len, self._rows)) >= ROWS:
+        late = time.monotonic() - self._written > SECONDS
+        if late or sum(map(len, self._rows)) >= ROWS:
             self._write_part()
 
     def _file_name(self, row: int) -> str:
@@ -148,7 +152,7 @@ class PredictionsFile(Callback):
 
     def _write_part(self) -> None:
         rows, columns = self._rows, self._columns
-        self._rows, self._columns = [], []
+        self._rows, self._columns, self._written = [], [], time.monotonic()
         if rows:
             self._parts.write(
                 np.concatenate(rows),

@@ -158,6 +158,13 @@ def test_a_run_that_ended_early_goes_on(tmp_path, after, kept, capsys):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_a_slow_run_keeps_what_it_has_after_a_while(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(predictions, "SECONDS", 0.0)
+    with pytest.raises(UserError, match="cannot be read"):
+        predicted(tmp_path, 1, 15, bad=(11,))
+    assert "kept: the answers for 10 of 15 images" in capsys.readouterr().out
+
+
 def test_a_run_that_ended_early_goes_on_on_two_ranks(two):
     assert_as_expected(two["interrupted"], 15)
 
