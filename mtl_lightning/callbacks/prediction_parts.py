@@ -70,14 +70,14 @@ class PredictionParts:
             self._lock = None
         remove_partial_files(self.folder)
         rows = [] if total is None else [_rows(path) for path in self._files()]
-        if total is not None and sum(map(len, rows)) >= total:
-            self._files()[-1].unlink()
-            rows = rows[:-1]
         if not rows:
             self._empty()
         self.taken = True
         for name, value in of.items():
             self.depends(name, value)
+        if total is not None and sum(map(len, rows)) >= total:
+            self._files()[-1].unlink()
+            rows = rows[:-1]
         done: NDArray[np.int64] = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *rows]))
         return done
 

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -20,6 +21,7 @@ from mtl_lightning.data.batch import PADDING
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.files import atomic_path
+from mtl_lightning.training.protocol import multi_task
 
 Result = TypeVar("Result")
 
@@ -96,7 +98,14 @@ class PredictionsFile(Callback):
         Raises:
             UserError: If they are of others.
         """
-        _on_first(trainer, lambda: self._parts.depends("weights", _digest(pl_module)))
+        tasks = multi_task(pl_module).tasks.items()
+        settings = {
+            "calibration": digest(f"{name} {task.calibration}" for name, task in tasks),
+            "precision": str(trainer.precision),
+            "weights": _digest(pl_module),
+        }
+        for name, value in settings.items():
+            _on_first(trainer, partial(self._parts.depends, name, value))
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException

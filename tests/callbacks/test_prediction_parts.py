@@ -76,6 +76,14 @@ def test_what_is_of_something_else_does_not_go_on(parts, before):
     assert not parts.taken
 
 
+def test_a_refused_run_loses_no_part(parts):
+    write(parts, 0, 1)
+    write(parts, 2, 3)
+    with pytest.raises(UserError, match="are of other images; leave"):
+        again(parts, 3, images="z")
+    assert parts.count() == 4
+
+
 def test_what_is_known_later_is_checked_later(parts):
     parts.depends("network", "n")
     write(parts, 0, 1)

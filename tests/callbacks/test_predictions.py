@@ -10,6 +10,8 @@ from mtl_lightning.callbacks import predictions
 from mtl_lightning.callbacks.prediction_parts import PredictionParts
 from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.tasks import Classification
+from mtl_lightning.tasks.calibration import Calibration
 from tests.helpers import ranks
 from tests.helpers.data import KINDS, make_data
 from tests.helpers.training import make_module, make_trainer
@@ -156,6 +158,14 @@ def test_a_run_that_ended_early_goes_on(tmp_path, after, kept, capsys):
     whole = predicted(tmp_path, 1, 15)
     assert path.read_bytes() == whole.read_bytes()
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_run_with_another_calibration_does_not_go_on(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="cannot be read"):
+        predicted(tmp_path, 1, 9, rows=2, bad=(7,))
+    monkeypatch.setattr(Classification, "calibration", Calibration(temperature=2.0))
+    with pytest.raises(UserError, match="are of other calibration; leave --resume out"):
+        predicted(tmp_path, 1, 9, resume=True)
 
 
 def test_a_slow_run_keeps_what_it_has_after_a_while(tmp_path, monkeypatch, capsys):

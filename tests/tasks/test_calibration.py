@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mtl_lightning.system.errors import UserError
+from mtl_lightning.tasks import Classification
 from mtl_lightning.tasks.calibration import (
     MOST,
     Calibration,
@@ -121,3 +122,12 @@ def test_equal_probabilities_are_on_one_side():
 def test_without_both_answers_a_threshold_is_a_half():
     for yes in (True, False):
         assert label_threshold(torch.tensor([0.9, 0.1]), torch.tensor([yes, yes]), None) == 0.5
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 8), (2.5, 8), (8, 30), (500, 600)])
+def test_labels_that_are_all_right_leave_the_temperature_at_1(low, high):
+    task = Classification(["a", "b"])
+    margins = torch.linspace(low, high, 200)
+    outputs = torch.stack([margins, torch.zeros(200)], dim=1)
+    found = task.calibrate(outputs, torch.zeros(200).long(), torch.ones(200).bool(), 0.9)
+    assert found.temperature == 1
