@@ -44,10 +44,21 @@ class ImageReader:
             UserError: If one cannot be read.
         """
         for number, image in enumerate(_listed(images)):
-            scaled = resize(
-                self._pixels(image, f"image {number}"), self.size, MAX_PIXELS, self.mode
-            )
-            yield self._centre(torch.from_numpy(scaled).permute(2, 0, 1)).numpy()
+            yield self.one(image, f"image {number}")
+
+    def one(self, image: AnyImage, name: str) -> NDArray[np.uint8]:
+        """Return one image in the network's size, ``(3, H, W)``.
+
+        Args:
+            image: The image.
+            name: Its name for messages, if it has no path.
+
+        Raises:
+            UserError: If it cannot be read.
+        """
+        scaled = resize(self._pixels(image, name), self.size, MAX_PIXELS, self.mode)
+        centre: NDArray[np.uint8] = self._centre(torch.from_numpy(scaled).permute(2, 0, 1)).numpy()
+        return centre
 
     def _pixels(self, image: AnyImage, name: str) -> Pixels:
         """Return the pixels of an image, (h, w, 3)."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from mtl_lightning.data.input_columns import read_inputs
 from mtl_lightning.data.sources.tabular import TableFile
@@ -71,7 +72,8 @@ class InputReader:
             )
         pixels = np.zeros((len(images), 3, *self._size), dtype=np.uint8)
         for place in np.flatnonzero(has):
-            (pixels[place],) = self._images(images[place])
+            name = f"the given rows, row {start + place}: image"
+            pixels[place] = self._images.one(images[place], name)
         return {IMAGES: pixels} | ({WITH_IMAGE: has} if HAS_IMAGE in self.reads else {})
 
 
@@ -79,26 +81,41 @@ def _columns(given: Any, wanted: list[str]) -> tuple[dict[str, list[Any]], int]:
     """Return the cells of each column, ``image`` among them if it is there, and how many.
 
     Raises:
-        UserError: If a row lacks a column, or is no row.
+        UserError: If a row lacks a column, or is no row, or a cell is not a single value.
     """
     if isinstance(given, pd.DataFrame):
-        _check(given.columns, wanted, "the given table")
-        names = [*wanted, *({IMAGE} & set(given.columns))]
-        return {name: list(map(_plain, given[name])) for name in names}, len(given)
-    one = isinstance(given, Mapping | pd.Series | str | bytes) or not isinstance(given, Iterable)
-    rows = [given] if one else list(given)
-    for number, row in enumerate(rows):
-        if not isinstance(row, Mapping | pd.Series):
-            raise UserError(
-                f"the given rows, row {number} should be a dict with {listed(wanted)}, which the "
-                f"network reads. Found {type(row).__name__}"
-            )
-        _check(row.keys(), wanted, f"the given rows, row {number}")
-    found = {name: [_plain(row[name]) for row in rows] for name in wanted}
-    return found | {IMAGE: [row.get(IMAGE) for row in rows]}, len(rows)
+        names = _checked(given.columns, wanted, "the given table")
+        found = {name: list(given.iloc[:, place]) for name, place in names.items()}
+        count = len(given)
+    else:
+        one = isinstance(given, Mapping | pd.Series | str | bytes) or not isinstance(
+            given, Iterable
+        )
+        rows = [_row(row, n, wanted) for n, row in enumerate([given] if one else given)]
+        found = {name: [row.get(name) for row in rows] for name in [*wanted, IMAGE]}
+        count = len(rows)
+    cells = {name: [_cell(c, n, name) for n, c in enumerate(found[name])] for name in wanted}
+    return ({IMAGE: found[IMAGE]} if IMAGE in found else {}) | cells, count
 
 
-def _check(names: Iterable[Any], wanted: list[str], where: str) -> None:
+def _row(row: Any, number: int, wanted: list[str]) -> dict[str, Any]:
+    """Return the cells of a row that are read, by name."""
+    where = f"the given rows, row {number}"
+    if not isinstance(row, Mapping | pd.Series):
+        raise UserError(
+            f"{where} should be a dict with {listed(wanted)}, which the network reads. Found "
+            f"{type(row).__name__}"
+        )
+    values = list(row.values()) if isinstance(row, Mapping) else list(row)
+    return {name: values[place] for name, place in _checked(row.keys(), wanted, where).items()}
+
+
+def _checked(names: Iterable[Any], wanted: list[str], where: str) -> dict[str, int]:
+    """Return the places of the columns that are read, and of the image if there is one.
+
+    Raises:
+        UserError: If one is missing, or there twice.
+    """
     names = list(map(str, names))
     for name in wanted:
         if name not in names:
@@ -106,13 +123,29 @@ def _check(names: Iterable[Any], wanted: list[str], where: str) -> None:
                 f"{where} should have a column {quoted(name)}, which the network reads (None if it "
                 f"is missing). Found {listed(names) or 'none'}{did_you_mean(name, names)}"
             )
+    places = {name: names.index(name) for name in [*wanted, IMAGE] if name in names}
+    for name in places:
+        if names.count(name) > 1:
+            raise UserError(f"{where} should have a column {quoted(name)} once. Found it twice")
+    return places
 
 
-def _plain(cell: Any) -> Any:
-    """Return a cell as `TableFile` reads it."""
+def _cell(cell: Any, row: int, name: str) -> Any:
+    """Return a cell as `TableFile` reads it.
+
+    Raises:
+        UserError: If it is not a single value.
+    """
     if _is_missing(cell):
         return None
-    return cell.tolist() if isinstance(cell, np.ndarray) else cell
+    if isinstance(cell, np.ndarray | Tensor) and cell.ndim == 0:
+        return _cell(cell.item(), row, name)
+    if isinstance(cell, np.ndarray | Tensor | bytes | Iterable) and not isinstance(cell, str):
+        raise UserError(
+            f"the given rows, row {row}, column {quoted(name)} should be a text, a number or a "
+            f"date. Found {type(cell).__name__}; give a dict for each row"
+        )
+    return cell
 
 
 def _is_missing(value: Any) -> bool:

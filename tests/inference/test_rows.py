@@ -10,6 +10,7 @@ from PIL import Image
 
 import mtl_lightning
 from mtl_lightning.inference.exporting import export
+from mtl_lightning.inference.rows import _columns
 from mtl_lightning.system.errors import UserError
 from tests.helpers.files import exported_tables
 
@@ -102,7 +103,8 @@ def test_rows_of_every_kind_are_the_same_rows(model):
     moment = dt.datetime(2024, 3, 1, 12)
     typed = [{**ROW, "visit": moment}, {**ROW, "visit": pd.Timestamp(moment)}]
     typed += [{**ROW, "visit": np.datetime64(moment)}, {**ROW, "age in years": np.float32(30)}]
-    assert model.predict(typed) == model.predict([ROW] * 4)
+    typed += [{**ROW, "age in years": torch.tensor(30)}, {**ROW, "age in years": np.array(30)}]
+    assert model.predict(typed) == model.predict([ROW] * 6)
 
 
 def test_cells_are_read_as_the_training_reads_them(model):
@@ -150,7 +152,13 @@ def test_cells_are_read_as_the_training_reads_them(model):
             r'the given rows, row 1, column "income": input income cannot read "much"; expected a '
             r"finite number .*, or None$",
         ),
-        ({**ROW, "cat": {"a": 1}}, r'the given rows, row 0, column "cat": expected text'),
+        ({**ROW, "cat": {"a": 1}}, r'row 0, column "cat" should be a text, .* Found dict; give a'),
+        ({**ROW, "cat": ["red", "blue"]}, r'row 0, column "cat" should be a text, .* Found list'),
+        ({**ROW, "cat": torch.ones(2)}, r'row 0, column "cat" should be a text, .* Found Tensor'),
+        (
+            pd.DataFrame([ROW, ROW])[["age in years", "cat", "cat", "visit", "income"]],
+            r'the given table should have a column "cat" once. Found it twice$',
+        ),
     ],
     ids=str,
 )
@@ -171,8 +179,20 @@ def test_an_image_that_is_a_file(both, tmp_path):
     model = mtl_lightning.load(both)
     row = {**ROW, "image": str(tmp_path / "a.png")}
     assert model.predict(row) == model.predict({**ROW, "image": image()})
+    frame = pd.DataFrame([{**ROW, "image": image()}, {**ROW, "image": None}])
+    assert model.predict(frame) == model.predict([row for _, row in frame.iterrows()])
     with pytest.raises(UserError, match=r"nowhere\.png"):
         model.predict({**ROW, "image": "nowhere.png"})
+    for wrong in (image()[None], image() / 255):
+        with pytest.raises(UserError, match="the given rows, row 1: image should be uint8, an arr"):
+            model.predict([row, {**ROW, "image": wrong}])
+
+
+def test_names_of_columns_are_compared_as_text():
+    columns, count = _columns(pd.DataFrame({1: [5, 6], "b": ["x", None]}), ["b", "1"])
+    assert (columns, count) == ({"b": ["x", None], "1": [5, 6]}, 2)
+    columns, count = _columns([{1: 5, "b": "x"}], ["b", "1"])
+    assert (columns, count) == ({"b": ["x"], "1": [5], "image": [None]}, 1)
 
 
 def test_an_image_is_needed_where_nothing_replaces_it(both):
