@@ -107,11 +107,15 @@ class Calibrate(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Calibrate the module, and say which tasks are not calibrated."""
-        if self._step != trainer.global_step:
-            return
         module = multi_task(pl_module)
         found = self._fit(pl_module)
-        module.set_calibration(found)
+        if self._step == trainer.global_step:
+            module.set_calibration(found)
+        elif found:
+            module.print(
+                "note: the last weights were not validated and are not calibrated; checkpoints of "
+                "a validation are"
+            )
         for name, rows in self._rows.items():
             if not len(rows[0]):
                 module.print(f"note: task {name} is not calibrated: val has no label of it")
@@ -119,9 +123,9 @@ class Calibrate(Callback):
                 module.print(f"note: task {name} is not calibrated: its outputs are not finite")
             elif (coverage := found[name].coverage) is not None and found[name].lacks_labels:
                 module.print(
-                    f"note: task {name} has no sets or intervals: for calibration.coverage "
-                    f"{coverage:g} each of its outputs needs "
-                    f"{least_labels(coverage)} labels in val"
+                    f"note: task {name} has no sets or intervals that are calibrated: for a "
+                    f"coverage of {coverage:g} each of its outputs needs {least_labels(coverage)} "
+                    f"labels in val"
                 )
         self._rows = {}
 

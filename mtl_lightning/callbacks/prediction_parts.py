@@ -143,6 +143,11 @@ class PredictionParts:
         """Return the number of rows."""
         return sum(parquet.read_metadata(path).num_rows for path in self._files())
 
+    def forget(self) -> None:
+        """Remove the rows, whose table is written; a run that ends now would not go on."""
+        for path in self._files():
+            path.unlink()
+
     def release(self) -> None:
         """Let others take the folder."""
         self.taken = False

@@ -177,6 +177,7 @@ class PredictionsFile(Callback):
         count = self._parts.count()
         with atomic_path(self.output) as path:
             WRITERS[self.output.suffix.lower()](map(self._named, self._parts.tables(ROWS)), path)
+        self._parts.forget()  # before the maps are moved away, without which rows are not whole
         folder = self._maps.finish()
         self._parts.remove()
         pl_module.print(f"written: {self.output} ({count:,} {self.kind}s)")

@@ -11,6 +11,7 @@ from mtl_lightning.config.values import display
 from mtl_lightning.inputs import Input
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks import Task
+from mtl_lightning.tasks.calibration import read_calibrations
 
 
 def lay_on_checkpoint(
@@ -56,6 +57,25 @@ def lay_on_checkpoint(
             if known is not None and get(entry, "init_args", key) is None:
                 entry = config["tasks"][name] = deep_merge(entry, {"init_args": {key: known}})
     return config
+
+
+def check_same_coverage(given: Any, calibrations: Mapping[str, Any]) -> None:
+    """Refuse a coverage that sets and intervals of a checkpoint were not fitted for.
+
+    Args:
+        given: The coverage in the config, if any.
+        calibrations: The calibrations of the checkpoint.
+
+    Raises:
+        UserError: If it is another.
+    """
+    known = {own.coverage for own in read_calibrations(calibrations).values()}
+    if given is not None and known and given not in known:
+        raise UserError(
+            f"calibration.coverage should be that of the training "
+            f"({listed(map(str, sorted(each for each in known if each is not None)))}), which fits "
+            f"sets and intervals. Found {given}; leave it out, or train again"
+        )
 
 
 def grow_on_checkpoint(remembered: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from mtl_lightning.commands.command_line import (
     root_folder,
 )
 from mtl_lightning.commands.on_checkpoint import (
+    check_same_coverage,
     check_same_inputs,
     check_same_tasks,
     grow_on_checkpoint,
@@ -116,6 +117,9 @@ def prepare(command: str, arguments: list[str], line: CommandLine | None = None)
         check_same_inputs(
             config["data"].get("inputs") or {}, remembered["data"].get("inputs") or {}
         )
+        calibration = config.get("calibration") or {}
+        if command != "fit" and calibration.get("enabled", True):
+            check_same_coverage(calibration.get("coverage"), remembered["calibration"])
     config["weights_only"] = True  # also where Lightning finds a checkpoint itself, under SLURM
     return Prepared(
         config=untrusted.unmark(config),

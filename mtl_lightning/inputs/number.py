@@ -87,9 +87,12 @@ class Number(Input):
             values = self.encode(cells).values[:, 0].astype(np.float64)
             values = values[np.isfinite(values)]
             shares = np.linspace(0, 1, self.bins + 1)
-            edges = np.unique(np.quantile(values, shares)) if len(values) else np.zeros(1)
-            # Of a column of one value, a bin of width 1.
-            self._edges = [*edges.tolist(), *([float(edges[0]) + 1] if len(edges) < 2 else [])]
+            ends = np.quantile(values, shares) if len(values) else np.zeros(1)
+            edges = np.unique(ends.astype(np.float32))  # as the network reads them
+            if len(edges) < 2:  # of a column of one value, a bin of width 1
+                above = np.nextafter(edges[0], np.float32(np.inf))
+                edges = np.append(edges, max(edges[0] + 1, above))
+            self._edges = edges.tolist()
 
     def read(self, cells: NDArray[np.object_]) -> EncodedInput:
         """Return the numbers; a cell that is no finite number is bad."""

@@ -102,8 +102,9 @@ def _is_number(value: Any) -> bool:
 def fit_temperature(nll: Callable[[float], Tensor]) -> float | None:
     """Return the temperature with the least mean negative log-likelihood.
 
-    Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2. The likelihood is
-    convex in 1 / T, so that it has one minimum.
+    Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2. Of a softmax, the
+    likelihood is convex in 1 / T; coarse labels and differences of sigmoids need not be, so the
+    search is around the best of 21 values.
 
     Args:
         nll: Maps 1 / T to the mean over labels, a float64 scalar.
@@ -114,10 +115,14 @@ def fit_temperature(nll: Callable[[float], Tensor]) -> float | None:
     """
     from scipy.optimize import minimize_scalar  # only training needs it
 
+    def loss(logarithm: float) -> float:
+        return nll(math.exp(-logarithm)).item()
+
     bound = math.log(MOST)
+    best = min((bound * place / 10 for place in range(-10, 11)), key=loss)
     found = minimize_scalar(
-        lambda logarithm: nll(math.exp(-logarithm)).item(),
-        bounds=(-bound, bound),
+        loss,
+        bounds=(max(best - bound / 10, -bound), min(best + bound / 10, bound)),
         method="bounded",
         options={"xatol": 1e-8},
     )

@@ -36,6 +36,10 @@ NEGATIVE_CODES = ("-1", "-9", "-99", "-100", "-999", "-9999", "-32768", "-214748
 POSITIVE_CODES = ("99", "255", "999", "9999", "65535", "99999")
 """Numbers that may stand for a missing label if they are the largest and far from the others."""
 
+NONE = "none"
+"""Separated names of which there is none: no label applies, or a set has no class. An empty cell
+is no label, or no answer."""
+
 _NUMBER = re.compile(r"([+-]?)(0|[1-9]\d*|(?=\.\d))(?:\.(\d*?)0*)?", re.ASCII)
 _EXPONENT = re.compile(r"[+-]?\d(?:\.\d*)?[eE][+-]\d\d?", re.ASCII)
 """As programs write it, ``1e+16``: without a sign, ``12e4`` may be part of a checksum."""

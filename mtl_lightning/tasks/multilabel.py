@@ -18,7 +18,7 @@ from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
 from mtl_lightning.tasks.base import Encoded, if_missing
 from mtl_lightning.tasks.calibratable import Judged
 from mtl_lightning.tasks.calibration import Calibration, label_threshold
-from mtl_lightning.tasks.cells import canonical, items
+from mtl_lightning.tasks.cells import NONE, canonical, items
 from mtl_lightning.tasks.frequency import (
     MOST_WEIGHT,
     ByFrequency,
@@ -39,8 +39,6 @@ NO = frozenset({"0", "-1", "no", "n", "false", "f", "negative"})
 YES_OR_NO = YES | NO
 MOST = 10.0  # larger exponents are mistakes: no cell would count
 CERTAIN = 10  # yes, and not a single no: that is how labels were written down
-NONE = "none"
-"""The cell of separated names for an image to which no label applies."""
 
 
 class MultiLabel(ProbabilityTask):

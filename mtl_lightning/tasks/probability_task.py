@@ -15,6 +15,7 @@ from mtl_lightning.tasks.base import Task
 from mtl_lightning.tasks.calibratable import Judged
 from mtl_lightning.tasks.calibration import Calibration, fit_temperature, set_threshold
 from mtl_lightning.tasks.calibration_metrics import JudgedError, SetMetrics
+from mtl_lightning.tasks.cells import NONE
 
 
 class ProbabilityTask(Task):
@@ -77,7 +78,7 @@ class ProbabilityTask(Task):
         if self.calibration is None or self.calibration.coverage is None or "set" not in answers:
             return {}
         names = np.asarray(classes, dtype=object)
-        texts = ["|".join(names[row]) for row in answers["set"]]
+        texts = ["|".join(names[row]) or NONE for row in answers["set"]]
         return {f"set_{100 * self.calibration.coverage:g}": np.array(texts, dtype=object)}
 
     def calibrate(

@@ -123,10 +123,12 @@ class BlockStates:
         It is for every primary metric (see `Task.score`) that is no error.
         """
         own = dict(self._metrics())
-        # A metric with several results has none of its own name, or is the only one.
-        several = [metric for name, metric in own.items() if name not in names] or own.values()
-        others = {metric.higher_is_better for metric in several}
+        # A metric with several results may name them; otherwise there is one such, or it is alone.
+        named = {name: each for each in own.values() for name in getattr(each, "names", ())}
+        rest = [m for name, m in own.items() if name not in names and not hasattr(m, "names")]
+        others = {metric.higher_is_better for metric in rest or own.values()}
         common = others.pop() if len(others) == 1 else None
+        own |= named
 
         def better(name: str) -> bool | None:
             kind = name.partition("/")[0]

@@ -364,6 +364,9 @@ class MultiTask(FromCheckpoint, TrainingSteps):
             checkpoint["balancing"] = self.balancer.state_dict()
         if self.unlabelled is not None:
             checkpoint["unlabelled"] = self.unlabelled.state_dict()
+        calibrated = {n: t.calibration.plain() for n, t in self.tasks.items() if t.calibration}
+        if calibrated:  # never in training, see `mtl_lightning.callbacks.calibrate`
+            checkpoint[CALIBRATION] = calibrated
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return the rows and, per task, the columns of its answers and the files of its maps."""

@@ -197,11 +197,27 @@ def test_a_training_that_has_diverged_can_be_resumed_without_calibration(tmp_pat
     assert set(read_calibrations(kept)) >= {"tags", "size"}
 
 
+def test_weights_that_were_not_validated_are_not_calibrated_and_it_says_so(tmp_path, capsys):
+    module = train(tmp_path, max_epochs=3, check_val_every_n_epoch=2)
+    assert all(task.calibration is None for task in module.tasks.values())
+    assert "note: the last weights were not validated and are not" in capsys.readouterr().out
+    assert saved(tmp_path / "best.ckpt")["calibration"]
+
+
+def test_a_calibrated_module_is_saved_as_such(tmp_path):
+    module = train(tmp_path)
+    trainer = make_trainer(tmp_path)
+    trainer.test(module, data(), verbose=False)
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    kept = read_calibrations(saved(tmp_path / "own.ckpt")["calibration"])
+    assert kept == {name: task.calibration for name, task in module.tasks.items()}
+
+
 def test_too_few_labels_for_sets_are_noted(tmp_path, capsys):
     train(tmp_path, max_epochs=1)
     assert notes(capsys) == [
-        "note: task rare has no sets or intervals: for calibration.coverage 0.9 each of its "
-        "outputs needs 9 labels in val"
+        "note: task rare has no sets or intervals that are calibrated: for a coverage of 0.9 each "
+        "of its outputs needs 9 labels in val"
     ]
     assert saved(tmp_path / "last.ckpt")["calibration"]["rare"]["set_from"] is None
 

@@ -93,6 +93,13 @@ def test_what_is_known_later_is_checked_later(parts):
         parts.depends("network", "m")
 
 
+def test_rows_that_are_in_the_table_are_predicted_again_without_their_maps(parts):
+    write(parts, 0, 1)
+    parts.forget()
+    assert parts.count() == 0
+    assert again(parts, 2) == []
+
+
 def test_one_process_at_a_time(parts):
     other = PredictionParts(parts.folder.parent / "p.csv")
     with pytest.raises(UserError, match="--output: another process writes to"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mtl_lightning.callbacks import predictions
+from mtl_lightning.callbacks.prediction_maps import PredictionMaps
 from mtl_lightning.callbacks.prediction_parts import PredictionParts
 from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
 from mtl_lightning.system.errors import UserError
@@ -188,6 +189,19 @@ def test_a_run_that_ended_before_its_table_was_complete_goes_on(tmp_path, monkey
         with pytest.raises(OSError, match="no space left"):
             predicted(tmp_path, 1, 9, rows=4)
     assert_as_expected(predicted(tmp_path, 1, 9, rows=4, resume=True), 9)
+
+
+def test_maps_outlive_a_run_that_is_killed_after_they_are_complete(tmp_path, monkeypatch):
+    left = []
+    finish = PredictionMaps.finish
+    monkeypatch.setattr(
+        PredictionMaps,
+        "finish",
+        lambda self: left.append(PredictionParts(path).count()) or finish(self),
+    )
+    path = tmp_path / "new folder/1 9.csv"
+    predicted(tmp_path, 1, 9)
+    assert left == [0], "a run that goes on would predict, and keep, the last part alone"
 
 
 def test_a_run_about_something_else_does_not_go_on(tmp_path, capsys):

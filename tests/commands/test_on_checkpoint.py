@@ -87,6 +87,18 @@ def test_tasks_that_contradict_the_checkpoint(checkpoint, command, changes, mess
     assert refused(command, *checkpoint, "--config", small(changes)).startswith(message)
 
 
+def test_a_coverage_is_that_of_the_training(checkpoint):
+    config = ["--config", small()]
+    at = "--calibration.coverage"
+    assert prepare("test", [*checkpoint, *config, at, "0.9"])
+    line = refused("predict", *checkpoint, at, "0.99")
+    assert line == (
+        "calibration.coverage should be that of the training (0.9), which fits sets and intervals. "
+        "Found 0.99; leave it out, or train again"
+    )
+    assert prepare("fit", [*checkpoint, *config, at, "0.99"])
+
+
 class Binned(Regression):
     """A number of bins that a checkpoint cannot change."""
 

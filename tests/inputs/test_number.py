@@ -89,3 +89,13 @@ def test_equal_numbers_mean_the_same():
 def test_statistics_that_cannot_be_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         Number(**options)
+
+
+@pytest.mark.parametrize(
+    "cells", [[1e17] * 4, [5.0] * 4, [1.0, 1.0 + 1e-7, 1.0 + 2e-7, 1.0 + 3e-7], [None, 0.0]]
+)
+def test_bins_have_a_length_in_single_precision(cells):
+    number = learned(cells, centre=0.0, scale=1.0, bins=8)
+    (edges,) = number.edges
+    assert (np.diff(np.array(edges, dtype=np.float32)) > 0).all()
+    assert Number(**number.identity()).edges == number.edges

@@ -131,3 +131,10 @@ def test_labels_that_are_all_right_leave_the_temperature_at_1(low, high):
     outputs = torch.stack([margins, torch.zeros(200)], dim=1)
     found = task.calibrate(outputs, torch.zeros(200).long(), torch.ones(200).bool(), 0.9)
     assert found.temperature == 1
+
+
+def test_of_several_minima_the_lowest_is_found():
+    def nll(inverse):
+        return torch.tensor(min((math.log(inverse) - 2) ** 2, 0.5 + (math.log(inverse) + 1) ** 2))
+
+    assert fit_temperature(nll) == pytest.approx(math.exp(-2), rel=1e-4)

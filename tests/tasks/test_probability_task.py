@@ -127,6 +127,13 @@ def test_sets_hold_the_labels_as_often_as_asked_for(kind):
     assert columns["set_80"][0] == "|".join(names)
 
 
+def test_a_set_without_classes_is_no_empty_cell():
+    task = Classification(["a", "b"])
+    task.calibration = Calibration(coverage=0.9, set_from=0.8)
+    columns = written(task, torch.tensor([[0.1, 0.0], [4.0, 0.0]]))
+    assert columns["set_90"].tolist() == ["none", "a"]
+
+
 def test_labels_apply_from_their_thresholds():
     task = KINDS["labels"]()
     outputs, targets, labelled = rows(task, "labels", n=2000)

@@ -16,6 +16,7 @@ from mtl_lightning.tasks import (
     Segmentation,
     Task,
 )
+from mtl_lightning.tasks.calibration import Calibration
 from mtl_lightning.tasks.metrics import TaskMetrics
 from mtl_lightning.tasks.resampling import BLOCKS, BlockStates, draw_counts
 
@@ -123,6 +124,25 @@ def test_which_way_is_better(task, names):
     for name in names:
         kind = name.partition("/")[0]
         assert found[name] is (None if kind in UNKNOWN else kind not in LOWER), name
+
+
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [
+        (
+            HierarchicalClassification({"k": {"A": ["a"], "B": ["b", "c"]}}),
+            ["accuracy", "accuracy/k"],
+        ),
+        (Classification(["a", "b"], second_answers="right"), ["shared_ap", "shared_accuracy"]),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Task) else "",
+)
+def test_sets_hide_no_direction(task, names):
+    task.calibration = Calibration(coverage=0.9, set_from=0.5)
+    others = {"coverage": None, "set_size": None}
+    others |= {"calibration_error": False, "calibration_error_before": False}
+    found = BlockStates(task, torch.device("cpu")).higher_is_better([*names, *others])
+    assert found == dict.fromkeys(names, True) | others
 
 
 def test_a_metric_that_keeps_lists_is_refused():

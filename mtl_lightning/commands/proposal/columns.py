@@ -11,6 +11,7 @@ import pandas as pd
 
 from mtl_lightning.data.sources.base import Texts
 from mtl_lightning.tasks.cells import (
+    NONE,
     POSITIVE_CODES,
     canonical,
     decimal_point,
@@ -20,7 +21,7 @@ from mtl_lightning.tasks.cells import (
     normalised,
     votes,
 )
-from mtl_lightning.tasks.multilabel import NO, NONE, YES
+from mtl_lightning.tasks.multilabel import NO, YES
 
 MOST_CLASSES = 1000
 NEARLY_ALL, NEARLY_ALL_NUMBERS = 0.5, 0.9
