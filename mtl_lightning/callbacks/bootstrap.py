@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
+from mtl_lightning.callbacks.evaluation import EvaluationCallback
 from mtl_lightning.data.batch import Batch
-from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.splits import hashed
 from mtl_lightning.system.files import atomic_write
 from mtl_lightning.tasks.resampling import BLOCKS, BlockStates
-from mtl_lightning.training.protocol import multi_task
+from mtl_lightning.training.protocol import data_of, multi_task
 
 
-class Bootstrap(Callback):
+class Bootstrap(EvaluationCallback):
     """Writes ``<split>_bootstrap.json`` after ``test`` or ``validate``.
 
     It holds each task's metrics over the split and over ``draws`` samples of blocks of its images.
@@ -36,57 +36,25 @@ class Bootstrap(Callback):
         self._states: dict[str, BlockStates] = {}
         self._blocks = torch.empty(0, dtype=torch.int64)
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def start(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         """Put all images into blocks."""
+        del split
         if not self.draws:
             return
-        data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
-        blocks = hashed(data.labels.table.keys, seed=0) % BLOCKS
+        blocks = hashed(data_of(trainer).labels.table.keys, seed=0) % BLOCKS
         self._blocks = torch.from_numpy(blocks.astype("int64"))
         tasks = multi_task(pl_module).tasks.items()
         self._states = {name: BlockStates(task, pl_module.device) for name, task in tasks}
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def add(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch) -> None:
         """Add a batch."""
-        del trainer, pl_module, batch_idx, dataloader_idx
+        del trainer, pl_module
         for name, states in self._states.items():
             blocks = self._blocks[batch.rows.cpu()].to(batch.rows.device)
             states.add(outputs[name], batch.targets[name], batch.labelled[name], blocks)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def finish(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         """Write the file."""
-        self._write(trainer, pl_module, "test")
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put all images into blocks, if this is the command ``validate``."""
-        if trainer.state.fn == "validate":
-            self.on_test_start(trainer, pl_module)
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Add a batch, if this is the command ``validate``."""
-        self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the file, if this is the command ``validate``."""
-        self._write(trainer, pl_module, "val")
-
-    def _write(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         if not self._states:
             return
         for states in self._states.values():
@@ -115,7 +83,7 @@ class Bootstrap(Callback):
 
 def _images(trainer: Trainer, split: str, task: str) -> str:
     """Return a digest of the images that carry a label of the task, the same in any order."""
-    labels = trainer.datamodule.labels  # type: ignore[attr-defined]  # set by Lightning
+    labels = data_of(trainer).labels
     measured = labels.table.in_split(split) & (labels.encoded[task].counts() > 0)
     keys = sorted(labels.table.keys[measured].tolist())
     return sha256("\n".join(keys).encode("utf-8", "surrogateescape")).hexdigest()[:16]

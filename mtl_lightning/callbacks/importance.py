@@ -5,24 +5,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
+from mtl_lightning.callbacks.evaluation import EvaluationCallback
 from mtl_lightning.data.batch import Batch
-from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.inputs.base import places
 from mtl_lightning.runs.facts import ColumnImportance
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Task
 from mtl_lightning.tasks.metrics import TaskMetrics
 from mtl_lightning.tasks.resampling import ERRORS
-from mtl_lightning.training.protocol import multi_task
+from mtl_lightning.training.protocol import data_of, multi_task
 
 SHOWN = 5
 """The columns of each task that are printed."""
 
 
-class Importance(Callback):
+class Importance(EvaluationCallback):
     """Measures in ``test`` or ``validate`` how far each metric drops if a column is shuffled.
 
     Breiman, "Random Forests", Machine Learning 2001, as scikit-learn's ``permutation_importance``:
@@ -45,19 +45,11 @@ class Importance(Callback):
         self._sources: dict[str, list[Tensor]] = {}  # of each column: the row of each row's cell
         self._metrics: dict[tuple[str, int, str], TaskMetrics] = {}
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def start(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         """Draw the shuffles."""
-        self._start(trainer, pl_module, "test")
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the shuffles, if this is the command ``validate``."""
-        if trainer.state.fn == "validate":
-            self._start(trainer, pl_module, "val")
-
-    def _start(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         if not self.repeats:
             return
-        module, data = multi_task(pl_module), _data(trainer)
+        module, data = multi_task(pl_module), data_of(trainer)
         if not module.inputs:
             raise UserError(
                 "importance should be 0 for a network that reads no columns (data.inputs). "
@@ -76,20 +68,12 @@ class Importance(Callback):
                     metrics = TaskMetrics(task, primary_only=True).to(pl_module.device)
                     self._metrics[column, repeat, name] = metrics
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def add(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch) -> None:
         """Measure the batch with each column shuffled."""
-        del outputs, batch_idx, dataloader_idx
+        del outputs
         if not self._sources:
             return
-        module, columns = multi_task(pl_module), _data(trainer).labels.input_columns
+        module, columns = multi_task(pl_module), data_of(trainer).labels.input_columns
         for column, (tensor, place) in places(module.inputs).items():
             for repeat, source in enumerate(self._sources[column]):
                 cells = columns.of(source[batch.rows.cpu()].numpy())[tensor][:, place]
@@ -106,27 +90,9 @@ class Importance(Callback):
                         torch.zeros(()),  # the loss is not of interest
                     )
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Measure the batch with each column shuffled, if this is the command ``validate``."""
-        self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def finish(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         """Compute the drops."""
-        self._end(pl_module, "test")
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compute the drops, if this is the command ``validate``."""
-        self._end(pl_module, "val")
-
-    def _end(self, pl_module: LightningModule, split: str) -> None:
+        del trainer
         if not self._sources:
             return
         module = multi_task(pl_module)
@@ -152,8 +118,3 @@ def _line(name: str, task: Task, columns: dict[str, ColumnImportance]) -> str:
     best = sorted(columns, key=lambda column: -columns[column].mean)[:SHOWN]
     shown = ", ".join(f"{column} {columns[column].mean:.4f}" for column in best)
     return f"task {name}: drop of {task.primary} if a column is shuffled: {shown}"
-
-
-def _data(trainer: Trainer) -> PartialLabels:
-    data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
-    return data

@@ -18,10 +18,9 @@ from mtl_lightning.callbacks.prediction_formats import WRITERS
 from mtl_lightning.callbacks.prediction_maps import PredictionMaps
 from mtl_lightning.callbacks.prediction_parts import ROW, PredictionParts
 from mtl_lightning.data.batch import PADDING
-from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.files import atomic_path
-from mtl_lightning.training.protocol import multi_task
+from mtl_lightning.training.protocol import data_of, multi_task
 
 Result = TypeVar("Result")
 
@@ -85,8 +84,7 @@ class PredictionsFile(Callback):
         total = len(self.images) if self.resume else None
         of = {"images": digest(self.images), **self.of}
         done = _on_first(trainer, lambda: self._parts.start(of, total))
-        data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
-        data.leave_out(done)
+        data_of(trainer).leave_out(done)
         if len(done):
             pl_module.print(
                 f"resumed: {len(done):,} of {len(self.images):,} {self.kind}s were predicted before"

@@ -14,14 +14,13 @@ from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.callbacks.errors_as_warnings import errors_as_warnings
 from mtl_lightning.callbacks.importance import Importance
 from mtl_lightning.callbacks.plot_collector import PlotCollector
-from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.runs import facts, run_file
 from mtl_lightning.system import environment
 from mtl_lightning.system.errors import Stopped
 from mtl_lightning.system.strategy import is_trial
 from mtl_lightning.tasks.reliability import reliability_data
 from mtl_lightning.tasks.results import Results
-from mtl_lightning.training.protocol import multi_task
+from mtl_lightning.training.protocol import data_of, multi_task
 
 
 class RunRecorder(Callback):
@@ -70,7 +69,7 @@ class RunRecorder(Callback):
         if not trainer.is_global_zero:
             return
         self._start_session(trainer, pl_module)
-        data = _data(trainer)
+        data = data_of(trainer)
         self.facts.merged = label_counts(data.labels)
         self.facts.notes = notes.before_training(data, trainer)
         self.facts.notes += notes.batch_norm(pl_module, trainer)
@@ -153,7 +152,7 @@ class RunRecorder(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the time; note once if the device waits for its data."""
-        data = _data(trainer)
+        data = data_of(trainer)
         data.training_paused()  # unless a validation has called it
         seconds, share = time.monotonic() - self._epoch_start, data.input_wait.share()
         self._epoch = trainer.current_epoch, trainer.global_step, seconds, share
@@ -188,7 +187,7 @@ class RunRecorder(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start to collect, and pause the clock of training."""
-        _data(trainer).training_paused()
+        data_of(trainer).training_paused()
         self._start_evaluation(trainer, pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -256,11 +255,6 @@ class RunRecorder(Callback):
 
 def _command(trainer: Trainer) -> str:
     return "" if trainer.state.fn is None else trainer.state.fn.value
-
-
-def _data(trainer: Trainer) -> PartialLabels:
-    data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
-    return data
 
 
 def _now() -> str:

@@ -12,7 +12,7 @@ from mtl_lightning.reports.console import (
     results_table,
     sizes_line,
 )
-from mtl_lightning.training.protocol import multi_task
+from mtl_lightning.training.protocol import data_of, multi_task
 
 
 class Tables(Callback):
@@ -80,6 +80,6 @@ class Tables(Callback):
 
 
 def _title(trainer: Trainer) -> str:
-    share = trainer.datamodule.input_wait.share()  # type: ignore[attr-defined]  # set by Lightning
+    share = data_of(trainer).input_wait.share()
     waited = "" if share is None else f" · waiting for data {share:.0%}"
     return f"epoch {trainer.current_epoch}{waited}"

@@ -6,7 +6,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
-from mtl_lightning.training.protocol import MultiTaskModule
+from mtl_lightning.training.protocol import MultiTaskModule, data_of
 
 
 def monitored_names(module: MultiTaskModule) -> list[str]:
@@ -89,7 +89,7 @@ def _why_never(name: str, trainer: Trainer) -> str:
     """Return why a value of the validation is never logged, or ``""``."""
     if not name.startswith("val/"):
         return ""
-    labels = trainer.datamodule.labels  # type: ignore[attr-defined]  # set by Lightning
+    labels = data_of(trainer).labels
     rows = labels.rows("val")
     if not len(rows):
         return "there is no validation image (data.splits)"

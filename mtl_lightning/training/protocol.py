@@ -7,6 +7,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
 from mtl_lightning.balancing.balancer import Balancer
+from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.inputs import Input
 from mtl_lightning.models import NamedModules, Network
 from mtl_lightning.tasks import Task
@@ -69,6 +70,12 @@ class Averages(Protocol):
 
     def continue_from(self, average: Mapping[str, Tensor], updates: int) -> None:
         """Start from an average by name of the parameter, after so many updates."""
+
+
+def data_of(trainer: Trainer) -> PartialLabels:
+    """Return the data that a trainer was given."""
+    data: PartialLabels = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
+    return data
 
 
 def multi_task(module: LightningModule) -> MultiTaskModule:
