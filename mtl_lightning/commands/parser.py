@@ -1,6 +1,9 @@
 """LightningCLI's parser with short error messages."""
 
-from typing import Any, NoReturn
+from functools import reduce
+from operator import or_
+from types import UnionType
+from typing import Any, NoReturn, Union, get_args, get_origin
 
 import torch
 from jsonargparse.typing import register_type
@@ -11,6 +14,19 @@ from mtl_lightning.system.errors import UserError
 
 # Lightning has arguments of this type, and without this their default cannot be saved.
 register_type(torch.device)
+
+
+def integers_first(hint: Any) -> Any:
+    """Return a union with ``int`` before ``float``, and anything else as it is.
+
+    jsonargparse takes the first type that fits, and `typing` caches ``Union[int, float]`` and
+    ``Union[float, int]`` as one within other unions: what was imported before Lightning would
+    decide whether its ``limit_val_batches: 1`` is one batch or, as 1.0, all.
+    """
+    options = get_args(hint)
+    if get_origin(hint) not in (Union, UnionType) or not {int, float} <= set(options):
+        return hint
+    return reduce(or_, sorted(options, key=lambda option: option is float))
 
 
 class Parser(LightningArgumentParser):
@@ -26,6 +42,9 @@ class Parser(LightningArgumentParser):
         current folder instead of the text ``default``, and import what it names.
         """
         added: list[str] = super().add_class_arguments(*args, **{**kwargs, "sub_configs": False})
+        for action in self._actions:
+            if action.dest in added and hasattr(action, "_typehint"):
+                action._typehint = integers_first(action._typehint)
         return added
 
     def dump(self, *args: Any, **kwargs: Any) -> str:

@@ -141,16 +141,8 @@ class MultiTaskCLI(LightningCLI):
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse without Lightning's warning about ``sys.argv``, and keep integers.
-
-        `typing` takes ``Union[int, float]`` and ``Union[float, int]`` for one, so what was imported
-        before decides whether ``limit_val_batches: 1`` is one batch or, as 1.0, all.
-        """
+        """Parse without Lightning's warning about ``sys.argv``."""
         self.config = parser.parse_args(args)
-        parsed = self.config[self.command].trainer
-        for name, value in (self.prepared.config.get("trainer") or {}).items():
-            if type(value) is int and type(parsed[name]) is float:
-                parsed[name] = value
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: the config has been merged into the checkpoint's.

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Literal
 
 import jsonargparse
 import pytest
@@ -50,3 +51,21 @@ def test_a_config_that_was_parsed_is_written_without_checking_it_again(parser, m
     assert parser.dump(parsed) == "images: 3\n"
     with pytest.raises(TypeError):
         parser.dump(parsed, skip_validation=False)
+
+
+@pytest.mark.parametrize("first", ["float", "int"])
+def test_one_batch_is_not_all_of_them_whichever_type_is_first(first):
+    # An own list type, as `typing` gives the order that it has seen first.
+    hint = float | int | list[Literal["a"]] if first == "float" else int | float | list[Literal[1]]
+
+    class Limited:
+        def __init__(self, batches: hint = 1.0) -> None:
+            self.batches = batches
+
+    parser = Parser()
+    parser.add_class_arguments(Limited, "trainer")
+    for text, value in (("1", 1), ("1.0", 1.0), ("0.5", 0.5)):
+        found = parser.parse_args(["--trainer.batches", text])
+        for config in (found, parser.parse_string(parser.dump(found))):
+            limit = config.trainer.batches
+            assert (type(limit), limit) == (type(value), value)

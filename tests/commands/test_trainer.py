@@ -15,7 +15,6 @@ import yaml
 from filelock import FileLock
 from PIL import Image
 
-from mtl_lightning.commands.parser import Parser
 from mtl_lightning.data.images import decode
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.sources import Source
@@ -88,21 +87,6 @@ def test_a_saved_config_gives_the_same_again(cli):
         assert torch.equal(weight, second["state_dict"][name]), name
     saved = [Path(f"runs/small/version_{i}/config.yaml").read_text() for i in (0, 1)]
     assert saved[0] == saved[1]
-
-
-def test_one_batch_stays_one_whatever_type_is_tried_first(cli, monkeypatch):
-    parse = Parser.parse_args
-
-    def as_float_first(self, *args, **kwargs):
-        config = parse(self, *args, **kwargs)
-        if "fit" in config:  # it is not a part of the config
-            config.fit.trainer.limit_val_batches = float(config.fit.trainer.limit_val_batches)
-        return config
-
-    monkeypatch.setattr(Parser, "parse_args", as_float_first)
-    cli.run("fit", "--config", small(), "--trainer.limit_val_batches", "1")
-    saved = yaml.safe_load((RUN / "config.yaml").read_text())["trainer"]["limit_val_batches"]
-    assert (type(saved), saved) == (int, 1)
 
 
 def test_a_printed_config_can_be_used(cli):
