@@ -14,6 +14,7 @@ from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.callbacks.errors_as_warnings import errors_as_warnings
 from mtl_lightning.callbacks.importance import Importance
 from mtl_lightning.callbacks.plot_collector import PlotCollector
+from mtl_lightning.callbacks.slices import Slices
 from mtl_lightning.runs import facts, run_file
 from mtl_lightning.system import environment
 from mtl_lightning.system.errors import Stopped
@@ -36,6 +37,7 @@ class RunRecorder(Callback):
         run: The folder to write to.
         checkpoints: The callback that writes checkpoints, if any.
         importance: The callback that measures the columns, if any, which is called before.
+        slices: The callback that measures parts of the split, likewise.
     """
 
     def __init__(
@@ -43,10 +45,12 @@ class RunRecorder(Callback):
         run: Path,
         checkpoints: Checkpoints | None = None,
         importance: Importance | None = None,
+        slices: Slices | None = None,
     ) -> None:
         self.run = run
         self.checkpoints = checkpoints
         self.importance = importance
+        self.slices = slices
         self.facts = facts.RunFacts(run.parent.name, run.name)
         self.evaluation: facts.Evaluation | None = None
         """The last evaluation of this command, with the data behind its plots."""
@@ -249,6 +253,8 @@ class RunRecorder(Callback):
             plots=plots,
             reliability=reliability,
             importance={} if self.importance is None else self.importance.found,
+            sources={} if self.slices is None else self.slices.sources,
+            slices={} if self.slices is None else self.slices.columns,
         )
         self.facts.evaluations[split] = self.evaluation
 

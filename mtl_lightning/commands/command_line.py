@@ -71,7 +71,12 @@ class CommandLine:
             rest = _with_value(rest, "--resume")
             values, rest = flags.pop_options(rest, ("--intensity",))
             typed |= {"intensity": yaml_io.parse(values[-1])} if values else {}
+        slices: list[str] = []
+        if command in ("test", "validate"):
+            slices, rest = flags.pop_list(rest, "--slices")
         overrides, rest = flags.pop_overrides(rest, SECTIONS)
+        if slices:
+            overrides.append(("--data.slices", yaml_io.dump(slices)))
         export = Path(exports[-1]) if exports else None
         return cls(files, given | typed, "name" in typed, only, overrides, rest, export, grow)
 

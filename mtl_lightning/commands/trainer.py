@@ -24,6 +24,7 @@ from mtl_lightning.callbacks.results_file import ResultsFile
 from mtl_lightning.callbacks.run_recorder import RunRecorder
 from mtl_lightning.callbacks.saved_config import SavedConfig
 from mtl_lightning.callbacks.signals import Signals
+from mtl_lightning.callbacks.slices import Slices
 from mtl_lightning.callbacks.tables import Tables
 from mtl_lightning.callbacks.weights_file import WeightsFile
 from mtl_lightning.commands.command_line import CommandLine, help_asked
@@ -256,12 +257,13 @@ class MultiTaskCLI(LightningCLI):
             checkpoints = Checkpoints(self.run / "checkpoints", **vars(options))
         evaluates = self.subcommand in ("validate", "test")
         importance = Importance(self._get(self.config, "importance")) if evaluates else None
-        recorder = RunRecorder(self.run, checkpoints, importance)
+        slices = Slices() if evaluates else None
+        recorder = RunRecorder(self.run, checkpoints, importance, slices)
         callbacks: list[Callback] = [
-            *([] if importance is None else [importance]),
+            *(each for each in (importance, slices) if each is not None),
             recorder,  # before those that show what it has recorded
             Tables(recorder),
-            ResultsFile(self.run),
+            ResultsFile(self.run, slices),
             Plots(recorder),
             BadImagesFile(self.run),
         ]

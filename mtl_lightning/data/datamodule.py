@@ -82,6 +82,8 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
         max_pixels: Larger images are bad images, refused before they are decoded.
         inputs: Columns of the sources that the network reads, by name: ``{age: Number}``; for a
             backbone that takes them (``TableMLP``, ``ImageAndTable``).
+        slices: Columns of the sources whose values divide the results of ``test`` and ``validate``:
+            ``[sender, brand]``, or ``test --slices sender brand``.
         left_out: Tasks that the sources may name although this run leaves them out, as with
             ``--only``; images and splits stay those of the whole config.
     """
@@ -110,6 +112,7 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
         max_bad_share: float = 0.05,
         max_pixels: int = MAX_PIXELS,
         inputs: dict[str, Input] | None = None,
+        slices: list[str] | None = None,
         left_out: dict[str, Task] | None = None,
     ) -> None:
         super().__init__()
@@ -153,7 +156,7 @@ class PartialLabels(FromCheckpoint, SplitLoaders):
             on_conflict=on_conflict,
         )
         self.inputs = inputs or {}
-        self.labels = LabelTable(tasks, self.sources, options, mirror, left_out, inputs)
+        self.labels = LabelTable(tasks, self.sources, options, mirror, left_out, inputs, slices)
         self.size = image_shape(image_size)
         self.resize = resize
         self.batch_size = batch_size

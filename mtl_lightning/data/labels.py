@@ -3,7 +3,8 @@
 It needs no trainer and loads no image, so `inspect` and `pack` use it alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,7 @@ class LabelTable:
         left_out: Tasks that sources and ``mirror`` may name although they are not in ``tasks``;
             their labels are merged, but not encoded.
         inputs: The columns that the network reads, by name.
+        slices: The columns whose values divide the results.
 
     Attributes:
         encoded: Task to the labels of all rows of `table`; empty before `encode`.
@@ -54,6 +56,7 @@ class LabelTable:
         mirror: Mirror | None = None,
         left_out: Mapping[str, Task] | None = None,
         inputs: Mapping[str, Input] | None = None,
+        slices: Sequence[str] | None = None,
     ) -> None:
         self.tasks = tasks
         self.sources = sources
@@ -64,6 +67,7 @@ class LabelTable:
         self.mirrored: dict[str, Encoded] = {}
         self.inputs = inputs or {}
         self.input_columns = InputColumns({})
+        self.slices = tuple(dict.fromkeys(normalize("NFC", name) for name in slices or ()))
         self._table: MergedTable | None = None
         for name in self.inputs:
             if name in {*self.columns, *tasks, *self.left_out}:
@@ -72,6 +76,7 @@ class LabelTable:
                 )
         for source in sources.values():
             source.inputs_wanted = tuple(self.inputs)
+            source.slices_wanted = self.slices
 
     @property
     def table(self) -> MergedTable:
@@ -90,7 +95,13 @@ class LabelTable:
         """Merge sources for these tasks; see `merging.merge`."""
         meanings = {name: column.meaning for name, column in self.inputs.items()}
         return merge(
-            sources, list(self.columns), self.options, on_contradiction, self.columns, meanings
+            sources,
+            list(self.columns),
+            self.options,
+            on_contradiction,
+            self.columns,
+            meanings,
+            self.slices,
         )
 
     def reuse(self, table: MergedTable) -> None:

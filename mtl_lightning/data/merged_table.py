@@ -53,6 +53,7 @@ class MergedTable:
         conflicts: Task to the number of images whose labels contradict each other, if any do.
         on_conflict: How these conflicts were resolved.
         inputs: Input to its cells, (N,) str or None.
+        slices: Column to its cells, likewise, of those that divide the results.
         has_image: (N,) bool, the rows that have an image; ``images`` of others are only names.
     """
 
@@ -70,6 +71,7 @@ class MergedTable:
     conflicts: dict[str, int]
     on_conflict: OnConflict
     inputs: dict[str, Texts]
+    slices: dict[str, Texts]
     has_image: npt.NDArray[np.bool_]
     _source_rows: SourceRows
     _first: Rows
@@ -170,19 +172,36 @@ class MergedTable:
         images, labelled = {}, {}
         for position, name in enumerate(self.names):
             of_row = self._source_rows.image_of_row[self._source_rows.slice(position)]
-            for split, count in self._by_split(of_row):
+            for split, count in self._by_split(self._present(of_row)):
                 images[name, split] = count
-            columns = self._source_rows.tables[position].labels
             for task, names in fields.items():
-                own = [_answered(columns[field]) for field in names if field in columns]
-                if own:
-                    for split, count in self._by_split(of_row[np.any(own, axis=0)]):
+                own = self._labelled_in(position, names)
+                if own is not None:
+                    for split, count in self._by_split(own):
                         labelled[name, task, split] = count
         return Counts(images, labelled)
 
-    def _by_split(self, images: Rows) -> list[tuple[str, int]]:
+    def labelled_in(self, fields: Sequence[str]) -> dict[str, npt.NDArray[np.bool_]]:
+        """Return the images that each source labels for a task, (N,); several may label one.
+
+        Args:
+            fields: The names of the task's columns. Sources without any of them are left out.
+        """
+        found = {name: self._labelled_in(i, fields) for i, name in enumerate(self.names)}
+        return {name: mask for name, mask in found.items() if mask is not None}
+
+    def _labelled_in(self, source: int, fields: Sequence[str]) -> npt.NDArray[np.bool_] | None:
+        columns = self._source_rows.tables[source].labels
+        own = [_answered(columns[field]) for field in fields if field in columns]
+        of_row = self._source_rows.image_of_row[self._source_rows.slice(source)]
+        return self._present(of_row[np.any(own, axis=0)]) if own else None
+
+    def _present(self, images: Rows) -> npt.NDArray[np.bool_]:
         present = np.zeros(len(self), dtype=np.bool_)
         present[images] = True
+        return present
+
+    def _by_split(self, present: npt.NDArray[np.bool_]) -> list[tuple[str, int]]:
         counts = np.bincount(self.splits[present], minlength=len(SPLITS))
         return list(zip(SPLITS, counts.tolist(), strict=True))
 

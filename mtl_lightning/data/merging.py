@@ -58,6 +58,7 @@ def merge(
     on_contradiction: OnContradiction = raise_contradiction,
     columns: Mapping[str, Field] | None = None,
     inputs: Mapping[str, Meaning] = MappingProxyType({}),
+    slices: Sequence[str] = (),
 ) -> MergedTable:
     """Read the sources and merge their rows about each image.
 
@@ -72,6 +73,8 @@ def merge(
         columns: How tasks read their columns: different texts may mean the same, or one may be
             doubtful, or name a file. By default texts are compared literally.
         inputs: Input to what its cells mean; their names are not those of tasks.
+        slices: Columns whose values divide the results; if the rows of an image differ, the first
+            holds.
 
     Returns:
         One row per distinct image, including images without any label.
@@ -105,6 +108,10 @@ def merge(
         )
         if conflicting:
             conflicts[name] = conflicting
+    divided = {
+        name: source_rows.resolve(_slices(name, source_rows), on_contradiction, on_conflict="first")
+        for name in slices
+    }
     named, _, _ = source_rows.resolve(
         source_rows.concatenate([table.splits for table in tables]), on_contradiction
     )
@@ -141,6 +148,7 @@ def merge(
         conflicts={task: n for task, n in conflicts.items() if n},
         on_conflict=options.on_conflict,
         inputs=read,
+        slices={name: found.values for name, found in divided.items()},
         has_image=has_image,
         _source_rows=source_rows,
         _first=first,
@@ -232,6 +240,17 @@ def _check_intensities(
             f"and their `intensity` differs: {sources[one].intensity} and "
             f"{sources[other].intensity}; give both the same"
         )
+
+
+def _slices(name: str, source_rows: SourceRows) -> Texts:
+    """Return the cells of a column in the rows of all sources, None in one without the column."""
+    columns = [table.slices.get(name) for table in source_rows.tables]
+    if all(column is None for column in columns):
+        raise UserError(
+            f"data.slices: a source should have a column {quoted(name)}. Found none; leave it "
+            f"out, or correct it"
+        )
+    return normalised(source_rows.concatenate(columns), identifier)
 
 
 def _shards(tables: Sequence[SourceTable]) -> Rows:

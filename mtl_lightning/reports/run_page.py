@@ -16,7 +16,13 @@ from mtl_lightning.reports.html import render
 from mtl_lightning.reports.plots.canvas import pixels
 from mtl_lightning.reports.plots.curves import curves
 from mtl_lightning.reports.plots.drawing import draw, draw_task, lowest
-from mtl_lightning.runs.facts import ColumnImportance, Evaluation, RunFacts
+from mtl_lightning.runs.facts import (
+    FEW_LABELS,
+    ColumnImportance,
+    Evaluation,
+    RunFacts,
+    SliceResults,
+)
 from mtl_lightning.tasks.plot_records import ConfusionCounts, LabelCurves, UnknownRecord
 from mtl_lightning.tasks.reliability import ReliabilityBins
 
@@ -65,6 +71,7 @@ class TaskSection:
         columns: A row for each column that the network reads, the most important first; empty if
             this was not measured.
         reliability: Its reliability diagram; None if it is not calibrated, or is not drawn.
+        slices: Its results by source, and by the columns of ``data.slices``.
     """
 
     name: str
@@ -74,6 +81,40 @@ class TaskSection:
     classes: Rows = field(default_factory=list)
     columns: Rows = field(default_factory=list)
     reliability: Picture | None = None
+    slices: Sequence["SliceTable"] = ()
+
+
+@dataclass(frozen=True)
+class SliceTable:
+    """The results of a task by source or by the values of a column.
+
+    Attributes:
+        title: What the rows are divided by.
+        head: The columns.
+        rows: A row for each slice.
+        small: Whether any slice has few labels.
+    """
+
+    title: str
+    head: Sequence[str]
+    rows: Rows
+    small: bool
+
+    @classmethod
+    def of(cls, title: str, results: Sequence[SliceResults]) -> "SliceTable":
+        """Return the table of some slices."""
+        metrics = list(dict.fromkeys(metric for own in results for metric in own.values))
+        metrics.remove("n_labelled")
+        rows = [
+            [
+                own.title,
+                f"{own.values['n_labelled']:,.0f}{' (few)' if own.is_small else ''}",
+                *(number(own.values.get(metric, math.nan)) for metric in metrics),
+            ]
+            for own in results
+        ]
+        head = [title, "labels", *(metric.replace("_", " ") for metric in metrics)]
+        return cls(title, head, rows, any(own.is_small for own in results))
 
 
 def page(facts: RunFacts, config: str, other: RunFacts | None = None) -> str:
@@ -93,6 +134,7 @@ def page(facts: RunFacts, config: str, other: RunFacts | None = None) -> str:
         facts=facts,
         other=other,
         version=__version__,
+        few_labels=FEW_LABELS,
         config_lines=config.splitlines(),
         splits=SPLITS,
         summaries={
@@ -184,6 +226,7 @@ def _sections(
             _section(evaluation, task, drawn, other),
             columns=_column_rows(evaluation.importance.get(task, {})),
             reliability=_reliability(evaluation, task) if task in drawn else None,
+            slices=_slices(evaluation, task),
         )
         for task in evaluation.results.tasks
     ]
@@ -198,6 +241,14 @@ def _reliability(evaluation: Evaluation, task: str) -> Picture | None:
     subtitle = f"{evaluation.results.split} · calibration error {error:.3f} · before {before:.3f}"
     figure = draw(record, f"Confidence of {task}", subtitle)
     return Picture.of(figure, f"accuracy of {task} by confidence, calibrated and before")
+
+
+def _slices(evaluation: Evaluation, task: str) -> list[SliceTable]:
+    sources = evaluation.sources.get(task)
+    return [
+        *([] if sources is None else [SliceTable.of("source", sources)]),
+        *(SliceTable.of(c, own) for c, own in evaluation.slices.get(task, {}).items()),
+    ]
 
 
 def _column_rows(columns: Mapping[str, ColumnImportance]) -> Rows:

@@ -208,6 +208,33 @@ class ColumnImportance:
     drops: list[float]
 
 
+FEW_LABELS = 30
+"""Results over fewer labels are not much more than chance."""
+
+
+@dataclass
+class SliceResults:
+    """The results of a task over some rows of a split.
+
+    Attributes:
+        name: The source, or the value or values of the column; None for rows without a value.
+        values: ``n_labelled`` and, unless it is 0, the metrics, without those of single labels.
+    """
+
+    name: str | None
+    values: dict[str, float]
+
+    @property
+    def title(self) -> str:
+        """The name, for a reader."""
+        return "no value" if self.name is None else self.name
+
+    @property
+    def is_small(self) -> bool:
+        """Whether there are few labels."""
+        return self.values["n_labelled"] < FEW_LABELS
+
+
 @dataclass
 class Evaluation:
     """The last evaluation of a split.
@@ -221,6 +248,8 @@ class Evaluation:
         plots: The data behind each task's plot.
         reliability: The data behind the reliability diagram of each calibrated task.
         importance: Task to column to its importance, with ``--importance``.
+        sources: Task to the results of each source, if several label it.
+        slices: Task to column (``data.slices``) to the results of each of its slices.
     """
 
     command: str
@@ -231,6 +260,8 @@ class Evaluation:
     plots: dict[str, PlotRecord] = field(default_factory=dict)
     reliability: dict[str, PlotRecord] = field(default_factory=dict)
     importance: dict[str, dict[str, ColumnImportance]] = field(default_factory=dict)
+    sources: dict[str, list[SliceResults]] = field(default_factory=dict)
+    slices: dict[str, dict[str, list[SliceResults]]] = field(default_factory=dict)
 
 
 @dataclass

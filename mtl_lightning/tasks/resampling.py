@@ -6,18 +6,14 @@ the blocks' states, whatever the metric. The blocks and draws are the same in ev
 evaluated on the same images, so the differences of two runs can be taken draw by draw.
 """
 
-import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torchmetrics import Metric
 
-from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.base import Task
-from mtl_lightning.tasks.metrics import TaskMetrics
+from mtl_lightning.tasks.group_states import GroupStates
 
 BLOCKS = 128
 """Number of blocks; with n images each has n / 128, and small splits have blocks of one image."""
@@ -35,11 +31,8 @@ ERRORS = (
 NEITHER = ("n_labelled", "coverage", "interval_width", "set_size")
 """Results of which neither is better by itself."""
 
-_PENDING = 2**24
-"""Bytes of outputs and targets that are kept until they are added, block by block."""
 
-
-class BlockStates:
+class BlockStates(GroupStates):
     """The states of a task's metrics over each block of images.
 
     Args:
@@ -48,52 +41,7 @@ class BlockStates:
     """
 
     def __init__(self, task: Task, device: torch.device) -> None:
-        self.task = task
-        self.metrics = TaskMetrics(task).to(device).metrics  # it moves to any device
-        for _, metric in self._metrics():
-            metric.distributed_available_fn = _alone  # the states are summed once, see `sums`
-        self.states: dict[tuple[str, str], Tensor] = {
-            (name, state): torch.zeros((BLOCKS, *value.shape), dtype=value.dtype, device=device)
-            for name, metric in self._metrics()
-            for state, value in _states(metric).items()
-        }
-        self._pending: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-
-    def add(self, outputs: Tensor, targets: Tensor, labelled: Tensor, blocks: Tensor) -> None:
-        """Add a batch.
-
-        Args:
-            outputs: ``(B, ...)`` outputs of the task.
-            targets: ``(B, ...)``, undefined where a label is missing.
-            labelled: ``(B,)`` bool, or ``(B, labels)``.
-            blocks: ``(B,)`` int64, the block of each image.
-        """
-        rows = labelled.flatten(1).any(1) if labelled.ndim > 1 else labelled
-        self._pending.append((outputs[rows], targets[rows], labelled[rows], blocks[rows]))
-        if sum(each.nbytes for batch in self._pending for each in batch) > _PENDING:
-            self._flush()
-
-    @torch.no_grad()
-    def _flush(self) -> None:
-        if not self._pending:
-            return
-        outputs, targets, labelled, blocks = (
-            torch.cat(each) for each in zip(*self._pending, strict=True)
-        )
-        self._pending = []
-        for block in sorted(set(blocks.tolist())):
-            rows = blocks == block
-            self.metrics.reset()
-            answers = self.task.measured(outputs[rows])
-            self.task.update(self.metrics, answers, targets[rows], labelled[rows])
-            for name, metric in self._metrics():
-                for state, value in _states(metric).items():
-                    self.states[name, state][block] += value
-
-    def sums(self) -> list[Tensor]:
-        """Return the states, ``(BLOCKS, ...)`` each, to be summed over ranks in place."""
-        self._flush()
-        return list(self.states.values())
+        super().__init__(task, device, BLOCKS)
 
     def resample(self, draws: int) -> dict[str, list[float]]:
         """Return each metric over ``draws`` bootstrap samples of the blocks.
@@ -102,19 +50,14 @@ class BlockStates:
         """
         self._flush()
         states = {key: value.cpu() for key, value in self.states.items()}
-        metrics = self.metrics.cpu()
         found: dict[str, list[float]] = {}
         for counts in torch.from_numpy(draw_counts(draws)):
-            metrics.reset()
-            for name, metric in self._metrics():
-                for state in _states(metric):
-                    own = states[name, state]
-                    total = torch.tensordot(counts.double(), own.double(), dims=1).to(own.dtype)
-                    setattr(metric, state, total)
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*``compute`` method.*")
-                for name, value in metrics.compute().items():
-                    found.setdefault(name, []).append(float(value))
+            drawn = {
+                key: torch.tensordot(counts.double(), own.double(), dims=1).to(own.dtype)
+                for key, own in states.items()
+            }
+            for name, value in self._computed(drawn).items():
+                found.setdefault(name, []).append(value)
         return found
 
     def higher_is_better(self, names: Collection[str]) -> dict[str, bool | None]:
@@ -140,29 +83,8 @@ class BlockStates:
 
         return {name: better(name) for name in names}
 
-    def _metrics(self) -> Iterator[tuple[str, Metric]]:
-        for name, metric in self.metrics.items(keep_base=True, copy_state=False):
-            yield str(name), metric
-
 
 def draw_counts(draws: int) -> NDArray[np.int64]:
     """Return how often each draw takes each block: ``(draws, BLOCKS)``, the same in every run."""
     random = np.random.default_rng(0)
     return random.multinomial(BLOCKS, np.full(BLOCKS, 1 / BLOCKS), size=draws)
-
-
-def _alone() -> bool:
-    """Say that there are no other ranks to wait for."""
-    return False
-
-
-def _states(metric: Metric) -> dict[str, Tensor]:
-    states: dict[str, Tensor] = {}
-    for name, value in metric.metric_state.items():
-        if not isinstance(value, Tensor):
-            raise UserError(
-                f"bootstrap needs metrics whose states are sums. Found {type(metric).__name__}, "
-                f"whose {name} is a list; set bootstrap to 0"
-            )
-        states[name] = value
-    return states

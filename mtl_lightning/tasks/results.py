@@ -55,16 +55,16 @@ class Results:
 
     def plain(self) -> dict[str, object]:
         """Return values that JSON can hold: numbers, and null for undefined values."""
-
-        def number(value: float | None) -> float | None:
-            return value if value is not None and math.isfinite(value) else None
-
         return {
             "split": self.split,
-            "loss": number(self.loss),
-            "score": number(self.score),
-            "tasks": {
-                task: {metric: number(value) for metric, value in values.items()}
-                for task, values in self.tasks.items()
-            },
+            **plain_numbers({"loss": self.loss, "score": self.score}),
+            "tasks": {task: plain_numbers(values) for task, values in self.tasks.items()},
         }
+
+
+def plain_numbers(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return numbers that JSON can hold: null for undefined ones."""
+    return {
+        name: value if value is not None and math.isfinite(value) else None
+        for name, value in values.items()
+    }

@@ -155,3 +155,12 @@ def test_options_that_a_command_does_not_have(argument, message):
     with pytest.raises(UserError) as error:
         check("pack", ["--config", small(), argument], ("--output",))
     assert str(error.value) == message
+
+
+def test_slices_are_a_setting_of_the_data():
+    arguments = ["--slices", "sender", "a, b", "--ckpt_path", "best"]
+    for command in ("test", "validate"):
+        line = CommandLine.parse(command, arguments)
+        assert line.overrides == [("--data.slices", "- sender\n- a, b\n")]
+        assert not line.rest
+    assert "--slices" in CommandLine.parse("fit", arguments).rest

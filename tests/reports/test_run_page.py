@@ -18,6 +18,7 @@ from mtl_lightning.runs.facts import (
     RunFacts,
     Session,
     Sizes,
+    SliceResults,
     TaskFacts,
     Validation,
 )
@@ -183,3 +184,23 @@ def test_a_calibrated_task_has_a_reliability_diagram():
         "plot of kind",
         "accuracy of kind by confidence, calibrated and before",
     ]
+
+
+def test_results_by_source_and_by_column():
+    facts = undrawn()
+    assert "By source" not in text(page(facts, ""))
+    evaluation = facts.evaluations["test"]
+    large = {"n_labelled": 1200, "macro_f1": 0.5}
+    evaluation.sources = {"kind": [SliceResults("shop <b>", large), SliceResults("web", large)]}
+    evaluation.slices = {
+        "tags": {
+            "sender": [
+                SliceResults("anna", {"n_labelled": 29, "mean_ap": math.nan}),
+                SliceResults(None, {"n_labelled": 0}),
+            ]
+        }
+    }
+    found = text(page(facts, ""))
+    assert "By source source labels macro f1 shop <b> 1,200 0.5000 web 1,200 0.5000" in found
+    assert "By sender sender labels mean ap anna 29 (few) - no value 0 (few) -" in found
+    assert found.count("fewer than 30 labels") == 1

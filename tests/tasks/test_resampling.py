@@ -57,7 +57,7 @@ def data(task, targets, outputs):
 @pytest.mark.parametrize(("task", "targets", "width"), KINDS, ids=NAMES)
 @pytest.mark.parametrize("pending", [1, 2**24], ids=["batch by batch", "at once"])
 def test_a_draw_is_the_metric_of_its_rows(monkeypatch, pending, task, targets, width):
-    monkeypatch.setattr("mtl_lightning.tasks.resampling._PENDING", pending)
+    monkeypatch.setattr("mtl_lightning.tasks.group_states._PENDING", pending)
     outputs, values, labelled, blocks = data(task, targets, width)
     states = BlockStates(task, torch.device("cpu"))
     for rows in torch.arange(ROWS).split(64):
@@ -87,7 +87,7 @@ def test_draws_are_the_same_in_every_run_and_take_as_many_blocks_as_there_are():
 
 
 def test_what_is_pending_is_added_before_it_is_too_much(monkeypatch):
-    monkeypatch.setattr("mtl_lightning.tasks.resampling._PENDING", 1)
+    monkeypatch.setattr("mtl_lightning.tasks.group_states._PENDING", 1)
     task, targets, width = KINDS[0]
     outputs, values, labelled, blocks = data(task, targets, width)
     states = BlockStates(task, torch.device("cpu"))

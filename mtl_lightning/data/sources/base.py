@@ -70,6 +70,7 @@ class SourceTable:
         dates: (n,) datetime64[us] or NaT; None for a source without dates.
         inputs: Input to the cells of its rows, (n,) `str` or None, see `Source.inputs_wanted`.
             Inputs that are not in the source are left out.
+        slices: Column to the cells of its rows, likewise, see `Source.slices_wanted`.
         without_image: (n,) bool, the rows that have no image, whose ``images`` are only names; None
             if all have one.
     """
@@ -87,6 +88,7 @@ class SourceTable:
     shards: npt.NDArray[np.int64] | None = None
     dates: Dates | None = None
     inputs: Mapping[str, Texts] = field(default_factory=dict)
+    slices: Mapping[str, Texts] = field(default_factory=dict)
     without_image: npt.NDArray[np.bool_] | None = None
 
     def location(self, i: int, task: str | None = None, column: int | None = None) -> str:
@@ -127,6 +129,7 @@ class Source(ABC):
         intensity: The values of its files that are black and white; an argument of sources that
             read files.
         inputs_wanted: The names of the columns that the network reads, set by the DataModule.
+        slices_wanted: The columns whose values divide the results, likewise.
         runs_code: Whether it imports, unpickles or downloads what its arguments name, so that a
             checkpoint alone may not name it. Set it in such a class.
     """
@@ -135,6 +138,7 @@ class Source(ABC):
     cover: tuple[int, int] | None = None
     intensity: Intensity | None = None
     inputs_wanted: Sequence[str] = ()
+    slices_wanted: Sequence[str] = ()
     runs_code: bool = False
 
     @classmethod

@@ -112,6 +112,7 @@ class CelebASource(Source):
             splits=split,
             groups=self._of_images("identity_CelebA.txt", names) if self.identities else None,
             rows=rows,
+            slices=columns.slices(self.slices_wanted),
             columns=chosen,
             notes=columns.notes,
         )

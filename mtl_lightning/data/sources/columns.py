@@ -100,6 +100,10 @@ class Columns:
             return None
         return self.fetch(default) if default in self.names and default not in taken else None
 
+    def slices(self, wanted: Collection[str]) -> dict[str, Texts]:
+        """Return the cells of those of some columns that exist."""
+        return {name: self.fetch(name) for name in wanted if name in self.names}
+
     def splits(self, name: str | None, taken: Collection[str]) -> Texts | None:
         """Return a column of ``train``, ``val``, ``test`` and None, see `optional`.
 

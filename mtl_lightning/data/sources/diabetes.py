@@ -86,6 +86,7 @@ class DiabetesSource(Source):
             splits=splits,
             columns={name: [column] for name, column in (dict(kinds) | read).items()},
             inputs={name: _column(column) for name, column in read.items()},
+            slices={name: _column(name) for name in self.slices_wanted if name in COLUMNS},
             without_image=np.ones(count, dtype=bool),
         )
 

@@ -90,6 +90,7 @@ class FilenameSource(Source):
             labels=columns.labels(chosen, tasks, self.values, self.missing),
             splits=columns.splits(None, taken),
             groups=columns.optional(None, "group", taken),
+            slices=columns.slices(self.slices_wanted),
             notes=[*found.notes, *columns.notes],
         )
 

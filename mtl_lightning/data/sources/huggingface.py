@@ -132,6 +132,7 @@ class HuggingFaceSource(Source):
             splits=np.concatenate([texts([splits[p.split]] * len(p.rows)) for p in parts]),
             groups=columns.optional(self.group, "group", taken),
             dates=columns.dates(self.date, self.date_format),
+            slices=columns.slices(self.slices_wanted),
             rows=rows,
             columns=chosen,
             origins=origins,

@@ -102,6 +102,7 @@ class MarketSource(Source):
             labels=labels,
             columns={name: [name] for name in inputs} | {t: [kinds[t]] for t in labels},
             inputs=inputs,
+            slices={name: _cells(read[name]) for name in self.slices_wanted if name in READ},
             without_image=np.ones(len(keys), dtype=bool),
             dates=dates.astype("datetime64[us]"),
         )

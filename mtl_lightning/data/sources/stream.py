@@ -77,6 +77,7 @@ class StreamSource(Source):
             labels=columns.labels(chosen, tasks, self.values),
             splits=pack.splits,
             shards=pack.shards,
+            slices=columns.slices(self.slices_wanted),
             notes=columns.notes,
         )
 

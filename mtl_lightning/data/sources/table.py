@@ -155,6 +155,7 @@ class TableSource(Source):
             columns=chosen | {name: [column] for name, column in read.items()},
             notes=columns.notes,
             inputs=columns.cells(read, self.missing),
+            slices=columns.slices(self.slices_wanted),
             without_image=without if without.any() else None,
         )
 

@@ -367,3 +367,14 @@ def test_inputs_and_images_that_are_not_there(write, options, message):
     path = write("type,age\nDress,3\n")
     with pytest.raises(UserError, match=message):
         wanting(TableSource(path, **options), "age").read(TASKS)
+
+
+def test_columns_that_divide_results(write):
+    source = TableSource(write("image,type,sender\na.jpg,x,anna\na.jpg,,\n"))
+    assert source.read(["type"]).slices == {}
+    source.slices_wanted = ("sender", "brand", "type")
+    found = source.read(["type"]).slices
+    assert {name: cells.tolist() for name, cells in found.items()} == {
+        "sender": ["anna", None],
+        "type": ["x", None],
+    }
