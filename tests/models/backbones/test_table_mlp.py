@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from mtl_lightning.models import TableMLP
-from mtl_lightning.models.backbones.table_mlp import Piecewise
 from mtl_lightning.models.features import POOLED
 from mtl_lightning.models.inputs import CATEGORIES, NUMBERS, InputSpec, examples
 from mtl_lightning.system.errors import UserError
@@ -38,25 +37,6 @@ def test_codes_stay_apart_in_bfloat16():
     codes = torch.tensor([[2, 257], [2, 258]])
     found = backbone({NUMBERS: torch.zeros(2, 3), CATEGORIES: codes})[POOLED]
     assert not torch.equal(found[0], found[1])
-
-
-def test_an_unknown_category_adds_nothing_at_first():
-    vectors = built().trunk[0].categories.vectors
-    assert not vectors[[1, 5]].any()
-    assert vectors[[0, 2, 4, 6]].abs().sum(1).gt(0).all()
-
-
-def test_bins_are_walked_through_one_after_the_other():
-    piecewise = Piecewise(EDGES)
-    assert piecewise.width == 6 + 3
-    assert not piecewise.state_dict(), "bins are those of the inputs"
-    numbers = torch.tensor([[-3.0, 7.0, 0.75], [-0.5, 7.0, 0.0], [1.0, 7.0, 9.0], [3.0, 7.0, 1.0]])
-    found = piecewise(torch.cat([numbers, torch.zeros(4, 3)], dim=1))
-    assert torch.equal(found[:, :6], torch.cat([numbers, torch.zeros(4, 3)], dim=1))
-    expected = [[-2.0, 0.0, 0.5], [0.5, 0.0, -1.0], [1.0, 0.5, 17.0], [1.0, 1.5, 1.0]]
-    assert found[:, 6:].tolist() == expected
-    missing = piecewise(torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0, 1.0]]))
-    assert not missing[:, 6:].any()
 
 
 def test_numbers_without_bins_are_refused_if_they_should_be_piecewise():
