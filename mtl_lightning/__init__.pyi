@@ -59,6 +59,7 @@ from .models import (
     Sharing as Sharing,
     Soft as Soft,
     TableMLP as TableMLP,
+    TabM as TabM,
     Timm as Timm,
     Torchvision as Torchvision,
 )

@@ -25,6 +25,7 @@ CASES: list[dict[str, Any]] = [
         ("table", "concatenate", "film"), (None, 100.0), (1, 2)
     )
 ]
+CASES.append({"kind": "members", "strength": None, "accumulate": 2})
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from mtl_lightning.models.backbones import (
     FTTransformer,
     ImageAndTable,
     TableMLP,
+    TabM,
     Timm,
     Torchvision,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Preprocessing",
     "Sharing",
     "Soft",
+    "TabM",
     "TableMLP",
     "Timm",
     "Torchvision",

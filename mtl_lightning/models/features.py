@@ -48,12 +48,15 @@ class FeatureSpec:
         last_map: The last map.
         find_earlier: Returns the maps before it, in forward order. It runs the network, so it is
             called only when `maps` is first read, which most heads do not need.
+        members: The members of the ensemble whose features the vector holds, one after another;
+            each has F / members of them.
     """
 
     pooled: int
     last: str
     last_map: MapSpec
     find_earlier: Callable[[], Mapping[str, MapSpec]] = dict
+    members: int = 1
 
     @cached_property
     def maps(self) -> dict[str, MapSpec]:

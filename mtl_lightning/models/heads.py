@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtl_lightning.models.features import POOLED, FeatureSpec
+from mtl_lightning.models.members import Average, MemberLinear, mean
 from mtl_lightning.models.pooling import PoolingName, pooling_layer
 from mtl_lightning.system.errors import UserError
 
@@ -15,7 +17,8 @@ HeadFactory = Callable[[FeatureSpec], nn.Module]
 
 A head is any module. Its attribute ``reads`` names the features that it reads: ``pooled`` by
 default, or maps by stage. ``forward`` gets these tensors as arguments, in that order, and returns
-``(B, outputs)``, or whatever else, ``(B, ...)``, its task reads.
+``(B, outputs)``, or whatever else, ``(B, ...)``, its task reads. In training mode it may return
+``(B * members, ...)``, see `mtl_lightning.models.members`.
 """
 
 
@@ -58,14 +61,25 @@ class Head(nn.Sequential):
     Args:
         reads: The name of the tensor.
         layers: The layers.
+        average: Makes one output of those of members, if the layers return ``(B, members, ...)``.
     """
 
-    def __init__(self, reads: str, *layers: nn.Module) -> None:
+    def __init__(self, reads: str, *layers: nn.Module, average: Average | None = None) -> None:
         super().__init__(*layers)
         self.reads = (reads,)
+        self.average = average
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the outputs of each row, or those of each member: see `HeadFactory`."""
+        outputs: Tensor = super().forward(features)  # type: ignore[no-untyped-call]  # of torch
+        if self.average is None:
+            return outputs
+        return outputs.flatten(0, 1) if self.training else self.average(outputs)
 
 
-def build_head(features: FeatureSpec, num_outputs: int, options: HeadOptions) -> Head:
+def build_head(
+    features: FeatureSpec, num_outputs: int, options: HeadOptions, average: Average = mean
+) -> Head:
     """Build a linear head, or one with a hidden layer.
 
     Args:
@@ -73,9 +87,11 @@ def build_head(features: FeatureSpec, num_outputs: int, options: HeadOptions) ->
         num_outputs: Number of outputs of the task.
         options: Without a pooling, the head reads the vector that the backbone pools for all
             heads; with one, it pools the last map itself.
+        average: Makes one output of those of members, if there are any.
 
     Returns:
-        (pooling,) dropout, linear; or (pooling,) dropout, linear, ReLU, dropout, linear.
+        (pooling,) dropout, linear; or (pooling,) dropout, linear, ReLU, dropout, linear. Members
+        have linear layers of their own.
 
     Raises:
         UserError: If there is no such pooling.
@@ -87,10 +103,17 @@ def build_head(features: FeatureSpec, num_outputs: int, options: HeadOptions) ->
         reads, layers = features.last, [pooling]
         with torch.no_grad():
             width = pooling(torch.zeros(1, *features.shape(reads))).shape[1]
+    members = features.members
+    linear: Callable[[int, int], nn.Module] = nn.Linear
+    if members > 1:
+        width //= members
+        layers.append(nn.Unflatten(1, (members, width)))
+        linear = partial(MemberLinear, members)
     if hidden:
-        layers += [nn.Dropout(dropout), nn.Linear(width, hidden), nn.ReLU()]
+        layers += [nn.Dropout(dropout), linear(width, hidden), nn.ReLU()]
         width = hidden
-    return Head(reads, *layers, nn.Dropout(dropout), nn.Linear(width, num_outputs))
+    layers += [nn.Dropout(dropout), linear(width, num_outputs)]
+    return Head(reads, *layers, average=average if members > 1 else None)
 
 
 def reads_of(head: nn.Module) -> tuple[str, ...]:

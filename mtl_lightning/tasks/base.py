@@ -51,6 +51,7 @@ from torchvision import tv_tensors
 
 from mtl_lightning.models.features import FeatureSpec
 from mtl_lightning.models.heads import HeadOptions, build_head
+from mtl_lightning.models.members import Average, mean
 from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.tasks.calibratable import Calibratable
 from mtl_lightning.tasks.cells import looks_missing
@@ -313,6 +314,11 @@ class Task(Growable, Calibratable, nn.Module, ABC):
     def num_outputs(self) -> int:
         """The number of outputs of the head per image; 0 before `infer_classes` has set it."""
 
+    @property
+    def average(self) -> Average:
+        """The function that makes one output of those of several members of an ensemble."""
+        return mean
+
     def head(self, features: FeatureSpec, defaults: HeadOptions) -> nn.Module:
         """Make the layers between the features and the task's outputs.
 
@@ -322,7 +328,8 @@ class Task(Growable, Calibratable, nn.Module, ABC):
             features: The features of the backbone.
             defaults: The model's settings, for those that the task does not set.
         """
-        return build_head(features, self.num_outputs, self.head_options.over(defaults))
+        options = self.head_options.over(defaults)
+        return build_head(features, self.num_outputs, options, self.average)
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from mtl_lightning.models.heads import HeadOptions
+from mtl_lightning.models.members import Average, log_mean_softmax
 from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
 from mtl_lightning.tasks.base import Encoded, if_missing
 from mtl_lightning.tasks.cells import canonical, votes
@@ -253,6 +254,11 @@ class Classification(ProbabilityTask):
         if ordered is None:
             return None
         return f"its classes have an order ({listed(ordered)})", "Ordinal learns it"
+
+    @property
+    def average(self) -> Average:
+        """The mean of probabilities; see `Task.average`."""
+        return log_mean_softmax
 
     @property
     def num_outputs(self) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from mtl_lightning.models.heads import HeadOptions
+from mtl_lightning.models.members import Average, log_mean_softmax
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 from mtl_lightning.tasks.base import Encoded, if_missing
 from mtl_lightning.tasks.cells import canonical
@@ -187,6 +188,11 @@ class HierarchicalClassification(ProbabilityTask):
         left = encoded.targets.astype(bool)
         first = left.argmax(1) + np.where(left.sum(1) > 1, len(self.classes), 0)
         return np.where(encoded.labelled, first, -1)
+
+    @property
+    def average(self) -> Average:
+        """The mean of probabilities; see `Task.average`."""
+        return log_mean_softmax
 
     @property
     def num_outputs(self) -> int:

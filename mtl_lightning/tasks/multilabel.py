@@ -14,6 +14,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from mtl_lightning.models.heads import HeadOptions
+from mtl_lightning.models.members import Average, log_mean_sigmoid
 from mtl_lightning.system.errors import UserError, did_you_mean, listed, quoted
 from mtl_lightning.tasks.base import Encoded, if_missing
 from mtl_lightning.tasks.calibratable import Judged
@@ -278,6 +279,11 @@ class MultiLabel(ProbabilityTask):
             return []
         what = f"pos_weights: {by} is bounded at {MOST_WEIGHT:g} for "
         return [(what + listed(rare, 5), "label more of them, or leave them out")]
+
+    @property
+    def average(self) -> Average:
+        """The mean of probabilities; see `Task.average`."""
+        return log_mean_sigmoid
 
     @property
     def num_outputs(self) -> int:

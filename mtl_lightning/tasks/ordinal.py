@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
 
 from mtl_lightning.models.features import FeatureSpec
 from mtl_lightning.models.heads import HeadOptions, build_head
+from mtl_lightning.models.members import Average, log_mean_sigmoid, log_mean_softmax
 from mtl_lightning.system.errors import UserError, listed
 from mtl_lightning.tasks.cells import canonical
 from mtl_lightning.tasks.classification import PLOTTED_UP_TO, Classification, most_probable
@@ -73,6 +74,11 @@ class Ordinal(Classification):
         return {"method": self.method, **super().identity()}
 
     @property
+    def average(self) -> Average:
+        """The mean of probabilities, for ``corn`` of conditional ones; see `Task.average`."""
+        return log_mean_softmax if self.method == "squared" else log_mean_sigmoid
+
+    @property
     def num_outputs(self) -> int:
         """One logit per threshold between two classes, or per class with ``squared``."""
         return max(len(self.classes) - (self.method != "squared"), 0)
@@ -116,7 +122,7 @@ class Ordinal(Classification):
         """Make the usual head, for ``coral`` with one output and a bias for each threshold."""
         if self.method != "coral":
             return super().head(features, defaults)
-        head = build_head(features, 1, self.head_options.over(defaults))
+        head = build_head(features, 1, self.head_options.over(defaults), self.average)
         return head.append(Thresholds(self.num_outputs))
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:

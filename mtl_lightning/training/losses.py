@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor
 
 from mtl_lightning.data.batch import Batch
+from mtl_lightning.models.members import repeated
 from mtl_lightning.tasks import Task
 
 LossReduction = Literal["labelled", "batch"]
@@ -16,11 +17,16 @@ divided by all rows of the step, as a mean over zero-filled labels does (the Ker
 def summed_losses(
     tasks: Mapping[str, Task], outputs: Mapping[str, Tensor], batch: Batch
 ) -> dict[str, Tensor]:
-    """Return each task's loss, summed over its terms: see `Task.step_loss`."""
-    return {
-        name: task.step_loss(outputs[name], batch.targets[name], batch.labelled[name])
-        for name, task in tasks.items()
-    }
+    """Return each task's loss, summed over its terms: see `Task.step_loss`.
+
+    If outputs are those of members of an ensemble, it is the mean over members.
+    """
+    sums = {}
+    for name, task in tasks.items():
+        slots = batch.targets[name], batch.labelled[name]
+        members, (targets, labelled) = repeated(outputs[name], *slots)
+        sums[name] = task.step_loss(outputs[name], targets, labelled) / members
+    return sums
 
 
 def loss_shares(

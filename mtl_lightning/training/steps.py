@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from mtl_lightning.balancing.balancer import Balancer, snapshot_buffers
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.models import NamedModules, Network
+from mtl_lightning.models.members import averaged
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.system.seeding import global_seed
 from mtl_lightning.tasks import Task
@@ -136,7 +137,11 @@ class TrainingSteps(LightningModule):
             self._guesses = self.unlabelled.guess(batch, self._epochs(batch_idx))
         outputs, sums = self._step(batch, True, self._guesses)
         # They are measured when the step is made: see on_before_optimizer_step.
-        detached = {name: value.detach() for name, value in outputs.items()}
+        rows = len(batch.rows)
+        detached = {
+            name: averaged(value.detach(), rows, self._tasks[name].average)
+            for name, value in outputs.items()
+        }
         self._micro_batches.append(
             MicroBatchResult(batch, detached, {n: value.detach() for n, value in sums.items()})
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mtl_lightning.data.batch import Batch
+from mtl_lightning.models.members import repeated
 from mtl_lightning.tasks import Task
 
 
@@ -45,10 +46,11 @@ class Guesses:
         """
         shares = {}
         for name, weights in self.weights.items():
-            losses = tasks[name].slot_losses(outputs[name], self.targets[name], weights > 0)
+            members, (targets, own) = repeated(outputs[name], self.targets[name], weights)
+            losses = tasks[name].slot_losses(outputs[name], targets, own > 0)
             factor = tasks[name].weight * batch.gradient_divisor
-            factor /= max(unlabelled_slots(batch, name), 1)
-            shares[name] = (losses * weights.to(losses.dtype)).sum() * factor
+            factor /= max(unlabelled_slots(batch, name), 1) * members
+            shares[name] = (losses * own.to(losses.dtype)).sum() * factor
         return shares
 
 

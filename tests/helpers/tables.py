@@ -1,6 +1,6 @@
 """Rows with columns that a network reads, with or without images, and modules that read them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.sources import SourceTable
 from mtl_lightning.inputs import Category, Date, Input, Number
-from mtl_lightning.models import Backbone, ImageAndTable, TableMLP
+from mtl_lightning.models import Backbone, ImageAndTable, TableMLP, TabM
 from mtl_lightning.models.sharing import Sharing, Soft
 from mtl_lightning.tasks import Task
 from mtl_lightning.training.module import MultiTask
@@ -77,6 +77,11 @@ def small_mlp(**options: Any) -> TableMLP:
     return TableMLP(**(sizes | {"dropout": 0.0} | options))
 
 
+def small_tabm(**options: Any) -> TabM:
+    sizes = {"width": 8, "blocks": 2, "members": 3, "number_width": 3, "frequencies": 2}
+    return TabM(**(sizes | {"category_width": 2, "dropout": 0.0} | options))
+
+
 def table_module(
     tasks: dict[str, Task] | None = None, backbone: Backbone | None = None, **options: Any
 ) -> MultiTask:
@@ -100,7 +105,8 @@ def trained(
 ) -> dict[str, torch.Tensor]:
     """Train in double precision on 17 rows, the last of which is a micro-batch; return weights."""
     torch.manual_seed(1)
-    backbone = {"table": small_mlp, "concatenate": both, "film": lambda: both("film")}[kind]()
+    kinds: dict[str, Callable[[], Backbone]] = {"table": small_mlp, "members": small_tabm}
+    backbone = (kinds | {"concatenate": both, "film": lambda: both("film")})[kind]()
     sharing: Sharing | None = None if strength is None else Soft(strength)
     module = table_module(
         backbone=backbone,
@@ -112,7 +118,7 @@ def trained(
     data = table_data(
         ["train"] * 17,
         inputs=dict(module.inputs),
-        imageless=() if kind == "table" else (2, 7, 11),
+        imageless=(2, 7, 11) if isinstance(backbone, ImageAndTable) else (),
         batch_size=4 // devices,
         splits={},
     )

@@ -62,6 +62,15 @@ def test_bins_are_in_the_graph(tmp_path):
     assert export(path, tmp_path / "out", "onnx", images=[ROW, *MORE]).compared == 11
 
 
+def test_an_ensemble_is_exported_as_one(tmp_path):
+    arguments = {"blocks": 2, "width": 8, "members": 3}
+    path = exported_tables.made(
+        tmp_path, {"class_path": "mtl_lightning.TabM", "init_args": arguments}
+    )
+    for kind in ("onnx", "torch", "safetensors"):
+        assert export(path, tmp_path / kind, kind, images=[ROW, *MORE]).compared == 11
+
+
 def test_a_transformer_over_columns_is_exported_as_weights(tmp_path):
     arguments = {"blocks": 1, "width": 8, "heads": 2}
     backbone = {"class_path": "mtl_lightning.FTTransformer", "init_args": arguments}

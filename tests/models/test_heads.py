@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from mtl_lightning.models.features import FeatureSpec, MapSpec
 from mtl_lightning.models.heads import HeadOptions, build_head, reads_of
+from mtl_lightning.models.members import mean
 from mtl_lightning.system.errors import UserError
 
 SPEC = FeatureSpec(8, "last", MapSpec(8, (4, 3), (4.0, 4.0)))
@@ -31,6 +34,20 @@ def test_a_pooling_of_its_own_reads_the_last_map(pooling, width):
     assert reads_of(layers) == ("last",)
     assert layers[2].in_features == width
     assert layers(torch.rand(2, 8, 4, 3)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("hidden", [0, 5])
+def test_members_have_layers_of_their_own_and_one_answer(hidden):
+    spec = replace(SPEC, members=2)
+    head = build_head(spec, 3, HeadOptions(hidden=hidden), average=mean)
+    features = torch.randn(6, 8)
+    each = head(features).unflatten(0, (6, 2))
+    assert torch.equal(head.eval()(features), each.mean(1))
+    changed = features.clone()
+    changed[:, 4:] = 0  # those of the second member
+    other = head.train()(changed).unflatten(0, (6, 2))
+    assert torch.equal(other[:, 0], each[:, 0])
+    assert not torch.equal(other[:, 1], each[:, 1])
 
 
 def test_any_module_is_a_head():

@@ -132,6 +132,16 @@ def test_coral_has_one_score_and_its_own_settings_of_a_head():
     assert [tuple(p.shape) for p in head.parameters()] == [(5, 7), (5,), (1, 5), (1,), (3,)]
 
 
+def test_members_have_scores_of_their_own_before_the_thresholds():
+    task = Ordinal(SIZES, "coral")
+    spec = FeatureSpec(6, "last", MapSpec(6, (1, 1), (1, 1)), members=2)
+    head, features = task.head(spec, HeadOptions()), torch.randn(5, 6)
+    each = head(features).unflatten(0, (5, 2))
+    assert each.shape == (5, 2, 3)
+    expected = each.sigmoid().mean(1)
+    torch.testing.assert_close(head.eval()(features).sigmoid(), expected)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_metrics_are_those_of_scikit_learn(method):
     task = Ordinal(SIZES, method)

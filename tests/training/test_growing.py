@@ -27,7 +27,7 @@ from mtl_lightning.training.agreement import described
 from mtl_lightning.training.growing import Growth
 from mtl_lightning.training.module import MultiTask
 from tests.helpers.data import KINDS, Memory, make_data, make_tasks, sparse_labels
-from tests.helpers.tables import known_inputs, table_data, table_module
+from tests.helpers.tables import known_inputs, small_tabm, table_data, table_module
 from tests.helpers.training import fit, make_module, make_trainer
 
 STILL = {"optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.0)}
@@ -236,6 +236,23 @@ def test_a_network_that_reads_columns_grows_by_a_task(tmp_path):
     other = table_module(more, inputs=known_inputs() | {"sex": Category(["f", "m", "x", "y"])})
     with pytest.raises(UserError, match=r"^--grow: input sex: the values of the checkpoint"):
         other.grow_from(path)
+
+
+def test_each_member_of_an_ensemble_grows_by_a_class(tmp_path):
+    old = table_module(backbone=small_tabm(), **STILL)
+    data = table_data(["train"] * 20, inputs=dict(old.inputs), splits={})
+    fit(tmp_path, data, old)
+    old.trainer.save_checkpoint(path := tmp_path / "old.ckpt")
+    more = make_tasks() | {"kind": Classification(["ant", *KINDS])}
+    module = table_module(more, small_tabm(), **STILL)
+    module.grow_from(path)
+    fit(
+        tmp_path, table_data(["train"] * 20, inputs=dict(old.inputs), splits={}, tasks=more), module
+    )
+    inputs = {"numbers": torch.randn(5, 4), "categories": torch.full((5, 1), 2)}
+    before, after = (each.train().network(inputs)["kind"] for each in (old, module))
+    assert before.shape == (5 * 3, len(KINDS))
+    assert torch.equal(after[:, 1:], before)
 
 
 class Heads(nn.Module):

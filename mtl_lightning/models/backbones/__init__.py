@@ -4,6 +4,7 @@ from mtl_lightning.models.backbones.base import Backbone
 from mtl_lightning.models.backbones.ft_transformer import FTTransformer
 from mtl_lightning.models.backbones.image_and_table import ImageAndTable
 from mtl_lightning.models.backbones.table_mlp import TableMLP
+from mtl_lightning.models.backbones.tabm import TabM
 from mtl_lightning.models.backbones.timm import Timm
 from mtl_lightning.models.backbones.torchvision import Torchvision
 from mtl_lightning.models.backbones.vgg import VGG16
@@ -13,6 +14,7 @@ __all__ = [
     "Backbone",
     "FTTransformer",
     "ImageAndTable",
+    "TabM",
     "TableMLP",
     "Timm",
     "Torchvision",

@@ -58,6 +58,11 @@ class ImageAndTable(Backbone):
             raise UserError(
                 f"ImageAndTable: image should be a backbone of images. Found {image.title}"
             )
+        if table.members > 1:
+            raise UserError(
+                f"ImageAndTable: table should be a backbone of one vector, such as TableMLP. Found "
+                f"{table.title}, an ensemble whose members have heads of their own"
+            )
         joined = nn.ModuleDict()
         trunk = nn.ModuleDict({"image": image, "table": table, "join": joined})
         stages: dict[str, list[nn.Module]] = {"image": [image], "table": [table], "join": [joined]}

@@ -30,6 +30,9 @@ class TableBackbone(Backbone):
 
     reads: ClassVar[tuple[str, ...]] = (NUMBERS, CATEGORIES)
 
+    members: int = 1
+    """The members of an ensemble whose features a vector holds, see `FeatureSpec`."""
+
     def __init__(self, blocks: Mapping[str, nn.Module], trainable_from: str | None) -> None:
         trunk = nn.Sequential(nn.Identity(), *blocks.values())
         names = [FIRST, *blocks]
@@ -74,7 +77,8 @@ class TableBackbone(Backbone):
     def describe(self, inputs: InputSpecs) -> FeatureSpec:
         """Describe the features: a vector, and the same as a map of one cell."""
         last, pooled = self._dry_run(inputs)
-        return FeatureSpec(pooled.shape[1], self.last_stage, MapSpec(last.shape[1], (1, 1), (1, 1)))
+        last_map = MapSpec(last.shape[1], (1, 1), (1, 1))
+        return FeatureSpec(pooled.shape[1], self.last_stage, last_map, members=self.members)
 
     def named_weights(self, name: str) -> NamedWeights:
         """There are none: each table has columns of its own."""
