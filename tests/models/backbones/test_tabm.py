@@ -59,7 +59,7 @@ def test_what_lies_under_a_missing_number_is_not_read():
 
 
 def test_members_learn_from_their_own_losses(tmp_path):
-    """The loss of a step is the mean over members of each member's loss."""
+    """The loss is the mean of each member's loss, and the metrics are those of the ensemble."""
     batches = Batches()
     splits = ["train"] * 45 + ["val"] * 7
     data = table_data(splits, inputs=known_inputs(), batch_size=52)
@@ -70,16 +70,20 @@ def test_members_learn_from_their_own_losses(tmp_path):
     module.network.load_state_dict(module.network.state_dict() | before)
     module.train()
     outputs = module.network(batch.inputs)
+    together = module.eval().network(batch.inputs)
+    assert all(len(values) == len(batch.rows) for values in together.values())
     for name, task in module.tasks.items():
         labelled = batch.labelled[name]
         each = outputs[name].unflatten(0, (-1, 3))[labelled]
         assert each.shape[1:] == (3, task.num_outputs)
         losses = [task.loss(each[:, m], batch.targets[name][labelled]).mean() for m in range(3)]
         expected = torch.stack(losses).mean().item()
-        assert module.results["train"].tasks[name]["loss"] == pytest.approx(expected, rel=1e-5)
-        assert module.results["train"].tasks[name]["n_labelled"] == int(labelled.sum())
-    alone = module.eval().network(batch.inputs)
-    assert all(len(values) == len(batch.rows) for values in alone.values())
+        found, metrics = module.results["train"].tasks[name], task.metrics()
+        assert found["loss"] == pytest.approx(expected, rel=1e-5)
+        answers = task.predict(together[name][labelled])
+        task.update(metrics, answers, batch.targets[name][labelled], labelled[labelled])
+        value = metrics.compute()[task.primary].item()
+        assert found[task.primary] == pytest.approx(value, rel=1e-5)
 
 
 def test_its_members_have_heads_that_a_joined_vector_has_not():
