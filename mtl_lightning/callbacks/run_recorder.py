@@ -12,6 +12,7 @@ from mtl_lightning.audit.label_counts import label_counts
 from mtl_lightning.callbacks import notes
 from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.callbacks.errors_as_warnings import errors_as_warnings
+from mtl_lightning.callbacks.gallery import Gallery
 from mtl_lightning.callbacks.importance import Importance
 from mtl_lightning.callbacks.plot_collector import PlotCollector
 from mtl_lightning.callbacks.slices import Slices
@@ -38,6 +39,7 @@ class RunRecorder(Callback):
         checkpoints: The callback that writes checkpoints, if any.
         importance: The callback that measures the columns, if any, which is called before.
         slices: The callback that measures parts of the split, likewise.
+        gallery: The callback that collects mistakes and doubtful answers, likewise.
     """
 
     def __init__(
@@ -46,11 +48,13 @@ class RunRecorder(Callback):
         checkpoints: Checkpoints | None = None,
         importance: Importance | None = None,
         slices: Slices | None = None,
+        gallery: Gallery | None = None,
     ) -> None:
         self.run = run
         self.checkpoints = checkpoints
         self.importance = importance
         self.slices = slices
+        self.gallery = gallery
         self.facts = facts.RunFacts(run.parent.name, run.name)
         self.evaluation: facts.Evaluation | None = None
         """The last evaluation of this command, with the data behind its plots."""
@@ -255,6 +259,8 @@ class RunRecorder(Callback):
             importance={} if self.importance is None else self.importance.found,
             sources={} if self.slices is None else self.slices.sources,
             slices={} if self.slices is None else self.slices.columns,
+            mistakes={} if self.gallery is None else self.gallery.mistakes,
+            doubts={} if self.gallery is None else self.gallery.doubts,
         )
         self.facts.evaluations[split] = self.evaluation
 

@@ -17,6 +17,7 @@ from mtl_lightning.callbacks.bar import Bar
 from mtl_lightning.callbacks.bootstrap import Bootstrap
 from mtl_lightning.callbacks.calibrate import Calibrate
 from mtl_lightning.callbacks.checkpoints import Checkpoints
+from mtl_lightning.callbacks.gallery import Gallery
 from mtl_lightning.callbacks.importance import Importance
 from mtl_lightning.callbacks.plots import Plots
 from mtl_lightning.callbacks.predictions import PredictionsFile, check_output, digest
@@ -258,9 +259,10 @@ class MultiTaskCLI(LightningCLI):
         evaluates = self.subcommand in ("validate", "test")
         importance = Importance(self._get(self.config, "importance")) if evaluates else None
         slices = Slices() if evaluates else None
-        recorder = RunRecorder(self.run, checkpoints, importance, slices)
+        gallery = Gallery() if evaluates else None
+        recorder = RunRecorder(self.run, checkpoints, importance, slices, gallery)
         callbacks: list[Callback] = [
-            *(each for each in (importance, slices) if each is not None),
+            *(each for each in (importance, slices, gallery) if each is not None),
             recorder,  # before those that show what it has recorded
             Tables(recorder),
             ResultsFile(self.run, slices),

@@ -20,6 +20,7 @@ from mtl_lightning.runs.facts import (
     FEW_LABELS,
     ColumnImportance,
     Evaluation,
+    Example,
     RunFacts,
     SliceResults,
 )
@@ -72,6 +73,7 @@ class TaskSection:
             this was not measured.
         reliability: Its reliability diagram; None if it is not calibrated, or is not drawn.
         slices: Its results by source, and by the columns of ``data.slices``.
+        examples: Titles to rows with images: the worst mistakes, and the most doubtful answers.
     """
 
     name: str
@@ -82,6 +84,7 @@ class TaskSection:
     columns: Rows = field(default_factory=list)
     reliability: Picture | None = None
     slices: Sequence["SliceTable"] = ()
+    examples: Mapping[str, Sequence[Example]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,14 @@ def _sections(
             columns=_column_rows(evaluation.importance.get(task, {})),
             reliability=_reliability(evaluation, task) if task in drawn else None,
             slices=_slices(evaluation, task),
+            examples={
+                title: found[task]
+                for title, found in (
+                    ("Worst mistakes", evaluation.mistakes),
+                    ("Most doubtful answers", evaluation.doubts),
+                )
+                if task in found
+            },
         )
         for task in evaluation.results.tasks
     ]

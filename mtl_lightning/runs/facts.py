@@ -208,6 +208,31 @@ class ColumnImportance:
     drops: list[float]
 
 
+@dataclass
+class Example:
+    """A row of a split with its label and answer.
+
+    Attributes:
+        name: The name of the image, the same on all machines.
+        location: Its row in a table: ``type.csv row 17``.
+        score: How wrong, or how doubtful, the answer is.
+        label: The label, as it is written in the table.
+        answer: The answer.
+        columns: Some columns that the network reads, by name.
+        picture: A thumbnail, a JPEG file in base64; empty if there is none.
+        why: Why there is none.
+    """
+
+    name: str
+    location: str
+    score: float
+    label: str
+    answer: str
+    columns: dict[str, str]
+    picture: str = ""
+    why: str = ""
+
+
 FEW_LABELS = 30
 """Results over fewer labels are not much more than chance."""
 
@@ -250,6 +275,8 @@ class Evaluation:
         importance: Task to column to its importance, with ``--importance``.
         sources: Task to the results of each source, if several label it.
         slices: Task to column (``data.slices``) to the results of each of its slices.
+        mistakes: Task to its worst mistakes, the worst first.
+        doubts: Task to its most doubtful answers, likewise.
     """
 
     command: str
@@ -262,6 +289,8 @@ class Evaluation:
     importance: dict[str, dict[str, ColumnImportance]] = field(default_factory=dict)
     sources: dict[str, list[SliceResults]] = field(default_factory=dict)
     slices: dict[str, dict[str, list[SliceResults]]] = field(default_factory=dict)
+    mistakes: dict[str, list[Example]] = field(default_factory=dict)
+    doubts: dict[str, list[Example]] = field(default_factory=dict)
 
 
 @dataclass

@@ -32,6 +32,8 @@ Adding a kind of task is one file here, one line in ``__init__.pyi`` and one tes
    calibrates; any other task may implement `calibrate` (see ``calibratable.py``).
 10. If its labels can name a side of the image, ``mirrored`` returns the labels of mirrored images
     (``mirroring.py`` helps); without it, ``data.mirror`` refuses to swap them.
+11. The gallery of a report shows the rows with the highest loss; ``mistakes`` and ``doubts`` may
+    choose better (see ``reviewable.py``).
 
 Masks are not the subclass's business. ``loss`` and ``update`` only get rows (or, if one image has
 many labels, cells) that carry a label; all others are overwritten before anything reads them.
@@ -59,6 +61,7 @@ from mtl_lightning.tasks.float64 import has_float64
 from mtl_lightning.tasks.growth import Growable
 from mtl_lightning.tasks.guess import Guess
 from mtl_lightning.tasks.plot_data import PlotData
+from mtl_lightning.tasks.reviewable import Reviewable
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def if_missing(cell: str) -> str:
     return '; if it means "not labelled", name it in the source\'s `missing`'
 
 
-class Task(Growable, Calibratable, nn.Module, ABC):
+class Task(Growable, Calibratable, Reviewable, nn.Module, ABC):
     """One question about every image.
 
     Args:

@@ -359,6 +359,23 @@ class MultiLabel(ProbabilityTask):
         ]
         return Calibration(thresholds=tuple(thresholds))
 
+    def mistakes(self, outputs: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+        """Return how improbable the least probable of the labels is that are answered wrongly."""
+        answers = self.predict(outputs)
+        surprise = self.negative_log_likelihood(self.tempered(outputs), targets)
+        applies = answers.get("applies", answers["probabilities"] >= 0.5)
+        wrong = labelled & (applies != self.truth(targets).bool())
+        return torch.where(wrong, surprise, 0).amax(1)
+
+    def doubts(self, outputs: Tensor) -> Tensor:
+        """Return how close the probabilities are to their thresholds, in the mean over labels."""
+        probabilities = self.predict(outputs)["probabilities"]
+        thresholds = probabilities.new_tensor(0.5)
+        if self.calibration is not None and self.calibration.thresholds:
+            thresholds = probabilities.new_tensor(self.calibration.thresholds)
+        room = torch.where(probabilities >= thresholds, 1 - thresholds, thresholds)
+        return (1 - (probabilities - thresholds).abs() / room).mean(1)
+
     def judge(
         self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor
     ) -> Judged | None:

@@ -1,5 +1,6 @@
 """The base class of tasks that answer with probabilities, which a temperature calibrates."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -63,6 +64,28 @@ class ProbabilityTask(Task):
         if self.calibration is not None:
             answers["raw"] = self.raw(outputs)
         return answers
+
+    def mistakes(self, outputs: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+        """Return how improbable the label is where it is not the answer; see `Task.mistakes`.
+
+        Where several classes may apply, that is a mistake if all others are more probable.
+        """
+        del labelled  # each row has one label
+        surprise = self.negative_log_likelihood(self.tempered(outputs), targets)
+        truth = self.truth(targets)
+        wrong = torch.where(
+            truth < 0, surprise > math.log(2), self.chosen(self.predict(outputs)) != truth
+        )
+        return torch.where(wrong, surprise, 0)
+
+    def doubts(self, outputs: Tensor) -> Tensor | None:
+        """Return 1 minus the distance of the two most probable classes; see `Task.doubts`."""
+        probabilities = self.predict(outputs)["probabilities"]
+        if probabilities.shape[1] < 2:
+            return None
+        first, second = probabilities.topk(2, dim=1).values.T
+        margin: Tensor = first - second
+        return 1 - margin
 
     def sets(self, probabilities: Tensor) -> dict[str, Tensor]:
         """Return the answer ``set``, ``(B, K)`` bool; nothing without a calibration."""

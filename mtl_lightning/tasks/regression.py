@@ -23,6 +23,7 @@ from mtl_lightning.tasks.metrics import R2
 from mtl_lightning.tasks.number_metrics import IntervalMetrics
 from mtl_lightning.tasks.number_scale import NumberScale, Scale
 from mtl_lightning.tasks.plot_data import ScatterPlotData
+from mtl_lightning.tasks.reviewable import mean_of_labelled
 
 LEAST_VARIANCE = 1e-6
 """The smallest predicted variance, relative to that of the training labels."""
@@ -196,6 +197,18 @@ class Regression(Task):
         if self.loss_name == "huber":
             return F.huber_loss(means, standard, reduction="none", delta=self.huber_delta)
         return beta_nll(means, self._variances(outputs), standard, self.beta)
+
+    def mistakes(self, outputs: Tensor, targets: Tensor, labelled: Tensor) -> Tensor:
+        """Return the absolute error in standard deviations of the training labels."""
+        safe = torch.where(labelled, targets, torch.ones_like(targets)).to(self.mean.dtype)
+        standard = self.scale.standardised(safe, self.mean, self.std)
+        return mean_of_labelled((self._means(outputs).to(standard) - standard).abs(), labelled)
+
+    def doubts(self, outputs: Tensor) -> Tensor | None:
+        """Return the variance of each answer, if it is learned."""
+        if not self.learns_variance:
+            return None
+        return self._variances(outputs.float()).reshape(len(outputs), -1).mean(1)
 
     def predict(self, outputs: Tensor) -> dict[str, Tensor]:
         """Return ``value``, ``(B,)`` in the label's own unit, and perhaps its interval.

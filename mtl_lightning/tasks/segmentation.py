@@ -179,6 +179,13 @@ class Segmentation(DenseTask):
         wide = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         return {"classes": outputs.argmax(1), "probabilities": wide.softmax(1)}
 
+    def doubts(self, outputs: Tensor) -> Tensor | None:
+        """Return 1 minus the mean distance of the two most probable classes of each pixel."""
+        if outputs.shape[1] < 2:
+            return None
+        first, second = self.predict(outputs)["probabilities"].topk(2, dim=1).values.unbind(1)
+        return 1 - (first - second).flatten(1).mean(1)
+
     def encode_answers(self, answers: Mapping[str, NDArray[Any]]) -> list[bytes]:
         """Return masks with the values of the labels, as palette images if a byte holds them."""
         value_of = {name: value for value, name in reversed(self.meanings.items())}

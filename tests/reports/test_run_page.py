@@ -12,6 +12,7 @@ from mtl_lightning.runs.facts import (
     ColumnImportance,
     Epoch,
     Evaluation,
+    Example,
     LabelCounts,
     MergedCounts,
     Parameters,
@@ -204,3 +205,20 @@ def test_results_by_source_and_by_column():
     assert "By source source labels macro f1 shop <b> 1,200 0.5000 web 1,200 0.5000" in found
     assert "By sender sender labels mean ap anna 29 (few) - no value 0 (few) -" in found
     assert found.count("fewer than 30 labels") == 1
+
+
+def test_the_gallery_shows_images_or_why_there_is_none():
+    facts = undrawn()
+    assert "Worst" not in page(facts, "")
+    seen = Example("a<b>.png", "t.csv row 2", 2.5, "cat", "dog (0.93)", {}, "aGk=")
+    lost = Example("c.png", "t.csv row 3", 1.5, "", "", {"age": "-"}, why="cannot be read")
+    facts.evaluations["test"].mistakes = {"kind": [seen, lost]}
+    facts.evaluations["test"].doubts = {"tags": [seen]}
+    html = page(facts, "")
+    found = text(html)
+    assert "Worst mistakes label: cat answer: dog (0.93) a<b>.png (t.csv row 2)" in found
+    assert "cannot be read 1.5 age: - c.png (t.csv row 3)" in found
+    assert found.count("Most doubtful answers") == 1
+    pictures = [own for tag, own in Outline(html).seen if tag == "img"]
+    assert [own["src"] for own in pictures[1:]] == ["data:image/jpeg;base64,aGk="] * 2
+    assert pictures[1]["alt"] == "a<b>.png"
