@@ -189,10 +189,11 @@ class CommandLine:
 
 
 def leave_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the pictures of runs, which take longer than the small training."""
+    """Leave out the pictures and pages of runs, which take longer than the small training."""
     from pytorch_lightning import Callback
 
-    monkeypatch.setattr("mtl_lightning.commands.trainer.Plots", lambda run: Callback())
+    for name in ("Plots", "ReportPage"):
+        monkeypatch.setattr(f"mtl_lightning.commands.trainer.{name}", lambda run: Callback())
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from mtl_lightning.config.values import display
 from mtl_lightning.system.errors import UserError, did_you_mean, listed
 
 SECTIONS = ("tasks", "model", "data", "trainer", "checkpoint", "calibration")
-TOP_LEVEL = ("seed_everything", "name", "ckpt_path", "weights_only")
+TOP_LEVEL = ("seed_everything", "name", "ckpt_path", "weights_only", "report")
 OF_COMMANDS: dict[str, tuple[str, ...]] = {
     "fit": (),
     "validate": ("verbose", "bootstrap", "importance"),

@@ -10,7 +10,8 @@ HELP = """usage: mtl-lightning report RUN [OTHER_RUN] [--output FILE.html]
 
 Writes one page about a run: results of each task with plots, metrics and classes, the course of the
 training, what was merged, how it was made. It needs no network and can be sent to anyone. With
-another run, its results are shown beside, with the differences.
+another run, its results are shown beside, with the differences. `test` writes it, too, unless
+`report: false`.
 
 arguments:
   RUN                 a run's folder, or its name: the newest of runs/RUN
@@ -75,17 +76,12 @@ def _folder(name: str) -> Path:
 
 def _write(folders: list[Path], output: Path) -> int:
     # From here on torch is needed, which takes seconds to import.
-    from mtl_lightning.reports.run_page import page
+    from mtl_lightning.reports.run_page import write_page
     from mtl_lightning.runs import run_file
-    from mtl_lightning.system.files import atomic_write
 
     facts = [run_file.read(folder) for folder in folders]
     own = facts[0]
     assert own is not None  # `_folder` found its file
-    config = folders[0] / "config.yaml"
-    text = config.read_text(encoding="utf-8") if config.is_file() else ""
-    content = page(own, text, facts[1] if len(facts) > 1 else None)
-    with atomic_write(output) as file:
-        file.write(content)
-    sys.stdout.write(f"written: {output} ({len(content.encode()) / 1e6:.1f} MB)\n")
+    write_page(output, folders[0], own, facts[1] if len(facts) > 1 else None)
+    sys.stdout.write(f"written: {output} ({output.stat().st_size / 1e6:.1f} MB)\n")
     return 0

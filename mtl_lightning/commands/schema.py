@@ -110,6 +110,7 @@ SCALARS: dict[str, Any] = {
     "name": str,
     "ckpt_path": str | None,
     "weights_only": bool | None,
+    "report": bool,
     "verbose": bool,
     "bootstrap": int,
     "importance": int,

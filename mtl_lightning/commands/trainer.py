@@ -21,6 +21,7 @@ from mtl_lightning.callbacks.gallery import Gallery
 from mtl_lightning.callbacks.importance import Importance
 from mtl_lightning.callbacks.plots import Plots
 from mtl_lightning.callbacks.predictions import PredictionsFile, check_output, digest
+from mtl_lightning.callbacks.report_page import ReportPage
 from mtl_lightning.callbacks.results_file import ResultsFile
 from mtl_lightning.callbacks.run_recorder import RunRecorder
 from mtl_lightning.callbacks.saved_config import SavedConfig
@@ -92,6 +93,12 @@ class MultiTaskCLI(LightningCLI):
             "--tasks", type=dict[str, Task], required=True, help="the tasks by name"
         )
         parser.add_argument("--name", type=str, help="the run's name, by default the config's")
+        parser.add_argument(
+            "--report",
+            type=bool,
+            default=True,
+            help="write report.html, a page about the run, at the end of test",
+        )
         parser.add_class_arguments(CheckpointOptions, "checkpoint")
         parser.add_class_arguments(CalibrationOptions, "calibration")
         parser.link_arguments("tasks", "model.tasks")
@@ -259,7 +266,8 @@ class MultiTaskCLI(LightningCLI):
         evaluates = self.subcommand in ("validate", "test")
         importance = Importance(self._get(self.config, "importance")) if evaluates else None
         slices = Slices() if evaluates else None
-        gallery = Gallery() if evaluates else None
+        reports = self._get(self.config, "report")
+        gallery = Gallery(enabled=reports) if evaluates else None
         recorder = RunRecorder(self.run, checkpoints, importance, slices, gallery)
         callbacks: list[Callback] = [
             *(each for each in (importance, slices, gallery) if each is not None),
@@ -271,6 +279,8 @@ class MultiTaskCLI(LightningCLI):
         ]
         if evaluates:
             callbacks.append(Bootstrap(self.run, self._get(self.config, "bootstrap")))
+        if evaluates and reports:
+            callbacks.append(ReportPage(recorder))
         if self.subcommand != "fit":
             return callbacks
         calibration = self._get(self.config, "calibration")

@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -24,6 +25,7 @@ from mtl_lightning.runs.facts import (
     RunFacts,
     SliceResults,
 )
+from mtl_lightning.system.files import atomic_write
 from mtl_lightning.tasks.plot_records import ConfusionCounts, LabelCurves, UnknownRecord
 from mtl_lightning.tasks.reliability import ReliabilityBins
 
@@ -153,6 +155,22 @@ def page(facts: RunFacts, config: str, other: RunFacts | None = None) -> str:
         },
         session_rows=_session_rows(facts),
     )
+
+
+def write_page(path: Path, run: Path, facts: RunFacts, other: RunFacts | None = None) -> None:
+    """Write the page, replacing an existing file.
+
+    Args:
+        path: The file.
+        run: The folder of the run, for its config.
+        facts: The facts of the run.
+        other: The facts of a run that it is compared with.
+    """
+    config = run / "config.yaml"
+    text = config.read_text(encoding="utf-8") if config.is_file() else ""
+    content = page(facts, text, other)
+    with atomic_write(path) as file:
+        file.write(content)
 
 
 def number(value: float) -> str:

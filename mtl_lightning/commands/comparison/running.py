@@ -97,6 +97,7 @@ class Runner:
             [
                 *(COMMANDS[self.split], "--ckpt_path", kept, "--name", member.name),
                 *("--trainer.default_root_dir", root, "--bootstrap", str(DRAWS)),
+                *("--report", "false"),
             ],
         )
         return time.monotonic() - start
