@@ -34,9 +34,14 @@ class NamedModules(nn.Module, Generic[M]):
 
     def __init__(self, modules: Mapping[str, M]) -> None:
         super().__init__()
-        self._keys = {name: module_key(name) for name in modules}
+        self._keys: dict[str, str] = {}
         for name, module in modules.items():
-            self.add_module(self._keys[name], module)
+            self.add(name, module)
+
+    def add(self, name: str, module: M) -> None:
+        """Add a module, after all others."""
+        self._keys[name] = module_key(name)
+        self.add_module(self._keys[name], module)
 
     def __getitem__(self, name: str) -> M:
         return cast("M", self._modules[self._keys[name]])

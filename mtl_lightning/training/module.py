@@ -50,7 +50,7 @@ from mtl_lightning.training.agreement import (
 from mtl_lightning.training.feature_cache import FeatureCache
 from mtl_lightning.training.growing import OUTPUTS, Growth
 from mtl_lightning.training.losses import LossReduction
-from mtl_lightning.training.measuring import Measurements
+from mtl_lightning.training.measuring import EVALUATED, Measurements
 from mtl_lightning.training.monitored import check_monitors, check_plateau_frequency
 from mtl_lightning.training.parameters import parameter_groups
 from mtl_lightning.training.protocol import Averages, LateTraining, multi_task
@@ -170,7 +170,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
             image_shape(image_size),
             specs_of(self.inputs),
         )
-        self.measured = Measurements(tasks)
+        self.measured = Measurements(tasks, ())
         self.balancer: Balancer | None = None
         if balancing is not None:
             self.balancer = make_balancer(balancing, list(tasks), gradients, balance_every_n_steps)
@@ -218,7 +218,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
         for name, task in self.tasks.items():
             task.calibration = found.get(name)
         if any(task.calibration != before[name] for name, task in self.tasks.items()):
-            self.measured = Measurements(self._tasks).to(self.device)
+            self.measured = Measurements(self._tasks, self.measured).to(self.device)
 
     def setup(self, stage: str) -> None:
         """Check that the data have the same tasks.
@@ -239,6 +239,7 @@ class MultiTask(FromCheckpoint, TrainingSteps):
                 f"MultiTask should be trained with datamodule=PartialLabels(...), which counts the "
                 f"labels of each step. Found {'none' if data is None else type(data).__name__}"
             )
+        self.measured.include(self._tasks, EVALUATED.get(stage, ()))
         if stage != "fit":
             return
         if self.balancer is not None:

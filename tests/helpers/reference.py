@@ -688,6 +688,7 @@ class Simulation:
         generator = torch.Generator().manual_seed(case.seed)
         for weight in self.module.parameters():
             torch.nn.init.normal_(weight, std=0.3, generator=generator)
+        self.module.measured.include(self.tasks, ("train", "val"))
         self.data.setup("fit")
         self.data.provide_inputs(self.module.network.input_specs)
         for name, task in self.tasks.items():

@@ -2,7 +2,8 @@ import torch
 
 from mtl_lightning.training.finite import MicroBatchResult
 from mtl_lightning.training.measuring import Measurements
-from tests.helpers.data import make_tasks
+from tests.helpers.data import make_data, make_tasks
+from tests.helpers.training import make_module, make_trainer
 from tests.training.test_losses import micro_batch
 
 OUTPUTS = {
@@ -14,7 +15,7 @@ OUTPUTS = {
 
 def measured(split):
     tasks = make_tasks()
-    measurements = Measurements(tasks)
+    measurements = Measurements(tasks, ("train", "val", "test"))
     sums = {task: torch.tensor(3.0) for task in tasks}
     measurements.update(split, tasks, MicroBatchResult(micro_batch(), OUTPUTS, sums))
     return measurements, tasks
@@ -45,3 +46,15 @@ def test_what_is_reset_is_forgotten():
 
 def test_nothing_of_it_is_in_a_checkpoint():
     assert not measured("val")[0].state_dict()
+
+
+def test_a_stage_measures_its_own_splits_and_keeps_those_of_others(tmp_path):
+    module = make_module()
+    assert list(module.measured) == []
+    data = make_data()
+    make_trainer(tmp_path).validate(module, datamodule=data, verbose=False)
+    assert list(module.measured) == ["val"]
+    measured = module.measured["val"]
+    make_trainer(tmp_path, limit_train_batches=1).fit(module, datamodule=data)
+    assert list(module.measured) == ["val", "train"]
+    assert module.measured["val"] is measured
