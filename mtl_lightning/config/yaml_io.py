@@ -96,6 +96,15 @@ _Dumper.add_implicit_resolver(
 _Dumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 
 
+def _as_written(dumper: _Dumper, scalar: PlainScalar) -> yaml.ScalarNode:
+    plain = (True, False)  # without quotes
+    tag = dumper.resolve(yaml.ScalarNode, scalar.text, plain)  # type: ignore[no-untyped-call]
+    return dumper.represent_scalar(tag, scalar.text)
+
+
+_Dumper.add_representer(PlainScalar, _as_written)
+
+
 def dump(config: Any) -> str:
     """Write a config so that any YAML loader reads the same."""
     text: str = yaml.dump(

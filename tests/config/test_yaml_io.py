@@ -147,5 +147,13 @@ def test_what_is_dumped_is_read_in_the_same_way_by_everyone():
     assert '"x"' not in text  # nothing is quoted without need
 
 
+def test_what_is_undecided_is_written_as_it_was():
+    text = "a: 1e3\nb: 010\nc: [1, no, 1e-4, true, ~, 'no', '1']\nd: {e: 0.50, f: 1_000}\n"
+    undecided = read(text)
+    written = dump(undecided)
+    assert read(written) == undecided
+    assert "e: 0.50\n" in written
+
+
 def test_a_member_of_an_enumeration_is_written_as_its_value():
     assert dump({"interval": Interval.step}) == "interval: step\n"

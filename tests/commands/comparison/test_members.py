@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from mtl_lightning.commands.comparison.members import check_seeds, members, read_variants
+from mtl_lightning.config.yaml_io import load
 from mtl_lightning.system.errors import UserError
 
 
@@ -25,6 +26,14 @@ def test_every_variant_with_every_seed_and_one_seed_after_the_other():
     )
     assert found[3].arguments[2:4] == ("--config", "out/variants/uw.yaml")
     assert Path("out/variants/uw.yaml").read_text() == "model:\n  balancing: UW\n"
+
+
+def test_variants_keep_their_numbers():
+    text = "wide:\n  model:\n    dropout: 0.50\n    head_hidden: 64\n    classes: [1e3, no]\n"
+    Path("variants.yaml").write_text(text)
+    made(variants=read_variants(Path("variants.yaml")))
+    written = Path("out/variants/wide.yaml")
+    assert load(written) == load(Path("variants.yaml"))["wide"]
 
 
 def test_seeds_and_variants_may_be_added_but_nothing_else_may_change():
