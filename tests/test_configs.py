@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from pytorch_lightning import Callback
 
 from mtl_lightning.__main__ import main
+from tests.conftest import leave_pictures
 from tests.helpers.data import SHARED
 from tests.helpers.files import downloads
 from tests.helpers.files.downloads import photos
@@ -74,11 +74,11 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def undrawn(here, monkeypatch):
-    """An empty folder, and no pictures, which take longer than the small training.
+    """An empty folder, and neither pictures nor pages, which take longer than the small training.
 
     The other configs draw every kind, and .ci/run the quickstart.
     """
-    monkeypatch.setattr("mtl_lightning.commands.trainer.Plots", lambda run: Callback())
+    leave_pictures(monkeypatch)
     return here
 
 
