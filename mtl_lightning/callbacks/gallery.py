@@ -182,7 +182,7 @@ def _example(
     picture, why = thumbnails.of(row)
     return Example(
         name=str(table.keys[row]),
-        location=table.location(row, labels.fields(name)[0]),
+        location=table.location(row),
         score=-found.order,
         label="" if task.loads_targets else label_text(labels, name, row),
         answer=found.answer,
@@ -216,4 +216,4 @@ def _numbers(cells: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
 
 
 def _short(cell: Any) -> str:
-    return f"{cell:.6g}" if isinstance(cell, float | np.floating) else str(cell)
+    return f"{cell:.4g}" if isinstance(cell, float | np.floating) else str(cell)

@@ -14,7 +14,7 @@ from PIL import Image
 from mtl_lightning._version import __version__
 from mtl_lightning.data.splits import SPLITS
 from mtl_lightning.reports.html import render
-from mtl_lightning.reports.plots.canvas import pixels
+from mtl_lightning.reports.plots.canvas import Spot, pixels, spots
 from mtl_lightning.reports.plots.curves import curves
 from mtl_lightning.reports.plots.drawing import draw, draw_task, lowest
 from mtl_lightning.runs.facts import (
@@ -44,12 +44,14 @@ class Picture:
         width: In pixels.
         height: In pixels.
         text: A description, for those who cannot see it.
+        spots: Its parts that have a name.
     """
 
     source: str
     width: int
     height: int
     text: str
+    spots: Sequence[Spot]
 
     @classmethod
     def of(cls, figure: Figure, text: str) -> "Picture":
@@ -57,7 +59,8 @@ class Picture:
         image, buffer = Image.fromarray(pixels(figure)), io.BytesIO()
         image.quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
         encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-        return cls(f"data:image/png;base64,{encoded}", image.width, image.height, text)
+        source = f"data:image/png;base64,{encoded}"
+        return cls(source, image.width, image.height, text, spots(figure))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
+import base64
 import copy
+import hashlib
 import math
 import re
 
@@ -94,7 +96,14 @@ def text(html):
 
 def test_the_page_is_whole_and_needs_nothing_else(html):
     outline = Outline(html)
-    assert not {"script", "link", "iframe", "object", "base", "form"} & {t for t, _ in outline.seen}
+    tags = [tag for tag, _ in outline.seen]
+    assert not {"link", "iframe", "object", "base", "form"} & set(tags)
+    assert tags.count("script") == 1
+    script = html.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = next(a for _, a in outline.seen if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy["content"].endswith(f"; script-src 'sha256-{digest}'")
+    assert not {name for _, own in outline.seen for name in own if name.startswith("on")}
     pictures = [attributes for tag, attributes in outline.seen if tag == "img"]
     assert [each["alt"].partition(" of")[0] for each in pictures] == [
         "loss and primary metric",

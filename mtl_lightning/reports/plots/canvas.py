@@ -2,16 +2,19 @@
 
 import textwrap
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 DPI = 120
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.45"  # colour-blind safe (Okabe and Ito 2008)
 EDGE = 0.12  # inches between a heading and the edge of the figure
+SPOT = 6  # pixels from the middle of a named point to each side
 CHARACTERS_PER_INCH = 15  # of the small print
 
 
@@ -53,6 +56,52 @@ def pixels(figure: Figure) -> NDArray[np.uint8]:
         canvas.draw()  # type: ignore[no-untyped-call]
     rgba: NDArray[np.uint8] = np.array(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     return rgba[..., :3]
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A part of a drawn figure that has a name, in pixels from the upper left corner."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    text: str
+
+
+def name_spot(
+    axes: Axes, corner: tuple[float, float], text: str, width: float = 0.0, height: float = 0.0
+) -> None:
+    """Name a rectangle, or a point, of a figure for those who point at it. It stays as it looks.
+
+    Args:
+        axes: Where it is.
+        corner: One of its corners, in the units of the axes.
+        text: The name.
+        width: To the right of the corner.
+        height: Above the corner.
+    """
+    axes.add_artist(Rectangle(corner, width, height, gid=text, visible=False))
+
+
+def spots(figure: Figure) -> list[Spot]:
+    """Return the named parts of a figure that has been drawn."""
+    found = []
+    height = figure.bbox.height
+    for part in figure.findobj(Rectangle):
+        assert isinstance(part, Rectangle)
+        text, axes = part.get_gid(), part.axes
+        if text is None or axes is None:
+            continue
+        x, y = part.get_xy()
+        ends = [(x, y), (x + part.get_width(), y + part.get_height())]
+        first, last = axes.transData.transform(ends)
+        middle, half = (first + last) / 2, np.maximum(np.abs(last - first) / 2, SPOT)
+        inside = np.clip(middle, axes.bbox.min, axes.bbox.max)  # a point may be beyond the axes
+        left, top = inside[0] - half[0], height - inside[1] - half[1]
+        across, down = (2 * half).tolist()
+        found.append(Spot(round(left), round(top), round(across), round(down), text))
+    return found
 
 
 def plain(text: str) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mtl_lightning.reports.plots.canvas import (
     BLUE,
     GREY,
+    name_spot,
     new_figure,
     note,
     plain,
@@ -22,6 +23,8 @@ from mtl_lightning.reports.plots.canvas import (
 COUNTS_UP_TO, SHARES_UP_TO, NAMES_UP_TO = 20, 8, 40
 """Numbers of classes up to which cells show counts, cells show shares, and rows have names."""
 MISTAKES = 15
+NAMED_CELLS = 1000
+"""The most cells that are named when they are pointed at."""
 NAME, SHORT_NAME = 26, 16  # characters
 
 
@@ -67,6 +70,12 @@ def confusion(
     _name_sides(axes, names, rows[:, 0], side / k)
     if k <= COUNTS_UP_TO:
         _fill_cells(axes, counts, shares)
+    for cell in np.argsort(-counts, axis=None, kind="stable")[:NAMED_CELLS].tolist():
+        row, column = divmod(cell, k)
+        if counts[row, column]:
+            share = f"{counts[row, column]:,} of {rows[row, 0]:,}"
+            text = f"{classes[row]} → {classes[column]}: {share}"
+            name_spot(axes, (column - 0.5, row - 0.5), text, 1, 1)
     return figure
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mtl_lightning.reports.plots.canvas import (
     BLUE,
     ORANGE,
+    name_spot,
     new_figure,
     note,
     plain,
@@ -28,6 +29,8 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 LOG_ABOVE = 20
 """A loss whose largest and smallest values have this ratio gets a logarithmic axis."""
+NAMED_POINTS = 60
+"""The most points of a line that are named when they are pointed at."""
 FLOOR = -1.0
 """Lowest metric drawn: an R2 of -300 before the first epoch would flatten everything else."""
 
@@ -114,6 +117,10 @@ def _draw(axes: Axes, lines: Lines) -> None:
         if not np.isnan(values).all():
             marks = {"markersize": 3.5} if len(values) <= 60 else {"marker": ""}
             axes.plot(epochs, values, label=split, linewidth=1.6, **(style | marks))
+            known = np.flatnonzero(~np.isnan(values))
+            some = known[:: -(-len(known) // NAMED_POINTS)] if len(known) else known
+            for epoch, value in zip(epochs[some].tolist(), values[some].tolist(), strict=True):
+                name_spot(axes, (epoch, value), f"{split} {value:.4g} after {epoch:.3g} epochs")
     if not axes.lines:
         note(axes, "no value")
         axes.set_yticks([])

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from mtl_lightning.reports.plots.canvas import BLUE, GREY, ORANGE, new_figure, note, tidy
+from mtl_lightning.reports.plots.canvas import BLUE, GREY, ORANGE, name_spot, new_figure, note, tidy
 from mtl_lightning.tasks.reliability import ReliabilityBins
 
 
@@ -37,6 +37,9 @@ def reliability(record: ReliabilityBins, title: str, subtitle: str) -> Figure:
         rows = record.rows[place][some]
         x, y = record.confidence[place][some] / rows, record.hits[place][some] / rows
         upper.plot(x, y, color=colour, linewidth=1.2, marker="o", markersize=3.5, label=name)
+        for confidence, accuracy, count in zip(x, y, rows, strict=True):
+            text = f"{name}: {accuracy:.1%} right at {confidence:.1%}, {count:,} answers"
+            name_spot(upper, (confidence, accuracy), text)
         lower.stairs(record.rows[place], [*ends, 1.0], color=colour, linewidth=1.2)
     upper.legend(loc="upper left", frameon=False, fontsize=8.5)
     for axes in (upper, lower):
