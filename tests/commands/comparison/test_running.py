@@ -56,6 +56,7 @@ def test_each_is_trained_and_measured_once(runner):
     assert Process.calls[1] == [
         *("test", "--ckpt_path", "last", "--name", "all-seed1"),
         *("--trainer.default_root_dir", "out/runs", "--bootstrap", "1000"),
+        *("--report", "false"),
     ]
     assert runner.said[0] == "2 trainings; their output is in out/logs"
     assert runner.said[-1].startswith("2 of 2: uw-seed1, 0.0 min")
