@@ -4,6 +4,7 @@ Nothing here imports torch before a test needs it: the process that only hands o
 (pytest-xdist's controller) loads this module, too, and the others wait for it.
 """
 
+import gc
 import os
 import shutil
 import sys
@@ -71,7 +72,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop() -> None:
-    """Prepare for new processes while nothing has run in this one, if any test imported them."""
+    """Prepare for new processes while nothing has run in this one, if any test imported them.
+
+    Each of thousands of collections of garbage would go through all that was imported.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     if forks := sys.modules.get("tests.helpers.forks"):
         forks.begin()
 

@@ -215,6 +215,9 @@ def _check_leaf(hint: Any, value: Any, path: str) -> Any:
     return value
 
 
+_BUILTINS = frozenset({str, int, float, bool, type(None)})
+
+
 def _is_accepted(hint: Any, value: Any) -> bool:
     """Whether jsonargparse takes a value without classes for this annotation."""
     # To jsonargparse every object is a path; a config can only hold text.
@@ -223,6 +226,8 @@ def _is_accepted(hint: Any, value: Any) -> bool:
     ]
     if value is None and type(None) not in options and Any not in options:
         return False  # jsonargparse takes it for an option that is not given
+    if type(value) in options and type(value) in _BUILTINS:
+        return True  # as jsonargparse would say after a millisecond
     parser = _parser_of(tuple(options))
     try:
         parser.parse_object({"value": untrusted.unmark(value)})

@@ -1,9 +1,11 @@
+import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from jsonargparse import ArgumentParser
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 
@@ -266,3 +268,17 @@ def test_an_argument_without_an_annotation_is_what_yaml_says():
 
     given = yaml_io.parse("{a: [1, x], b: 2.5}")
     assert check_arguments(target, given, "target") == {"a": [1, "x"], "b": 2.5}
+
+
+@pytest.mark.parametrize(
+    "value", ["", "1", "null", "a: b", "[1]", 1, -1, 1.5, math.inf, True, None]
+)
+def test_a_value_of_the_very_type_passes_as_with_jsonargparse(value):
+    for hint in (type(value), type(value) | None, int | str | bool | float | None):
+        if hint is type(None):
+            continue
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument("--value", type=hint)
+        parser.parse_object({"value": value})
+        passed = check_value(hint, value, "here")
+        assert (type(passed), passed) == (type(value), value)
