@@ -57,7 +57,7 @@ class Picture:
     def of(cls, figure: Figure, text: str) -> "Picture":
         """Draw a figure in 128 colours, which are enough and take a third of the bytes."""
         image, buffer = Image.fromarray(pixels(figure)), io.BytesIO()
-        image.quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        image.quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG")
         encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
         source = f"data:image/png;base64,{encoded}"
         return cls(source, image.width, image.height, text, spots(figure))
@@ -135,8 +135,9 @@ def page(facts: RunFacts, config: str, other: RunFacts | None = None) -> str:
     """
     evaluations = {s: facts.evaluations[s] for s in EVALUATED if s in facts.evaluations}
     others = {} if other is None else other.evaluations
-    drawn = {split: _drawn(facts, evaluation) for split, evaluation in evaluations.items()}
-    worst = next(iter(drawn.values()), lowest(facts.tasks, {}))
+    # Figures take most of the time; those of val after a test are in the run's folder.
+    first = next(iter(evaluations), "")
+    worst = _drawn(facts, evaluations[first]) if first else lowest(facts.tasks, {})
     return render(
         "run_page.html.j2",
         facts=facts,
@@ -153,7 +154,7 @@ def page(facts: RunFacts, config: str, other: RunFacts | None = None) -> str:
         course_rows=_course_rows(facts),
         curves=_curves(facts, worst),
         sections={
-            split: _sections(own, drawn[split], others.get(split))
+            split: _sections(own, worst if split == first else [], others.get(split))
             for split, own in evaluations.items()
         },
         session_rows=_session_rows(facts),

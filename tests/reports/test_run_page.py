@@ -231,3 +231,12 @@ def test_the_gallery_shows_images_or_why_there_is_none():
     pictures = [own for tag, own in Outline(html).seen if tag == "img"]
     assert [own["src"] for own in pictures[1:]] == ["data:image/jpeg;base64,aGk="] * 2
     assert pictures[1]["alt"] == "a<b>.png"
+
+
+def test_figures_are_those_of_the_first_split_alone():
+    facts = made()
+    facts.evaluations["val"] = copy.copy(facts.evaluations["test"])
+    found = page(facts, "")
+    assert found.count('alt="plot of kind"') == 1
+    assert found.index('alt="plot of kind"') < found.index("Tasks on val")
+    assert text(found).count("by class (2), the worst first") == 2
