@@ -103,10 +103,10 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Fixtures of modules and sessions train before `own_process`."""
-    from tests.helpers.logged_values import stay_on_the_cpu
+    from tests.helpers.quick_lightning import be_quick
 
     _one_thread()
-    stay_on_the_cpu()
+    be_quick()
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ import torch
 from pytorch_lightning.strategies.launchers import subprocess_script
 
 from mtl_lightning.__main__ import main
-from tests.helpers.logged_values import stay_on_the_cpu
+from tests.helpers.quick_lightning import be_quick
 
 _FORK = multiprocessing.get_context("fork")
 _folder: "tempfile.TemporaryDirectory[str]"
@@ -102,7 +102,7 @@ def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
 def begin() -> None:
     """Fork the process that all others are forked from."""
     global _folder
-    stay_on_the_cpu()
+    be_quick()
     _folder = tempfile.TemporaryDirectory(prefix="forks-")
     server = socket.socket(socket.AF_UNIX)
     server.bind(_address())
