@@ -29,15 +29,15 @@ settings.load_profile("same")
 
 LONG = (
     "commands/test_trainer",
-    "test_contract",
     "test_configs",
+    "test_contract",
+    "test_main",
     "training/test_resume",
     "balancing/test_ranks",
-    "test_contract_properties",
     "balancing/test_table",
     "test_lightning_tools",
-    "test_main",
     "test_readme",
+    "test_contract_properties",
     "balancing/test_resume",
     "callbacks/test_run_recorder",
     "data/test_bad_images",
@@ -46,6 +46,8 @@ LONG = (
     "test_tables",
     "data/sources/test_stream",
     "callbacks/test_signals",
+    "callbacks/test_calibrate",
+    "inference/test_model",
     "commands/test_init",
 )
 """The files that take most CPU time; they come first, so that none is left for one process."""
