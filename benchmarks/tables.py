@@ -84,7 +84,9 @@ class Frame(Source):
         return found.map(lambda value: value if value is None else str(value)).to_numpy(object)
 
 
-def trainer(folder: str, epochs: int, accelerator: str, *callbacks: Callback) -> Trainer:
+def trainer(
+    folder: str, epochs: int, accelerator: str, *callbacks: Callback, **options: Any
+) -> Trainer:
     """Return a quiet trainer of one device."""
     return Trainer(
         accelerator=accelerator,
@@ -98,6 +100,7 @@ def trainer(folder: str, epochs: int, accelerator: str, *callbacks: Callback) ->
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         default_root_dir=folder,
+        **options,
     )
 
 
@@ -346,7 +349,7 @@ def network(which: Set, frame: pd.DataFrame, seed: int, setting: dict[str, Any])
     )
     best = Best(which, frame)
     with tempfile.TemporaryDirectory() as folder:
-        trainer(folder, which.epochs, "cpu", best).fit(module, datamodule=data)
+        trainer(folder, which.epochs, "cpu", best, limit_val_batches=0).fit(module, datamodule=data)
     return best.scores
 
 
@@ -357,12 +360,14 @@ class Best(Callback):
         self.which, self.frame = which, frame
         self.scores: Scores = {"val": {}, "test": {}}
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Score val and test."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]  # set by Lightning
         tensors = data.labels.input_columns.tensors
+        pl_module.network.eval()
         with torch.no_grad():
             outputs = pl_module.network({name: values[:-1] for name, values in tensors.items()})
+        pl_module.network.train()
         found: Scores = {"val": {}, "test": {}}
         for task, classes in self.which.asked.items():
             answers = pl_module.tasks[task].predict(outputs[task])
@@ -444,7 +449,7 @@ METHODS: dict[str, tuple[Any, list[dict[str, Any]]]] = {
         network,
         [{"kind": TableMLP, **setting} for setting in EMBEDDINGS],
     ),
-    "TabM": (network, [{"kind": TabM, **setting} for setting in EMBEDDINGS]),
+    "TabM": (network, [{"kind": TabM, **setting} for setting in EMBEDDINGS[1:]]),
     "HistGradientBoosting": (
         trees,
         [
