@@ -36,7 +36,7 @@ def measured(image: str) -> dict[str, float]:
     return dict(zip(COLUMNS, found, strict=True))
 
 
-def write(folder: Path) -> tuple[Path, Path]:
+def write(folder: Path, joins: list[str]) -> tuple[Path, Path]:
     """Write tables with the columns; return a config that reads them, and the variants."""
     config = yaml.safe_load(CONFIG.read_text())
     for source in config["data"]["sources"].values():
@@ -62,7 +62,7 @@ def write(folder: Path) -> tuple[Path, Path]:
             },
             "data": {"inputs": dict.fromkeys(COLUMNS, "Number")},
         }
-        for join in ("concatenate", "film")
+        for join in joins
     }
     paths = folder / "clothing.yaml", folder / "variants.yaml"
     for path, content in zip(paths, (config, variants), strict=True):
@@ -75,11 +75,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="for tables and runs")
     parser.add_argument("--seeds", nargs="+", default=["1", "2", "3"])
+    parser.add_argument("--joins", nargs="+", default=["concatenate", "film"])
     parser.add_argument("flags", nargs="*", help="for fit, after --")
     given = parser.parse_args()
     runs.skip_without([DATA / "type.csv"])
     given.output.mkdir(parents=True, exist_ok=True)
-    config, variants = write(given.output.resolve())
+    config, variants = write(given.output.resolve(), given.joins)
     where = ["--config", str(config), "--output", str(given.output / "compared")]
     chosen = ["--variants", str(variants), "--seeds", *given.seeds, *given.flags]
     return mtl_lightning(["compare", *where, *chosen])

@@ -64,8 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
             module = importlib.import_module(f"mtl_lightning.commands.{command}")
             with os_errors_named():
                 return int(module.run(arguments[1:]))
-        from mtl_lightning.commands import command_line
+        from mtl_lightning.commands import command_line, predict_exported
 
+        if command == "predict" and predict_exported.is_asked(arguments[1:]):
+            with os_errors_named():
+                return predict_exported.run(arguments[1:])
         line = None
         if not command_line.help_asked(arguments[1:]):
             with os_errors_named():

@@ -20,7 +20,7 @@ from mtl_lightning.callbacks.checkpoints import Checkpoints
 from mtl_lightning.callbacks.gallery import Gallery
 from mtl_lightning.callbacks.importance import Importance
 from mtl_lightning.callbacks.plots import Plots
-from mtl_lightning.callbacks.predictions import PredictionsFile, check_output, digest
+from mtl_lightning.callbacks.predictions import PredictionsFile
 from mtl_lightning.callbacks.report_page import ReportPage
 from mtl_lightning.callbacks.results_file import ResultsFile
 from mtl_lightning.callbacks.run_recorder import RunRecorder
@@ -39,6 +39,7 @@ from mtl_lightning.config import yaml_io
 from mtl_lightning.data.datamodule import PartialLabels
 from mtl_lightning.data.intensity import Intensity
 from mtl_lightning.data.unlabelled import UnlabelledImages
+from mtl_lightning.inference.predictions.table import PredictionTable, check_output, digest
 from mtl_lightning.runs import processes
 from mtl_lightning.runs.checkpoint_writing import AtomicCheckpointIO
 from mtl_lightning.runs.claim import Claim, claim
@@ -219,7 +220,8 @@ class MultiTaskCLI(LightningCLI):
                 "cells": digest(cell for cells in images.inputs.values() for cell in cells),
                 "settings": f"{self.datamodule.size} {self.datamodule.resize} {intensity}",
             }
-            callbacks.append(PredictionsFile(images.names, output, kind, of, config.resume))
+            table = PredictionTable(images.names, output, kind)
+            callbacks.append(PredictionsFile(table, of, config.resume))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with our loggers and callbacks in addition to the config's."""

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -28,13 +29,14 @@ class Model:
 
     Attributes:
         tasks: The tasks by name.
+        reader: Turns images or rows into batches of values.
     """
 
     def __init__(self, description: Description, run: Run) -> None:
         self.description = description
         self.tasks = description.built_tasks()
         self._run = run
-        self._read = InputReader(description)
+        self.reader = InputReader(description)
 
     def __repr__(self) -> str:
         height, width = self.description.image_size
@@ -71,7 +73,7 @@ class Model:
         if batch_size < 1:
             raise UserError(f"batch_size should be 1 or more. Found {batch_size}")
         parts: list[pd.DataFrame] = [
-            self._answers(batch) for batch in self._read.batches(given, batch_size)
+            self._answers(batch) for batch in self.reader.batches(given, batch_size)
         ]
         if not parts:
             parts = [pd.DataFrame()]
@@ -79,14 +81,9 @@ class Model:
         return whole
 
     def _answers(self, values: Values) -> pd.DataFrame:
-        found = self._run(values)
         columns: dict[str, NDArray[Any] | list[NDArray[Any]]] = {}
-        for name, task in self.tasks.items():
-            own = {
-                key.removeprefix(f"{name}/"): answer
-                for key, answer in found.items()
-                if key.startswith(f"{name}/")
-            }
+        for name, own in self.run(values).items():
+            task = self.tasks[name]
             if task.loads_targets:  # a whole map for each image
                 columns |= {f"{name}:{key}": list(maps) for key, maps in own.items()}
                 continue
@@ -94,6 +91,18 @@ class Model:
                 columns[f"{name}:{key}" if key else name] = column
         frame: pd.DataFrame = pd.DataFrame(columns)
         return frame
+
+    def run(self, values: Values) -> dict[str, dict[str, NDArray[np.generic]]]:
+        """Return, for each task, the answers of its `predict` for a batch of `InputReader`."""
+        found = self._run(values)
+        return {
+            name: {
+                key.removeprefix(f"{name}/"): answer
+                for key, answer in found.items()
+                if key.startswith(f"{name}/")
+            }
+            for name in self.tasks
+        }
 
 
 def load(path: str | os.PathLike[str]) -> Model:

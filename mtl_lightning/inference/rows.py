@@ -1,15 +1,17 @@
 """What a network is given: images of any kind, rows of columns, or both."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mtl_lightning.data.input_columns import read_inputs
 from mtl_lightning.data.sources.tabular import TableFile
+from mtl_lightning.data.unlabelled import UnlabelledImages
 from mtl_lightning.inference.description import Description
 from mtl_lightning.inference.images import AnyImage, ImageReader
 from mtl_lightning.inference.values import IMAGES, PREFIX, WITH_IMAGE, Values
@@ -59,20 +61,37 @@ class InputReader:
             part = slice(start, start + batch_size)
             batch: Values = {f"{PREFIX}{name}": own[part].numpy() for name, own in values.items()}
             if IMAGE in self.reads:
-                batch |= self._with_images(columns.get(IMAGE, [None] * count)[part], start)
+                given_images = columns.get(IMAGE, [None] * count)[part]
+                batch |= self._with_images(given_images, np.arange(count)[part])
             yield batch
 
-    def _with_images(self, images: list[Any], start: int) -> Values:
+    def of_files(self, images: UnlabelledImages) -> Callable[[NDArray[np.int64]], Values]:
+        """Return a function from row numbers to the values of these images, or rows of a table.
+
+        Raises:
+            UserError: If a cell cannot be read; by the function, if an image cannot.
+        """
+        columns = read_inputs(self.inputs, images.inputs, images.location_of_input)
+
+        def read(rows: NDArray[np.int64]) -> Values:
+            values: Values = {f"{PREFIX}{n}": own[rows].numpy() for n, own in columns.items()}
+            if IMAGE in self.reads:
+                values |= self._with_images([images.paths[row] or None for row in rows], rows)
+            return values
+
+        return read
+
+    def _with_images(self, images: list[Any], rows: NDArray[np.int64]) -> Values:
         """Return images and which of them there are; others are black."""
         has = np.array([not _is_missing(image) for image in images], dtype=bool)
         if HAS_IMAGE not in self.reads and not has.all():
-            row = start + int(np.flatnonzero(~has)[0])
+            row = int(rows[~has][0])
             raise UserError(
                 f'the given rows, row {row} should have an image in "image". Found none'
             )
         pixels = np.zeros((len(images), 3, *self._size), dtype=np.uint8)
         for place in np.flatnonzero(has):
-            name = f"the given rows, row {start + place}: image"
+            name = f"the given rows, row {rows[place]}: image"
             pixels[place] = self._images.one(images[place], name)
         return {IMAGES: pixels} | ({WITH_IMAGE: has} if HAS_IMAGE in self.reads else {})
 

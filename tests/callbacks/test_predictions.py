@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 import torch
 
-from mtl_lightning.callbacks import predictions
-from mtl_lightning.callbacks.prediction_maps import PredictionMaps
-from mtl_lightning.callbacks.prediction_parts import PredictionParts
-from mtl_lightning.callbacks.predictions import PredictionsFile, check_output
+from mtl_lightning.callbacks.predictions import PredictionsFile
+from mtl_lightning.inference.predictions import table
+from mtl_lightning.inference.predictions.maps import PredictionMaps
+from mtl_lightning.inference.predictions.parts import PredictionParts
+from mtl_lightning.inference.predictions.table import PredictionTable
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification
 from mtl_lightning.tasks.calibration import Calibration
@@ -54,7 +55,7 @@ def predicted(
     mean: float = 50.0,
 ) -> Path:
     """Predict ``count`` images, in parts of so many rows of each rank, and return the file."""
-    predictions.ROWS = rows
+    table.ROWS = rows
     output = folder / f"new folder/{devices} {count}{suffix}"
     data = make_data(batch_size=2, on_bad_image=what, max_bad_share=0.7)
     images = Images(count, bad)
@@ -64,7 +65,9 @@ def predicted(
     trainer = make_trainer(
         folder,
         devices=devices,
-        callbacks=[PredictionsFile(images.names, output, "image", {"settings": of}, resume)],
+        callbacks=[
+            PredictionsFile(PredictionTable(images.names, output), {"settings": of}, resume)
+        ],
     )
     for _ in range(times):
         trainer.predict(module, datamodule=data, return_predictions=False)
@@ -170,7 +173,7 @@ def test_a_run_with_another_calibration_does_not_go_on(tmp_path, monkeypatch):
 
 
 def test_a_slow_run_keeps_what_it_has_after_a_while(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(predictions, "SECONDS", 0.0)
+    monkeypatch.setattr(table, "SECONDS", 0.0)
     with pytest.raises(UserError, match="cannot be read"):
         predicted(tmp_path, 1, 15, bad=(11,))
     assert "kept: the answers for 10 of 15 images" in capsys.readouterr().out
@@ -273,22 +276,3 @@ def test_an_earlier_file_is_replaced_and_a_failure_leaves_it(tmp_path, monkeypat
     predicted(tmp_path, 1, 3)
     assert path.read_text() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]
-
-
-@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl", "A.CSV", "deep/er/a.csv"])
-def test_outputs_that_can_be_written(tmp_path, name):
-    check_output(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("a.xlsx", r"ends in \.csv or \.parquet or \.jsonl\. Found .*a\.xlsx"),
-        ("predictions", r"ends in \.csv or \.parquet"),
-        ("folder.csv", "this is a folder; give the name of a file in it"),
-    ],
-)
-def test_outputs_that_cannot(tmp_path, name, message):
-    (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(UserError, match=message):
-        check_output(tmp_path / name)

@@ -137,7 +137,7 @@ def test_cells_are_read_as_the_training_reads_them(model):
 
     run = model.description.build()
     run.network.register_forward_pre_hook(keep)
-    values = next(model._read.batches(ROW, 1))
+    values = next(model.reader.batches(ROW, 1))
     run(columns={n.removeprefix("inputs/"): torch.from_numpy(v) for n, v in values.items()})
     assert state.keys() == found.keys()
     for name, tensor in found.items():
@@ -206,6 +206,6 @@ def test_names_of_columns_are_compared_as_text():
 
 def test_an_image_is_needed_where_nothing_replaces_it(both):
     model = mtl_lightning.load(both)
-    model._read.reads = tuple(name for name in model._read.reads if name != "has_image")
+    model.reader.reads = tuple(name for name in model.reader.reads if name != "has_image")
     with pytest.raises(UserError, match=r'row 2 should have an image in "image"\. Found none'):
         model.predict([{**ROW, "image": image()}] * 2 + [ROW], batch_size=2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from mtl_lightning.callbacks.prediction_parts import ROW, PredictionParts
+from mtl_lightning.inference.predictions.parts import ROW, PredictionParts
 from mtl_lightning.system.errors import UserError
 
 OF = {"images": "a", "weights": "b"}

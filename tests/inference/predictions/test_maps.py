@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import Callback
 
 from mtl_lightning.callbacks.predictions import PredictionsFile
+from mtl_lightning.inference.predictions.table import PredictionTable
 from mtl_lightning.models import DecoderOptions
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Classification, DenseRegression, Segmentation, Task
@@ -41,7 +42,10 @@ def predict(
     trainer = make_trainer(
         folder,
         devices=devices,
-        callbacks=[PredictionsFile(images.names, output), *([Stop()] if stop else [])],
+        callbacks=[
+            PredictionsFile(PredictionTable(images.names, output)),
+            *([Stop()] if stop else []),
+        ],
     )
     trainer.predict(module, datamodule=data, return_predictions=False)
     return output

@@ -5,7 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mtl_lightning.callbacks.prediction_formats import WRITERS
+from mtl_lightning.inference.predictions.formats import WRITERS
 
 FRAME = pd.DataFrame(
     {
