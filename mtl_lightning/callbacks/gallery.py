@@ -206,7 +206,7 @@ def _text(cells: Mapping[str, Any]) -> str:
     answer = _short(cells[""])
     if isinstance(probability := cells.get(answer), np.floating):
         return f"{answer} ({probability:.2f})"
-    if "low" in cells and "high" in cells:
+    if isinstance(cells[""], float | np.floating) and "low" in cells and "high" in cells:
         return f"{answer} ({_short(cells['low'])} to {_short(cells['high'])})"
     return answer
 
@@ -216,4 +216,4 @@ def _numbers(cells: Mapping[str, Any]) -> Sequence[tuple[str, Any]]:
 
 
 def _short(cell: Any) -> str:
-    return f"{cell:.4g}" if isinstance(cell, float | np.floating) else str(cell)
+    return f"{cell:.7g}" if isinstance(cell, float | np.floating) else str(cell)

@@ -88,21 +88,25 @@ class Slices(EvaluationCallback):
         """Add up the ranks, and compute the metrics."""
         del split
         for name, groups in self._groups.items():
+            sums: list[Tensor] | None = None
+            if name in self._states:
+                with errors_as_warnings(f"slices of task {name}"):
+                    sums = self._states[name].sums()
             # A rank that failed would leave the others waiting for its states.
-            if not trainer.strategy.reduce_boolean_decision(name in self._states):
+            if not trainer.strategy.reduce_boolean_decision(sums is not None):
                 continue
-            states = self._states[name]
-            for state in states.sums():
+            for state in sums or []:
                 if trainer.world_size > 1:
                     torch.distributed.all_reduce(state)
-            values = iter(states.values())
-            for column, names in groups.names.items():
-                found = [SliceResults(each, _without_labels(next(values))) for each in names]
-                if column == SOURCE:
-                    self.sources[name] = found
-                else:
-                    self.columns.setdefault(name, {})[column] = found
-                    pl_module.print(_line(name, states.task, column, found))
+            with errors_as_warnings(f"slices of task {name}"):
+                values = iter(self._states[name].values())
+                for column, names in groups.names.items():
+                    found = [SliceResults(each, _without_labels(next(values))) for each in names]
+                    if column == SOURCE:
+                        self.sources[name] = found
+                    else:
+                        self.columns.setdefault(name, {})[column] = found
+                        pl_module.print(_line(name, self._states[name].task, column, found))
         self._groups, self._states = {}, {}
 
 

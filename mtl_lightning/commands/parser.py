@@ -17,16 +17,18 @@ register_type(torch.device)
 
 
 def integers_first(hint: Any) -> Any:
-    """Return a union with ``int`` before ``float``, and anything else as it is.
+    """Return a union with ``int`` right before ``float``, and anything else as it is.
 
     jsonargparse takes the first type that fits, and `typing` caches ``Union[int, float]`` and
     ``Union[float, int]`` as one within other unions: what was imported before Lightning would
     decide whether its ``limit_val_batches: 1`` is one batch or, as 1.0, all.
     """
-    options = get_args(hint)
+    options = list(get_args(hint))
     if get_origin(hint) not in (Union, UnionType) or not {int, float} <= set(options):
         return hint
-    return reduce(or_, sorted(options, key=lambda option: option is float))
+    options.remove(int)
+    options.insert(options.index(float), int)
+    return reduce(or_, options)
 
 
 class Parser(LightningArgumentParser):

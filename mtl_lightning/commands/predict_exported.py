@@ -93,7 +93,7 @@ def _predict(
     _say(*(f"note: --images {spec}: {note}" for note in images.notes))
     table = PredictionTable(images.names, output, "image" if images.has_image.any() else "row")
     contents = ((path.name, sha256(path.read_bytes()).hexdigest()) for path in _files(folder))
-    done = table.start({"model": digest(contents)}, resume)
+    done = table.start({"model": digest(contents), "cells": digest(images.cells())}, resume)
     try:
         if len(done):
             _say(table.resumed(done))

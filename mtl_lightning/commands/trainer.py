@@ -217,7 +217,7 @@ class MultiTaskCLI(LightningCLI):
             callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
             kind = "image" if images.has_image.any() else "row"
             of = {
-                "cells": digest(cell for cells in images.inputs.values() for cell in cells),
+                "cells": digest(images.cells()),
                 "settings": f"{self.datamodule.size} {self.datamodule.resize} {intensity}",
             }
             table = PredictionTable(images.names, output, kind)

@@ -67,6 +67,11 @@ class UnlabelledImages:
         assert self.table is not None  # or there is no input
         return self.table.location(row, name)
 
+    def cells(self) -> Iterator[str | None]:
+        """Yield the cells of all inputs."""
+        for column in self.inputs.values():
+            yield from column
+
     @property
     def has_image(self) -> npt.NDArray[np.bool_]:
         """Which rows have an image, (N,)."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_sum
 
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks.base import Task
@@ -41,7 +42,7 @@ class GroupStates:
         self.states: dict[tuple[str, str], Tensor] = {
             (name, state): torch.zeros((groups, *value.shape), dtype=value.dtype, device=device)
             for name, metric in self._metrics()
-            for state, value in _states(metric).items()
+            for state, value in _checked(metric).items()
         }
         self.states[COUNT] = torch.zeros(groups, dtype=torch.long, device=device)
         self._pending: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
@@ -115,13 +116,23 @@ def _alone() -> bool:
     return False
 
 
-def _states(metric: Metric) -> dict[str, Tensor]:
-    states: dict[str, Tensor] = {}
+def _checked(metric: Metric) -> dict[str, Tensor]:
+    """Return the states of a new metric.
+
+    Raises:
+        UserError: If one is not a sum, which starts at 0.
+    """
     for name, value in metric.metric_state.items():
-        if not isinstance(value, Tensor):
+        found = "none" if isinstance(value, Tensor) else "a list"
+        is_sum = metric._reductions[name] is dim_zero_sum
+        if not isinstance(value, Tensor) or not is_sum or value.any():
             raise UserError(
                 f"a metric's states should be sums, to be added up by group. Found "
-                f"{type(metric).__name__}, whose {name} is a list; change `Task.metrics`"
+                f"{type(metric).__name__}, whose {name} is {found}; change `Task.metrics`, or "
+                f"leave --bootstrap out"
             )
-        states[name] = value
-    return states
+    return _states(metric)
+
+
+def _states(metric: Metric) -> dict[str, Tensor]:
+    return {name: value for name, value in metric.metric_state.items() if isinstance(value, Tensor)}

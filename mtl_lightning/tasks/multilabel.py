@@ -374,7 +374,8 @@ class MultiLabel(ProbabilityTask):
         if self.calibration is not None and self.calibration.thresholds:
             thresholds = probabilities.new_tensor(self.calibration.thresholds)
         room = torch.where(probabilities >= thresholds, 1 - thresholds, thresholds)
-        return (1 - (probabilities - thresholds).abs() / room).mean(1)
+        certain = torch.where(room > 0, (probabilities - thresholds).abs() / room, 1)
+        return (1 - certain).mean(1)
 
     def judge(
         self, answers: Mapping[str, Tensor], targets: Tensor, labelled: Tensor

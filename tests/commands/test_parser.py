@@ -1,11 +1,13 @@
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import jsonargparse
 import pytest
+import yaml
 
-from mtl_lightning.commands.parser import Parser
+from mtl_lightning.commands.parser import Parser, integers_first
 from mtl_lightning.system.errors import UserError
+from tests.conftest import small
 
 
 @pytest.fixture
@@ -53,6 +55,13 @@ def test_a_config_that_was_parsed_is_written_without_checking_it_again(parser, m
         parser.dump(parsed, skip_validation=False)
 
 
+def test_a_share_of_an_epoch_is_a_number_in_the_saved_config(cli):
+    cli.run("fit", "--config", small(), "--trainer.val_check_interval", "0.5")
+    saved = Path("runs/small/version_0/config.yaml")
+    assert yaml.safe_load(saved.read_text())["trainer"]["val_check_interval"] == 0.5
+    cli.run("fit", "--config", str(saved), "--trainer.max_epochs", "1")
+
+
 @pytest.mark.parametrize("first", ["float", "int"])
 def test_one_batch_is_not_all_of_them_whichever_type_is_first(first):
     # An own list type, as `typing` gives the order that it has seen first.
@@ -69,3 +78,11 @@ def test_one_batch_is_not_all_of_them_whichever_type_is_first(first):
         for config in (found, parser.parse_string(parser.dump(found))):
             limit = config.trainer.batches
             assert (type(limit), limit) == (type(value), value)
+
+
+def test_all_but_the_integer_keep_their_places():
+    hint = float | str | int | list[int]
+    assert get_args(integers_first(hint)) == (int, float, str, list[int])
+    hint = bool | int | float | None
+    assert get_args(integers_first(hint)) == (bool, int, float, type(None))
+    assert integers_first(float | str) == float | str

@@ -8,6 +8,7 @@ from PIL import Image
 import mtl_lightning
 from mtl_lightning.__main__ import main
 from mtl_lightning.inference.exporting import export
+from mtl_lightning.inference.model import Model
 from mtl_lightning.inference.predictions import table
 from tests.helpers.files import exported_tables, exports
 
@@ -65,6 +66,30 @@ def test_rows_of_a_table_have_the_answers_of_their_columns(tmp_path):
     frame = pd.read_csv("t.csv", dtype=object)
     expected = mtl_lightning.load(path).predict_frame(frame)
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-5)
+
+
+def test_a_run_does_not_go_on_with_other_cells(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(table, "ROWS", 1)
+    folder = export(exported_tables.made(tmp_path), tmp_path / "model", "safetensors").folder
+    rows = ["age in years,cat,visit,income", "3,red,,1e9", ",blue,2024-03-01,"]
+    Path("t.csv").write_text("\n".join(rows))
+    options = ["predict", "--model", str(folder), "--images", "t.csv", "--batch_size", "1"]
+    run = Model.run
+    monkeypatch.setattr(Model, "run", lambda self, values: run(self, stopping(values)))
+    assert main(options) == 130
+    assert "kept: the answers for 1 of 2 rows" in capsys.readouterr().out
+    monkeypatch.setattr(Model, "run", run)
+    Path("t.csv").write_text("\n".join(rows).replace("3,red", "4,red"))
+    assert "are of other cells; leave --resume out" in refused(capsys, *options[1:], "--resume")
+    Path("t.csv").write_text("\n".join(rows))
+    assert main([*options, "--resume"]) == 0
+
+
+def stopping(values):
+    """Return the first batch; be interrupted at the second, whose age is missing."""
+    if np.isnan(values["inputs/age in years"]).any():
+        raise KeyboardInterrupt
+    return values
 
 
 def test_a_run_that_ended_goes_on(model, photos, capsys, monkeypatch):

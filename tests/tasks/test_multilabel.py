@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import Encoded, MultiLabel
+from mtl_lightning.tasks.calibration import Calibration
 from mtl_lightning.tasks.metrics import TaskMetrics
 from tests.helpers.data import column
 from tests.helpers.training import written
@@ -299,3 +300,11 @@ def test_that_only_yes_was_written_down_is_remarked_where_other_cells_are_ignore
     assert "unobserved: negative" in how
     labelled[:] = True
     assert task.remarks(targets, labelled) == [], "a no of hat"
+
+
+def test_what_is_certain_is_not_doubtful():
+    task = MultiLabel(["hat", "bag"])
+    task.calibration = Calibration(thresholds=(0.99999997, 0.5))
+    sure, torn = task.doubts(torch.tensor([[40.0, 40.0], [40.0, 0.0]])).tolist()
+    assert sure == pytest.approx(0)
+    assert torn == pytest.approx(0.5)

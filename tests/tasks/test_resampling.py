@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from torchmetrics import MetricCollection
-from torchmetrics.aggregation import CatMetric
+from torchmetrics import MetricCollection, PearsonCorrCoef
+from torchmetrics.aggregation import CatMetric, MaxMetric
 
 from mtl_lightning.system.errors import UserError
 from mtl_lightning.tasks import (
@@ -145,10 +145,14 @@ def test_sets_hide_no_direction(task, names):
     assert found == dict.fromkeys(names, True) | others
 
 
-def test_a_metric_that_keeps_lists_is_refused():
+@pytest.mark.parametrize(
+    ("metric", "state"),
+    [(CatMetric, "value is a list"), (MaxMetric, "max_value is none"), (PearsonCorrCoef, "")],
+)
+def test_a_metric_whose_states_are_no_sums_is_refused(metric, state):
     class Own(Regression):
         def metrics(self):
-            return MetricCollection({"all": CatMetric()}, compute_groups=False)
+            return MetricCollection({"all": metric()}, compute_groups=False)
 
-    with pytest.raises(UserError, match="Found CatMetric, whose value is a list"):
+    with pytest.raises(UserError, match=f"Found {metric.__name__}, whose {state}"):
         BlockStates(Own(), torch.device("cpu"))

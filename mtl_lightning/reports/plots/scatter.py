@@ -93,8 +93,9 @@ def scatter(
         edges = (np.clip(drawn(each[finite], log) - offset, low, high) for each in ends)
         left.vlines(truth, *edges, color=BLUE, alpha=_crowd(len(truth)) / 2, linewidth=0.8)
     draw_points(middle, truth, np.clip(residuals, -reach, reach))
+    digits = 12 if offset else 6
     for x, y in zip(truth[:NAMED_POINTS], answers[:NAMED_POINTS], strict=True):  # a random sample
-        one, other = (readable(10**own) if log else f"{own + offset:.6g}" for own in (x, y))
+        one, other = (readable(10**own) if log else f"{own + offset:.{digits}g}" for own in (x, y))
         name_spot(left, (x, np.clip(y, low, high)), f"label {one}, prediction {other}")
     shown = np.clip(residuals, -reach, reach)
     right.hist(shown, bins=31, range=(-reach, reach), orientation="horizontal", color=BLUE)

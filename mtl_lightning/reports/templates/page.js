@@ -1,6 +1,8 @@
 "use strict";
 // Sorts tables by the column that is clicked, filters long ones, and names what is pointed at.
-const number = text => /^[-+]?[\d.]/.test(text) ? parseFloat(text.replaceAll(",", "")) : NaN;
+const isDate = text => /^\d+[-:]\d/.test(text);
+const number = text =>
+  /^[-+]?[\d.]/.test(text) && !isDate(text) ? parseFloat(text.replaceAll(",", "")) : NaN;
 
 function compare(one, other) {
   const [a, b] = [number(one), number(other)];
