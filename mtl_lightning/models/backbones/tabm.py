@@ -49,7 +49,7 @@ class TabM(TableBackbone):
         blocks: int = 3,
         members: int = 32,
         dropout: float = 0.1,
-        numbers: Embedding = "periodic",
+        numbers: Embedding = "linear",
         number_width: int = 16,
         frequencies: int = 16,
         frequency_scale: float = 0.1,

@@ -49,8 +49,9 @@ def test_at_first_members_differ_in_one_factor_of_each_column():
     assert set(built(numbers="linear").trunk[0].layer.r[:, :6].flatten().tolist()) == {-1.0, 1.0}
 
 
-def test_what_lies_under_a_missing_number_is_not_read():
-    backbone = built()
+@pytest.mark.parametrize("numbers", ["periodic", "piecewise"])
+def test_what_lies_under_a_missing_number_is_not_read(numbers):
+    backbone = built(numbers=numbers)
     inputs = {NUMBERS: torch.full((1, 3), torch.nan), CATEGORIES: torch.ones(1, 2)}
     packed = backbone.prepare(inputs)
     other = packed.clone()
