@@ -10,7 +10,7 @@ HELP = """usage: mtl-lightning report RUN [OTHER_RUN] [--output FILE.html]
 
 Writes one page about a run: results of each task with plots, metrics and classes, the course of the
 training, what was merged, how it was made. It needs no network and can be sent to anyone. With
-another run, its results are shown beside, with the differences. `test` writes it, too, unless
+another run, its results and the differences are shown, too. `test` writes the page unless
 `report: false`.
 
 arguments:
