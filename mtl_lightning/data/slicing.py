@@ -43,13 +43,16 @@ class Slicing:
         codes, found = pd.factorize(cells[rows])
         texts = found.tolist()
         places = _places(texts)
+        if places is not None:  # in their order; what is written in two ways is one value
+            places, first, same = np.unique(places, return_index=True, return_inverse=True)
+            texts = [texts[i] for i in first]
+            codes = np.where(codes < 0, -1, same[codes])
         counts = np.bincount(codes[codes >= 0], minlength=len(texts))
         names: list[str | None]
         if places is not None and len(texts) > MOST:
             slice_of, names = _ranges(texts, places, counts)
         elif places is not None:
-            names = [texts[i] for i in np.argsort(places, kind="stable")]
-            slice_of = np.argsort(np.argsort(places, kind="stable"), kind="stable")
+            names, slice_of = [*texts], np.arange(len(texts))
         else:
             slice_of, names = _frequent(texts, counts)
         if (codes < 0).any():

@@ -56,3 +56,10 @@ def test_the_rest_of_many_values_is_one_slice(count, slices):
     if count > MOST:
         assert list(found)[-1] == f"{count - MOST + 1:,} other values"
     assert sum(map(len, found.values())) == count + 1
+
+
+def test_a_number_that_is_written_in_two_ways_is_one_slice():
+    cells = np.array(["10", "1.50", "1.5", None, "1e1"], dtype=object)
+    found = Slicing.of(cells, np.arange(5))
+    assert list(found.names) == ["1.50", "10", None]
+    assert found.slices.tolist() == [1, 0, 0, 2, 1]
