@@ -6,14 +6,16 @@ Each room imports only from rooms below it, without cycles; pyproject.toml enfor
 ``__main__``      the entry of the command line: lists and dispatches commands, imports no torch
 ``commands/``     ``trainer`` runs ``fit``, ``validate``, ``test`` and ``predict`` by LightningCLI;
                   ``inspect``, ``init`` (with ``proposal/``), ``compare`` (with
-                  ``comparison/``), ``report``, ``export`` and ``pack`` have a module each;
+                  ``comparison/``), ``report``, ``export``, ``pack`` and ``predict --model``
+                  (``predict_exported``) have a module each;
                   ``prepare`` makes one complete, checked config from files, flags and checkpoint
 ``callbacks/``    what a run adds to a training: tables, checkpoints, signals, predictions, notes;
                   ``EMA`` and ``Unfreeze`` for configs
 ``reports/``      views of facts: terminal, HTML pages, sheets, and ``plots/``; they compute none
 ``training/``     the LightningModule: one shared step, optimizer and schedule, resuming, the cache
                   of features, losses that are not finite, checks before the first step
-``inference/``    a trained network as an object, and as exported ``formats/`` that run elsewhere
+``inference/``    a trained network as an object, and as exported ``formats/`` that run elsewhere;
+                  the table that ``predictions/`` are written to
 ``unlabelled/``   learning from cells without a label: the network's own guesses as targets
 ``audit/``        findings about data, before anything is trained
 ``balancing/``    how K losses or gradients become one update: methods, the exact step in

@@ -1,21 +1,19 @@
 """``test_bootstrap.json``: the metrics of an evaluation over bootstrap samples of its images."""
 
 import json
-import math
-from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
-from torch import Tensor
 
-from mtl_lightning.callbacks.evaluation import EvaluationCallback
+from mtl_lightning.callbacks.evaluation import EvaluationCallback, add_up
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.splits import hashed
 from mtl_lightning.system.files import atomic_write
 from mtl_lightning.tasks.resampling import BLOCKS, BlockStates
+from mtl_lightning.tasks.results import plain_number, plain_numbers
 from mtl_lightning.training.protocol import data_of, multi_task
 
 
@@ -58,8 +56,7 @@ class Bootstrap(EvaluationCallback):
         if not self._states:
             return
         for states in self._states.values():
-            for state in states.sums():
-                _sum(trainer, state)
+            add_up(trainer, states.sums())
         module, results = multi_task(pl_module), multi_task(pl_module).results[split]
         if trainer.is_global_zero:
             tasks = {}
@@ -70,8 +67,10 @@ class Bootstrap(EvaluationCallback):
                         "primary": module.tasks[name].primary,
                         "images": _images(trainer, split, name),
                         "higher_is_better": states.higher_is_better(drawn),
-                        "metrics": _plain(results.tasks[name]),
-                        "draws": {metric: list(map(_number, v)) for metric, v in drawn.items()},
+                        "metrics": plain_numbers(results.tasks[name]),
+                        "draws": {
+                            metric: list(map(plain_number, v)) for metric, v in drawn.items()
+                        },
                     }
             path = self.run / f"{split}_bootstrap.json"
             with atomic_write(path) as file:
@@ -87,17 +86,3 @@ def _images(trainer: Trainer, split: str, task: str) -> str:
     measured = labels.table.in_split(split) & (labels.encoded[task].counts() > 0)
     keys = sorted(labels.table.keys[measured].tolist())
     return sha256("\n".join(keys).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def _sum(trainer: Trainer, state: Tensor) -> None:
-    """Add up a tensor over ranks, in place."""
-    if trainer.world_size > 1:
-        torch.distributed.all_reduce(state)
-
-
-def _plain(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in values.items()}
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,9 +1,12 @@
 """The base class of callbacks that take part in the commands ``test`` and ``validate``."""
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from mtl_lightning.data.batch import Batch
 
@@ -65,3 +68,10 @@ class EvaluationCallback(Callback):
         """Finish, if this is the command ``validate``."""
         if trainer.state.fn == "validate":
             self.finish(trainer, pl_module, "val")
+
+
+def add_up(trainer: Trainer, states: Iterable[Tensor]) -> None:
+    """Add up tensors over ranks, in place."""
+    if trainer.world_size > 1:
+        for state in states:
+            torch.distributed.all_reduce(state)

@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from mtl_lightning.callbacks.errors_as_warnings import errors_as_warnings
-from mtl_lightning.callbacks.evaluation import EvaluationCallback
+from mtl_lightning.callbacks.evaluation import EvaluationCallback, add_up
 from mtl_lightning.data.batch import Batch
 from mtl_lightning.data.labels import LabelTable
 from mtl_lightning.data.slicing import Slicing
@@ -95,9 +95,7 @@ class Slices(EvaluationCallback):
             # A rank that failed would leave the others waiting for its states.
             if not trainer.strategy.reduce_boolean_decision(sums is not None):
                 continue
-            for state in sums or []:
-                if trainer.world_size > 1:
-                    torch.distributed.all_reduce(state)
+            add_up(trainer, sums or [])
             with errors_as_warnings(f"slices of task {name}"):
                 values = iter(self._states[name].values())
                 for column, names in groups.names.items():

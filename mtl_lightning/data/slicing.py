@@ -50,7 +50,7 @@ class Slicing:
         counts = np.bincount(codes[codes >= 0], minlength=len(texts))
         names: list[str | None]
         if places is not None and len(texts) > MOST:
-            slice_of, names = _ranges(texts, places, counts)
+            slice_of, names = _ranges(texts, counts)
         elif places is not None:
             names, slice_of = [*texts], np.arange(len(texts))
         else:
@@ -72,18 +72,15 @@ def _places(texts: Sequence[str]) -> NDArray[np.float64] | None:
 
 
 def _ranges(
-    texts: Sequence[str], places: NDArray[np.float64], counts: NDArray[np.int64]
+    texts: Sequence[str], counts: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], list[str | None]]:
-    """Divide values at the quantiles of the rows; equal values stay in one range."""
-    order = np.argsort(places, kind="stable")
-    middle = np.cumsum(counts[order]) - counts[order] / 2  # of the rows of each value
+    """Divide different values, in their order, at the quantiles of the rows."""
+    middle = np.cumsum(counts) - counts / 2  # of the rows of each value
     cuts = np.minimum((RANGES * middle / counts.sum()).astype(np.int64), RANGES - 1)
-    used, cuts = np.unique(cuts, return_inverse=True)
-    slice_of = np.empty(len(texts), dtype=np.int64)
-    slice_of[order] = cuts
+    used, slice_of = np.unique(cuts, return_inverse=True)
     names: list[str | None] = []
     for each in range(len(used)):
-        own = order[cuts == each]
+        own = np.flatnonzero(slice_of == each)
         first, last = texts[own[0]], texts[own[-1]]
         names.append(first if len(own) == 1 else f"{first} to {last}")
     return slice_of, names

@@ -64,7 +64,9 @@ class Results:
 
 def plain_numbers(values: Mapping[str, float | None]) -> dict[str, float | None]:
     """Return numbers that JSON can hold: null for undefined ones."""
-    return {
-        name: value if value is not None and math.isfinite(value) else None
-        for name, value in values.items()
-    }
+    return {name: plain_number(value) for name, value in values.items()}
+
+
+def plain_number(value: float | None) -> float | None:
+    """Return a number that JSON can hold: null for an undefined one."""
+    return value if value is not None and math.isfinite(value) else None

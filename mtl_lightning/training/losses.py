@@ -25,7 +25,8 @@ def summed_losses(
     for name, task in tasks.items():
         slots = batch.targets[name], batch.labelled[name]
         members, (targets, labelled) = repeated(outputs[name], *slots)
-        sums[name] = task.step_loss(outputs[name], targets, labelled) / members
+        loss = task.step_loss(outputs[name], targets, labelled)
+        sums[name] = loss if members == 1 else loss / members
     return sums
 
 

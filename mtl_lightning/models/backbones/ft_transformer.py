@@ -1,12 +1,14 @@
 """FT-Transformer of the package ``rtdl_revisiting_models``."""
 
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from mtl_lightning.models.backbones.table import Columns, TableBackbone
+from mtl_lightning.models.backbones.table import Columns, TableBackbone, package_of_extra
 from mtl_lightning.system.errors import UserError
+
+_package = partial(package_of_extra, "FTTransformer", "rtdl_revisiting_models")
 
 
 class FTTransformer(TableBackbone):
@@ -103,19 +105,3 @@ class Tokens(nn.Module):
         if self.categories is not None:
             tokens.append(self.categories(packed[:, 2 * count :].long()))
         return torch.cat(tokens, dim=1)
-
-
-def _package() -> Any:
-    """Import the package, which is an extra.
-
-    Raises:
-        UserError: If it is not installed.
-    """
-    try:
-        import rtdl_revisiting_models
-    except ImportError as error:
-        raise UserError(
-            "FTTransformer: its package is not installed (rtdl_revisiting_models): "
-            "pip install 'mtl-lightning[tables]'"
-        ) from error
-    return rtdl_revisiting_models

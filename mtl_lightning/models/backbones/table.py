@@ -2,7 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from importlib import import_module
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -126,3 +127,21 @@ class Columns:
         if self.sizes:
             parts.append(inputs[CATEGORIES].to(dtype))
         return torch.cat(parts, dim=1)
+
+
+def package_of_extra(title: str, name: str) -> Any:
+    """Import a package of the extra ``tables``.
+
+    Args:
+        title: The backbone that needs it.
+        name: The package.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"{title}: its package is not installed ({name}): pip install 'mtl-lightning[tables]'"
+        ) from error

@@ -1,6 +1,6 @@
 """TabM: an ensemble of MLPs in one, with layers of the package ``tabm``."""
 
-from typing import Any
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -10,8 +10,10 @@ from mtl_lightning.models.backbones.column_vectors import (
     VectorSettings,
     check_count,
 )
-from mtl_lightning.models.backbones.table import Columns, TableBackbone
+from mtl_lightning.models.backbones.table import Columns, TableBackbone, package_of_extra
 from mtl_lightning.system.errors import UserError
+
+_package = partial(package_of_extra, "TabM", "tabm")
 
 
 class TabM(TableBackbone):
@@ -122,18 +124,3 @@ class FirstLayer(ColumnVectors):
         vectors = super().forward(packed).to(self.layer.weight.dtype)
         units: Tensor = self.ends(self.layer(self.views(vectors)))
         return units
-
-
-def _package() -> Any:
-    """Import the package, which is an extra.
-
-    Raises:
-        UserError: If it is not installed.
-    """
-    try:
-        import tabm
-    except ImportError as error:
-        raise UserError(
-            "TabM: its package is not installed (tabm): pip install 'mtl-lightning[tables]'"
-        ) from error
-    return tabm
