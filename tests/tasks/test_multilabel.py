@@ -304,7 +304,7 @@ def test_that_only_yes_was_written_down_is_remarked_where_other_cells_are_ignore
 
 def test_what_is_certain_is_not_doubtful():
     task = MultiLabel(["hat", "bag"])
-    task.calibration = Calibration(thresholds=(0.99999997, 0.5))
+    task.calibration = Calibration(thresholds=(1 - 1e-9, 0.5))  # 1 in float32
     sure, torn = task.doubts(torch.tensor([[40.0, 40.0], [40.0, 0.0]])).tolist()
     assert sure == pytest.approx(0)
     assert torn == pytest.approx(0.5)
