@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mtl_lightning.callbacks.gallery import MOST, SIDE, Gallery
+from mtl_lightning.callbacks.gallery import MOST, SIDE, Gallery, _answers
 from mtl_lightning.callbacks.run_recorder import RunRecorder
 from mtl_lightning.runs import run_file
+from mtl_lightning.tasks import MultiLabel, Regression
 from tests.helpers import ranks, tables
 from tests.helpers.data import Memory, make_data, make_more_tasks, sparse_labels
 from tests.helpers.training import make_module, make_trainer
@@ -158,3 +159,12 @@ def test_rows_without_an_image_show_their_columns(tmp_path):
     cells = {name: own[row] for name, own in tables.columns(ROWS).items()}
     assert first.columns == {name: "-" if c is None else str(c) for name, c in cells.items()}
     assert (first.picture, first.why) == ("", "no image")
+
+
+def test_answers_keep_their_digits_and_only_numbers_have_an_interval():
+    task = Regression(loss="beta_nll")
+    task.fit_statistics(torch.tensor([12300.0, 12391.2]), torch.ones(2, dtype=bool))
+    (answer,) = _answers(task, torch.tensor([[0.0, 0.0]]))
+    assert answer.startswith("12345.6 (12")
+    assert " to 12" in answer
+    assert _answers(MultiLabel(["low", "high"]), torch.tensor([[9.0, 9.0]])) == ["low;high"]

@@ -86,6 +86,21 @@ def test_a_column_sorts_by_numbers_and_unknown_values_stay_last(opened):
     ]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("2024-02-01", "2024-03-15"),
+        ("9", "10"),
+        ("1.5 (few)", "12"),
+        ("2024-02 to 2024-03", "2025"),
+    ],
+)
+def test_dates_are_compared_as_a_whole_and_numbers_by_size(opened, first, second):
+    own, path = opened
+    own.open(path)
+    assert own.run(f"compare({first!r}, {second!r}) < 0 && compare({second!r}, {first!r}) > 0")
+
+
 def test_a_long_table_has_a_filter(opened):
     own, path = opened
     own.open(path)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mtl_lightning.reports.plots.canvas import pixels
+from mtl_lightning.reports.plots.canvas import pixels, spots
 from mtl_lightning.reports.plots.scatter import scatter
 
 
@@ -82,3 +82,12 @@ def test_a_logarithmic_scatter_has_ratios_and_intervals_are_lines():
     lines = left.collections[1].get_segments()
     assert lines[0] == pytest.approx(np.array([[0, np.log10(5)], [0, np.log10(20)]]))
     assert lines[1][1, 1] == left.get_ylim()[1], "cut at the edge"
+
+
+def test_points_far_from_0_have_names_of_their_own():
+    labels = 1.7e9 + np.array([0.0, 250.0, 500.0])
+    figure = scatter(labels + 1, labels, "seconds", "")
+    pixels(figure)
+    names = [spot.text for spot in spots(figure)]
+    assert names[1] == "label 1700000250, prediction 1700000251"
+    assert len(set(names)) == 3
